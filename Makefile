@@ -1,0 +1,51 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# TensorFlow's start-up notices are of no use here.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help env demo test test-all lint format bench doctor lock clean
+
+help:  ## Show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.stamp: requirements.lock setup.py
+	@echo 'Making $(VENV): about 470 MB of wheels, a minute or two.'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+env: $(VENV)/.stamp  ## Make the environment in .venv
+
+demo: env  ## Train a private federated model on real data, epsilon printed each round
+	$(BIN)/tff-privacy-agg train $(ARGS)
+
+test: env  ## Run the tests
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+test-all: env  ## Run the tests, the slow ones too
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: env  ## Check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: env  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: env  ## Measure rounds beside TFF's own aggregators
+	$(BIN)/python benchmarks/rounds.py $(ARGS)
+
+doctor: env  ## Say what is installed and whether it works
+	$(BIN)/tff-privacy-agg doctor
+
+lock:  ## Solve requirements.lock again (needs uv)
+	uv pip compile --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_31 --override requirements/overrides.txt \
+	  requirements/requirements-dev.in -o requirements.lock
+
+clean:  ## Remove the environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
