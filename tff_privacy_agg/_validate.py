@@ -1,0 +1,60 @@
+"""Argument checks: each names the argument, shows the value, says what is allowed."""
+
+import math
+import numbers
+from typing import Any
+
+from tff_privacy_agg.errors import ConfigurationError
+
+
+def _number(name: str, value: Any) -> None:
+  if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    raise ConfigurationError(f'`{name}` must be a number, got {value!r}.')
+
+
+def positive(**values: Any) -> None:
+  """Raises unless every value is a finite number above zero."""
+  for name, value in values.items():
+    _number(name, value)
+    if not (math.isfinite(value) and value > 0):
+      raise ConfigurationError(f'`{name}` must be finite and positive, got {value!r}.')
+
+
+def non_negative(**values: Any) -> None:
+  """Raises unless every value is a finite number of at least zero."""
+  for name, value in values.items():
+    _number(name, value)
+    if not (math.isfinite(value) and value >= 0):
+      raise ConfigurationError(f'`{name}` must be finite and not negative, got {value!r}.')
+
+
+def at_least(lowest: int, **values: Any) -> None:
+  """Raises unless every value is an integer of at least `lowest`."""
+  for name, value in values.items():
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+      raise ConfigurationError(f'`{name}` must be an integer, got {value!r}.')
+    if value < lowest:
+      raise ConfigurationError(f'`{name}` must be at least {lowest}, got {value!r}.')
+
+
+def fraction(**values: Any) -> None:
+  """Raises unless every value lies strictly between 0 and 1."""
+  for name, value in values.items():
+    _number(name, value)
+    if not 0 < value < 1:
+      raise ConfigurationError(f'`{name}` must lie strictly between 0 and 1, got {value!r}.')
+
+
+def one_of(options: tuple, **values: Any) -> None:
+  """Raises unless every value is one of `options`."""
+  for name, value in values.items():
+    if value not in options:
+      allowed = ', '.join(repr(option) for option in options)
+      raise ConfigurationError(f'`{name}` must be one of {allowed}, got {value!r}.')
+
+
+def instance(kind: type, **values: Any) -> None:
+  """Raises unless every value is an instance of `kind`."""
+  for name, value in values.items():
+    if not isinstance(value, kind):
+      raise ConfigurationError(f'`{name}` must be a {kind.__name__}, got {value!r}.')

@@ -1,0 +1,92 @@
+"""Privacy accounting in NumPy: curves, epsilon, designs. Needs no TensorFlow."""
+
+from tff_privacy_agg.accounting.accountant import (
+  INTEGER_ORDERS,
+  REAL_ORDERS,
+  conversion_offsets,
+  delta,
+  epsilon,
+  gaussian_delta,
+  gaussian_epsilon,
+  rdp_table,
+  table_orders,
+)
+from tff_privacy_agg.accounting.calibration import (
+  find_gaussian_noise_multiplier,
+  find_noise_multiplier,
+  split_noise_multiplier,
+)
+from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose
+from tff_privacy_agg.accounting.design import IntegerDesign, solve
+from tff_privacy_agg.accounting.joint import JointDesign, joint_design, smallest_bits
+from tff_privacy_agg.accounting.mechanisms import (
+  bit_channel,
+  discrete_gaussian,
+  discrete_gaussian_terms,
+  gaussian,
+  skellam,
+  tau,
+)
+from tff_privacy_agg.accounting.sampling import participation_cap, poisson, without_replacement
+from tff_privacy_agg.accounting.scales import (
+  clip_stddevs,
+  fits_modulus,
+  noise_multiplier_supremum,
+  norm_bounds,
+  scale_from_bits,
+)
+from tff_privacy_agg.accounting.shares import (
+  honest_survivors,
+  xnoise_components,
+  xnoise_remaining_variance,
+)
+from tff_privacy_agg.accounting.trees import (
+  banded_noise_multiplier,
+  correlated_gaussian,
+  tree_restart_sensitivity,
+  tree_sensitivity,
+)
+
+__all__ = [
+  'ADJACENCIES',
+  'INTEGER_ORDERS',
+  'REAL_ORDERS',
+  'IntegerDesign',
+  'JointDesign',
+  'RdpCurve',
+  'banded_noise_multiplier',
+  'bit_channel',
+  'clip_stddevs',
+  'compose',
+  'conversion_offsets',
+  'correlated_gaussian',
+  'delta',
+  'discrete_gaussian',
+  'discrete_gaussian_terms',
+  'epsilon',
+  'find_gaussian_noise_multiplier',
+  'find_noise_multiplier',
+  'fits_modulus',
+  'gaussian',
+  'gaussian_delta',
+  'gaussian_epsilon',
+  'honest_survivors',
+  'joint_design',
+  'noise_multiplier_supremum',
+  'norm_bounds',
+  'participation_cap',
+  'poisson',
+  'rdp_table',
+  'scale_from_bits',
+  'skellam',
+  'smallest_bits',
+  'solve',
+  'split_noise_multiplier',
+  'table_orders',
+  'tau',
+  'tree_restart_sensitivity',
+  'tree_sensitivity',
+  'without_replacement',
+  'xnoise_components',
+  'xnoise_remaining_variance',
+]

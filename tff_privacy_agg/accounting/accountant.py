@@ -1,0 +1,182 @@
+"""From curves to epsilon: order grids, conversion, the exact Gaussian, tables.
+
+Conversion of Renyi DP (arXiv:2004.00010, Proposition 12; the same as
+dp_accounting), minimised over the order `a`:
+
+  epsilon = RDP(a) + ln(1 - 1/a) - (ln delta + ln a) / (a - 1)
+
+Every order gives a valid epsilon, so a better search only tightens it. The
+minimum is taken once, on the total of all rounds, never round by round.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import optimize, special
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting.curves import RdpCurve
+
+INTEGER_ORDERS = np.array(
+  [*range(2, 513), 576, 640, 768, 896, 1024, 1280, 1536, 2048, 3072, 4096], dtype=np.float64
+)
+REAL_ORDERS = np.union1d(np.round(np.arange(1.05, 10.001, 0.05), 2), INTEGER_ORDERS)
+_LOG_EXCESS = np.linspace(math.log(1e-7), math.log(1e9), 512)  # ln(a - 1)
+
+
+def conversion_offsets(orders: ArrayLike, delta: float) -> np.ndarray:
+  """Returns what is added to RDP(a) to give epsilon at each order, float64, shape [m].
+
+  Args:
+    orders: Renyi orders above 1, shape [m].
+    delta: Strictly between 0 and 1.
+  """
+  _validate.fraction(delta=delta)
+  a = np.asarray(orders, dtype=np.float64)
+  return np.log1p(-1 / a) - (math.log(delta) + np.log(a)) / (a - 1)
+
+
+def epsilon(curve: RdpCurve, delta: float, orders: ArrayLike | None = None) -> tuple[float, float]:
+  """Returns (epsilon, order): the smallest epsilon that the curve proves at `delta`.
+
+  Args:
+    curve: The total over all rounds and channels.
+    delta: Strictly between 0 and 1; well below 1/population to mean anything.
+    orders: The orders to try. By default a curve valid for real orders is
+      minimised over a continuous order, any other over `INTEGER_ORDERS`.
+
+  Returns:
+    Epsilon in nats, at least 0, and the order that gives it. (inf, nan) if the
+    curve is infinite.
+  """
+
+  def objective(a: np.ndarray) -> np.ndarray:
+    return curve.rdp(a) + conversion_offsets(a, delta)
+
+  value, order = _minimise(objective, curve, orders)
+  return max(value, 0.0), order
+
+
+def delta(curve: RdpCurve, epsilon: float, orders: ArrayLike | None = None) -> float:
+  """Returns the smallest delta in [0, 1] that the curve proves at `epsilon`.
+
+  Args:
+    curve: The total over all rounds and channels.
+    epsilon: In nats, finite, at least 0.
+    orders: As for the function `epsilon`.
+  """
+  _validate.non_negative(epsilon=epsilon)
+
+  def objective(a: np.ndarray) -> np.ndarray:
+    return (a - 1) * (curve.rdp(a) + np.log1p(-1 / a) - epsilon) - np.log(a)
+
+  value, _ = _minimise(objective, curve, orders)
+  return math.exp(min(value, 0.0))
+
+
+def gaussian_delta(mu: float, epsilon: float) -> float:
+  """Returns the exact delta of the Gaussian mechanism at `epsilon`.
+
+  `Phi(mu/2 - eps/mu) - e^eps Phi(-mu/2 - eps/mu)`; arXiv:1805.06530, Theorem 8.
+
+  Args:
+    mu: L2 sensitivity over standard deviation, at least 0. `T` rounds with
+      noise multiplier `z` have mu = sqrt(T)/z.
+    epsilon: In nats, finite, at least 0.
+  """
+  _validate.non_negative(mu=mu, epsilon=epsilon)
+  if mu == 0:
+    return 0.0
+  first = special.log_ndtr(mu / 2 - epsilon / mu)
+  second = epsilon + special.log_ndtr(-mu / 2 - epsilon / mu)
+  return float(np.exp(first) * -np.expm1(min(second - first, 0.0)))
+
+
+def gaussian_epsilon(mu: float, delta: float) -> float:
+  """Returns the exact epsilon of the Gaussian mechanism at `delta`.
+
+  Args:
+    mu: As for `gaussian_delta`; `math.inf` gives infinity.
+    delta: Strictly between 0 and 1.
+  """
+  _validate.fraction(delta=delta)
+  if mu == math.inf:
+    return math.inf
+  if gaussian_delta(mu, 0.0) <= delta:
+    return 0.0
+  low, high = 0.0, 1.0
+  while gaussian_delta(mu, high) > delta:
+    low, high = high, 2 * high
+  for _ in range(100):
+    middle = 0.5 * (low + high)
+    if gaussian_delta(mu, middle) > delta:
+      low = middle
+    else:
+      high = middle
+  return high
+
+
+def table_orders(integer_only: bool) -> np.ndarray:
+  """Returns about 100 orders, few enough for a table kept in a computation.
+
+  Their best epsilon is within 0.3 % of the continuous (or all-integer) optimum
+  for epsilon from 0.01 to 50 and delta from 1e-10 to 1e-3.
+
+  Args:
+    integer_only: Whether the curve is proved for integer orders only.
+  """
+  if integer_only:
+    coarse = np.rint(np.geomspace(20, 4096, 80))
+    return np.union1d(np.arange(2.0, 21.0), coarse)
+  return 1.0 + np.geomspace(0.02, 4095.0, 100)
+
+
+def rdp_table(
+  curve_of_honest: Callable[[int], RdpCurve], maximum: int, orders: ArrayLike
+) -> np.ndarray:
+  """Tabulates one round's RDP for every possible number of honest survivors.
+
+  Args:
+    curve_of_honest: Gives the curve for a number of honest shares from 1 to `maximum`.
+    maximum: Largest cohort, at least 1.
+    orders: Renyi orders, shape [m], valid for every curve.
+
+  Returns:
+    float64 array of shape [maximum + 1, m]. Row 0 is infinite: with no honest
+    share there is no privacy.
+  """
+  _validate.at_least(1, maximum=maximum)
+  grid = np.asarray(orders, dtype=np.float64)
+  rows = [np.full(grid.shape, np.inf)]
+  rows.extend(curve_of_honest(honest).rdp(grid) for honest in range(1, maximum + 1))
+  return np.stack(rows)
+
+
+def _minimise(
+  objective: Callable[[np.ndarray], np.ndarray], curve: RdpCurve, orders: ArrayLike | None
+) -> tuple[float, float]:
+  """Returns (minimum, order) of an objective of the order."""
+  continuous = orders is None and not curve.integer_only
+  if continuous:
+    grid = 1.0 + np.exp(_LOG_EXCESS)
+  else:
+    grid = INTEGER_ORDERS if orders is None else np.asarray(orders, dtype=np.float64)
+  grid = grid[grid <= curve.maximum_order]
+  values = objective(grid)
+  best = int(np.argmin(values))
+  value, order = float(values[best]), float(grid[best])
+  if math.isinf(value):
+    return value, math.nan
+  if continuous:
+    ends = np.log(grid[[max(best - 1, 0), min(best + 1, len(grid) - 1)]] - 1.0)
+    found = optimize.minimize_scalar(
+      lambda t: float(objective(np.array(1.0 + math.exp(t)))),
+      bounds=(ends[0], ends[1]),
+      method='bounded',
+      options={'xatol': 1e-10},
+    )
+    if found.fun < value:
+      value, order = float(found.fun), 1.0 + math.exp(found.x)
+  return value, order

@@ -1,0 +1,139 @@
+"""Finding noise multipliers: from a target epsilon, and across several channels."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting import accountant
+from tff_privacy_agg.accounting.curves import RdpCurve
+from tff_privacy_agg.accounting.design import IntegerDesign, solve
+from tff_privacy_agg.accounting.joint import JointDesign, joint_design, smallest_bits
+from tff_privacy_agg.accounting.scales import (
+  noise_multiplier_supremum,
+  norm_bounds,
+  scale_from_bits,
+)
+from tff_privacy_agg.errors import ConfigurationError
+
+__all__ = [
+  'IntegerDesign',
+  'JointDesign',
+  'find_gaussian_noise_multiplier',
+  'find_noise_multiplier',
+  'joint_design',
+  'noise_multiplier_supremum',
+  'norm_bounds',
+  'scale_from_bits',
+  'smallest_bits',
+  'solve',
+  'split_noise_multiplier',
+]
+
+_LARGEST = 2.0**40
+
+
+def split_noise_multiplier(total: float, bit_multipliers: Sequence[float]) -> float:
+  """Returns the vector's noise multiplier when channels share one budget.
+
+  `1/z^2 = 1/z_v^2 + sum_i 1/z_i^2`: exact for Gaussian noise (arXiv:1905.03871),
+  a starting point for integer noise, whose curves are then added.
+
+  Args:
+    total: `z`, effective noise multiplier of the round as a whole, positive.
+    bit_multipliers: `z_i` of each further channel: standard deviation of its
+      noise over the most that one client can move it. Positive.
+
+  Raises:
+    ConfigurationError: If the other channels spend the whole budget.
+  """
+  _validate.positive(total=total)
+  for multiplier in bit_multipliers:
+    _validate.positive(bit_multipliers=multiplier)
+  spent = math.fsum(1.0 / multiplier**2 for multiplier in bit_multipliers)
+  left = 1.0 / total**2 - spent
+  if left <= 0:
+    alone = math.sqrt(1.0 / spent)
+    raise ConfigurationError(
+      f'A total noise multiplier of {total:g} was asked for; the other channels alone, with '
+      f'{list(bit_multipliers)}, allow less than {alone:g}. Raise the noise of these channels '
+      '(or the cohort that adds it), drop a channel, or lower the total.'
+    )
+  return 1.0 / math.sqrt(left)
+
+
+def find_noise_multiplier(
+  target_epsilon: float, delta: float, curve: Callable[[float], RdpCurve]
+) -> float:
+  """Returns the smallest noise multiplier, to 60 bisections, that keeps epsilon at the target.
+
+  Args:
+    target_epsilon: In nats, positive. Never exceeded by the result.
+    delta: Strictly between 0 and 1.
+    curve: Maps a noise multiplier to the curve of the whole training with the
+      mechanism's own terms, for example
+      `lambda z: solve(noise_multiplier=z, ...).curve(honest).scaled(rounds)`.
+
+  Raises:
+    ConfigurationError: If no noise multiplier reaches the target.
+  """
+  _validate.fraction(delta=delta)
+  return _smallest(target_epsilon, lambda z: accountant.epsilon(curve(z), delta)[0])
+
+
+def find_gaussian_noise_multiplier(target_epsilon: float, delta: float, rounds: int) -> float:
+  """Returns the exact noise multiplier of `rounds` Gaussian releases (arXiv:1805.06530).
+
+  Args:
+    target_epsilon: In nats, positive.
+    delta: Strictly between 0 and 1.
+    rounds: At least 1.
+  """
+  _validate.fraction(delta=delta)
+  _validate.at_least(1, rounds=rounds)
+  root = math.sqrt(rounds)
+  return _smallest(target_epsilon, lambda z: accountant.gaussian_epsilon(root / z, delta))
+
+
+def _smallest(target_epsilon: float, epsilon_of: Callable[[float], float]) -> float:
+  """Returns the smallest noise multiplier whose epsilon is at most the target.
+
+  A noise multiplier that `epsilon_of` refuses does not reach the target: designs
+  may be impossible both below and above the range that works.
+  """
+  _validate.positive(target_epsilon=target_epsilon)
+  best = math.inf
+  refusal = None
+
+  def reaches(z: float) -> bool:
+    nonlocal best, refusal
+    try:
+      found = epsilon_of(z)
+    except ConfigurationError as error:
+      refusal = refusal or error
+      return False
+    best = min(best, found)
+    return found <= target_epsilon
+
+  high = 1.0
+  while not reaches(high):
+    high *= 2
+    if high > _LARGEST:
+      if refusal is not None:
+        raise refusal
+      raise ConfigurationError(
+        f'An epsilon of {target_epsilon:g} was asked for; no noise multiplier reaches it, the '
+        f'best epsilon found is {best:g}. Use more bits, more clients, fewer rounds, or a larger '
+        'target.'
+      )
+  low = high / 2
+  while reaches(low):
+    low, high = low / 2, low
+    if low < 1 / _LARGEST:
+      return high
+  for _ in range(60):
+    middle = math.sqrt(low * high)
+    if reaches(middle):
+      high = middle
+    else:
+      low = middle
+  return high

@@ -1,0 +1,136 @@
+"""The design that fills the modulus, and the bits that a noise multiplier needs."""
+
+import dataclasses
+import math
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting import scales
+from tff_privacy_agg.errors import ConfigurationError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JointDesign:
+  """The design that fills the modulus, in real numbers; see `joint_design`.
+
+  Attributes:
+    feasible: Whether the bits can carry the noise at all; if not, the rest is None.
+    scaled_norm: `K`.
+    l2_bound: `B`.
+    l1_bound: L1 bound.
+    local_variance: `v`.
+    error_over_central: Error over that of a central Gaussian, at `min_honest`.
+  """
+
+  feasible: bool
+  scaled_norm: float | None = None
+  l2_bound: float | None = None
+  l1_bound: float | None = None
+  local_variance: float | None = None
+  error_over_central: float | None = None
+
+
+def joint_design(
+  *,
+  target_z_eff: float,
+  max_clients: int,
+  min_honest: int,
+  bits: int,
+  dimension: int,
+  modclip_prob: float = 1e-4,
+  rho: float = 1.0,
+  beta: float = math.exp(-0.5),
+) -> JointDesign:
+  """Solves for the largest `K` whose sum fits the modulus, with noise to match.
+
+  `v(K) = (z B(K))^2 / min_honest`; the wrap condition is `scales.fits_modulus` at
+  `max_clients`.
+
+  Args:
+    target_z_eff: Effective noise multiplier at `min_honest` honest shares, positive.
+    max_clients: Largest cohort admitted.
+    min_honest: Fewest honest survivors, 1 to `max_clients`.
+    bits: 1 to 62.
+    dimension: Padded dimension.
+    modclip_prob: Probability that a coordinate of the sum wraps, in (0, 1).
+    rho: Flatness of the rotation, positive.
+    beta: Bias parameter of the rounding, in [0, 1).
+  """
+  _validate.positive(target_z_eff=target_z_eff, rho=rho)
+  scales.validate_cohort(max_clients, min_honest, bits)
+
+  def share(norm: float) -> float:
+    return (target_z_eff * scales.norm_bounds(norm, dimension, beta)[0]) ** 2 / min_honest
+
+  def fits(norm: float) -> bool:
+    return scales.fits_modulus(
+      norm,
+      share(norm),
+      clients=max_clients,
+      bits=bits,
+      dimension=dimension,
+      modclip_prob=modclip_prob,
+      rho=rho,
+    )
+
+  norm = scales.largest_norm(
+    fits, scales.noiseless_norm(max_clients, bits, dimension, modclip_prob, rho)
+  )
+  if norm is None:
+    return JointDesign(feasible=False)
+  bound, l1 = scales.norm_bounds(norm, dimension, beta)
+  error = math.sqrt(min_honest * (share(norm) + 0.25)) / (target_z_eff * norm)
+  return JointDesign(
+    feasible=True,
+    scaled_norm=norm,
+    l2_bound=bound,
+    l1_bound=l1,
+    local_variance=share(norm),
+    error_over_central=error,
+  )
+
+
+def smallest_bits(
+  *,
+  target_z_eff: float,
+  max_clients: int,
+  min_honest: int,
+  dimension: int,
+  modclip_prob: float = 1e-4,
+  rho: float = 1.0,
+  beta: float = math.exp(-0.5),
+  error_over_central: float = math.inf,
+) -> int:
+  """Returns the smallest bit width with a feasible `joint_design`.
+
+  Args:
+    target_z_eff: As for `joint_design`, like the others.
+    max_clients: Largest cohort admitted.
+    min_honest: Fewest honest survivors.
+    dimension: Padded dimension.
+    modclip_prob: Probability that a coordinate wraps.
+    rho: Flatness of the rotation.
+    beta: Bias parameter of the rounding.
+    error_over_central: Largest error over a central Gaussian that will do, for
+      example 1.01. By default any.
+
+  Raises:
+    ConfigurationError: If not even 62 bits are enough.
+  """
+  for bits in range(1, scales.MAXIMUM_BITS + 1):
+    found = joint_design(
+      target_z_eff=target_z_eff,
+      max_clients=max_clients,
+      min_honest=min_honest,
+      bits=bits,
+      dimension=dimension,
+      modclip_prob=modclip_prob,
+      rho=rho,
+      beta=beta,
+    )
+    if found.error_over_central is not None and found.error_over_central <= error_over_central:
+      return bits
+  raise ConfigurationError(
+    f'A noise multiplier of {target_z_eff:g} with an error of at most {error_over_central:g} '
+    f'times a central Gaussian was asked for; not even {scales.MAXIMUM_BITS} bits carry it. '
+    'Lower the noise multiplier, or allow a larger error.'
+  )

@@ -1,0 +1,194 @@
+"""Curves of rounds with a random cohort, and of clients with a participation cap.
+
+Which bound may be claimed:
+
+  cohort                          adjacency                      here
+  every view of the server        zero_out                       no sampling bound at all
+  cap m on participations         any                            `participation_cap`
+  Poisson, view of the release    add_or_remove_one or zero_out  `poisson`
+  fixed size, no replacement      replace_one                    `without_replacement`
+  shuffled, check-in              any                            none
+
+Amplification needs a secret cohort: the server of secure aggregation sees who
+takes part, so it never holds in the server's view. Distributed noise grows with
+the cohort, so Poisson sampling may be claimed only where the server tops the
+noise up to a total that does not depend on the cohort.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from scipy import special
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting.curves import RdpCurve
+from tff_privacy_agg.errors import ConfigurationError
+
+MAXIMUM_ORDER = 256
+SAMPLED_ORDERS = np.arange(2.0, MAXIMUM_ORDER + 1)
+
+
+def poisson(
+  base: RdpCurve,
+  rate: float,
+  *,
+  adjacency: str = 'add_or_remove_one',
+  tight: bool = False,
+  total_noise_fixed: bool = False,
+) -> RdpCurve:
+  """Amplification by Poisson sampling, for who sees only the released models.
+
+  Zhu and Wang (ICML 2019), Theorem 5, with factor 3 on the terms
+  above the second, for every mechanism; factor 1 is proved for Gaussian noise.
+
+  Args:
+    base: One round's curve without sampling.
+    rate: Probability of each client to take part, in (0, 1].
+    adjacency: 'add_or_remove_one' or 'zero_out'.
+    tight: Use factor 1. Only for central Gaussian noise.
+    total_noise_fixed: Whether the total noise does not depend on the size of the
+      cohort. Must be true for distributed noise: see the server's top-up.
+
+  Returns:
+    A curve for integer orders 2 to 256.
+
+  Raises:
+    ConfigurationError: If the combination has no proof.
+  """
+  _check_rate(rate)
+  _check_base(base)
+  if adjacency not in ('add_or_remove_one', 'zero_out') or base.adjacency == 'replace_one':
+    raise ConfigurationError(
+      f'Poisson sampling was asked under {adjacency!r} for a curve under {base.adjacency!r}. It '
+      "is proved for 'add_or_remove_one' and 'zero_out'. Use one of these, or "
+      '`without_replacement`.'
+    )
+  if base.mechanism != 'gaussian' and tight:
+    raise ConfigurationError(
+      f'The tight Poisson bound was asked for {base.mechanism} noise; it is proved for Gaussian '
+      'noise only. Leave `tight=False`.'
+    )
+  if base.mechanism != 'gaussian' and not total_noise_fixed:
+    raise ConfigurationError(
+      f'Poisson sampling was asked for {base.mechanism} noise, whose total moves with the size '
+      'of the cohort. Top the noise up to a fixed total at the server and pass '
+      '`total_noise_fixed=True`, or claim no amplification.'
+    )
+  log_factor = 0.0 if tight else math.log(3.0)
+  log_in, log_out = math.log(rate), math.log1p(-rate) if rate < 1 else -math.inf
+  moments = _moments(base)
+
+  def log_a(a: int) -> float:
+    j = np.arange(2, a + 1)
+    terms = _log_binomial(a, j) + _times(a - j, log_out) + j * log_in + moments[: a - 1]
+    terms[1:] += log_factor
+    first = _times(np.array([a - 1]), log_out)[0] + math.log(a * rate - rate + 1)
+    return float(special.logsumexp(np.append(terms, first)))
+
+  label = f'Poisson rate {rate:g} (Zhu-Wang 2019 Thm 5, factor {1 if tight else 3})'
+  return _sampled(base, log_a, label, adjacency)
+
+
+def without_replacement(base: RdpCurve, *, population: int, cohort: int) -> RdpCurve:
+  """Amplification by a cohort of fixed size drawn without replacement.
+
+  arXiv:1808.00087 (Wang, Balle, Kasiviswanathan 2019), Theorem 9. For who sees
+  only the released models.
+
+  Args:
+    base: One round's curve under 'replace_one', that is at doubled sensitivity.
+    population: Number of clients to draw from, at least `cohort`.
+    cohort: Number of clients in each round, at least 1.
+
+  Returns:
+    A curve for integer orders 2 to 256, adjacency 'replace_one'.
+
+  Raises:
+    ConfigurationError: If `base` is not a curve under 'replace_one'.
+  """
+  _validate.at_least(1, cohort=cohort)
+  _validate.at_least(cohort, population=population)
+  _check_base(base)
+  if base.adjacency != 'replace_one':
+    raise ConfigurationError(
+      f'Sampling without replacement was asked for a curve under {base.adjacency!r}; a cohort of '
+      "fixed size needs 'replace_one', at twice the sensitivity. Build the curve with "
+      "`adjacency='replace_one'`."
+    )
+  rate = cohort / population
+  moments = _moments(base)
+  second = moments[0]  # RDP(2)
+  if second > 0:
+    log_two = min(math.log(4.0) + second + math.log(-math.expm1(-second)), math.log(2.0) + second)
+  else:
+    log_two = -math.inf
+
+  def log_a(a: int) -> float:
+    j = np.arange(2, a + 1)
+    terms = math.log(2.0) + j * math.log(rate) + _log_binomial(a, j) + moments[: a - 1]
+    terms[0] = 2 * math.log(rate) + _log_binomial(a, j[:1])[0] + log_two
+    return float(special.logsumexp(np.append(terms, 0.0)))
+
+  label = f'without replacement {cohort}/{population} (Wang et al. 2019 Thm 9)'
+  return _sampled(base, log_a, label, 'replace_one')
+
+
+def participation_cap(curve: RdpCurve, *, rounds: int, cap: int) -> RdpCurve:
+  """Total of a client that takes part in at most `cap` of `rounds` rounds.
+
+  A round without the client has one law on both neighbours and costs it
+  nothing. Needs no secret, so it holds against the server too, but the cap must
+  be enforced.
+
+  Args:
+    curve: One round's curve.
+    rounds: Number of rounds, at least 0.
+    cap: Most rounds in which one client takes part, at least 0.
+  """
+  _validate.at_least(0, rounds=rounds, cap=cap)
+  return curve.scaled(min(rounds, cap))
+
+
+def _check_rate(rate: float) -> None:
+  _validate.positive(rate=rate)
+  if rate > 1:
+    raise ConfigurationError(f'`rate` must be at most 1, got {rate!r}.')
+
+
+def _check_base(base: RdpCurve) -> None:
+  _validate.instance(RdpCurve, base=base)
+  if base.mechanism == 'sampled':
+    raise ConfigurationError(
+      f'Sampling was asked for a curve that is sampled already: {base.provenance}. Sample the '
+      'curve of the mechanism itself.'
+    )
+
+
+def _moments(base: RdpCurve) -> np.ndarray:
+  """Returns (l-1) * RDP(l) for l = 2..256."""
+  return (SAMPLED_ORDERS - 1) * base.rdp(SAMPLED_ORDERS)
+
+
+def _log_binomial(n: int, k: np.ndarray) -> np.ndarray:
+  return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+
+
+def _times(count: np.ndarray, log_value: float) -> np.ndarray:
+  """Returns count * log_value with 0 * -inf = 0."""
+  return np.where(count > 0, count * log_value if math.isfinite(log_value) else -np.inf, 0.0)
+
+
+def _sampled(base: RdpCurve, log_a: Callable[[int], float], label: str, adjacency: str) -> RdpCurve:
+  def function(orders: np.ndarray) -> np.ndarray:
+    bound = [max(log_a(int(a)), 0.0) / (a - 1) for a in orders.ravel()]
+    return np.minimum(base.rdp(orders), np.reshape(bound, orders.shape))
+
+  return RdpCurve(
+    function=function,
+    integer_only=True,
+    provenance=f'{label} of [{base.provenance}]',
+    mechanism='sampled',
+    adjacency=adjacency,
+    maximum_order=float(MAXIMUM_ORDER),
+  )
