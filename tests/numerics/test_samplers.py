@@ -1,0 +1,343 @@
+"""The samplers draw the named law: ties, chi-square, variance, tails, residues, support.
+
+Keys are fixed, so the tests are deterministic; the false alarm rates are those of a fresh key.
+"""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.numerics import alias, randomness, samplers
+from tff_privacy_agg.numerics.randomness import MODEL_NOISE, RandomStream
+from tff_privacy_agg.numerics.samplers import noise_sampler
+
+DRAWS = 400_000
+DESIGNS = [
+  ('skellam', 0.25),
+  ('skellam', 1),
+  ('skellam', 7.0625),
+  ('skellam', 400),
+  ('skellam', 3500**2),
+  ('discrete_gaussian', 1),
+  ('discrete_gaussian', 7.0625),
+  ('discrete_gaussian', 400),
+  ('discrete_gaussian', 1e5),
+  ('discrete_gaussian', 3500**2),
+  ('discrete_gaussian', 3501**2),
+  ('discrete_gaussian', 1e4**2),
+  ('discrete_gaussian', 1e6**2),
+]
+designs = pytest.mark.parametrize(('mechanism', 'variance'), DESIGNS)
+REFUSAL = 1e-6  # probability below which a chi-square test refuses, in either tail
+SIGMAS = 5  # standard errors at which a z test refuses: false alarm 6e-7
+
+
+def stream_of(seed: int, kind='chacha20') -> RandomStream:
+  key = np.random.default_rng(seed).integers(-(2**31), 2**31, 8).astype(np.int32)
+  return RandomStream(kind=kind, key=tf.constant(key))
+
+
+def draw(mechanism, variance, seed=1, count=DRAWS, kind='chacha20'):
+  return (
+    noise_sampler(mechanism, variance).sample(stream_of(seed, kind), MODEL_NOISE, count).numpy()
+  )
+
+
+def law(mechanism, variance):
+  """The support and probabilities in float64, from SciPy or the definition, not the tables."""
+  radius = math.ceil(10 * math.sqrt(variance)) + 12
+  x = np.arange(-radius, radius + 1)
+  if mechanism == 'skellam':
+    mass = (
+      stats.skellam.pmf(x, variance / 2, variance / 2)
+      if variance < 1e4
+      else bessel_mass(x, variance)
+    )
+  else:
+    mass = np.exp(-(x.astype(float) ** 2) / (2 * variance))
+  return x, mass / mass.sum()
+
+
+def bessel_mass(x, variance):
+  """exp(-v) I_x(v) by its uniform expansion (Abramowitz and Stegun 9.7.7), two terms."""
+  root = np.hypot(x, variance)
+  exponent = root - variance - np.abs(x) * np.arcsinh(np.abs(x) / variance)
+  t = np.abs(x) / root
+  order = np.maximum(np.abs(x), 1)
+  return (
+    np.exp(exponent) / np.sqrt(root) * np.where(x == 0, 1, 1 + (3 * t - 5 * t**3) / (24 * order))
+  )
+
+
+def chi_square_p(sample, mechanism, variance, cells=60):
+  """P-value of a sample on cells of about equal probability."""
+  x, mass = law(mechanism, variance)
+  cdf = np.cumsum(mass)
+  upper = np.unique(x[np.searchsorted(cdf, np.arange(1, cells) / cells)])
+  expected = np.diff([0, *cdf[upper - x[0]], 1]) * len(sample)
+  observed = np.bincount(np.searchsorted(upper, sample), minlength=len(expected))
+  keep = expected > 5
+  observed = np.append(observed[keep], observed[~keep].sum())
+  expected = np.append(expected[keep], expected[~keep].sum())
+  used = expected > 0
+  return stats.chisquare(observed[used], expected[used] * observed.sum() / expected.sum()).pvalue
+
+
+def variance_z(sample, mechanism, variance):
+  """Standard errors between the sample's second moment and the variance."""
+  x, mass = law(mechanism, variance)
+  second, fourth = (np.sum(mass * x.astype(float) ** p) for p in (2, 4))
+  return (np.mean(sample.astype(float) ** 2) - second) / math.sqrt(
+    (fourth - second**2) / len(sample)
+  )
+
+
+def residue_p(sample, modulus, mechanism, variance):
+  """P-value of the residues modulo a small number: finds lost low bits."""
+  x, mass = law(mechanism, variance)
+  expected = np.bincount(x % modulus, mass, modulus) * len(sample)
+  return stats.chisquare(np.bincount(sample % modulus, minlength=modulus), expected).pvalue
+
+
+@designs
+def test_law(mechanism, variance):
+  sampler = noise_sampler(mechanism, variance)
+  sample = draw(mechanism, variance)
+  assert sample.dtype == np.int32
+  assert sampler.variance == Fraction(variance)
+  assert np.abs(sample).max() <= sampler.radius < 2**31
+  assert REFUSAL < chi_square_p(sample, mechanism, variance) < 1 - REFUSAL
+  assert abs(variance_z(sample, mechanism, variance)) < SIGMAS
+  x, mass = law(mechanism, variance)
+  for sign in (1, -1):  # each tail by itself
+    for sigmas in (0, 3):
+      tail = mass[sign * x > sigmas * math.sqrt(variance)].sum()
+      error = np.mean(sign * sample > sigmas * math.sqrt(variance)) - tail
+      assert abs(error) < SIGMAS * math.sqrt(tail / DRAWS)
+
+
+@designs
+def test_residues(mechanism, variance):
+  sample = draw(mechanism, variance, seed=2)
+  for modulus in (2, 3, 256) if variance >= 400 else (2, 3):
+    assert REFUSAL < residue_p(sample, modulus, mechanism, variance) < 1 - REFUSAL
+
+
+@designs
+@pytest.mark.parametrize('factor', [0.95, 1.05])
+def test_of_the_test_a_variance_off_by_five_percent_is_refused(mechanism, variance, factor):
+  sample = draw(mechanism, variance)
+  assert abs(variance_z(sample, mechanism, factor * variance)) > SIGMAS
+  assert chi_square_p(sample, mechanism, factor * variance) < REFUSAL
+
+
+@pytest.mark.parametrize('variance', [1, 7.0625])
+def test_of_the_test_the_other_mechanism_is_refused(variance):
+  assert chi_square_p(draw('skellam', variance), 'discrete_gaussian', variance) < REFUSAL
+  assert chi_square_p(draw('discrete_gaussian', variance), 'skellam', variance) < REFUSAL
+
+
+def test_of_the_test_poisson_noise_in_float32_has_no_odd_values():
+  """Above a rate of 2^25 float32 holds even integers only; the residue test sees it."""
+  rate = 2.0**26
+
+  def poisson_difference(dtype):
+    first, second = (
+      tf.random.stateless_poisson([DRAWS], [seed, 0], tf.constant(rate, dtype), dtype).numpy()
+      for seed in (1, 2)
+    )
+    return (first.astype(np.int64) - second.astype(np.int64)).astype(np.int64)
+
+  refused = poisson_difference(tf.float32)
+  assert not np.any(refused % 2)
+  assert residue_p(refused, 2, 'discrete_gaussian', 2 * rate) < REFUSAL
+  assert residue_p(poisson_difference(tf.float64), 2, 'discrete_gaussian', 2 * rate) > REFUSAL
+  assert residue_p(draw('discrete_gaussian', 2 * rate), 2, 'discrete_gaussian', 2 * rate) > REFUSAL
+
+
+PMFS = {'skellam': alias.skellam_pmf, 'discrete_gaussian': alias.discrete_gaussian_pmf}
+
+
+def reference_sample(mechanism, variance, seed, count):
+  """The readable sampler: invert the distribution function with 62 uniform bits."""
+  weights, _ = alias.symmetric_weights(PMFS[mechanism](variance))
+  total, cdf = 0, []
+  for weight in weights[:-1]:
+    total += weight
+    cdf.append(total >> (alias.WEIGHT_BITS - 62))
+  uniform = np.random.default_rng(seed).integers(0, 2**62, count)
+  return np.searchsorted(np.array(cdf), uniform, side='right') - len(weights) // 2
+
+
+@pytest.mark.parametrize('mechanism', samplers.MECHANISMS)
+@pytest.mark.parametrize('variance', [1, 400])
+def test_agrees_with_the_readable_reference(mechanism, variance):
+  """Two-sample chi-square; and the reference itself passes the one-sample test."""
+  reference = reference_sample(mechanism, variance, seed=5, count=DRAWS)
+  assert REFUSAL < chi_square_p(reference, mechanism, variance) < 1 - REFUSAL
+  sample = draw(mechanism, variance, seed=6)
+  low = -int(3 * math.sqrt(variance))
+  counts = [np.bincount(np.clip(s, low, -low) - low) for s in (reference, sample)]
+  assert stats.chi2_contingency(counts).pvalue > REFUSAL
+
+
+class _Script:
+  """A stream that returns chosen words, and chosen 62-bit numbers for the ties."""
+
+  def __init__(self, words, tie_uniforms):
+    self._words = np.array(words, np.uint32).view(np.int32)
+    self._ties = np.array(tie_uniforms, np.int64)
+
+  def words(self, stream, count):
+    if stream == MODEL_NOISE:
+      return tf.constant(self._words)
+    assert stream == randomness.tie_stream(MODEL_NOISE, 0)
+    assert int(count) == 2 * len(self._ties)
+    # The sampler reads the top 31 bits of each word; the other bit must not matter.
+    halves = np.concatenate([self._ties >> 31, self._ties & (2**31 - 1)])
+    words = (halves << 1 | (halves & 1)).astype(np.uint32)
+    return tf.constant(words.view(np.int32) ^ np.int32(-(2**31)))
+
+
+@pytest.mark.parametrize(
+  ('mechanism', 'variance'),
+  [('skellam', 0.25), ('discrete_gaussian', 7.0625), ('discrete_gaussian', 3500**2)],
+)
+def test_every_column_at_and_beside_its_threshold(mechanism, variance):
+  """All columns, with the uniform number one below, at, and above the 94 - k bit threshold."""
+  sampler = noise_sampler(mechanism, variance)
+  (table,) = sampler.tables
+  k = table.log_columns
+  weights, _ = alias.symmetric_weights(PMFS[mechanism](variance))
+  thresholds, aliases = alias.vose(weights, k)
+  words, ties, expected = [], [], []
+  for column, (threshold, other) in enumerate(zip(thresholds, aliases, strict=True)):
+    limit = 1 << (alias.WEIGHT_BITS - k)
+    step = 1 << alias.LOW_BITS
+    for uniform in (0, threshold - step, threshold - 1, threshold, threshold + step, limit - 1):
+      if not 0 <= uniform < limit:
+        continue
+      high = uniform >> alias.LOW_BITS
+      # The table's bits are read as a signed number: the top one is flipped.
+      words.append(column << (32 - k) | high ^ 1 << (31 - k))
+      if high == threshold >> alias.LOW_BITS:
+        ties.append(uniform & (step - 1))
+      expected.append((column if uniform < threshold else other) + table.offset)
+  drawn = sampler.sample(_Script(words, ties), MODEL_NOISE, len(words)).numpy()
+  np.testing.assert_array_equal(drawn, expected)
+  assert len(ties) >= 2 * np.count_nonzero(thresholds)
+
+
+@pytest.mark.parametrize('kind', randomness.KINDS)
+@pytest.mark.parametrize('variance', [7.0625, 3500**2, 1e4**2])
+@pytest.mark.parametrize('dynamic', [False, True])
+def test_graph_and_eager_draws_are_equal(kind, variance, dynamic):
+  sampler = noise_sampler('discrete_gaussian', variance)
+  count = 100_000  # some ties at 3500
+
+  @tf.function(
+    autograph=False,
+    input_signature=[tf.TensorSpec([8], tf.int32), tf.TensorSpec([], tf.int32)],
+  )
+  def compiled(key, size):
+    stream = RandomStream(kind=kind, key=key)
+    return sampler.sample(stream, MODEL_NOISE, size if dynamic else count)
+
+  eager = draw('discrete_gaussian', variance, count=count, kind=kind)
+  np.testing.assert_array_equal(compiled(stream_of(1).key, count), eager)
+  if not dynamic:
+    assert compiled.get_concrete_function().structured_outputs.shape == [count]
+
+
+@pytest.mark.parametrize('kind', randomness.KINDS)
+def test_draws_of_equal_shape_are_independent_and_never_equal(kind):
+  """Correlation of streams and keys: |z| < 5; 32 values agree by chance once in 10^30."""
+  sampler = noise_sampler('discrete_gaussian', 400)
+  samples = [
+    sampler.sample(stream_of(seed, kind), MODEL_NOISE + 16 * i, 20_000).numpy()
+    for seed in (1, 2)
+    for i in range(2)
+  ]
+  for i, first in enumerate(samples):
+    for second in samples[:i]:
+      assert abs(np.corrcoef(first, second)[0, 1]) * math.sqrt(first.size) < SIGMAS
+
+  @tf.function(autograph=False, input_signature=[tf.TensorSpec([8], tf.int32)])
+  def pair(key):
+    stream = RandomStream(kind=kind, key=key)
+    return [sampler.sample(stream, MODEL_NOISE + 16 * i, 32) for i in range(2)]
+
+  drawn = {tuple(part.numpy()) for seed in range(200) for part in pair(stream_of(seed).key)}
+  assert len(drawn) == 400
+
+
+def test_the_two_tables_of_a_draw_are_independent():
+  sampler = noise_sampler('discrete_gaussian', 1e4**2)
+  sample = draw('discrete_gaussian', 1e4**2)
+  second = np.round(sample / sampler.stride)
+  first = sample - sampler.stride * second
+  assert abs(np.corrcoef(first, second)[0, 1]) * math.sqrt(DRAWS) < SIGMAS
+
+
+@pytest.mark.parametrize('sigma', [3501, 5000, 1e4, 123_456.5, 1e6])
+def test_two_tables_have_exactly_the_variance(sigma):
+  sampler = noise_sampler('discrete_gaussian', Fraction(sigma) ** 2)
+  first, second = sampler.tables
+  assert first.variance + sampler.stride**2 * second.variance == Fraction(sigma) ** 2
+  assert sampler.words_per_value == 2
+  assert max(table.columns for table in sampler.tables) <= 2**15
+  assert sampler.distance < 2.0**-78
+
+
+def test_two_table_sum_is_the_discrete_gaussian():
+  """The smoothing bound covers the exact convolution, at a stride where float64 can see it."""
+  first, second, stride = 12.0, 0.75, 4  # s = 0.612: relative error about 1e-3
+  x = np.arange(-400, 401)
+
+  def mass(variance):
+    weights = np.exp(-(x**2) / (2 * variance))
+    return weights / weights.sum()
+
+  spread = np.zeros(x.size)
+  spread[x % stride == 0] = mass(second)[np.abs(x) <= 400 // stride]
+  exact = np.convolve(mass(first), spread, mode='same')
+  total_variation = np.abs(exact - mass(first + stride**2 * second)).sum() / 2
+  smoothing = 1 / math.sqrt(1 / second + stride**2 / first)
+  bound = 1.01 * 2 * math.exp(-2 * (math.pi * smoothing) ** 2)
+  assert 0.1 * bound < total_variation <= bound
+
+
+def test_insufficient_smoothing_is_refused():
+  with pytest.raises(ConfigurationError, match='smooth'):
+    samplers._smoothing_error(Fraction(3400**2), Fraction(1), 1000)
+
+
+def test_distance_of_a_large_model_is_negligible():
+  """10^7 coordinates and 10^4 rounds; with 64-bit thresholds it would be 1.4e-4."""
+  for mechanism, sigma in (
+    ('discrete_gaussian', 3000),
+    ('skellam', 3000),
+    ('discrete_gaussian', 1e6),
+  ):
+    assert noise_sampler(mechanism, Fraction(sigma) ** 2).distance * 1e11 < 1e-12
+
+
+@pytest.mark.parametrize(
+  ('mechanism', 'variance', 'message'),
+  [
+    ('laplace', 1, 'mechanism'),
+    ('skellam', 0, 'variance'),
+    ('skellam', math.nan, 'variance'),
+    ('discrete_gaussian', math.inf, 'variance'),
+    ('skellam', 3501**2, 'Use discrete Gaussian'),
+    ('discrete_gaussian', 1e12 + 1, 'at most'),
+  ],
+)
+def test_refuses_what_it_cannot_sample(mechanism, variance, message):
+  with pytest.raises(ConfigurationError, match=message):
+    noise_sampler(mechanism, variance)

@@ -1,0 +1,1 @@
+"""Pure TensorFlow functions and exact integer tables, with no TFF import."""

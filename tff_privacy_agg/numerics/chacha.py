@@ -1,0 +1,140 @@
+"""The ChaCha20 key stream (RFC 8439) as plain TensorFlow integer operations.
+
+The state of `n` blocks is four `[4, n]` matrices, one for each row of the ChaCha
+square, so one operation serves four quarter rounds of every block; the diagonal
+rounds are the same operations after a `tf.gather` of rows. A left shift is written
+as a product, which TensorFlow's CPU kernels vectorise (shifts they do not), and the
+ten double rounds are a loop, which keeps the graph below two hundred nodes.
+
+There are no branches or look-ups that depend on the key.
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.errors import ConfigurationError
+
+WORDS_PER_BLOCK = 16
+# TensorFlow runs an operation on a [4, 4096] matrix in one thread. It splits larger ones between
+# threads, which costs more than it saves: chunks run in parallel instead. And four such matrices
+# stay in a core's cache.
+BLOCKS_PER_CHUNK = 1 << 12
+
+_DOUBLE_ROUNDS = 10
+_CONSTANTS = (0x61707865, 0x3320646E, 0x79622D32, 0x6B206574)  # 'expand 32-byte k'
+
+_Rows = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
+
+
+def _word(value: int) -> tf.Tensor:
+  return tf.constant(value, tf.uint32)
+
+
+def _rotate_left(x: tf.Tensor, bits: int) -> tf.Tensor:
+  high = tf.bitwise.right_shift(x, _word(32 - bits))
+  return tf.bitwise.bitwise_xor(x * _word(1 << bits), high)
+
+
+def _quarter_rounds(a: tf.Tensor, b: tf.Tensor, c: tf.Tensor, d: tf.Tensor) -> _Rows:
+  """RFC 8439 2.1 on all columns: each argument is one row of the square."""
+  for d_bits, b_bits in ((16, 12), (8, 7)):
+    a = a + b
+    d = _rotate_left(tf.bitwise.bitwise_xor(d, a), d_bits)
+    c = c + d
+    b = _rotate_left(tf.bitwise.bitwise_xor(b, c), b_bits)
+  return a, b, c, d
+
+
+def _rotate_rows(b: tf.Tensor, c: tf.Tensor, d: tf.Tensor, steps: int) -> tuple:
+  """Turns diagonals into columns (steps=1), or back (steps=-1)."""
+
+  def turn(x, by):
+    return tf.gather(x, [(i + by) % 4 for i in range(4)])
+
+  return turn(b, steps), turn(c, 2), turn(d, -steps)
+
+
+def _double_round(a: tf.Tensor, b: tf.Tensor, c: tf.Tensor, d: tf.Tensor) -> _Rows:
+  a, b, c, d = _quarter_rounds(a, b, c, d)
+  a, b, c, d = _quarter_rounds(a, *_rotate_rows(b, c, d, 1))
+  return a, *_rotate_rows(b, c, d, -1)
+
+
+def _blocks(key: tf.Tensor, nonce: tf.Tensor, first: tf.Tensor, blocks: tf.Tensor) -> tf.Tensor:
+  """Key stream blocks `first` to `first + blocks - 1`, uint32 `[16 * blocks]`."""
+  shape = tf.stack([4, blocks])
+  counters = tf.cast(tf.range(blocks), tf.uint32) + first
+  start = (
+    tf.broadcast_to(tf.constant(_CONSTANTS, tf.uint32)[:, tf.newaxis], shape),
+    tf.broadcast_to(key[:4, tf.newaxis], shape),
+    tf.broadcast_to(key[4:, tf.newaxis], shape),
+    tf.concat(
+      [counters[tf.newaxis], tf.broadcast_to(nonce[:, tf.newaxis], shape - [1, 0])], axis=0
+    ),
+  )
+  _, *final = tf.while_loop(
+    lambda i, *rows: i < _DOUBLE_ROUNDS,
+    lambda i, *rows: (i + 1, *_double_round(*rows)),
+    (0, *start),
+  )
+  square = tf.concat([x + y for x, y in zip(final, start, strict=True)], axis=0)
+  return tf.reshape(tf.transpose(square), [-1])
+
+
+def chacha20_words(
+  key: tf.Tensor, nonce: Sequence[int], count: int | tf.Tensor, first_block: int = 0
+) -> tf.Tensor:
+  """The ChaCha20 key stream as 32-bit words, in the order of RFC 8439 2.4.
+
+  The same arguments give the same words: `nonce` must differ for each use of `key`.
+
+  Args:
+    key: int32 `[8]`, the 256-bit key, little-endian words.
+    nonce: Three integers in [0, 2^32), the 96-bit nonce.
+    count: Number of words, a Python integer or an int32 scalar tensor, not negative.
+    first_block: Initial block counter, in [0, 2^31).
+
+  Returns:
+    int32 `[count]`: uniform on all 2^32 values for whoever does not hold the key.
+
+  Raises:
+    ConfigurationError: If a Python argument is outside its range.
+  """
+  if len(nonce) != 3 or not all(0 <= word < 2**32 for word in nonce):
+    raise ConfigurationError(f'`nonce` must be three integers in [0, 2^32), got {nonce!r}.')
+  _validate.at_least(0, first_block=first_block)
+  if first_block >= 2**31:
+    raise ConfigurationError(f'`first_block` must be below 2^31, got {first_block}.')
+  static_count = tf.get_static_value(count)
+  if static_count is not None:
+    count = static_count = int(static_count)
+    _validate.at_least(0, count=count)
+
+  key_words = tf.bitcast(tf.ensure_shape(key, [8]), tf.uint32)
+  nonce_words = tf.constant(nonce, tf.uint32)
+  blocks = -(-count // WORDS_PER_BLOCK)
+  if static_count is not None and blocks <= BLOCKS_PER_CHUNK:
+    words = _blocks(key_words, nonce_words, _word(first_block), blocks)
+  else:
+    words = _chunks(key_words, nonce_words, first_block, blocks)
+  words = tf.ensure_shape(words[:count], [static_count])
+  return tf.bitcast(words, tf.int32)
+
+
+def _chunks(
+  key: tf.Tensor, nonce: tf.Tensor, first_block: int, blocks: int | tf.Tensor
+) -> tf.Tensor:
+  """At least `blocks` blocks, in equal chunks of at most BLOCKS_PER_CHUNK."""
+  chunks = tf.maximum(1, -(-blocks // BLOCKS_PER_CHUNK))
+  size = -(-blocks // chunks)
+  stride = tf.cast(size, tf.uint32)
+
+  def body(i, parts):
+    first = _word(first_block) + tf.cast(i, tf.uint32) * stride
+    return i + 1, parts.write(i, _blocks(key, nonce, first, size))
+
+  parts = tf.TensorArray(tf.uint32, size=chunks)
+  _, parts = tf.while_loop(lambda i, _: i < chunks, body, (0, parts))
+  return tf.reshape(parts.stack(), [-1])

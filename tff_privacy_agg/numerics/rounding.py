@@ -1,0 +1,61 @@
+"""Stochastic rounding to integers of an exactly bounded L2 norm."""
+
+import tensorflow as tf
+
+_MOST_TRIES = 16
+
+
+def conditional_round(
+  vector: tf.Tensor, l2_bound: float, seed: tf.Tensor, dtype: tf.DType
+) -> tf.Tensor:
+  """Rounds each coordinate up or down at random until the norm is within the bound.
+
+  Unbiased before conditioning. After 16 tries whose norm exceeds the bound the
+  vector is truncated towards zero, which never lengthens it; should that exceed
+  the bound too (it cannot for a vector of norm at most `l2_bound`), zeros are
+  sent. So the result always satisfies the bound, which is what privacy rests
+  on: any law of the rounding whose support lies in the ball is as private, and
+  the coins need no secrecy.
+
+  Args:
+    vector: `[d]` floats, finite.
+    l2_bound: Bound B on the L2 norm of the result; `floor(B^2) < 2^53`, or
+      infinite for none.
+    seed: `[2]` int64 for the rounding coins.
+    dtype: Integer dtype of the result.
+
+  Returns:
+    `[d]` integers whose sum of squares is at most `floor(l2_bound**2)`, exactly.
+    Reference: arXiv:2102.06387, section 4.1 and Algorithm 1.
+  """
+  if l2_bound == float('inf'):
+    return tf.cast(_attempt(vector, seed, 0), dtype)
+  # Exact: a sum of squares of integers is exact in float64 below 2^53, and one
+  # above stays above any bound that lies below.
+  limit = tf.constant(int(l2_bound**2), tf.float64)
+
+  def within(rounded):
+    return tf.reduce_sum(tf.square(tf.cast(rounded, tf.float64))) <= limit
+
+  first = _attempt(vector, seed, 0)
+  rounded, _ = tf.while_loop(
+    lambda current, tries: (tries < _MOST_TRIES) & ~within(current),
+    lambda _, tries: (_attempt(vector, seed, tries), tries + 1),
+    (first, tf.constant(1)),
+    parallel_iterations=1,
+  )
+  rounded = tf.cond(within(rounded), lambda: rounded, lambda: _truncate(vector))
+  rounded = tf.cond(within(rounded), lambda: rounded, lambda: tf.zeros_like(vector))
+  return tf.cast(rounded, dtype)
+
+
+def _attempt(vector: tf.Tensor, seed: tf.Tensor, attempt) -> tf.Tensor:
+  step = tf.stack([tf.constant(0, tf.int64), tf.cast(attempt, tf.int64)])
+  coins = tf.random.stateless_uniform(
+    tf.shape(vector), seed + step, dtype=vector.dtype, alg='philox'
+  )
+  return tf.floor(vector + coins)
+
+
+def _truncate(vector: tf.Tensor) -> tf.Tensor:
+  return tf.sign(vector) * tf.floor(tf.abs(vector))
