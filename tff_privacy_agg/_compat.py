@@ -1,0 +1,51 @@
+"""The names that TFF's main branch has moved to `federated_language`.
+
+TFF 0.87 has them in `tensorflow_federated`; its main branch, in
+`federated_language`. Everything else of this package takes them from here, so
+that a port to a new release is a change of this file.
+"""
+
+from typing import Any
+
+import tensorflow_federated as tff
+
+_language: Any = tff
+if not hasattr(tff, 'federated_computation'):
+  import federated_language
+
+  _language = federated_language
+
+federated_computation = _language.federated_computation
+federated_broadcast = _language.federated_broadcast
+federated_eval = _language.federated_eval
+federated_map = _language.federated_map
+federated_sum = _language.federated_sum
+federated_value = _language.federated_value
+federated_zip = _language.federated_zip
+
+# These two stay in TFF on both branches.
+federated_secure_modular_sum = tff.backends.mapreduce.federated_secure_modular_sum
+tensorflow_computation = tff.tensorflow.computation
+
+CLIENTS = _language.CLIENTS
+SERVER = _language.SERVER
+
+FederatedType = _language.FederatedType
+FunctionType = _language.FunctionType
+SequenceType = _language.SequenceType
+StructType = _language.StructType
+StructWithPythonType = _language.StructWithPythonType
+TensorType = _language.TensorType
+to_type = _language.to_type
+
+SyncContext = _language.framework.SyncContext
+SyncExecutionContext = _language.framework.SyncExecutionContext
+get_context_stack = _language.framework.get_context_stack
+set_default_context = _language.framework.set_default_context
+
+
+def struct_items(struct_type) -> list:
+  """The (name or None, type) pairs of a `StructType`, in declared order."""
+  if hasattr(tff.structure, 'iter_elements'):
+    return list(tff.structure.iter_elements(struct_type))
+  return list(struct_type.items())

@@ -1,0 +1,95 @@
+"""Says in one sentence what a TFF runtime error means and how to mend it."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow_federated as tff
+
+from tff_privacy_agg import _compat
+from tff_privacy_agg.errors import PrivacyAggError, RuntimeUnavailableError
+
+_NO_SECURE_SUMS = (
+  "A secure sum was called, and TFF's native context cannot run one. "
+  'Call `tff_privacy_agg.runtime.simulation_context()` first, in the same thread.'
+)
+# What TFF's (or gRPC's, or protobuf's) message contains, and what it means.
+_EXPLANATIONS = (
+  ('Cannot embed a federated value', _NO_SECURE_SUMS),
+  (
+    'No default context installed',
+    'A computation was called in a thread without an execution context; TFF keeps one default '
+    'per thread. Call `tff_privacy_agg.runtime.simulation_context()` in this thread.',
+  ),
+  (
+    'Error parsing message',
+    'A computation or an argument could not be read back by protobuf, which takes 100 nested '
+    'messages and 2 GiB. Nest fewer aggregators, or run fewer clients at once.',
+  ),
+  (
+    'message larger than max',
+    'An argument or a result is larger than the 2 GiB that one message may have. '
+    'Run fewer clients at once.',
+  ),
+)
+
+
+def explain(error: BaseException) -> str | None:
+  """Returns what `error` means and how to mend it, or None if it is not known.
+
+  Args:
+    error: An exception from calling a TFF computation. Its causes are searched
+      too.
+  """
+  seen: list[BaseException] = []
+  current: BaseException | None = error
+  while current is not None and current not in seen:
+    for sign, meaning in _EXPLANATIONS:
+      if sign in str(current):
+        return meaning
+    seen.append(current)
+    current = current.__cause__ or current.__context__
+  return None
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+  """Turns a known TFF runtime error into a `RuntimeUnavailableError` caused by it.
+
+  Other errors pass unchanged.
+  """
+  try:
+    yield
+  except PrivacyAggError:
+    raise
+  except Exception as error:
+    meaning = explain(error)
+    if meaning is None:
+      raise
+    raise RuntimeUnavailableError(meaning) from error
+
+
+def _is_native(context: Any) -> bool:
+  """Whether `context` compiles as TFF's native contexts do, secure sums left as they are."""
+  # TFF has no public mark of a native context. Should its attributes change,
+  # this finds none: the warning is lost, nothing else.
+  asynchronous = getattr(context, '_async_context', context)
+  pipeline = getattr(asynchronous, '_compiler_pipeline', None)
+  compiler = getattr(pipeline, '_compiler_fn', None)
+  return compiler is tff.backends.native.desugar_and_transform_to_native
+
+
+def warn_if_secure_sums_cannot_run() -> None:
+  """Warns if the current TFF context is a native one, which cannot run secure sums.
+
+  Looks only: it starts no worker. Call it from what builds a process, so that
+  the warning names the user's line.
+  """
+  if _is_native(_compat.get_context_stack().current):
+    warnings.warn(
+      "TFF's native context is the current one and cannot run secure sums; call "
+      '`tff_privacy_agg.runtime.simulation_context()` before running the process.',
+      UserWarning,
+      stacklevel=3,
+    )
