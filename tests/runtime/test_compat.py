@@ -1,0 +1,24 @@
+import importlib.util
+import sys
+import types
+
+import tensorflow_federated as tff
+
+from tff_privacy_agg import _compat
+
+
+def test_takes_moved_names_from_federated_language(monkeypatch):
+  # What is left of TFF's main branch, and what has moved out of it.
+  remaining = types.SimpleNamespace(backends=tff.backends, tensorflow=tff.tensorflow)
+  monkeypatch.setitem(sys.modules, 'tensorflow_federated', remaining)
+  monkeypatch.setitem(sys.modules, 'federated_language', tff)
+  spec = importlib.util.spec_from_file_location('moved_compat', _compat.__file__)
+  moved = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(moved)
+  for name in (
+    'federated_map',
+    'federated_secure_modular_sum',
+    'TensorType',
+    'set_default_context',
+  ):
+    assert getattr(moved, name) is getattr(_compat, name)

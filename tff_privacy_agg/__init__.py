@@ -1,0 +1,100 @@
+"""Differential privacy and secure aggregation for TensorFlow Federated.
+
+Names are loaded when they are first used, so that the command line and `doctor`
+start, and can say what is missing, without TensorFlow.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = '0.1.0'
+
+_MODULES = ('accounting', 'data', 'learning', 'runtime')
+_HOMES = {
+  'domains': ('Channel', 'Cohort', 'IntegerVectors', 'ModularVectors', 'RealVectors'),
+  'errors': (
+    'CompositionError',
+    'ConfigurationError',
+    'PrivacyAggError',
+    'RuntimeUnavailableError',
+  ),
+  'factories': ('ComposedFactory', 'WeightedComposedFactory', 'compose', 'compose_weighted'),
+  'layers': (
+    'AdaptiveQuantile',
+    'Clipping',
+    'DFTRotation',
+    'DiscreteGaussianNoise',
+    'ForeignSum',
+    'GaussianNoise',
+    'HadamardRotation',
+    'Layer',
+    'Mean',
+    'Mechanism',
+    'PlainSum',
+    'Quantization',
+    'SecureModularSum',
+    'SkellamNoise',
+    'WeightedMean',
+    'Zeroing',
+  ),
+  'learning': ('no_metrics', 'train'),
+  'recipes': ('ddp_secure_aggregator', 'dp_aggregator', 'robust_aggregator', 'secure_aggregator'),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+  'AdaptiveQuantile',
+  'Channel',
+  'Clipping',
+  'Cohort',
+  'ComposedFactory',
+  'CompositionError',
+  'ConfigurationError',
+  'DFTRotation',
+  'DiscreteGaussianNoise',
+  'ForeignSum',
+  'GaussianNoise',
+  'HadamardRotation',
+  'IntegerVectors',
+  'Layer',
+  'Mean',
+  'Mechanism',
+  'ModularVectors',
+  'PlainSum',
+  'PrivacyAggError',
+  'Quantization',
+  'RealVectors',
+  'RuntimeUnavailableError',
+  'SecureModularSum',
+  'SkellamNoise',
+  'WeightedComposedFactory',
+  'WeightedMean',
+  'Zeroing',
+  '__version__',
+  'accounting',
+  'compose',
+  'compose_weighted',
+  'data',
+  'ddp_secure_aggregator',
+  'dp_aggregator',
+  'learning',
+  'no_metrics',
+  'robust_aggregator',
+  'runtime',
+  'secure_aggregator',
+  'train',
+]
+
+
+def __getattr__(name: str) -> Any:
+  if name in _MODULES:
+    return importlib.import_module(f'{__name__}.{name}')
+  if name in _HOME_OF:
+    value = getattr(importlib.import_module(f'{__name__}.{_HOME_OF[name]}'), name)
+    globals()[name] = value
+    return value
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+  return __all__

@@ -1,0 +1,30 @@
+"""Metrics aggregators for TFF's learning processes."""
+
+from collections import OrderedDict
+
+from tff_privacy_agg import _compat
+
+
+def no_metrics(metric_finalizers, local_unfinalized_metrics_type=None):
+  """Releases no training metrics: pass it as `metrics_aggregator`.
+
+  TFF's default sums each client's loss, accuracy and example count in the clear,
+  which no account covers. With this one nothing of them leaves a client.
+
+  Args:
+    metric_finalizers: What TFF passes; not used.
+    local_unfinalized_metrics_type: TFF type of one client's metrics, or None
+      where TFF asks for a polymorphic computation.
+
+  Returns:
+    A computation from metrics at the clients to an empty structure at the server.
+  """
+  del metric_finalizers
+
+  def drop(unused_metrics):
+    return _compat.federated_value(OrderedDict(), _compat.SERVER)
+
+  if local_unfinalized_metrics_type is None:
+    return _compat.federated_computation(drop)
+  placed = _compat.FederatedType(local_unfinalized_metrics_type, _compat.CLIENTS)
+  return _compat.federated_computation(drop, placed)

@@ -1,0 +1,104 @@
+"""Everything that a training leaves on disk, in one directory.
+
+config.json     what was asked; a resumed run must ask the same
+privacy.json    the facts that the epsilon rests on
+metrics.csv     one line a round
+tensorboard/    the same for TensorBoard
+checkpoints/    the process's state after each of the last rounds
+"""
+
+import asyncio
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow_federated as tff
+
+from tff_privacy_agg.errors import ConfigurationError
+
+_CHECKPOINTS_KEPT = 3
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes JSON so that a crash leaves the old file or the new one, never a part."""
+  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+  with os.fdopen(handle, 'w', encoding='utf-8') as file:
+    json.dump(value, file, indent=2, sort_keys=True)
+    file.write('\n')
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)
+
+
+class RunDirectory:
+  """The files of one training.
+
+  Args:
+    path: The directory; made if missing.
+    config: What defines the training, as JSON values.
+
+  Raises:
+    ConfigurationError: If the directory holds a training with another config, or
+      holds files and no training.
+  """
+
+  def __init__(self, path: str | os.PathLike[str], config: Mapping[str, Any]):
+    self.path = pathlib.Path(path)
+    self._check(config)
+    self.path.mkdir(parents=True, exist_ok=True)
+    write_json(self.path / 'config.json', dict(config))
+    self._checkpoints = tff.program.FileProgramStateManager(
+      os.fspath(self.path / 'checkpoints'), keep_total=_CHECKPOINTS_KEPT, keep_first=False
+    )
+    self._releases = tff.program.GroupingReleaseManager(
+      [
+        tff.program.CSVFileReleaseManager(
+          os.fspath(self.path / 'metrics.csv'), key_fieldname='round'
+        ),
+        tff.program.TensorBoardReleaseManager(os.fspath(self.path / 'tensorboard')),
+      ]
+    )
+
+  def _check(self, config: Mapping[str, Any]) -> None:
+    if not self.path.exists() or not any(self.path.iterdir()):
+      return
+    file = self.path / 'config.json'
+    if not file.exists():
+      raise ConfigurationError(
+        f'A run directory is empty or holds a training; {self.path} holds other files. '
+        'Choose another directory.'
+      )
+    found = json.loads(file.read_text(encoding='utf-8'))
+    asked = json.loads(json.dumps(dict(config)))
+    changed = sorted(
+      key for key in {*found, *asked} if found.get(key, None) != asked.get(key, None)
+    )
+    if changed:
+      raise ConfigurationError(
+        f'A training resumes with the arguments it began with; in {self.path} these differ: '
+        f'{", ".join(changed)}. Pass the old values, or another directory.'
+      )
+
+  def write_privacy(self, facts: Mapping[str, Any]) -> None:
+    """Writes the facts that the epsilon rests on."""
+    write_json(self.path / 'privacy.json', dict(facts))
+
+  def latest(self, structure: Any) -> tuple[Any, int]:
+    """The last checkpoint and its round, or (None, 0).
+
+    Args:
+      structure: A state of the process, whose structure the checkpoint has.
+    """
+    state, version = asyncio.run(self._checkpoints.load_latest(structure))
+    return state, version or 0
+
+  def save(self, state: Any, round_number: int) -> None:
+    """Keeps the state after a round; the oldest checkpoints go."""
+    asyncio.run(self._checkpoints.save(state, round_number))
+
+  def release(self, metrics: Mapping[str, Any], round_number: int) -> None:
+    """Appends a round's metrics to the CSV file and to TensorBoard."""
+    asyncio.run(self._releases.release(dict(metrics), round_number))

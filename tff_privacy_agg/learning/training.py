@@ -1,0 +1,125 @@
+"""The training loop: cohorts, rounds, progress, checkpoints, metrics."""
+
+import dataclasses
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.learning.cohorts import UniformCohorts
+from tff_privacy_agg.learning.run_directory import RunDirectory
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+  """What a training ends with.
+
+  Attributes:
+    state: The process's last state.
+    metrics: The last round's metrics, flat.
+    rounds_run: Rounds that this call ran; fewer than asked after a resume.
+  """
+
+  state: Any
+  metrics: Mapping[str, float]
+  rounds_run: int
+
+
+def flatten(metrics: Any, prefix: str = '') -> Mapping[str, Any]:
+  """Nested metrics as one level, with names joined by `/`."""
+  flat: OrderedDict[str, Any] = OrderedDict()
+  for name, value in metrics.items():
+    path = f'{prefix}{name}'
+    if isinstance(value, Mapping):
+      flat.update(flatten(value, f'{path}/'))
+    else:
+      flat[path] = value
+  return flat
+
+
+def progress_line(
+  round_number: int, rounds: int, metrics: Mapping[str, Any], seconds: float
+) -> str:
+  """One round in one line: what a person watches a training by."""
+  parts = [f'round {round_number:>{len(str(rounds))}}/{rounds}']
+  if 'loss' in metrics:
+    parts.append(f'loss {metrics["loss"]:.3f}')
+  if 'accuracy' in metrics:
+    parts.append(f'accuracy {100 * metrics["accuracy"]:5.1f} %')
+  epsilon = metrics.get('privacy/epsilon')
+  if epsilon is not None:
+    parts.append(f'epsilon {epsilon:.2f}' if math.isfinite(epsilon) else 'epsilon inf')
+    parts.append(f'survivors {metrics["privacy/survivors"]}')
+  if 'clipping/norm' in metrics:
+    parts.append(f'clip {metrics["clipping/norm"]:.3f}')
+  parts.append(f'{seconds:.1f} s')
+  if not metrics.get('privacy/accepted', True):
+    parts.append('too few survivors: model unchanged')
+  return '  '.join(parts)
+
+
+def train(
+  process: tff.learning.templates.LearningProcess,
+  *,
+  client_data: tff.simulation.datasets.ClientData,
+  preprocess: Callable[[tf.data.Dataset], tf.data.Dataset],
+  cohorts: UniformCohorts,
+  rounds: int,
+  run_directory: RunDirectory,
+  evaluate: Callable[[Any], Mapping[str, float]],
+  report: Callable[[str], None] = print,
+) -> TrainingResult:
+  """Runs, or resumes, a federated training.
+
+  After each round the state is checkpointed, the metrics are appended to the
+  run directory's files, and a progress line is reported. A training that was
+  interrupted goes on after its last checkpoint, with the cohorts and the epsilon
+  that it would have had.
+
+  Args:
+    process: A TFF learning process.
+    client_data: The clients' examples.
+    preprocess: From a client's examples to its batches.
+    cohorts: Who takes part in which round.
+    rounds: Rounds in all; at least 1.
+    run_directory: Where the files go.
+    evaluate: From the model weights to metrics on held-out data.
+    report: Takes each line of progress.
+
+  Returns:
+    The last state and metrics.
+
+  Raises:
+    ConfigurationError: If `rounds` is not a positive integer.
+  """
+  _validate.at_least(1, rounds=rounds)
+  report('compiling, the first round takes some seconds longer')
+  initial = process.initialize()
+  state, done = run_directory.latest(initial)
+  if state is None:
+    state = initial
+  else:
+    report(f'resuming after round {done}')
+  metrics: Mapping[str, Any] = {}
+  for round_number in range(done + 1, rounds + 1):
+    started = time.monotonic()
+    data = [
+      preprocess(client_data.create_tf_dataset_for_client(client))
+      for client in cohorts.cohort(round_number)
+    ]
+    output = process.next(state, data)
+    state = output.state
+    metrics = OrderedDict(evaluate(process.get_model_weights(state)))
+    metrics.update(flatten(output.metrics.get('aggregator') or {}))
+    run_directory.save(state, round_number)
+    seconds = time.monotonic() - started
+    run_directory.release(OrderedDict(metrics, seconds=seconds), round_number)
+    report(progress_line(round_number, rounds, metrics, seconds))
+  if not metrics:
+    metrics = evaluate(process.get_model_weights(state))
+  return TrainingResult(state=state, metrics=metrics, rounds_run=max(0, rounds - done))

@@ -1,0 +1,224 @@
+"""A TFF execution context in which secure sums run as their plain simulation."""
+
+import atexit
+import gc
+import os
+import time
+import weakref
+from typing import Any
+
+import grpc
+import tensorflow_federated as tff
+
+from tff_privacy_agg import _compat, _validate
+from tff_privacy_agg.errors import RuntimeUnavailableError
+from tff_privacy_agg.runtime.worker import Worker
+
+_READY_SECONDS = 60.0
+_POLL_SECONDS = 0.02
+_MAX_MESSAGE_BYTES = 2**31 - 1
+_CHANNEL_OPTIONS = (
+  ('grpc.max_receive_message_length', _MAX_MESSAGE_BYTES),
+  ('grpc.max_send_message_length', _MAX_MESSAGE_BYTES),
+  # The first attempt usually comes before the worker listens; gRPC's default
+  # would wait a second before the next.
+  ('grpc.initial_reconnect_backoff_ms', 50),
+  ('grpc.min_reconnect_backoff_ms', 50),
+  ('grpc.max_reconnect_backoff_ms', 500),
+  # The worker is on this host: a proxy of the environment must not be asked.
+  ('grpc.enable_http_proxy', 0),
+)
+
+
+def _compile(computation: Any) -> Any:
+  simulated = tff.backends.test.replace_secure_intrinsics_with_bodies(computation)
+  return tff.backends.native.desugar_and_transform_to_native(simulated)
+
+
+def _connect(worker: Worker) -> tuple[grpc.Channel, tff.framework.RemoteExecutorGrpcStub]:
+  channel = grpc.insecure_channel(f'127.0.0.1:{worker.port}', _CHANNEL_OPTIONS)
+  stub = tff.framework.RemoteExecutorGrpcStub(channel)
+  deadline = time.monotonic() + _READY_SECONDS
+  while not stub.is_ready:
+    if not worker.alive or time.monotonic() > deadline:
+      channel.close()
+      raise RuntimeUnavailableError(
+        f'A TFF worker was started; {worker.failure()} '
+        'Run `python -m tff_privacy_agg.doctor` to check the installation.'
+      )
+    time.sleep(_POLL_SECONDS)
+  return channel, stub
+
+
+def _executor_factory(worker: Worker, stub: tff.framework.RemoteExecutorGrpcStub):
+  # TFF makes a new executor after every lost connection, and retries without
+  # end: raising here is what ends the retries when the worker is gone.
+  def create(cardinalities):
+    if not worker.alive:
+      raise RuntimeUnavailableError(
+        f'A computation was sent to the TFF worker; {worker.failure()} '
+        'Call `simulation_context()` for a new one.'
+      )
+    executor = tff.framework.RemoteExecutor(stub)
+    executor.set_cardinalities({_compat.CLIENTS: 0, **cardinalities})
+    return executor
+
+  return tff.framework.ResourceManagingExecutorFactory(create)
+
+
+def _end(worker: Worker, channel: grpc.Channel) -> None:
+  worker.end()
+  if os.getpid() == worker.owner:
+    channel.close()
+
+
+class SimulationContext(_compat.SyncContext):
+  """Runs TFF computations on a C++ worker of its own, secure sums simulated.
+
+  The result of a secure sum is exact, but the values are summed in the clear:
+  this is for simulation, where all clients' data is on one machine anyway.
+  A computation is compiled at its first call only.
+
+  Made by `simulation_context`.
+  """
+
+  def __init__(self, worker: Worker):
+    """Connects to `worker`, which this context then owns."""
+    try:
+      channel, stub = _connect(worker)
+    except BaseException:
+      worker.end()
+      raise
+    self._worker = worker
+    self._previous: Any = None
+    self._entered = False
+    self._inner = _compat.SyncExecutionContext(
+      executor_fn=_executor_factory(worker, stub),
+      compiler_fn=_compile,
+      transform_args=tff.tensorflow.transform_args,
+      transform_result=tff.tensorflow.transform_result,
+    )
+    # Ends the worker of a context that is dropped without `close`.
+    self._finalizer = weakref.finalize(self, _end, worker, channel)
+    _open_contexts.add(self)
+
+  def invoke(self, comp: Any, arg: Any) -> Any:
+    """Runs `comp` on `arg`; TFF calls this.
+
+    Raises:
+      RuntimeUnavailableError: If the context is closed, belongs to the parent of
+        a forked process, or has lost its worker.
+    """
+    if not self._finalizer.alive:
+      raise RuntimeUnavailableError(
+        'A computation was sent to a simulation context that is closed. '
+        'Call `simulation_context()` for a new one.'
+      )
+    if os.getpid() != self._worker.owner:
+      raise RuntimeUnavailableError(
+        'A computation was sent to the simulation context of the parent process, which a fork '
+        'does not carry over. Call `simulation_context()` in this process.'
+      )
+    if not self._entered:
+      # Not in a `with` statement, so there is nothing to put back: let the
+      # former context go, and its worker with it.
+      self._previous = None
+    return self._inner.invoke(comp, arg)
+
+  def close(self) -> None:
+    """Ends the worker. The context stays installed, and refuses to run anything."""
+    self._finalizer()
+
+  def __enter__(self) -> 'SimulationContext':
+    self._entered = True
+    return self
+
+  def __exit__(self, *exc_info: object) -> None:
+    if self._previous is not None:
+      _compat.set_default_context(self._previous)
+      self._previous = None
+    self.close()
+
+  def _install(self) -> None:
+    """Makes this the calling thread's default context; `with` puts the old one back."""
+    self._previous = _compat.get_context_stack().current
+    _compat.set_default_context(self)
+
+
+_open_contexts: weakref.WeakSet[SimulationContext] = weakref.WeakSet()
+
+
+def simulation_context(
+  *,
+  concurrency: int = 2,
+  install: bool = True,
+  log_file: str | os.PathLike[str] | None = None,
+) -> SimulationContext:
+  """Starts a TFF runtime that can run secure sums, and makes it the default.
+
+  As a plain call it serves until the process ends. In a `with` statement it
+  serves the block; the former default context then comes back, and the worker
+  process ends:
+
+      with tpa.runtime.simulation_context():
+        state = process.initialize()
+
+  TFF keeps default contexts per thread: call this in the thread that runs the
+  computations, outside of any `tff.federated_computation`. The worker process
+  ends with this process, however that ends.
+
+  Args:
+    concurrency: How many clients' computations run at once, at least 1. More
+      takes more memory, and is seldom faster beyond the number of cores.
+    install: Whether to make the context the calling thread's default.
+    log_file: File that the worker's log is appended to; by default it is quoted
+      in error messages only.
+
+  Returns:
+    The context, also accepted by `tff.framework.set_default_context`.
+
+  Raises:
+    ConfigurationError: If `concurrency` is not a positive integer.
+    RuntimeUnavailableError: If the worker does not start.
+  """
+  _validate.at_least(1, concurrency=concurrency)
+  context = SimulationContext(Worker(concurrency=concurrency, log_file=log_file))
+  if install:
+    context._install()
+  return context
+
+
+class _ExitedContext(_compat.SyncContext):
+  """What computations meet while the interpreter exits."""
+
+  def invoke(self, comp, arg):
+    raise RuntimeUnavailableError(
+      'A computation was called while the interpreter exits, when TFF workers have ended. '
+      'Call it before the program ends.'
+    )
+
+
+def _end_workers_at_exit(owner: int = os.getpid()) -> None:
+  """Ends this process's workers, TFF's own included, while modules are alive.
+
+  TFF's own contexts end their worker in a finalizer that comes too late, after
+  the modules it uses are torn down. Dropping the last references makes it run
+  in time. A forked child must leave its parent's workers alone.
+  """
+  if os.getpid() != owner:
+    return
+  for context in list(_open_contexts):
+    context.close()
+    context._previous = None
+  _compat.set_default_context(_ExitedContext())
+  gc.collect()
+  # What is left is referenced from elsewhere, a notebook's namespace say. Its
+  # finalizer is run here, and taken away: it would fail at its proper time.
+  for item in gc.get_objects():
+    kind = type(item)
+    if kind.__name__ == 'ServiceManager' and kind.__module__.startswith('tensorflow_federated.'):
+      item.__del__()
+      del kind.__del__
+
+
+atexit.register(_end_workers_at_exit)
