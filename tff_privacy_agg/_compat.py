@@ -42,6 +42,7 @@ SyncContext = _language.framework.SyncContext
 SyncExecutionContext = _language.framework.SyncExecutionContext
 get_context_stack = _language.framework.get_context_stack
 set_default_context = _language.framework.set_default_context
+NativeFederatedContext = _language.program.NativeFederatedContext
 
 
 def struct_items(struct_type) -> list:

@@ -86,8 +86,9 @@ def _train(args: argparse.Namespace) -> int:
   task = DigitsTask(**given)
   config = dataclasses.asdict(task)
   path = args.run_dir or _default_directory(task, config)
+  facts = task.facts()  # refuses a design that cannot exist before anything is written
   directory = learning.RunDirectory(path, config)
-  directory.write_privacy(task.facts())
+  directory.write_privacy(facts)
   examples = task.load()
   each = len(examples.train.create_tf_dataset_for_client(examples.train.client_ids[0]))
   print(

@@ -82,6 +82,8 @@ class DigitsTask:
     _validate.at_least(1, batch_size=self.batch_size)
     _validate.at_least(0, seed=self.seed)
     _validate.one_of(tuple(_MECHANISMS), mechanism=self.mechanism)
+    if self.noise_multiplier is not None:
+      _validate.positive(noise_multiplier=self.noise_multiplier)
     if self.clients_per_round > self.population:
       raise ConfigurationError(
         f'`clients_per_round` must be at most `population`, got {self.clients_per_round} of '

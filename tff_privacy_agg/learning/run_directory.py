@@ -3,11 +3,13 @@
 config.json     what was asked; a resumed run must ask the same
 privacy.json    the facts that the epsilon rests on
 metrics.csv     one line a round
+summary.json    what it ended with, once it has
 tensorboard/    the same for TensorBoard
 checkpoints/    the process's state after each of the last rounds
 """
 
 import asyncio
+import csv
 import json
 import os
 import pathlib
@@ -31,6 +33,10 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     file.flush()
     os.fsync(file.fileno())
   os.replace(temporary, path)
+
+
+def _number(text: str) -> float:
+  return float({'True': '1', 'False': '0'}.get(text, text))
 
 
 class RunDirectory:
@@ -98,6 +104,15 @@ class RunDirectory:
   def save(self, state: Any, round_number: int) -> None:
     """Keeps the state after a round; the oldest checkpoints go."""
     asyncio.run(self._checkpoints.save(state, round_number))
+
+  def last_metrics(self) -> Mapping[str, float]:
+    """The metrics of the last round that was released; empty before the first."""
+    file = self.path / 'metrics.csv'
+    if not file.exists():
+      return {}
+    with file.open(encoding='utf-8', newline='') as lines:
+      rows = list(csv.DictReader(lines))
+    return {name: _number(text) for name, text in rows[-1].items()} if rows else {}
 
   def release(self, metrics: Mapping[str, Any], round_number: int) -> None:
     """Appends a round's metrics to the CSV file and to TensorBoard."""

@@ -1,6 +1,7 @@
 """The training loop: cohorts, rounds, progress, checkpoints, metrics."""
 
 import dataclasses
+import functools
 import math
 import time
 from collections import OrderedDict
@@ -13,6 +14,9 @@ import tensorflow_federated as tff
 from tff_privacy_agg import _validate
 from tff_privacy_agg.learning.cohorts import UniformCohorts
 from tff_privacy_agg.learning.run_directory import RunDirectory
+
+# Making a client's dataset costs milliseconds, keeping it a few kilobytes.
+_DATASETS_KEPT = 4096
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +58,7 @@ def progress_line(
   epsilon = metrics.get('privacy/epsilon')
   if epsilon is not None:
     parts.append(f'epsilon {epsilon:.2f}' if math.isfinite(epsilon) else 'epsilon inf')
-    parts.append(f'survivors {metrics["privacy/survivors"]}')
+    parts.append(f'survivors {int(metrics["privacy/survivors"])}')
   if 'clipping/norm' in metrics:
     parts.append(f'clip {metrics["clipping/norm"]:.3f}')
   parts.append(f'{seconds:.1f} s')
@@ -104,22 +108,22 @@ def train(
   if state is None:
     state = initial
   else:
-    report(f'resuming after round {done}')
-  metrics: Mapping[str, Any] = {}
+    report(f'resuming after round {done}; a round that was cut off runs again and is counted once')
+  metrics = run_directory.last_metrics()
+
+  @functools.lru_cache(maxsize=_DATASETS_KEPT)
+  def batches(client: str) -> tf.data.Dataset:
+    return preprocess(client_data.create_tf_dataset_for_client(client))
+
   for round_number in range(done + 1, rounds + 1):
     started = time.monotonic()
-    data = [
-      preprocess(client_data.create_tf_dataset_for_client(client))
-      for client in cohorts.cohort(round_number)
-    ]
-    output = process.next(state, data)
+    output = process.next(state, [batches(client) for client in cohorts.cohort(round_number)])
     state = output.state
     metrics = OrderedDict(evaluate(process.get_model_weights(state)))
     metrics.update(flatten(output.metrics.get('aggregator') or {}))
-    run_directory.save(state, round_number)
     seconds = time.monotonic() - started
+    # Released first: a checkpoint then always has its line in the metrics.
     run_directory.release(OrderedDict(metrics, seconds=seconds), round_number)
+    run_directory.save(state, round_number)
     report(progress_line(round_number, rounds, metrics, seconds))
-  if not metrics:
-    metrics = evaluate(process.get_model_weights(state))
   return TrainingResult(state=state, metrics=metrics, rounds_run=max(0, rounds - done))

@@ -1,5 +1,6 @@
 """A TFF execution context in which secure sums run as their plain simulation."""
 
+import asyncio
 import atexit
 import gc
 import os
@@ -79,7 +80,7 @@ class SimulationContext(_compat.SyncContext):
   this is for simulation, where all clients' data is on one machine anyway.
   A computation is compiled at its first call only.
 
-  Made by `simulation_context`.
+  Made by `simulation_context`. `program_context` is its form for `tff.program`.
   """
 
   def __init__(self, worker: Worker):
@@ -125,6 +126,20 @@ class SimulationContext(_compat.SyncContext):
       self._previous = None
     return self._inner.invoke(comp, arg)
 
+  def program_context(self) -> _compat.NativeFederatedContext:
+    """Returns a `tff.program` context on the same worker, with the same compiled computations.
+
+    It is what program logic runs in, `tff.learning.programs.train_model` say:
+
+        context = tpa.runtime.simulation_context()
+        with tff.framework.get_context_stack().install(context.program_context()):
+          asyncio.run(tff.learning.programs.train_model(train_process=process, ...))
+
+    There a call of a computation gives references, to be awaited inside an event
+    loop. It keeps this context alive, and ends with it.
+    """
+    return _compat.NativeFederatedContext(_Awaitable(self))
+
   def close(self) -> None:
     """Ends the worker. The context stays installed, and refuses to run anything."""
     self._finalizer()
@@ -143,6 +158,17 @@ class SimulationContext(_compat.SyncContext):
     """Makes this the calling thread's default context; `with` puts the old one back."""
     self._previous = _compat.get_context_stack().current
     _compat.set_default_context(self)
+
+
+class _Awaitable:
+  """A simulation context whose calls are awaited, in the place of TFF's `AsyncExecutionContext`."""
+
+  def __init__(self, context: SimulationContext):
+    self._context = context
+
+  async def invoke(self, comp: Any, arg: Any) -> Any:
+    """Runs `comp` on `arg` without blocking the event loop."""
+    return await asyncio.to_thread(self._context.invoke, comp, arg)
 
 
 _open_contexts: weakref.WeakSet[SimulationContext] = weakref.WeakSet()
