@@ -9,6 +9,7 @@ ten double rounds are a loop, which keeps the graph below two hundred nodes.
 There are no branches or look-ups that depend on the key.
 """
 
+import functools
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -62,6 +63,16 @@ def _double_round(a: tf.Tensor, b: tf.Tensor, c: tf.Tensor, d: tf.Tensor) -> _Ro
   return a, *_rotate_rows(b, c, d, -1)
 
 
+@functools.partial(
+  tf.function,
+  autograph=False,
+  input_signature=[
+    tf.TensorSpec([8], tf.uint32),
+    tf.TensorSpec([3], tf.uint32),
+    tf.TensorSpec([], tf.uint32),
+    tf.TensorSpec([], tf.int32),
+  ],
+)
 def _blocks(key: tf.Tensor, nonce: tf.Tensor, first: tf.Tensor, blocks: tf.Tensor) -> tf.Tensor:
   """Key stream blocks `first` to `first + blocks - 1`, uint32 `[16 * blocks]`."""
   shape = tf.stack([4, blocks])
