@@ -18,13 +18,23 @@ import tensorflow as tf
 from tff_privacy_agg import accounting
 from tff_privacy_agg.domains import Channel, Cohort, Domain, RealVectors
 from tff_privacy_agg.errors import CompositionError, ConfigurationError
-from tff_privacy_agg.layers import Layer, Mechanism, ModularTerminal, Quantization, Slot, Terminal
+from tff_privacy_agg.layers import (
+  ForeignSum,
+  Layer,
+  Mechanism,
+  ModularTerminal,
+  Quantization,
+  Slot,
+  Terminal,
+)
 from tff_privacy_agg.numerics import samplers
 
 # A scaled coordinate above this loses its fraction in float32.
 _LARGEST_FLOAT32_SCALE = 2**16
 # Channel sums wrap beyond this many standard deviations of their noise: never.
 _CHANNEL_MARGIN = 16
+# As many as an int32 holds: no cohort of a plausible size passes for one within the maximum.
+_FEWEST_CHANNEL_BITS, _MOST_CHANNEL_BITS = 30, 62
 _RESERVED_NAMES = ('privacy',)
 
 
@@ -263,7 +273,7 @@ def bind(layers: Sequence[Layer], cohort: Cohort, dim: int, dtype: tf.DType) -> 
     mechanism=mechanism,
     design=design,
     channels=channels,
-    channel_bits=_channel_bits(channels, cohort),
+    channel_bits=_channel_bits(channels, cohort, terminal),
   )
 
 
@@ -276,23 +286,25 @@ def _plan(
   if mechanism is None:
     return plan(local_variance=0.0, central_stddev=0.0)
   stddev = channel.stddev
-  if not distributed:
-    if stddev is None:
-      stddev = max(cohort.expected / 10, 4 * mechanism.noise_multiplier)
-    return plan(local_variance=0.0, central_stddev=stddev)
   if stddev is None:
-    # Bits: a stddev of expected / 20 clients is the literature's default (arXiv:1905.03871); the
-    # other term keeps a channel's cost at a sixteenth of the round at the minimum cohort.
-    worst = math.sqrt(cohort.expected / cohort.minimum)
-    stddev = max(cohort.expected / 10, 4 * mechanism.noise_multiplier * worst)
-  variance = (channel.resolution * stddev) ** 2 / cohort.expected
-  # Rounded up to a multiple of 1/16, and to what the discrete Gaussian's sum allows.
-  return plan(local_variance=max(1.0, math.ceil(16 * variance) / 16), central_stddev=0.0)
+    # The server's noise does not depend on who survives.
+    fewest = cohort.minimum if distributed else cohort.expected
+    stddev = accounting.default_channel_stddev(mechanism.noise_multiplier, cohort.expected, fewest)
+  if not distributed:
+    return plan(local_variance=0.0, central_stddev=stddev)
+  variance = accounting.channel_share_variance(resolution, stddev, cohort.expected)
+  return plan(local_variance=variance, central_stddev=0.0)
 
 
-def _channel_bits(channels: Sequence[ChannelPlan], cohort: Cohort) -> int:
+def _channel_bits(channels: Sequence[ChannelPlan], cohort: Cohort, terminal: Layer) -> int:
   largest = float(cohort.maximum)
   for channel in channels:
     noise = _CHANNEL_MARGIN * math.sqrt(cohort.maximum * channel.local_variance)
     largest = max(largest, cohort.maximum * channel.resolution + noise)
-  return math.ceil(math.log2(largest + 1)) + 1
+  bits = math.ceil(math.log2(largest + 1)) + 1
+  if bits > _MOST_CHANNEL_BITS:
+    raise ConfigurationError(
+      f'Channels of {bits} bits would be needed for a cohort of at most {cohort.maximum} clients; '
+      f'there are at most {_MOST_CHANNEL_BITS}. Lower `Cohort.maximum`.'
+    )
+  return max(bits, _FEWEST_CHANNEL_BITS)

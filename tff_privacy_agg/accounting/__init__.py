@@ -16,6 +16,10 @@ from tff_privacy_agg.accounting.calibration import (
   find_noise_multiplier,
   split_noise_multiplier,
 )
+from tff_privacy_agg.accounting.channels import (
+  channel_share_variance,
+  default_channel_stddev,
+)
 from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose
 from tff_privacy_agg.accounting.design import IntegerDesign, solve
 from tff_privacy_agg.accounting.joint import JointDesign, joint_design, smallest_bits
@@ -56,10 +60,12 @@ __all__ = [
   'RdpCurve',
   'banded_noise_multiplier',
   'bit_channel',
+  'channel_share_variance',
   'clip_stddevs',
   'compose',
   'conversion_offsets',
   'correlated_gaussian',
+  'default_channel_stddev',
   'delta',
   'discrete_gaussian',
   'discrete_gaussian_terms',

@@ -1,0 +1,34 @@
+"""The noise of auxiliary channels: how much, and one client's share of it."""
+
+import math
+
+
+def default_channel_stddev(noise_multiplier: float, expected: int, minimum_honest: int) -> float:
+  """Standard deviation of the noise in the sum of a channel's numbers in [-1, 1].
+
+  For a bit (+1 or -1) a stddev of `expected / 20` clients in the count is the literature's
+  default (arXiv:1905.03871). The other term keeps a channel's cost at a sixteenth of
+  the round's at the fewest honest survivors, so that small cohorts are not refused.
+
+  Args:
+    noise_multiplier: Of the whole round, positive.
+    expected: Clients that a round is planned with.
+    minimum_honest: Fewest honest survivors, 1 to `expected`.
+  """
+  worst = math.sqrt(expected / minimum_honest)
+  return max(expected / 10, 4 * noise_multiplier * worst)
+
+
+def channel_share_variance(resolution: int, stddev: float, expected: int) -> float:
+  """Variance of one client's share of a channel's noise, in squared integer steps.
+
+  Rounded up to a multiple of 1/16, and to 1, the least that the sum of discrete
+  Gaussians allows.
+
+  Args:
+    resolution: Integer steps in one unit of the channel's number.
+    stddev: Standard deviation of the noise in the sum over `expected` clients, in units.
+    expected: Clients that a round is planned with.
+  """
+  variance = (resolution * stddev) ** 2 / expected
+  return max(1.0, math.ceil(16 * variance) / 16)
