@@ -31,6 +31,7 @@ from tff_privacy_agg.accounting.mechanisms import (
   skellam,
   tau,
 )
+from tff_privacy_agg.accounting.planning import Plan, plan
 from tff_privacy_agg.accounting.sampling import participation_cap, poisson, without_replacement
 from tff_privacy_agg.accounting.scales import (
   clip_stddevs,
@@ -57,6 +58,7 @@ __all__ = [
   'REAL_ORDERS',
   'IntegerDesign',
   'JointDesign',
+  'Plan',
   'RdpCurve',
   'banded_noise_multiplier',
   'bit_channel',
@@ -81,6 +83,7 @@ __all__ = [
   'noise_multiplier_supremum',
   'norm_bounds',
   'participation_cap',
+  'plan',
   'poisson',
   'rdp_table',
   'scale_from_bits',

@@ -1,0 +1,138 @@
+"""Plans keep their target, by an account that is not the planner's own search."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tff_privacy_agg import accounting, cli
+from tff_privacy_agg.errors import ConfigurationError
+
+BASE = {
+  'target_epsilon': 8.0,
+  'target_delta': 1e-6,
+  'rounds': 100,
+  'clients_per_round': 100,
+  'population': 10_000,
+  'dimension': 100_352,
+}
+
+
+def _replayed_epsilon(plan, *, clients, dimension, mechanism, exposures, delta):
+  """Epsilon of what a stack with the planned numbers would really do."""
+  stddev = accounting.default_channel_stddev(plan.noise_multiplier, clients, plan.minimum_honest)
+  share = accounting.channel_share_variance(64, stddev, clients)
+  bit = math.sqrt(plan.minimum_honest * share) / 64
+  design = accounting.solve(
+    noise_multiplier=accounting.split_noise_multiplier(plan.noise_multiplier, [bit, bit]),
+    cohort_maximum=clients,
+    minimum_honest=plan.minimum_honest,
+    bits=plan.bits,
+    dimension=dimension,
+    mechanism=mechanism,
+  )
+  curve = design.curve(plan.minimum_honest)
+  for _ in range(2):
+    curve += accounting.bit_channel(mechanism, 64, share, plan.minimum_honest)
+  return accounting.epsilon(curve.scaled(exposures), delta)[0]
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+  st.sampled_from(['discrete_gaussian', 'skellam']),
+  st.floats(0.5, 20),
+  st.integers(1, 500),
+  st.integers(20, 1000),
+  st.sampled_from([64, 672, 10_240, 1_003_520]),
+  st.sampled_from([0.0, 0.1, 0.3]),
+)
+def test_a_plan_keeps_its_target(mechanism, target, rounds, clients, dimension, dropout):
+  plan = accounting.plan(
+    target_epsilon=target,
+    target_delta=1e-7,
+    rounds=rounds,
+    clients_per_round=clients,
+    population=100_000,
+    dimension=dimension,
+    mechanism=mechanism,
+    dropout=dropout,
+  )
+  replayed = _replayed_epsilon(
+    plan,
+    clients=clients,
+    dimension=dimension,
+    mechanism=mechanism,
+    exposures=rounds,
+    delta=1e-7,
+  )
+  assert replayed <= target * (1 + 1e-9)
+  assert plan.epsilon == pytest.approx(replayed)
+  assert replayed >= 0.97 * target  # no more noise than is needed
+  assert plan.bytes_per_client == math.ceil(dimension * plan.bits / 8)
+
+
+def test_one_bit_fewer_is_not_worthwhile():
+  plan = accounting.plan(**BASE)
+  fewer = accounting.plan(**BASE, bits=plan.bits - 1)
+  assert plan.error_over_central < 1.0112 < fewer.error_over_central
+  assert plan.view == 'server'
+
+
+def test_noise_grows_with_what_weakens_the_guarantee():
+  def noise(**changes):
+    return accounting.plan(**{**BASE, **changes}).noise_multiplier
+
+  base = noise()
+  assert noise(rounds=200) > base
+  assert noise(target_epsilon=4.0) > base
+  assert noise(target_delta=1e-8) > base
+  # The multiplier is the effective one: fewer honest clients cost error, not multiplier.
+  assert noise(colluding_fraction=0.2) == pytest.approx(base, rel=1e-2)
+  assert accounting.plan(**BASE, colluding_fraction=0.2).minimum_honest == 80
+
+
+def test_a_participation_cap_counts_the_clients_own_rounds():
+  capped = accounting.plan(**BASE, participation_cap=10)
+  assert capped.noise_multiplier == pytest.approx(
+    accounting.plan(**{**BASE, 'rounds': 10}).noise_multiplier
+  )
+  assert capped.view == 'server'
+
+
+def test_sampling_helps_in_the_release_view_only():
+  sampled = accounting.plan(**BASE, sampling='poisson')
+  assert sampled.view == 'release'
+  assert sampled.noise_multiplier < accounting.plan(**BASE).noise_multiplier
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'target_delta': 1e-4}, 'at most a tenth of one over the population'),
+    ({'sampling': 'poisson', 'participation_cap': 3}, 'asks for a secret one'),
+    ({'sampling': 'shuffled'}, "`sampling` must be one of 'none', 'poisson'"),
+    ({'dropout': 1.0}, 'must be below 1'),
+    ({'dropout': 0.995}, 'leaves no honest survivor'),
+    ({'clients_per_round': 20_000}, '`population` must be at least 20000'),
+    ({'bits': 4}, 'The smallest bit width that works is'),
+    ({'target_epsilon': math.nan}, '`target_epsilon` must be finite and positive'),
+  ],
+)
+def test_bad_plans_are_refused(changes, message):
+  with pytest.raises(ConfigurationError, match=message):
+    accounting.plan(**{**BASE, **changes})
+
+
+def test_the_command_prints_a_table_and_json(capsys):
+  arguments = ['plan', '--target-epsilon', '9', '--rounds', '30', '--clients-per-round', '100']
+  arguments += ['--population', '200', '--parameters', '650']
+  assert cli.main(arguments) == 0
+  table = capsys.readouterr().out
+  assert 'noise_multiplier' in table
+  assert '- Noise multiplier' in table
+  assert cli.main([*arguments, '--json']) == 0
+  plan = json.loads(capsys.readouterr().out)
+  assert plan['epsilon'] <= 9
+  assert plan['delta'] == pytest.approx(0.1 / 200)

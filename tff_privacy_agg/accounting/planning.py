@@ -1,0 +1,220 @@
+"""From a target epsilon to noise, bits and cost, before anything is trained."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting import accountant, mechanisms
+from tff_privacy_agg.accounting import sampling as sampling_bounds
+from tff_privacy_agg.accounting.calibration import find_noise_multiplier, split_noise_multiplier
+from tff_privacy_agg.accounting.channels import channel_share_variance, default_channel_stddev
+from tff_privacy_agg.accounting.curves import RdpCurve
+from tff_privacy_agg.accounting.design import MECHANISMS, IntegerDesign, solve
+from tff_privacy_agg.errors import ConfigurationError
+
+SAMPLINGS = ('none', 'poisson')
+# Bits beyond this error over central noise cost traffic and buy nothing.
+_WORTHWHILE_ERROR = 1.01
+_BIT_RESOLUTION = 64
+_WIDTHS = range(4, 41)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+  """What a training needs to end at a target epsilon.
+
+  Attributes:
+    noise_multiplier: Effective noise multiplier to give the noise layer.
+    bits: Bits a coordinate to give the secure sum.
+    modulus: 2^bits.
+    scaled_norm: `K`: the quantization scale is `K / clip norm`.
+    minimum_honest: Fewest honest survivors: `Cohort.minimum`.
+    epsilon: Epsilon at the end, at most the target.
+    view: 'server', or 'release' where sampling is claimed.
+    delta: The target delta.
+    error_over_central: Error of the sum over that of central Gaussian noise of the same multiplier.
+    bytes_per_client: Upload of one client in one round: `bits` a coordinate.
+    reasons: What decided each number, in sentences.
+  """
+
+  noise_multiplier: float
+  bits: int
+  modulus: int
+  scaled_norm: float
+  minimum_honest: int
+  epsilon: float
+  view: str
+  delta: float
+  error_over_central: float
+  bytes_per_client: int
+  reasons: tuple[str, ...]
+
+  def as_dict(self) -> dict[str, Any]:
+    """The plan as JSON values."""
+    return {**dataclasses.asdict(self), 'reasons': list(self.reasons)}
+
+
+def plan(
+  *,
+  target_epsilon: float,
+  target_delta: float,
+  rounds: int,
+  clients_per_round: int,
+  population: int,
+  dimension: int,
+  mechanism: str = 'discrete_gaussian',
+  bits: int | None = None,
+  dropout: float = 0.0,
+  colluding_fraction: float = 0.0,
+  sampling: str = 'none',
+  participation_cap: int | None = None,
+  adaptive_bits: int = 2,
+  modclip_prob: float = 1e-4,
+  beta: float = math.exp(-0.5),
+) -> Plan:
+  """Plans a training: the least noise and the fewest bits that keep a target.
+
+  Searches with the mechanism's own curve of the sum, its terms for rounding and
+  for the sum of discrete shares included, never with a Gaussian's.
+
+  Args:
+    target_epsilon: Largest epsilon at the end, positive.
+    target_delta: At most a tenth of one over the population.
+    rounds: Rounds of the training.
+    clients_per_round: Clients that a round is planned with.
+    population: All clients.
+    dimension: Coordinates of the rotated vector (`D`, padding included).
+    mechanism: 'discrete_gaussian' or 'skellam'.
+    bits: Bits a coordinate; None takes the fewest whose error is within 1 % of central
+      noise, or of the best that the samplers' tables allow.
+    dropout: Fraction of a cohort, in [0, 1), that may drop out of a round.
+    colluding_fraction: Fraction of the survivors, in [0, 1), whose noise the server knows.
+    sampling: 'none' holds against the server. 'poisson' claims that every client takes part
+      with probability `clients_per_round / population`, secretly and independently, and that
+      the server tops the noise up to a fixed total: in the release view only.
+    participation_cap: Most rounds of one client in a public schedule; None for all rounds.
+    adaptive_bits: Channels for adaptive zeroing and clipping, 0 to 2.
+    modclip_prob: Probability that a coordinate of the sum wraps.
+    beta: Bias parameter of the rounding.
+
+  Returns:
+    The plan.
+
+  Raises:
+    ConfigurationError: If an argument is outside its range, a claim is not proved, or no
+      noise reaches the target.
+  """
+  _validate.positive(target_epsilon=target_epsilon)
+  _validate.fraction(target_delta=target_delta)
+  _validate.at_least(1, rounds=rounds, clients_per_round=clients_per_round, dimension=dimension)
+  _validate.at_least(clients_per_round, population=population)
+  _validate.at_least(0, adaptive_bits=adaptive_bits)
+  _validate.one_of(MECHANISMS, mechanism=mechanism)
+  _validate.one_of(SAMPLINGS, sampling=sampling)
+  if target_delta > 0.1 / population:
+    raise ConfigurationError(
+      f'`target_delta` must be at most a tenth of one over the population, {0.1 / population:g}, '
+      f'got {target_delta!r}. Lower it.'
+    )
+  honest = _honest(clients_per_round, dropout, colluding_fraction)
+  exposures = rounds
+  if participation_cap is not None:
+    _validate.at_least(1, participation_cap=participation_cap)
+    if sampling != 'none':
+      raise ConfigurationError(
+        'A participation cap holds for a public schedule; `sampling` asks for a secret one. '
+        "Use sampling='none' with the cap."
+      )
+    exposures = min(rounds, participation_cap)
+
+  def design(z: float, width: int) -> tuple[IntegerDesign, RdpCurve]:
+    stddev = default_channel_stddev(z, clients_per_round, honest)
+    share = channel_share_variance(_BIT_RESOLUTION, stddev, clients_per_round)
+    bit = math.sqrt(honest * share) / _BIT_RESOLUTION
+    solved = solve(
+      noise_multiplier=split_noise_multiplier(z, [bit] * adaptive_bits),
+      cohort_maximum=clients_per_round,
+      minimum_honest=honest,
+      bits=width,
+      dimension=dimension,
+      modclip_prob=modclip_prob,
+      beta=beta,
+      mechanism=mechanism,
+    )
+    curve = solved.curve(honest)
+    for _ in range(adaptive_bits):
+      curve += mechanisms.bit_channel(mechanism, _BIT_RESOLUTION, share, honest)
+    if sampling == 'poisson':
+      rate = clients_per_round / population
+      curve = sampling_bounds.poisson(curve, rate, adjacency='zero_out', total_noise_fixed=True)
+    return solved, curve.scaled(exposures)
+
+  def least(width: int) -> float:
+    return find_noise_multiplier(target_epsilon, target_delta, lambda z: design(z, width)[1])
+
+  # The multiplier is the effective one, so it hardly depends on the bits: find it where they
+  # are no constraint, choose the bits for it, and find it again with these.
+  width = bits if bits is not None else _width(least(_WIDTHS[-1]), design, honest)
+  z = least(width)
+  solved, curve = design(z, width)
+  epsilon, _ = accountant.epsilon(curve, target_delta)
+  error = solved.error_over_central(honest)
+  return Plan(
+    noise_multiplier=z,
+    bits=width,
+    modulus=solved.modulus,
+    scaled_norm=solved.scaled_norm,
+    minimum_honest=honest,
+    epsilon=epsilon,
+    view='release' if sampling == 'poisson' else 'server',
+    delta=target_delta,
+    error_over_central=error,
+    bytes_per_client=math.ceil(dimension * width / 8),
+    reasons=(
+      f'Noise multiplier {z:.4g}: the smallest with epsilon at most {target_epsilon:g} after '
+      f'{exposures} rounds of one client, by the curve of the {mechanism} sum.',
+      f'Fewest honest survivors {honest}: of {clients_per_round} clients, less {dropout:.0%} '
+      f'drop-outs, less {colluding_fraction:.0%} colluders; their noise alone is counted.',
+      f'{width} bits: '
+      + (
+        'as asked for'
+        if bits is not None
+        else f'the fewest whose error is within {_WORTHWHILE_ERROR - 1:.0%} of the least'
+      )
+      + f'; the error is {error:.4g} times that of central noise.',
+      'Amplification by secret Poisson sampling is claimed: the number holds for readers of the '
+      'models, not against the server.'
+      if sampling == 'poisson'
+      else 'No amplification is claimed: the number holds against the server.',
+    ),
+  )
+
+
+def _honest(clients: int, dropout: float, colluding_fraction: float) -> int:
+  _validate.non_negative(dropout=dropout, colluding_fraction=colluding_fraction)
+  if dropout >= 1 or colluding_fraction >= 1:
+    raise ConfigurationError(
+      f'`dropout` and `colluding_fraction` must be below 1, got {dropout!r} and '
+      f'{colluding_fraction!r}.'
+    )
+  honest = math.floor((1 - dropout) * (1 - colluding_fraction) * clients + 1e-9)
+  if honest < 1:
+    raise ConfigurationError(
+      f'A round of {clients} clients leaves no honest survivor at a dropout of {dropout:g} and '
+      f'a colluding fraction of {colluding_fraction:g}. Plan with more clients.'
+    )
+  return honest
+
+
+def _width(z: float, design: Callable[[float, int], tuple], honest: int) -> int:
+  """The fewest bits whose error is worthwhile, or near the best that the samplers allow."""
+  errors = {}
+  for width in _WIDTHS:
+    try:
+      errors[width] = design(z, width)[0].error_over_central(honest)
+    except ConfigurationError:
+      continue  # too few bits; the widest one works, as `z` was found with it
+  enough = max(_WORTHWHILE_ERROR, _WORTHWHILE_ERROR * min(errors.values()))
+  return min(width for width, error in errors.items() if error <= enough)
