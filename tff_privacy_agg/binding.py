@@ -140,7 +140,18 @@ class Binding:
 
   @property
   def holds_against_server(self) -> bool:
-    """Whether the guarantee holds against the server, too."""
+    """Whether the guarantee holds against the server, too.
+
+    It takes noise that the server does not know, and a sum that shows the server
+    nothing but residues of the total: the sum of residues before the modulus
+    tells how many wrapped around, which the noise does not cover.
+    """
+    terminal = self.layers[-1]
+    return self.distributed and isinstance(terminal, Terminal) and terminal.hides_parts
+
+  @property
+  def distributed(self) -> bool:
+    """Whether the clients draw the noise."""
     return self.mechanism is not None and self.mechanism.distributed
 
   def noise_multiplier(self, honest: int) -> float:
@@ -307,4 +318,12 @@ def _channel_bits(channels: Sequence[ChannelPlan], cohort: Cohort, terminal: Lay
       f'Channels of {bits} bits would be needed for a cohort of at most {cohort.maximum} clients; '
       f'there are at most {_MOST_CHANNEL_BITS}. Lower `Cohort.maximum`.'
     )
-  return max(bits, _FEWEST_CHANNEL_BITS)
+  if not isinstance(terminal, ForeignSum):
+    return max(bits, _FEWEST_CHANNEL_BITS)
+  # One modulus, and one dtype, for all that its factory sums: TFF's secure ones ask for that.
+  if bits > terminal.width:
+    raise ConfigurationError(
+      f"`modulus` must be at least 2**{bits} to count the clients and sum the layers' channels, "
+      f'got 2**{terminal.width}. Raise it, and that of the factory.'
+    )
+  return terminal.width

@@ -109,14 +109,14 @@ class _ComposedFactory:
       new_state, vector, measurements = stack.server(state, sums, drawn)
       return new_state, values.from_vector(vector, value_type), measurements
 
-    summed = _Sum(self._layers[-1], message_type, bound.channel_bits)
+    summed = _Sum(self._layers[-1], message_type, stack_state_type, bound.channel_bits)
 
     @_compat.federated_computation
     def initialize():
       return summed.join(_compat.federated_eval(initialize_stack, _compat.SERVER), summed.initial())
 
     def run(state, *client_values):
-      stack_state, sum_state = summed.part(state, stack_state_type)
+      stack_state, sum_state = summed.part(state)
       params = _compat.federated_broadcast(_compat.federated_map(prepare, stack_state))
       messages = _compat.federated_map(client, (params, *client_values))
       sums, new_sum_state = summed.run(sum_state, messages)
@@ -138,8 +138,9 @@ class _ComposedFactory:
 class _Sum:
   """The sum that a terminal layer stands for, and its part of the state."""
 
-  def __init__(self, terminal: Layer, message_type, channel_bits: int):
+  def __init__(self, terminal: Layer, message_type, stack_state_type, channel_bits: int):
     self._name = terminal.name
+    self._stack_names = [name for name, _ in _compat.struct_items(stack_state_type)]
     self._inner = None
     self._plain = isinstance(terminal, PlainSum)
     if isinstance(terminal, ForeignSum):
@@ -158,15 +159,14 @@ class _Sum:
     """The process's state from the stack's and the sum's."""
     if sum_state is None:
       return stack_state
-    parts = OrderedDict((name, stack_state[name]) for name in dir(stack_state))
+    parts = OrderedDict((name, stack_state[name]) for name in self._stack_names)
     return _compat.federated_zip(OrderedDict(parts, **{self._name: sum_state}))
 
-  def part(self, state, stack_state_type):
+  def part(self, state):
     """Inverse of `join`."""
     if self._inner is None:
       return state, None
-    names = [name for name, _ in _compat.struct_items(stack_state_type)]
-    parts = OrderedDict((name, state[name]) for name in names)
+    parts = OrderedDict((name, state[name]) for name in self._stack_names)
     return _compat.federated_zip(parts), state[self._name]
 
   def run(self, sum_state, messages):

@@ -1,7 +1,8 @@
 """Recipes: chosen stacks under the names and arguments that TFF users know.
 
 Each says what it changes against the function of the same name in `tff.learning`
-(0.87), and why.
+(0.87), and why. All of them zero by L2 norms where TFF goes by the largest
+coordinate: the norm is then one number for zeroing and clipping.
 """
 
 import math
@@ -38,7 +39,10 @@ _MANY_CLIENTS = 10_000
 
 
 def _zeroing() -> Zeroing:
-  """TFF's default: zero above twice the 98 % quantile of the norms plus one."""
+  """TFF's default: zero above twice the 98 % quantile of the norms plus one.
+
+  By L2 norms, where TFF goes by the largest coordinate.
+  """
   return Zeroing(
     threshold=AdaptiveQuantile(
       initial=10.0, target=0.98, learning_rate=math.log(10.0), multiplier=2.0, increment=1.0
@@ -49,6 +53,13 @@ def _zeroing() -> Zeroing:
 def _clipping() -> Clipping:
   """TFF's default for robustness: clip at the 80 % quantile of the norms."""
   return Clipping(norm=AdaptiveQuantile(initial=1.0, target=0.8))
+
+
+def _bounding() -> Clipping:
+  """TFF's default bound for secure sums: twice the 95 % quantile of the norms."""
+  return Clipping(
+    norm=AdaptiveQuantile(initial=50.0, target=0.95, learning_rate=1.0, multiplier=2.0)
+  )
 
 
 def _private_clipping() -> Clipping:
@@ -145,8 +156,9 @@ def secure_aggregator(
 
   Takes the place of `tff.learning.secure_aggregator`, with these changes: one
   modular sum in place of ten secure sums; a bound on the number of clients sizes
-  the modulus; quantization is relative to the clip norm, so `clipping=False`
-  clips at a fixed norm of a million. No noise is added: epsilon is infinite, and
+  the modulus; quantization is relative to a bound on the L2 norm, so `clipping=False`
+  still clips at twice the 95 % quantile of the norms (TFF: of the largest coordinates); zeroing
+  goes by L2 norms, too. No noise is added: epsilon is infinite, and
   the counts for zeroing and clipping are exact.
 
   Args:
@@ -166,7 +178,7 @@ def secure_aggregator(
   """
   layers = [
     *([_zeroing()] if zeroing else []),
-    _clipping() if clipping else Clipping(norm=1e6),
+    _clipping() if clipping else _bounding(),
     *_mean(weighted, maximum_weight),
     Quantization(),
     SecureModularSum(bits=bits),

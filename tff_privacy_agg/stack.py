@@ -235,6 +235,6 @@ class Stack:
 
   def _one_round(self, honest: tf.Tensor) -> tf.Tensor:
     binding = self.binding
-    if binding.holds_against_server:
+    if binding.distributed:
       return tf.gather(tf.constant(binding.rdp_table), honest)
     return tf.constant(binding.curve(honest=1).rdp(binding.orders))

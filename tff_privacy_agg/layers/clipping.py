@@ -30,7 +30,7 @@ class Clipping(Layer):
   Reference: arXiv:1710.06963, Algorithm 1; arXiv:1905.03871 for the adaptive norm.
 
   Args:
-    norm: L2 radius, in the unit of the values, or an `AdaptiveQuantile`.
+    norm: L2 radius, in the unit of the values, 1e-12 to 1e12, or an `AdaptiveQuantile`.
     name: Key of this layer's state and measurements.
 
   Raises:

@@ -18,6 +18,9 @@ _FEWEST_BITS, _MOST_BITS = 2, 62
 class Terminal(Layer):
   """A layer that ends a stack."""
 
+  hides_parts = False
+  """True where the server sees nothing but the sum, modulo the modulus."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModularTerminal(Terminal):
@@ -60,6 +63,8 @@ class SecureModularSum(ModularTerminal):
   bits: int = 16
   name: str = 'secure_modular_sum'
 
+  hides_parts = True
+
   def __post_init__(self):
     _validate.at_least(_FEWEST_BITS, bits=self.bits)
     if self.bits > _MOST_BITS:
@@ -77,8 +82,10 @@ class ForeignSum(ModularTerminal):
   """Sums residues with another TFF aggregation factory.
 
   The factory's aggregate is reduced modulo `modulus` after the sum, so any
-  factory that sums integer tensors exactly will do. Whether the server sees only
-  the sum, and only modulo `modulus`, is that factory's matter.
+  factory that sums integer tensors exactly will do. What else the server sees is
+  that factory's matter, and the sum before the modulus is more than the noise
+  covers: so epsilon in the server's view is infinite, and `release_epsilon`
+  alone is claimed.
 
   Domain: IntegerVectors -> ModularVectors. Sensitivity: unchanged.
   Channels: none. State: `inner`, that of the factory's process.
@@ -112,7 +119,7 @@ class ForeignSum(ModularTerminal):
 
   @property
   def width(self):
-    return self.modulus.bit_length() - 1
+    return int(self.modulus).bit_length() - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Thresholds: fixed numbers, or quantiles of the clients' norms that are followed."""
 
 import dataclasses
-import math
 from typing import Any
 
 import tensorflow as tf
@@ -22,7 +21,7 @@ class AdaptiveQuantile:
   arXiv:1905.03871, Algorithm 1.
 
   Attributes:
-    initial: First estimate, in the unit of the norms. Positive.
+    initial: First estimate, in the unit of the norms; 1e-12 to 1e12.
     target: Quantile that is followed, strictly between 0 and 1.
     learning_rate: Positive; 0.2 moves slowly, ln 10 moves fast.
     multiplier: The threshold is `multiplier * estimate + increment`. At least 1.
@@ -44,7 +43,8 @@ class AdaptiveQuantile:
   count_stddev: float | None = None
 
   def __post_init__(self):
-    _validate.positive(initial=self.initial, learning_rate=self.learning_rate)
+    _validate.positive(learning_rate=self.learning_rate)
+    _in_range(initial=self.initial)
     _validate.fraction(target=self.target)
     _validate.non_negative(increment=self.increment)
     _validate.positive(multiplier=self.multiplier)
@@ -71,15 +71,24 @@ Threshold = float | AdaptiveQuantile
 
 
 def check(**values: Any) -> None:
-  """Raises unless every value is a positive number or an `AdaptiveQuantile`."""
+  """Raises unless every value is a number from 1e-12 to 1e12 or an `AdaptiveQuantile`."""
   for name, value in values.items():
     if not isinstance(value, AdaptiveQuantile):
       if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigurationError(
           f'`{name}` must be a positive number or an AdaptiveQuantile, got {value!r}.'
         )
-      if not (math.isfinite(value) and value > 0):
-        raise ConfigurationError(f'`{name}` must be finite and positive, got {value!r}.')
+      _in_range(**{name: value})
+
+
+def _in_range(**values: Any) -> None:
+  _validate.positive(**values)
+  for name, value in values.items():
+    if not quantiles.LOWEST <= value <= quantiles.HIGHEST:
+      raise ConfigurationError(
+        f'`{name}` must lie between {quantiles.LOWEST:g} and {quantiles.HIGHEST:g}, where norms '
+        f'neither underflow nor overflow, got {value!r}.'
+      )
 
 
 def fraction_positive(sums, channel: str) -> tf.Tensor:

@@ -25,7 +25,7 @@ class Zeroing(Layer):
   Reference: arXiv:1905.03871 for the estimate.
 
   Args:
-    threshold: L2 norm, in the unit of the values, or an `AdaptiveQuantile`.
+    threshold: L2 norm, in the unit of the values, 1e-12 to 1e12, or an `AdaptiveQuantile`.
     name: Key of this layer's state and measurements.
 
   Raises:

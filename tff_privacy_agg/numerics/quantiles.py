@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-_LOWEST, _HIGHEST = 1e-12, 1e12
+# Squares of float32 coordinates underflow below about 1e-19 and overflow above about 1e19.
+LOWEST, HIGHEST = 1e-12, 1e12
 
 
 def geometric_update(
@@ -21,4 +22,4 @@ def geometric_update(
     Reference: arXiv:1905.03871.
   """
   step = tf.exp(-learning_rate * (tf.cast(below_fraction, estimate.dtype) - target))
-  return tf.clip_by_value(estimate * step, _LOWEST, _HIGHEST)
+  return tf.clip_by_value(estimate * step, LOWEST, HIGHEST)

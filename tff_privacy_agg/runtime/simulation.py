@@ -126,8 +126,8 @@ class SimulationContext(_compat.SyncContext):
       self._previous = None
     return self._inner.invoke(comp, arg)
 
-  def program_context(self) -> _compat.NativeFederatedContext:
-    """Returns a `tff.program` context on the same worker, with the same compiled computations.
+  def program_context(self) -> Any:
+    """Returns a `tff.program.NativeFederatedContext` on the same worker.
 
     It is what program logic runs in, `tff.learning.programs.train_model` say:
 

@@ -1,0 +1,19 @@
+import pytest
+
+
+@pytest.fixture(scope='session')
+def simulation_worker():
+  """One TFF worker for all tests that run computations; installed nowhere."""
+  from tff_privacy_agg import runtime
+
+  with runtime.simulation_context(install=False) as context:
+    yield context
+
+
+@pytest.fixture
+def simulation(simulation_worker):
+  """Runs a test's computations, secure sums simulated."""
+  import tensorflow_federated as tff
+
+  with tff.framework.get_context_stack().install(simulation_worker):
+    yield simulation_worker
