@@ -22,10 +22,10 @@ demo: env  ## Train a private federated model on real data, epsilon printed each
 	$(BIN)/tff-privacy-agg train $(ARGS)
 
 test: env  ## Run the tests
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow' $(ARGS)
 
 test-all: env  ## Run the tests, the slow ones too
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: env  ## Check format, lint and types
 	$(BIN)/ruff format --check .
