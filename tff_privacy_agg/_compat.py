@@ -36,6 +36,7 @@ SequenceType = _language.SequenceType
 StructType = _language.StructType
 StructWithPythonType = _language.StructWithPythonType
 TensorType = _language.TensorType
+Type = _language.Type
 to_type = _language.to_type
 
 SyncContext = _language.framework.SyncContext

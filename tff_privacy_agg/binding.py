@@ -48,6 +48,10 @@ def check(layers: Sequence[Layer], dim: int | None = None) -> list[Domain]:
   Raises:
     CompositionError: If the layers do not form a stack.
   """
+  if isinstance(layers, Layer) or not isinstance(layers, Sequence):
+    raise CompositionError(
+      f'A stack takes a sequence of layers; got {layers!r}. Pass a list that ends with a sum.'
+    )
   if not layers:
     raise CompositionError(
       'A stack needs layers; got none. End it with `SecureModularSum` or another sum.'

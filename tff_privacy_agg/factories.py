@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import tensorflow_federated as tff
 
+from tff_privacy_agg import _cleanup as _cleanup  # its exit hook
 from tff_privacy_agg import _compat, _validate, binding, hints, values
 from tff_privacy_agg.domains import Cohort
 from tff_privacy_agg.errors import CompositionError
@@ -18,8 +19,8 @@ class _ComposedFactory:
   """What both factories share: a checked stack, and `create`."""
 
   def __init__(self, layers: Sequence[Layer], cohort: Cohort, delta: float, randomness: str):
-    layers = tuple(layers)
     binding.check(layers)
+    layers = tuple(layers)
     _validate.instance(Cohort, cohort=cohort)
     _validate.fraction(delta=delta)
     _validate.one_of(KINDS, randomness=randomness)
@@ -54,7 +55,7 @@ class _ComposedFactory:
     """Delta of the epsilon in the metrics, before the samplers' distance is added."""
     return self._delta
 
-  def bind(self, value_type: tff.Type) -> binding.Binding:
+  def bind(self, value_type: _compat.Type) -> binding.Binding:
     """The constants of the stack for values of `value_type`: design, channels, table.
 
     Args:

@@ -64,8 +64,9 @@ def measure(value_type) -> tuple[int, tf.DType]:
 
 def check_weight(weight_type) -> None:
   """Raises unless `weight_type` is a scalar number."""
-  ok = isinstance(weight_type, _compat.TensorType) and tuple(weight_type.shape or ()) == ()
-  if not ok or tf.as_dtype(weight_type.dtype) in (tf.bool, tf.string):
+  scalar = isinstance(weight_type, _compat.TensorType) and weight_type.shape == ()
+  dtype = tf.as_dtype(weight_type.dtype) if scalar else tf.string
+  if not (dtype.is_floating or dtype.is_integer):
     raise CompositionError(
       f'A weight is a scalar number; got {weight_type}. '
       'Use `client_weighting` of the learning process to give one.'

@@ -106,8 +106,7 @@ def test_a_directory_with_other_files_is_left_alone(tmp_path):
 def test_without_privacy_epsilon_is_infinite_and_named_so(tmp_path, capsys):
   assert (
     cli.main(
-      ['train', '--no-privacy', '--run-dir', str(tmp_path / 'run'), '--rounds', '2']
-      + ['--population', '20', '--clients-per-round', '10']
+      ['train', '--no-privacy', '--run-dir', str(tmp_path / 'run'), *SMALL[:4], '--rounds', '2']
     )
     == 0
   )

@@ -50,6 +50,12 @@ class AdaptiveQuantile:
     _validate.positive(multiplier=self.multiplier)
     if self.multiplier < 1:
       raise ConfigurationError(f'`multiplier` must be at least 1, got {self.multiplier!r}.')
+    largest = self.multiplier * quantiles.HIGHEST + self.increment
+    if largest > quantiles.HIGHEST**2:
+      raise ConfigurationError(
+        f'`multiplier` and `increment` must keep a threshold below {quantiles.HIGHEST**2:g}, '
+        f'got {self.multiplier!r} and {self.increment!r}, with which it could reach {largest:g}.'
+      )
     if self.count_stddev is not None:
       _validate.positive(count_stddev=self.count_stddev)
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_privacy_agg import _validate, data
+from tff_privacy_agg import _compat, _validate, data
 from tff_privacy_agg.data.digits import NUM_CLASSES, NUM_PIXELS
 from tff_privacy_agg.domains import Cohort
 from tff_privacy_agg.errors import ConfigurationError
@@ -159,10 +159,14 @@ class DigitsTask:
     if aggregator is None:
       return {'private': False, 'note': 'trained without privacy: epsilon is infinite'}
     weights = [
-      tff.TensorType(np.float32, [NUM_PIXELS, NUM_CLASSES]),
-      tff.TensorType(np.float32, [NUM_CLASSES]),
+      _compat.TensorType(np.float32, [NUM_PIXELS, NUM_CLASSES]),
+      _compat.TensorType(np.float32, [NUM_CLASSES]),
     ]
-    return {'private': True, **aggregator.bind(tff.to_type(weights)).facts(), 'delta': self.delta}
+    return {
+      'private': True,
+      **aggregator.bind(_compat.to_type(weights)).facts(),
+      'delta': self.delta,
+    }
 
   def _model_fn(self) -> tff.learning.models.VariableModel:
     model = tf.keras.Sequential(

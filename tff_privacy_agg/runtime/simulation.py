@@ -2,7 +2,6 @@
 
 import asyncio
 import atexit
-import gc
 import os
 import time
 import weakref
@@ -11,6 +10,7 @@ from typing import Any
 import grpc
 import tensorflow_federated as tff
 
+from tff_privacy_agg import _cleanup as _cleanup  # its exit hook
 from tff_privacy_agg import _compat, _validate
 from tff_privacy_agg.errors import RuntimeUnavailableError
 from tff_privacy_agg.runtime.worker import Worker
@@ -214,37 +214,14 @@ def simulation_context(
   return context
 
 
-class _ExitedContext(_compat.SyncContext):
-  """What computations meet while the interpreter exits."""
-
-  def invoke(self, comp, arg):
-    raise RuntimeUnavailableError(
-      'A computation was called while the interpreter exits, when TFF workers have ended. '
-      'Call it before the program ends.'
-    )
-
-
-def _end_workers_at_exit(owner: int = os.getpid()) -> None:
-  """Ends this process's workers, TFF's own included, while modules are alive.
-
-  TFF's own contexts end their worker in a finalizer that comes too late, after
-  the modules it uses are torn down. Dropping the last references makes it run
-  in time. A forked child must leave its parent's workers alone.
-  """
+def _close_contexts_at_exit(owner: int = os.getpid()) -> None:
+  """Ends this process's own workers. A forked child leaves its parent's alone."""
   if os.getpid() != owner:
     return
   for context in list(_open_contexts):
     context.close()
     context._previous = None
-  _compat.set_default_context(_ExitedContext())
-  gc.collect()
-  # What is left is referenced from elsewhere, a notebook's namespace say. Its
-  # finalizer is run here, and taken away: it would fail at its proper time.
-  for item in gc.get_objects():
-    kind = type(item)
-    if kind.__name__ == 'ServiceManager' and kind.__module__.startswith('tensorflow_federated.'):
-      item.__del__()
-      del kind.__del__
 
 
-atexit.register(_end_workers_at_exit)
+# Registered after, so run before, the hook of `_cleanup`, which then finds nothing of ours.
+atexit.register(_close_contexts_at_exit)

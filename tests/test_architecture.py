@@ -1,0 +1,219 @@
+"""The layout that the design promises: who imports whom, names, docstrings, sizes."""
+
+import ast
+import functools
+import inspect
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import tff_privacy_agg
+
+ROOT = pathlib.Path(tff_privacy_agg.__file__).parent
+
+# What each part may import of the package. A new part states itself here.
+BASICS = {'errors', '_validate'}
+NUMBERS = BASICS | {'domains', 'numerics', 'accounting'}
+STACK = NUMBERS | {'layers', 'binding', 'stack'}
+PROCESS = STACK | {'_cleanup', '_compat', 'hints', 'values', 'factories', 'recipes'}
+MAY_IMPORT = {
+  'errors': set(),
+  '_validate': {'errors'},
+  'domains': BASICS,
+  'numerics': BASICS,
+  'accounting': BASICS,
+  'layers': NUMBERS,
+  'binding': NUMBERS | {'layers'},
+  'stack': STACK,
+  '_compat': set(),
+  '_cleanup': {'_compat', 'errors'},
+  'hints': {'_compat', 'errors'},
+  'values': {'_compat', 'errors', 'numerics'},
+  'factories': PROCESS - {'recipes'},
+  'recipes': PROCESS,
+  'data': BASICS,
+  'learning': PROCESS | {'data'},
+  'secagg': BASICS,
+  'runtime': BASICS | {'_cleanup', '_compat', 'hints', 'secagg'},
+  'doctor': {'_compat', 'runtime'},
+  'cli': PROCESS | {'data', 'learning', 'secagg', 'runtime', 'doctor'},
+}
+IMPORT_TFF = {
+  '_compat',
+  'hints',
+  'factories',
+  'recipes',
+  'data',
+  'learning',
+  'runtime',
+  'doctor',
+}
+WITHOUT_TENSORFLOW = {'__init__', 'errors', '_validate', 'domains', 'accounting', 'secagg', 'cli'}
+MOVED_TYPES = {'CLIENTS', 'SERVER', 'to_type', 'types', 'Computation'}
+
+FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob('*.py'))
+each_file = pytest.mark.parametrize('path', FILES, ids=str)
+
+
+def part_of(path: pathlib.Path) -> str:
+  return path.parts[0].removesuffix('.py')
+
+
+@functools.cache
+def tree_of(path: pathlib.Path) -> ast.Module:
+  return ast.parse((ROOT / path).read_text())
+
+
+def imported(path: pathlib.Path) -> set[str]:
+  """Full names of all modules that a file imports, wherever in it."""
+  found = set()
+  for node in ast.walk(tree_of(path)):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, 'relative import'
+      found |= {f'{node.module}.{alias.name}' for alias in node.names}
+  return found
+
+
+def own_parts(path: pathlib.Path) -> set[str]:
+  names = {name.split('.')[1] for name in imported(path) if name.startswith('tff_privacy_agg.')}
+  return names - {'__version__', part_of(path)}
+
+
+def imports_package(path: pathlib.Path, package: str) -> bool:
+  return any(name.split('.')[0] == package for name in imported(path))
+
+
+def test_the_reading_of_imports_sees_what_is_there():
+  assert own_parts(pathlib.Path('factories.py')) >= {'_compat', 'binding', 'layers', 'stack'}
+  assert imports_package(pathlib.Path('stack.py'), 'tensorflow')
+  assert not imports_package(pathlib.Path('stack.py'), 'tensorflow_federated')
+  assert len(FILES) > 50
+
+
+@each_file
+def test_imports_go_one_way(path):
+  if path == pathlib.Path('__init__.py'):
+    assert own_parts(path) == set()  # names load on first use
+  else:
+    assert own_parts(path) <= MAY_IMPORT[part_of(path)]
+
+
+def test_the_stated_order_has_no_circle():
+  def below(part, seen=()):
+    assert part not in seen, f'{part} imports itself through {seen}'
+    for other in MAY_IMPORT[part] - {part}:
+      below(other, (*seen, part))
+
+  for part in MAY_IMPORT:
+    below(part)
+
+
+@each_file
+def test_tff_is_imported_at_its_places_only(path):
+  if part_of(path) not in IMPORT_TFF:
+    assert not imports_package(path, 'tensorflow_federated')
+  if path != pathlib.Path('_compat.py'):
+    assert not imports_package(path, 'federated_language')
+  assert not imports_package(path, 'tensorflow_privacy')
+
+
+@each_file
+def test_tensorflow_is_not_imported_for_numbers_alone(path):
+  if part_of(path) in WITHOUT_TENSORFLOW:
+    assert not imports_package(path, 'tensorflow')
+
+
+@each_file
+def test_names_that_tff_has_moved_come_from_compat(path):
+  """`tff.federated_map`, `tff.TensorType`, ...: on TFF's main branch they are elsewhere."""
+  if path == pathlib.Path('_compat.py'):
+    return
+  used = {
+    node.attr
+    for node in ast.walk(tree_of(path))
+    if isinstance(node, ast.Attribute)
+    and isinstance(node.value, ast.Name)
+    and node.value.id in ('tff', 'tensorflow_federated')
+  }
+  moved = {name for name in used if name.startswith('federated_') or name in MOVED_TYPES}
+  assert not moved | {name for name in used if name.endswith('Type')}
+
+
+@each_file
+def test_no_file_is_above_400_lines(path):
+  assert len((ROOT / path).read_text().splitlines()) <= 400
+
+
+@each_file
+def test_what_is_public_has_a_docstring(path):
+  """Layers' methods are documented by their base class; modules named `_x` are not public."""
+  tree = tree_of(path)
+  assert ast.get_docstring(tree)
+  if path.name.startswith('_') and path.name != '__init__.py':
+    return
+  overrides = part_of(path) == 'layers' and path.name != 'base.py'
+  for node in tree.body:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith('_'):
+      assert ast.get_docstring(node), node.name
+    if isinstance(node, ast.ClassDef) and not node.name.startswith('_') and not overrides:
+      for member in node.body:
+        if isinstance(member, ast.FunctionDef) and not member.name.startswith('_'):
+          assert ast.get_docstring(member), f'{node.name}.{member.name}'
+
+
+@each_file
+def test_guarantees_do_not_rest_on_assert(path):
+  """`python -O` removes it. Test helpers of TensorFlow are no such statements."""
+  assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree_of(path)))
+
+
+@pytest.mark.parametrize('name', tff_privacy_agg.__all__)
+def test_public_names_resolve_and_are_documented(name):
+  value = getattr(tff_privacy_agg, name)
+  if name == '__version__':
+    assert value.count('.') == 2
+  else:
+    assert inspect.getdoc(value)
+  if inspect.isclass(value) or inspect.isfunction(value):
+    assert value.__module__.startswith('tff_privacy_agg.')
+
+
+def test_public_names_are_sorted_unique_and_listed():
+  names = tff_privacy_agg.__all__
+  assert len(set(names)) == len(names)
+  assert names == sorted(names)
+  assert dir(tff_privacy_agg) == sorted(names)
+  with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+    _ = tff_privacy_agg.nonsense
+
+
+def run_python(code: str):
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, timeout=120, check=True
+  )
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_importing_the_package_imports_no_tensorflow():
+  loaded = run_python(
+    'import json, sys, tff_privacy_agg, tff_privacy_agg.cli, tff_privacy_agg.doctor\n'
+    'tff_privacy_agg.accounting.gaussian(1.0)\n'
+    'print(json.dumps([name for name in sys.modules if name.startswith("tensorflow")]))'
+  )
+  assert loaded == []
+
+
+def test_importing_every_name_sets_no_tff_context():
+  same = run_python(
+    'import json, tensorflow_federated as tff\n'
+    'before = tff.framework.get_context_stack().current\n'
+    'import tff_privacy_agg\n'
+    'for name in tff_privacy_agg.__all__: getattr(tff_privacy_agg, name)\n'
+    'print(json.dumps(before is tff.framework.get_context_stack().current))'
+  )
+  assert same is True
