@@ -3,6 +3,8 @@
     PrivacyAggError
     ├── CompositionError (TypeError)      layers that do not fit together, or a value type they cannot take
     ├── ConfigurationError (ValueError)   an argument outside its range, or a design that cannot exist
+    ├── LedgerError                       a ledger that cannot be read, written or believed
+    ├── BudgetExceededError               the next round could spend more than the budget
     └── RuntimeUnavailableError (RuntimeError)   no execution context that can run secure sums
 
 Every message says what was asked, what was found, and how to mend it, one
@@ -20,6 +22,14 @@ class CompositionError(PrivacyAggError, TypeError):
 
 class ConfigurationError(PrivacyAggError, ValueError):
   """An argument is outside its range, or no design satisfies the request."""
+
+
+class LedgerError(PrivacyAggError):
+  """A privacy ledger cannot be read, written or believed, or a round contradicts it."""
+
+
+class BudgetExceededError(PrivacyAggError):
+  """The next round could spend more than the privacy budget, so it must not run."""
 
 
 class RuntimeUnavailableError(PrivacyAggError, RuntimeError):

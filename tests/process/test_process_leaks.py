@@ -55,7 +55,9 @@ def test_training_metrics_of_tff_are_found_as_a_leak():
     assert_one_modular_sum(process.next)
 
 
-@pytest.mark.parametrize('recipe', [tpa.dp_aggregator, tpa.robust_aggregator], ids=str)
+@pytest.mark.parametrize(
+  'recipe', [tpa.dp_aggregator, tpa.robust_aggregator], ids=lambda recipe: recipe.__name__
+)
 def test_recipes_in_the_clear_are_found_as_a_leak(recipe):
   factory = recipe(1.0, 3) if recipe is tpa.dp_aggregator else recipe(weighted=False)
   with pytest.raises(AssertionError, match='unsecure'):
