@@ -448,3 +448,11 @@ def test_what_is_no_sequence_of_layers_is_refused(layers):
 def test_thresholds_that_could_overflow_are_refused():
   with pytest.raises(tpa.ConfigurationError, match=r'must keep a threshold below 1e\+24'):
     tpa.AdaptiveQuantile(initial=1.0, target=0.5, multiplier=1e30)
+
+
+@pytest.mark.parametrize('fraction', [0.0, 0.05, 0.1, 0.29, 1 / 3, 0.57, 0.99])
+def test_a_cohort_counts_the_honest_as_the_account_does(fraction):
+  cohort = tpa.Cohort(expected=200, minimum=1, colluding_fraction=fraction)
+  for survivors in range(201):
+    counted = tpa.accounting.honest_survivors(survivors, fraction)
+    assert cohort.honest(survivors) == counted

@@ -11,10 +11,13 @@ __version__ = '0.1.0'
 
 _MODULES = ('accounting', 'data', 'learning', 'runtime')
 _HOMES = {
+  'accounting': ('Budget', 'PrivacyLedger'),
   'domains': ('Channel', 'Cohort', 'IntegerVectors', 'ModularVectors', 'RealVectors'),
   'errors': (
+    'BudgetExceededError',
     'CompositionError',
     'ConfigurationError',
+    'LedgerError',
     'PrivacyAggError',
     'RuntimeUnavailableError',
   ),
@@ -44,6 +47,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
   'AdaptiveQuantile',
+  'Budget',
+  'BudgetExceededError',
   'Channel',
   'Clipping',
   'Cohort',
@@ -57,11 +62,13 @@ __all__ = [
   'HadamardRotation',
   'IntegerVectors',
   'Layer',
+  'LedgerError',
   'Mean',
   'Mechanism',
   'ModularVectors',
   'PlainSum',
   'PrivacyAggError',
+  'PrivacyLedger',
   'Quantization',
   'RealVectors',
   'RuntimeUnavailableError',

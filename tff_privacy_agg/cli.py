@@ -1,6 +1,7 @@
 """The command `tff-privacy-agg`."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
@@ -79,6 +80,20 @@ def _parser() -> argparse.ArgumentParser:
   )
   plan.add_argument('--participation-cap', type=int, help='most rounds of one client')
   plan.add_argument('--json', action='store_true', help='for machines')
+  for name, run, about in (
+    ('epsilon', _epsilon, 'what a ledger has spent, by view'),
+    ('verify', _verify, 'check a ledger line by line, and compute it anew'),
+    ('statement', _statement, 'the privacy card of a ledger'),
+  ):
+    command = commands.add_parser(name, help=about)
+    command.set_defaults(run=run)
+    command.add_argument('ledger', type=pathlib.Path)
+    if name == 'epsilon':
+      command.add_argument('--delta', type=float, help='default: that of the ledger')
+    if name == 'verify':
+      command.add_argument('--hash', help='hash of a line as it was once published')
+    if name == 'statement':
+      command.add_argument('--format', choices=('text', 'json', 'html'), default='text')
   doctor = commands.add_parser('doctor', help='say what is installed and whether it works')
   doctor.set_defaults(run=_doctor)
   doctor.add_argument('--json', action='store_true', help='for machines')
@@ -116,8 +131,43 @@ def _plan(args: argparse.Namespace) -> int:
   return 0
 
 
+def _epsilon(args: argparse.Namespace) -> int:
+  from tff_privacy_agg import accounting
+
+  record = accounting.LedgerRecord.read(args.ledger)
+  for view in ('server', 'release'):
+    spent = record.spent(view, args.delta)
+    print(
+      f'{view}: epsilon {spent.epsilon:.6g} at delta {spent.delta:g}, unit one '
+      f'{record.facts.unit}, adjacency {record.facts.stack["adjacency"]}, {spent.rounds} rounds, '
+      f'{spent.unsettled} of them charged at the worst'
+    )
+  if not record.complete:
+    print(f'NOT COMPLETE: {", ".join(record.unaccounted)}')
+  return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+  from tff_privacy_agg import accounting
+
+  found = accounting.verify(args.ledger, expected_hash=args.hash)
+  for problem in found.problems:
+    print(f'PROBLEM: {problem}')
+  for remark in found.remarks:
+    print(f'note: {remark}')
+  print(f'{"verified" if found.ok else "NOT verified"}: {found.lines} lines, hash {found.hash}')
+  return 0 if found.ok else 1
+
+
+def _statement(args: argparse.Namespace) -> int:
+  from tff_privacy_agg import accounting
+
+  print(accounting.LedgerRecord.read(args.ledger).statement(args.format), end='')
+  return 0
+
+
 def _train(args: argparse.Namespace) -> int:
-  from tff_privacy_agg import learning, runtime
+  from tff_privacy_agg import accounting, learning, runtime
   from tff_privacy_agg.learning.digits_task import DigitsTask
 
   given = {
@@ -133,13 +183,27 @@ def _train(args: argparse.Namespace) -> int:
   facts = task.facts()  # refuses a design that cannot exist before anything is written
   directory = learning.RunDirectory(path, config)
   directory.write_privacy(facts)
+  ledger = None
+  if facts['private']:
+    ledger = accounting.PrivacyLedger(
+      directory.path / 'ledger.jsonl',
+      accounting.LedgerFacts(
+        stack=facts,
+        delta=task.delta,
+        population=task.population,
+        randomness=task.randomness,
+        secagg_threshold=task.clients_per_round,  # nobody drops out of the simulation
+        sampling='uniform, fixed size, without repetition within a round',
+        task='linear model on the digits of scikit-learn',
+      ),
+    )
   examples = task.load()
   each = len(examples.train.create_tf_dataset_for_client(examples.train.client_ids[0]))
   print(
     f'digits: {task.population} clients with {each} examples each, '
     f'{task.clients_per_round} a round, {task.rounds} rounds; run directory {path}'
   )
-  with runtime.simulation_context(), runtime.explained():
+  with ledger or contextlib.nullcontext(), runtime.simulation_context(), runtime.explained():
     result = learning.train(
       task.process(),
       client_data=examples.train,
@@ -150,6 +214,7 @@ def _train(args: argparse.Namespace) -> int:
       rounds=task.rounds,
       run_directory=directory,
       evaluate=task.evaluator(examples),
+      ledger=ledger,
     )
   summary = _summary(task, result.metrics)
   learning.run_directory.write_json(directory.path / 'summary.json', summary)
@@ -174,8 +239,8 @@ def _default_directory(task, config) -> pathlib.Path:
 
 
 def _summary(task, metrics) -> dict:
-  epsilon = metrics.get('privacy/epsilon', math.inf)
-  release = metrics.get('privacy/release_epsilon', math.inf)
+  epsilon = metrics.get('ledger/epsilon', math.inf)
+  release = metrics.get('ledger/release_epsilon', math.inf)
   return {
     'accuracy': float(metrics['accuracy']),
     'loss': float(metrics['loss']),
@@ -201,4 +266,6 @@ def _summary_text(task, summary, path) -> str:
       'no amplification by sampling'
     )
   files = 'metrics.csv, tensorboard/, checkpoints/, privacy.json, summary.json'
+  if task.noise_multiplier is not None:
+    files += ', ledger.jsonl'
   return f'{accuracy}\n{privacy}\n{path}: {files}'

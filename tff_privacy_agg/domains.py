@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from fractions import Fraction
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
@@ -114,8 +115,8 @@ class Cohort:
       )
 
   def honest(self, survivors: int) -> int:
-    """Number of honest clients among `survivors`."""
-    return survivors - math.floor(self.colluding_fraction * survivors)
+    """Number of honest clients among `survivors`, the fraction read as it is written."""
+    return survivors - math.floor(Fraction(str(float(self.colluding_fraction))) * survivors)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

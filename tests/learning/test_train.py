@@ -80,12 +80,46 @@ def test_an_interrupted_run_resumes_with_the_epsilon_of_an_unbroken_one(
   assert 'round 2/4' not in out
   whole, cut = _rows(tmp_path / 'whole'), _rows(tmp_path / 'cut')
   assert [row['round'] for row in cut] == ['1', '2', '3', '4']
-  assert [row['privacy/epsilon'] for row in cut] == [row['privacy/epsilon'] for row in whole]
+  for name in ('privacy/epsilon', 'ledger/epsilon'):
+    assert [row[name] for row in cut] == [row[name] for row in whole]
   # Asked once more, it says the same and runs nothing.
   assert _train(tmp_path / 'cut', '--rounds', '4') == 0
   again = capsys.readouterr().out
   assert not [line for line in again.splitlines() if line.startswith('round ')]
   assert again.splitlines()[-3:-1] == out.splitlines()[-3:-1]
+
+
+def test_a_round_that_was_cut_off_stays_charged(tmp_path, capsys, monkeypatch):
+  """The server saw the sum of the round that is lost; only the ledger remembers."""
+  calls = []
+
+  def evaluator_that_fails_once(self, examples):
+    real = DigitsTask.evaluator_before(self, examples)
+
+    def evaluate(weights):
+      calls.append(weights)
+      if len(calls) == 2:
+        raise _StopError
+      return real(weights)
+
+    return evaluate
+
+  monkeypatch.setattr(DigitsTask, 'evaluator_before', DigitsTask.evaluator, raising=False)
+  monkeypatch.setattr(DigitsTask, 'evaluator', evaluator_that_fails_once)
+  with pytest.raises(_StopError):
+    _train(tmp_path / 'cut', '--rounds', '3')
+  assert _train(tmp_path / 'cut', '--rounds', '3') == 0
+  last = _rows(tmp_path / 'cut')[-1]
+  assert int(last['privacy/rounds']) == 3
+  assert float(last['ledger/epsilon']) > float(last['privacy/epsilon'])
+  assert f'epsilon {float(last["ledger/epsilon"]):.2f}, also' in capsys.readouterr().out
+  ledger = tmp_path / 'cut/ledger.jsonl'
+  assert accounting.LedgerRecord.read(ledger).spent('server').rounds == 4
+  assert cli.main(['verify', str(ledger)]) == 0
+  assert cli.main(['epsilon', str(ledger)]) == 0
+  assert 'server: epsilon' in capsys.readouterr().out
+  assert cli.main(['statement', str(ledger)]) == 0
+  assert 'zero' in capsys.readouterr().out
 
 
 def test_a_run_does_not_resume_with_other_arguments(tmp_path, capsys):

@@ -11,6 +11,7 @@ from tff_privacy_agg.accounting.accountant import (
   rdp_table,
   table_orders,
 )
+from tff_privacy_agg.accounting.budget import Budget
 from tff_privacy_agg.accounting.calibration import (
   find_gaussian_noise_multiplier,
   find_noise_multiplier,
@@ -23,6 +24,10 @@ from tff_privacy_agg.accounting.channels import (
 from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose
 from tff_privacy_agg.accounting.design import IntegerDesign, solve
 from tff_privacy_agg.accounting.joint import JointDesign, joint_design, smallest_bits
+from tff_privacy_agg.accounting.ledger import PrivacyLedger
+from tff_privacy_agg.accounting.ledger_facts import LedgerFacts
+from tff_privacy_agg.accounting.ledger_lines import schema as ledger_schema
+from tff_privacy_agg.accounting.ledger_record import LedgerRecord, Spent, Verification, verify
 from tff_privacy_agg.accounting.mechanisms import (
   bit_channel,
   discrete_gaussian,
@@ -56,10 +61,16 @@ __all__ = [
   'ADJACENCIES',
   'INTEGER_ORDERS',
   'REAL_ORDERS',
+  'Budget',
   'IntegerDesign',
   'JointDesign',
+  'LedgerFacts',
+  'LedgerRecord',
   'Plan',
+  'PrivacyLedger',
   'RdpCurve',
+  'Spent',
+  'Verification',
   'banded_noise_multiplier',
   'bit_channel',
   'channel_share_variance',
@@ -80,6 +91,7 @@ __all__ = [
   'gaussian_epsilon',
   'honest_survivors',
   'joint_design',
+  'ledger_schema',
   'noise_multiplier_supremum',
   'norm_bounds',
   'participation_cap',
@@ -95,6 +107,7 @@ __all__ = [
   'tau',
   'tree_restart_sensitivity',
   'tree_sensitivity',
+  'verify',
   'without_replacement',
   'xnoise_components',
   'xnoise_remaining_variance',

@@ -3,6 +3,7 @@
 config.json     what was asked; a resumed run must ask the same
 privacy.json    the facts that the epsilon rests on
 metrics.csv     one line a round
+ledger.jsonl    what each round may have revealed, charged before it runs
 summary.json    what it ended with, once it has
 tensorboard/    the same for TensorBoard
 checkpoints/    the process's state after each of the last rounds

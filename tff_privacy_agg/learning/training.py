@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting import PrivacyLedger
 from tff_privacy_agg.learning.cohorts import UniformCohorts
 from tff_privacy_agg.learning.run_directory import RunDirectory
 
@@ -55,7 +56,7 @@ def progress_line(
     parts.append(f'loss {metrics["loss"]:.3f}')
   if 'accuracy' in metrics:
     parts.append(f'accuracy {100 * metrics["accuracy"]:5.1f} %')
-  epsilon = metrics.get('privacy/epsilon')
+  epsilon = metrics.get('ledger/epsilon', metrics.get('privacy/epsilon'))
   if epsilon is not None:
     parts.append(f'epsilon {epsilon:.2f}' if math.isfinite(epsilon) else 'epsilon inf')
     parts.append(f'survivors {int(metrics["privacy/survivors"])}')
@@ -76,14 +77,16 @@ def train(
   rounds: int,
   run_directory: RunDirectory,
   evaluate: Callable[[Any], Mapping[str, float]],
+  ledger: PrivacyLedger | None = None,
   report: Callable[[str], None] = print,
 ) -> TrainingResult:
   """Runs, or resumes, a federated training.
 
   After each round the state is checkpointed, the metrics are appended to the
   run directory's files, and a progress line is reported. A training that was
-  interrupted goes on after its last checkpoint, with the cohorts and the epsilon
-  that it would have had.
+  interrupted goes on after its last checkpoint, with the cohorts that it would
+  have had. The epsilon in the state then forgets a round that was cut off; that of
+  the ledger does not.
 
   Args:
     process: A TFF learning process.
@@ -93,6 +96,9 @@ def train(
     rounds: Rounds in all; at least 1.
     run_directory: Where the files go.
     evaluate: From the model weights to metrics on held-out data.
+    ledger: Record of what every round may have revealed, charged before the round and settled
+      after it; its epsilon, which counts rounds that were cut off, is then the one reported.
+    report: Takes each line of progress.
     report: Takes each line of progress.
 
   Returns:
@@ -108,7 +114,7 @@ def train(
   if state is None:
     state = initial
   else:
-    report(f'resuming after round {done}; a round that was cut off runs again and is counted once')
+    report(f'resuming after round {done}; a round that was cut off runs again and stays charged')
   metrics = run_directory.last_metrics()
 
   @functools.lru_cache(maxsize=_DATASETS_KEPT)
@@ -117,10 +123,25 @@ def train(
 
   for round_number in range(done + 1, rounds + 1):
     started = time.monotonic()
-    output = process.next(state, [batches(client) for client in cohorts.cohort(round_number)])
+    cohort = cohorts.cohort(round_number)
+    charge = None
+    if ledger is not None:
+      charge = ledger.charge(round_number, planned_survivors=len(cohort), cohort=cohort)
+    output = process.next(state, [batches(client) for client in cohort])
+    if ledger is not None and charge is not None:
+      facts = output.metrics['aggregator']['privacy']
+      ledger.settle(
+        charge,
+        survivors=int(facts['survivors']),
+        honest=int(facts['honest']),
+        accepted=bool(facts['accepted']),
+      )
     state = output.state
     metrics = OrderedDict(evaluate(process.get_model_weights(state)))
     metrics.update(flatten(output.metrics.get('aggregator') or {}))
+    if ledger is not None:
+      metrics['ledger/epsilon'] = ledger.epsilon('server')
+      metrics['ledger/release_epsilon'] = ledger.epsilon('release')
     seconds = time.monotonic() - started
     # Released first: a checkpoint then always has its line in the metrics.
     run_directory.release(OrderedDict(metrics, seconds=seconds), round_number)

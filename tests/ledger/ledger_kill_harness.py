@@ -1,0 +1,98 @@
+"""Kills writers of ledgers at random moments; run as a program, without TensorFlow.
+
+  python ledger_kill_harness.py DIRECTORY KILLS SEED [late]
+
+Children of this process run rounds and say on a pipe that a round has run and with
+how many survivors. Each is killed with SIGKILL. Then the ledger is read, and the
+rounds that ran are accounted anew. Prints JSON. `late` charges after the round: the
+fault that the test must see.
+"""
+
+import collections
+import json
+import os
+import pathlib
+import random
+import select
+import signal
+import sys
+import time
+
+from ledger_stacks import facts
+
+from tff_privacy_agg import accounting
+from tff_privacy_agg.accounting.ledger import PrivacyLedger
+from tff_privacy_agg.accounting.ledger_record import LedgerRecord, verify
+
+KILLS_PER_LEDGER = 20
+CLIENTS = ['a', 'b', 'c']
+
+
+def run_rounds(path, given_facts, pipe, seed, late):
+  """Writes until it is killed."""
+  chance = random.Random(seed)
+  cohort = CLIENTS if given_facts.participation_cap else None
+  with PrivacyLedger(path, given_facts) as ledger:
+    while True:
+      survivors = chance.randint(80, 100)
+      if late:
+        os.write(pipe, b'%d\n' % survivors)
+      charge = ledger.charge(1, cohort=cohort)
+      if not late:
+        os.write(pipe, b'%d\n' % survivors)
+      if chance.random() < 0.8:  # the others are discarded and never settled
+        ledger.settle(charge, survivors=survivors)
+
+
+def killed(path, given_facts, chance, late):
+  """Survivors of the rounds that a writer ran before it was killed."""
+  reading, writing = os.pipe()
+  child = os.fork()
+  if child == 0:
+    os.close(reading)
+    try:
+      run_rounds(path, given_facts, writing, chance.random(), late)
+    finally:
+      os._exit(3)
+  os.close(writing)
+  if chance.random() < 0.6:  # while rounds run, however slow the machine is
+    select.select([reading], [], [], 10.0)
+  time.sleep(chance.uniform(0.0, 0.02))
+  os.kill(child, signal.SIGKILL)
+  _, status = os.waitpid(child, 0)
+  with os.fdopen(reading, 'rb') as said:
+    ran = [int(line) for line in said.read().split()]
+  return ran, os.WIFSIGNALED(status)
+
+
+def main(directory, kills, seed, late):
+  chance = random.Random(seed)
+  found = collections.Counter()
+  path, rounds = None, collections.Counter()
+  for number in range(kills):
+    if number % KILLS_PER_LEDGER == 0:
+      rounds = collections.Counter()
+      path = pathlib.Path(directory) / f'{number}.jsonl'
+      capped = (number // KILLS_PER_LEDGER) % 2 == 1
+      given_facts = facts(participation_cap=100_000 if capped else None)
+      costs = given_facts.costs()
+    ran, by_signal = killed(path, given_facts, chance, late)
+    rounds.update(ran)
+    found['kills'] += 1
+    found['ended otherwise'] += not by_signal
+    found['rounds'] += len(ran)
+    if not path.exists():
+      found['understated'] += bool(rounds)
+      continue
+    found['unreadable'] += not verify(path).ok
+    spent = 0.0
+    if rounds:
+      curves = [costs.curve(honest).scaled(times) for honest, times in rounds.items()]
+      spent, _ = accounting.epsilon(accounting.compose(curves), 5e-4, costs.orders)
+    found['understated'] += LedgerRecord.read(path).epsilon('server') < spent * (1 - 1e-12)
+  found['tensorflow'] = int('tensorflow' in sys.modules)
+  print(json.dumps(found))
+
+
+if __name__ == '__main__':
+  main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), 'late' in sys.argv)

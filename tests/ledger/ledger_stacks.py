@@ -1,0 +1,58 @@
+"""Facts of bound stacks, as `factory.bind(type).facts()` gives them; no TensorFlow here."""
+
+import dataclasses
+
+from tff_privacy_agg import accounting
+from tff_privacy_agg.accounting.ledger_facts import LedgerFacts
+
+
+def stack(mechanism='discrete_gaussian', *, clients=100, minimum=None, colluding=0.0, z=2.75):
+  """A stack of two bit channels and 672 coordinates."""
+  minimum = minimum or accounting.honest_survivors(clients, colluding)
+  distributed = mechanism in ('discrete_gaussian', 'skellam')
+  channels = [
+    {
+      'layer': layer,
+      'name': name,
+      'resolution': 64 if distributed else 1,
+      'local_variance': 4956.1875 if distributed else 0.0,
+      'central_stddev': 11.0 if mechanism == 'gaussian' else 0.0,
+    }
+    for layer, name in (('zeroing', 'above'), ('clipping', 'below'))
+  ]
+  design = None
+  if distributed:
+    solved = accounting.solve(
+      noise_multiplier=z,
+      cohort_maximum=clients,
+      minimum_honest=minimum,
+      bits=18,
+      dimension=672,
+      mechanism=mechanism,
+    )
+    design = dataclasses.asdict(solved)
+  return {
+    'mechanism': mechanism,
+    'adjacency': 'zero_out',
+    'holds_against_server': distributed,
+    'noise_multiplier': z if mechanism != 'none' else 0.0,
+    'cohort': {
+      'expected': clients,
+      'maximum': clients,
+      'minimum': minimum,
+      'colluding_fraction': colluding,
+    },
+    'integer_design': design,
+    'channels': channels,
+    'public': ['number of survivors'],
+    'sampler_distance_per_round': 7e-21 if distributed else 0.0,
+    'layers': ['Mean()', 'Clipping()'],
+  }
+
+
+def facts(
+  mechanism='discrete_gaussian', *, clients=100, minimum=None, colluding=0.0, z=2.75, **more
+):
+  given = {'delta': 5e-4, 'population': 200, 'secagg_threshold': 80, **more}
+  layers = stack(mechanism, clients=clients, minimum=minimum, colluding=colluding, z=z)
+  return LedgerFacts(stack=layers, **given)

@@ -1,0 +1,350 @@
+"""The file: what is changed is found, what is cut off is kept, who comes second is refused."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+from ledger_stacks import facts
+
+from tff_privacy_agg.accounting import ledger_lines
+from tff_privacy_agg.accounting.budget import Budget
+from tff_privacy_agg.accounting.ledger import PrivacyLedger
+from tff_privacy_agg.accounting.ledger_record import LedgerRecord, verify
+from tff_privacy_agg.errors import LedgerError
+
+GOLDEN = pathlib.Path(__file__).parent / 'golden'
+
+
+@pytest.fixture
+def path(tmp_path):
+  """A closed ledger: a header, three settled rounds, one open round."""
+  file = tmp_path / 'ledger.jsonl'
+  with PrivacyLedger(file, facts()) as ledger:
+    for number in range(3):
+      ledger.settle(ledger.charge(number), survivors=90 + number)
+    ledger.charge(3)
+  return file
+
+
+def forge(path, edit):
+  """Rewrites a ledger with a valid chain, as somebody might who knows how."""
+  records = [json.loads(line) for line in path.read_bytes().splitlines()]
+  previous, lines = ledger_lines.GENESIS, []
+  for record in records:
+    del record['sha256']
+    edit(record)
+    line = ledger_lines.seal({**record, 'previous': previous})
+    previous = ledger_lines.sha256(line)
+    lines.append(line)
+  path.write_bytes(b'\n'.join(lines) + b'\n')
+  ledger_lines.head_path(path).unlink()
+
+
+def test_what_is_read_is_what_was_written(path):
+  with PrivacyLedger(path) as ledger:
+    read = LedgerRecord.read(path)
+    assert read.epsilon('server') == ledger.epsilon('server')
+    assert read.hash == ledger.hash
+  found = verify(path)
+  assert found.ok
+  assert not found.remarks
+  assert found.lines == 8
+  assert found.hash == read.hash
+
+
+def test_every_line_fits_the_schema(path):
+  with PrivacyLedger(path) as ledger:
+    ledger.mark_unaccounted('training metrics')
+    ledger.note('empirical_audit', {'estimate': 1.5, 'canaries': 100})
+  for file in (path, GOLDEN / 'ledger-v1.jsonl'):
+    lines = file.read_bytes().splitlines()
+    for line in lines:
+      if line.endswith(b'}'):
+        jsonschema.validate(json.loads(line), ledger_lines.schema())
+    for line in lines[1:]:
+      assert line.startswith(b'{"event":"')
+
+
+@pytest.mark.parametrize('line', range(8))
+def test_a_changed_line_is_found(path, line):
+  lines = path.read_bytes().splitlines(keepends=True)
+  for old, new in ((b'"seq":', b'"seq":1'), (b'0', b'1'), (b'"utc":"2', b'"utc":"3')):
+    changed = [*lines]
+    changed[line] = lines[line].replace(old, new, 1)
+    assert changed != lines
+    path.write_bytes(b''.join(changed))
+    problems = verify(path).problems
+    assert f'Line {line + 1} was changed' in problems[0]
+    with pytest.raises(LedgerError, match='cannot be believed'):
+      LedgerRecord.read(path)
+    with pytest.raises(LedgerError, match='cannot be believed'):
+      PrivacyLedger(path)
+
+
+@pytest.mark.parametrize('line', range(8))
+def test_a_removed_repeated_or_moved_line_is_found(path, line):
+  lines = path.read_bytes().splitlines(keepends=True)
+  removed = lines[:line] + lines[line + 1 :]
+  repeated = lines[: line + 1] + lines[line:]
+  other = (line + 3) % 8
+  moved = [*lines]
+  moved[line], moved[other] = lines[other], lines[line]
+  for edited in (removed, repeated, moved):
+    path.write_bytes(b''.join(edited))
+    assert not verify(path).ok
+    with pytest.raises(LedgerError):
+      LedgerRecord.read(path)
+
+
+def test_an_older_copy_of_the_ledger_is_found(path):
+  data = path.read_bytes()
+  path.write_bytes(b''.join(data.splitlines(keepends=True)[:5]))
+  assert 'older copy' in verify(path).problems[0]
+  path.unlink()
+  with pytest.raises(LedgerError, match='of an earlier one is there'):
+    PrivacyLedger(path, facts())
+
+
+def test_without_its_head_a_copy_still_verifies_with_a_remark(path, tmp_path):
+  copy = tmp_path / 'copy.jsonl'
+  shutil.copy(path, copy)
+  found = verify(copy)
+  assert found.ok
+  assert 'no .head' in found.remarks[0]
+  assert verify(copy, expected_hash=found.hash).ok
+  assert not verify(copy, expected_hash='0' * 64).ok
+
+
+def test_forged_numbers_do_not_survive_the_replay(path):
+  def cheaper(record):
+    if record['event'] == 'charge' and record['round'] == 2:
+      record['total'] = {'server': 0.1, 'release': record['total']['release']}
+
+  forge(path, cheaper)
+  problems = verify(path).problems
+  assert len(problems) == 1
+  assert 'states epsilon 0.1 in the server view' in problems[0]
+
+
+@pytest.mark.parametrize(
+  ('change', 'named'),
+  [
+    ({'honest': 95}, 'at most 90'),
+    ({'honest': 0}, '0 honest'),
+    ({'of': 77}, 'not open'),
+    ({'survivors': None}, 'lacks'),
+    ({'event': 'refund'}, 'does not know'),
+  ],
+)
+def test_forged_lines_that_cannot_be_are_named(path, change, named):
+  forge(path, lambda record: record.update(change) if record['seq'] == 2 else None)
+  assert named in verify(path).problems[0]
+  with pytest.raises(LedgerError, match=named):
+    LedgerRecord.read(path)
+
+
+def test_every_way_of_cutting_off_the_end_is_reported_and_kept_charged(path, tmp_path):
+  data = path.read_bytes()
+  whole = LedgerRecord.read(path)
+  lines = data.splitlines(keepends=True)
+  two, one = sum(map(len, lines[:-2])), sum(map(len, lines[:-1]))
+  cut = tmp_path / 'cut.jsonl'
+  for end in [*range(two + 1, one, 13), *range(one + 1, len(data), 7)]:
+    cut.write_bytes(data[:end])
+    if end % 2:
+      shutil.copy(ledger_lines.head_path(path), ledger_lines.head_path(cut))
+    if end <= one:  # the head knows a whole line that is gone
+      ledger_lines.head_path(cut).unlink(missing_ok=True)
+    found = verify(cut)
+    assert found.ok
+    assert 'cut off' in found.remarks[0]
+    read = LedgerRecord.read(cut)
+    begun = ledger_lines.scan(cut).truncated
+    # The open round counts in full; so does a settlement that is not whole.
+    least = whole.epsilon('server') if end > one else 0.0
+    assert read.epsilon('server') >= least
+    assert read.spent('server').unsettled >= 1
+    with PrivacyLedger(cut, facts()) as ledger:
+      assert ledger.epsilon('server') == read.epsilon('server')
+      ledger.settle(ledger.charge(9), survivors=100)
+      spent = ledger.epsilon('server')
+    assert begun in cut.read_bytes()  # nothing was taken away
+    again = LedgerRecord.read(cut)
+    assert again.epsilon('server') == spent > read.epsilon('server')
+    assert verify(cut).ok
+    for left in tmp_path.glob('cut.jsonl*'):
+      left.unlink()
+
+
+@pytest.mark.parametrize('lines', [8, 7])
+def test_a_line_that_lacks_only_its_newline_is_whole(path, lines):
+  data = b''.join(path.read_bytes().splitlines(keepends=True)[:lines])
+  path.write_bytes(data)
+  ledger_lines.head_path(path).unlink()
+  spent = LedgerRecord.read(path).epsilon('server')
+  path.write_bytes(data[:-1])
+  assert LedgerRecord.read(path).epsilon('server') == spent
+  with PrivacyLedger(path, facts()) as ledger:
+    ledger.charge(9)
+  assert path.read_bytes().startswith(data)
+  assert verify(path).ok
+
+
+def test_a_recovery_that_is_cut_off_is_recovered(path, tmp_path):
+  data = path.read_bytes()[:-20]
+  path.write_bytes(data)
+  ledger_lines.head_path(path).unlink()
+  with PrivacyLedger(path):
+    pass
+  recovered = path.read_bytes()
+  spent = LedgerRecord.read(path).epsilon('server')
+  for end in range(len(data) + 1, len(recovered), 5):
+    path.write_bytes(recovered[:end])
+    ledger_lines.head_path(path).unlink()
+    with PrivacyLedger(path) as ledger:
+      assert ledger.epsilon('server') == spent
+    assert verify(path).ok
+  lines = path.read_bytes().splitlines(keepends=True)
+  lines[-3] = lines[-3].replace(b'0', b'1', 1)  # the last whole line before the cut
+  path.write_bytes(b''.join(lines))
+  assert not verify(path).ok
+
+
+def test_a_second_writer_is_refused(path):
+  script = (
+    'import sys\n'
+    'from tff_privacy_agg.accounting.ledger import PrivacyLedger\n'
+    'from tff_privacy_agg.errors import LedgerError\n'
+    'try:\n  PrivacyLedger(sys.argv[1])\n'
+    'except LedgerError as error:\n  print(error)\n'
+    "assert 'tensorflow' not in sys.modules\n"
+  )
+  with PrivacyLedger(path) as ledger:
+    with pytest.raises(LedgerError, match='another writer'):
+      PrivacyLedger(path)
+    ended = subprocess.run(
+      [sys.executable, '-c', script, str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert 'another writer' in ended.stdout
+    ledger.charge(5)  # the first one goes on
+  with PrivacyLedger(path):
+    pass
+
+
+def test_a_closed_or_forked_ledger_does_not_write(path):
+  ledger = PrivacyLedger(path)
+  child = os.fork()
+  if child == 0:
+    try:
+      ledger.charge(7)
+    except LedgerError as error:
+      os._exit(0 if 'of its parent' in str(error) else 2)
+    os._exit(1)
+  assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+  ledger.close()
+  with pytest.raises(LedgerError, match='closed'):
+    ledger.charge(8)
+
+
+@pytest.mark.parametrize('damage', ['append', 'remove', 'truncate'])
+def test_a_file_that_somebody_touches_stops_the_writer(path, damage):
+  with PrivacyLedger(path) as ledger:
+    if damage == 'append':
+      with path.open('ab') as file:
+        file.write(b'{}\n')
+    elif damage == 'remove':
+      path.unlink()
+    else:
+      os.truncate(path, 100)
+    with pytest.raises(LedgerError, match='somebody else'):
+      ledger.charge(4)
+
+
+def test_a_full_disk_stops_the_round_and_keeps_it_charged(path, monkeypatch):
+  with PrivacyLedger(path) as ledger:
+    before = ledger.epsilon('server')
+    write = os.write
+    monkeypatch.setattr(os, 'write', lambda file, data: write(file, data[:40]))
+    with pytest.raises(LedgerError, match='disk is full'):
+      ledger.charge(4)
+    monkeypatch.undo()
+    assert ledger.epsilon('server') > before
+    with pytest.raises(LedgerError, match='broken'):
+      ledger.charge(4)
+  assert LedgerRecord.read(path).epsilon('server') > before
+  with PrivacyLedger(path) as ledger:
+    assert ledger.epsilon('server') > before
+
+
+@pytest.mark.parametrize(
+  ('changed', 'named'),
+  [
+    ({'z': 3.0}, 'stack.integer_design'),
+    ({'delta': 1e-4}, 'delta'),
+    ({'population': 150}, 'population'),
+    ({'secagg_threshold': 90}, 'secagg_threshold'),
+    ({'mechanism': 'skellam'}, 'stack.mechanism'),
+    ({'participation_cap': 3}, 'participation_cap'),
+    ({'randomness': 'philox'}, 'randomness'),
+  ],
+)
+def test_other_facts_than_the_ledger_s_are_refused(path, changed, named):
+  before = path.read_bytes()
+  with pytest.raises(LedgerError, match=named):
+    PrivacyLedger(path, facts(**changed))
+  with pytest.raises(LedgerError, match='budget'):
+    PrivacyLedger(path, facts(), budget=Budget(epsilon=1.0, delta=1e-4))
+  assert path.read_bytes() == before
+  PrivacyLedger(path, facts()).close()
+
+
+def test_ledgers_from_the_future_are_refused(path):
+  def later(record):
+    if record['event'] == 'header':
+      record.update(schema=2, version='9.0')
+
+  forge(path, later)
+  for use in (LedgerRecord.read, PrivacyLedger, verify):
+    with pytest.raises(LedgerError, match=r'schema 2, written by tff_privacy_agg 9\.0'):
+      use(path)
+
+
+@pytest.mark.parametrize('content', [b'', b'\n', b'{}\n', b'not a ledger', b'\x00\xff\n' * 9])
+def test_files_that_are_no_ledgers_are_refused(tmp_path, content):
+  file = tmp_path / 'ledger.jsonl'
+  file.write_bytes(content)
+  with pytest.raises(LedgerError, match='cannot be believed'):
+    LedgerRecord.read(file)
+  with pytest.raises(LedgerError, match='cannot be believed'):
+    PrivacyLedger(file, facts())
+  assert not verify(file).ok
+  assert file.read_bytes() == content
+
+
+def test_a_missing_ledger_is_named(tmp_path):
+  missing = tmp_path / 'none.jsonl'
+  for use in (LedgerRecord.read, verify, PrivacyLedger):
+    with pytest.raises(LedgerError, match=r'none\.jsonl'):
+      use(missing)
+
+
+def test_the_golden_ledger_of_schema_1_stays_readable(tmp_path):
+  expected = json.loads((GOLDEN / 'ledger-v1.expected.json').read_text())
+  assert verify(GOLDEN / 'ledger-v1.jsonl').ok
+  record = LedgerRecord.read(GOLDEN / 'ledger-v1.jsonl')
+  for view in ('server', 'release'):
+    assert record.epsilon(view) == pytest.approx(expected[view], rel=1e-9)
+  assert record.hash == expected['hash']
+  assert list(record.unaccounted) == expected['unaccounted']
+  assert record.spent('server').rounds == expected['rounds']
+  for name in ('ledger-v1.jsonl', 'ledger-v1.jsonl.head', 'ledger-v1.jsonl.participants'):
+    shutil.copy(GOLDEN / name, tmp_path / name)
+  with PrivacyLedger(tmp_path / 'ledger-v1.jsonl') as ledger:
+    ledger.settle(ledger.charge(9, cohort=['f', 'g']), survivors=90)
+  assert verify(tmp_path / 'ledger-v1.jsonl').ok

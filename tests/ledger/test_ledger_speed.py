@@ -1,0 +1,42 @@
+"""A long training's ledger costs milliseconds a round and less than a second to read."""
+
+import statistics
+import time
+
+import pytest
+from ledger_stacks import facts
+
+from tff_privacy_agg.accounting.ledger import PrivacyLedger
+from tff_privacy_agg.accounting.ledger_record import LedgerRecord, verify
+
+ROUNDS = 10_000
+
+
+@pytest.fixture(scope='module')
+def long_ledger(tmp_path_factory):
+  path = tmp_path_factory.mktemp('long') / 'ledger.jsonl'
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr('os.fdatasync', lambda file: None)  # ten thousand rounds in seconds
+    with PrivacyLedger(path, facts()) as ledger:
+      for number in range(ROUNDS):
+        ledger.settle(ledger.charge(number), survivors=80 + number % 21)
+  return path
+
+
+def test_a_round_takes_less_than_ten_milliseconds_at_ten_thousand_rounds(long_ledger):
+  with PrivacyLedger(long_ledger) as ledger:
+    seconds = []
+    for number in range(40):
+      started = time.monotonic()
+      ledger.settle(ledger.charge(ROUNDS + number), survivors=100)
+      seconds.append(time.monotonic() - started)
+  # The fastest tenth: what the ledger takes, not what else the disk is doing.
+  assert statistics.quantiles(seconds, n=10)[0] < 0.010
+
+
+def test_epsilon_of_ten_thousand_rounds_takes_less_than_a_second(long_ledger):
+  started = time.process_time()
+  epsilon = LedgerRecord.read(long_ledger).epsilon('server')
+  assert time.process_time() - started < 1.0
+  assert epsilon > 100
+  assert verify(long_ledger).ok

@@ -1,0 +1,44 @@
+"""The ledger and the computation take the same costs from the same stack."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tff_privacy_agg import binding, layers
+from tff_privacy_agg.accounting.ledger_facts import LedgerFacts
+from tff_privacy_agg.domains import Cohort
+
+
+@pytest.mark.parametrize('noise', [layers.DiscreteGaussianNoise, layers.SkellamNoise])
+def test_costs_are_the_rows_of_the_table_in_the_computation(noise):
+  stack = [
+    layers.Mean(),
+    layers.Zeroing(threshold=layers.AdaptiveQuantile(initial=10.0, target=0.98)),
+    layers.Clipping(norm=layers.AdaptiveQuantile(initial=1.0, target=0.5)),
+    layers.HadamardRotation(),
+    layers.Quantization(),
+    noise(noise_multiplier=1.5),
+    layers.SecureModularSum(bits=20),
+  ]
+  cohort = Cohort(expected=30, minimum=20, colluding_fraction=0.1)
+  bound = binding.bind(stack, cohort, 100, tf.float32)
+  facts = LedgerFacts(stack=bound.facts(), delta=1e-5, population=1000)
+  costs = facts.costs()
+  np.testing.assert_array_equal(costs.orders, bound.orders)
+  for honest in (1, 7, 20, 30):
+    np.testing.assert_allclose(costs.row(honest), bound.rdp_table[honest], rtol=1e-12)
+    assert costs.noise_multiplier(honest) == pytest.approx(bound.noise_multiplier(honest))
+
+
+def test_central_costs_are_those_of_the_whole_round():
+  stack = [
+    layers.Mean(),
+    layers.Clipping(norm=layers.AdaptiveQuantile(initial=1.0, target=0.5)),
+    layers.GaussianNoise(noise_multiplier=1.5),
+    layers.PlainSum(),
+  ]
+  bound = binding.bind(stack, Cohort(expected=30), 100, tf.float32)
+  facts = LedgerFacts(stack=bound.facts(), delta=1e-5, population=1000)
+  costs = facts.costs()
+  np.testing.assert_allclose(costs.row(1), bound.curve(1).rdp(bound.orders), rtol=1e-9)
+  assert not costs.distributed

@@ -1,0 +1,181 @@
+"""The privacy card says what is true, where it comes from, and what is missing."""
+
+import html.parser
+import json
+import math
+import re
+
+import pytest
+from ledger_stacks import facts
+
+from tff_privacy_agg.accounting.ledger import PrivacyLedger
+from tff_privacy_agg.accounting.ledger_record import LedgerRecord
+from tff_privacy_agg.errors import ConfigurationError
+
+ORDER = [
+  'task',
+  'unit',
+  'contribution_bound',
+  'adjacency',
+  'view',
+  'mechanism',
+  'noise_multiplier',
+  'delta',
+  'epsilon_server',
+  'epsilon_release',
+  'estimate',
+  'rho_zcdp',
+  'gdp_mu',
+  'rounds',
+  'colluding_fraction',
+  'secagg_threshold',
+  'sampling',
+  'releases',
+  'tuning_runs',
+  'rounding',
+  'randomness',
+  'sampler_exactness',
+  'empirical_audit',
+  'threats_not_covered',
+  'versions',
+  'ledger_hash',
+]
+
+
+def record(tmp_path, *, rounds=3, **given):
+  path = tmp_path / 'ledger.jsonl'
+  with PrivacyLedger(path, facts(**given)) as ledger:
+    for number in range(rounds):
+      cohort = ['a', 'b'] if given.get('participation_cap') else None
+      charge = ledger.charge(number, planned_survivors=95, cohort=cohort)
+      ledger.settle(charge, survivors=90 + number, accepted=number > 0)
+  return LedgerRecord.read(path)
+
+
+@pytest.mark.parametrize('mechanism', ['discrete_gaussian', 'skellam', 'gaussian', 'none'])
+@pytest.mark.parametrize('rounds', [0, 3])
+def test_all_cards_have_all_fields_in_order(tmp_path, mechanism, rounds):
+  ledger = record(tmp_path, mechanism=mechanism, rounds=rounds)
+  card = json.loads(ledger.statement('json'))
+  assert [field['name'] for field in card['fields']] == ORDER
+  text, page = ledger.statement(), ledger.statement('html')
+  position = -1
+  for field in card['fields']:
+    assert field['origin']
+    assert field['text']
+    position = text.index(f'\n{field["label"]}  [', position + 1)
+    assert f'id="{field["name"]}"' in page
+  assert set(card['how_to_dp_fy_ml']) == {field['how_to'] for field in card['fields']}
+  assert all(card['nist_sp_800_226'].values())
+  assert max(map(len, text.splitlines())) <= 110
+
+
+def fields_of(ledger):
+  return {field['name']: field for field in json.loads(ledger.statement('json'))['fields']}
+
+
+def test_the_numbers_are_those_of_the_ledger(tmp_path):
+  ledger = record(tmp_path)
+  found = fields_of(ledger)
+  for view in ('server', 'release'):
+    assert found[f'epsilon_{view}']['value'] == ledger.epsilon(view)
+    assert 'lines 3, 5, 7' in found[f'epsilon_{view}']['origin']
+    stated = float(re.match(r'epsilon (\S+) at', found[f'epsilon_{view}']['text']).group(1))
+    assert ledger.epsilon(view) <= stated <= 1.00001 * ledger.epsilon(view)
+  assert found['estimate']['value'] < ledger.epsilon('server')
+  assert found['rounds']['value']['survivors'] == {'minimum': 90, 'median': 91, 'maximum': 92}
+  assert found['rounds']['value']['planned_survivors'] == 95
+  assert found['rounds']['value']['accepted'] == 2
+  assert found['gdp_mu']['value']['mu'] ** 2 / 2 == pytest.approx(found['rho_zcdp']['value'])
+  assert found['rounding']['value']['largest_noise_multiplier'] > 3
+  assert found['ledger_hash']['value'] == ledger.hash
+
+
+def test_no_epsilon_stands_without_delta_unit_and_adjacency(tmp_path):
+  ledger = record(tmp_path, participation_cap=5)
+  for sentence in re.findall(r'epsilon [0-9][^;]*;[^;]*;[^;]*', ledger.statement()):
+    flat = re.sub(r'\s+', ' ', sentence)
+    assert 'delta' in flat
+    assert 'unit' in flat
+    assert 'adjacency' in flat
+  assert len(re.findall(r'epsilon [0-9]', ledger.statement())) == 5
+
+
+def test_the_server_view_of_central_noise_promises_nothing(tmp_path):
+  ledger = record(tmp_path, mechanism='gaussian')
+  text = ledger.statement()
+  assert 'epsilon is infinite, nothing is promised' in text
+  found = fields_of(ledger)
+  assert found['epsilon_server']['value'] == 'inf'
+  assert math.isfinite(found['epsilon_release']['value'])
+  assert 'floating-point' in found['rounding']['text']
+
+
+@pytest.mark.parametrize('randomness', ['chacha20', 'philox'])
+@pytest.mark.parametrize('mechanism', ['discrete_gaussian', 'gaussian', 'none'])
+def test_forbidden_words_are_absent(tmp_path, mechanism, randomness):
+  ledger = record(tmp_path, mechanism=mechanism, randomness=randomness, participation_cap=4)
+  for form in ('text', 'json', 'html'):
+    assert not re.search(r'anonym|amplified by sampling|\bsecure', ledger.statement(form), re.I)
+  assert ('simulation grade' in ledger.statement()) == (randomness == 'philox')
+
+
+@pytest.mark.parametrize('word', ['anonymous users', 'amplified by sampling', 'Secure training'])
+def test_users_cannot_smuggle_forbidden_words_in(tmp_path, word):
+  for name in ('task', 'sampling', 'unit'):
+    with pytest.raises(ConfigurationError, match=name):
+      facts(**{name: word})
+  with pytest.raises(ConfigurationError):
+    facts(unaccounted=(word,))
+  with PrivacyLedger(tmp_path / 'l.jsonl', facts()) as ledger:
+    with pytest.raises(ConfigurationError):
+      ledger.mark_unaccounted(word)
+    with pytest.raises(ConfigurationError):
+      ledger.note('empirical_audit', {'method': word})
+
+
+def test_trap_34_tuning_and_what_is_missing_stand_on_the_card(tmp_path):
+  ledger = record(tmp_path)
+  assert 'not stated; NOT covered' in ledger.statement()
+  with PrivacyLedger(tmp_path / 'ledger.jsonl') as writer:
+    writer.note('tuning_runs', 12)
+    writer.note('empirical_audit', {'lower_bound': 0.3, 'canaries': 1000})
+    writer.mark_unaccounted('training metrics')
+    text = writer.statement()
+  assert '12, NOT covered' in text
+  assert 'lower_bound 0.3, canaries 1000' in text
+  assert 'NOT COMPLETE' in text
+  assert 'NOT covered: training metrics' in text
+
+
+def test_rounds_at_their_worst_are_named(tmp_path):
+  path = tmp_path / 'ledger.jsonl'
+  with PrivacyLedger(path, facts()) as ledger:
+    ledger.charge(1)
+    assert 'charged at the worst in ledger lines 2' in ledger.statement()
+  with path.open('ab') as file:
+    file.write(b'{"event":"settle')
+  assert '1 lines that were cut off' in LedgerRecord.read(path).statement()
+
+
+def test_the_page_is_well_formed_and_escapes_what_users_write(tmp_path):
+  page = record(tmp_path, task='<script>alert("x")</script>').statement('html')
+  assert '<script' not in page
+  open_tags = []
+
+  class Parser(html.parser.HTMLParser):
+    def handle_starttag(self, tag, attrs):
+      if tag not in ('br', 'meta'):
+        open_tags.append(tag)
+
+    def handle_endtag(self, tag):
+      assert open_tags.pop() == tag
+
+  Parser().feed(page)
+  assert not open_tags
+  assert '://' not in page
+
+
+def test_other_formats_are_refused(tmp_path):
+  with pytest.raises(ConfigurationError, match='format'):
+    record(tmp_path).statement('pdf')

@@ -1,0 +1,113 @@
+"""What one round costs, in Renyi divergence, computed from the facts of a stack alone."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting import mechanisms
+from tff_privacy_agg.accounting.accountant import table_orders
+from tff_privacy_agg.accounting.curves import RdpCurve, sensitivity_factor
+from tff_privacy_agg.accounting.design import IntegerDesign
+from tff_privacy_agg.errors import ConfigurationError
+
+DISTRIBUTED = ('discrete_gaussian', 'skellam')
+
+
+class RoundCosts:
+  """What one round costs, by its honest survivors.
+
+  Args:
+    stack: Facts of a bound stack.
+    worst_honest: Honest ones among the fewest survivors that the runtime lets be seen.
+
+  Attributes:
+    orders: Renyi orders, float64, shape [m]; those that the computation keeps too, so
+      that its metrics and the ledger state the same epsilon.
+    worst: RDP of a round of which only the threshold is known, shape [m].
+    hopeless: RDP of a round of which nothing is known, shape [m].
+  """
+
+  def __init__(self, stack: Mapping[str, Any], *, worst_honest: int):
+    self._mechanism = stack['mechanism']
+    _validate.one_of(('none', 'gaussian', *DISTRIBUTED), mechanism=self._mechanism)
+    self._adjacency = stack['adjacency']
+    sensitivity_factor(self._adjacency, distributed=self._mechanism in DISTRIBUTED)
+    self._multiplier = float(stack['noise_multiplier'])
+    self._maximum = int(stack['cohort']['maximum'])
+    design = stack['integer_design']
+    self._design = None if design is None else IntegerDesign(**design)
+    self._channels = tuple(
+      (int(c['resolution']), float(c['local_variance'])) for c in stack['channels']
+    )
+    if self._mechanism in DISTRIBUTED and self._design is None:
+      raise ConfigurationError(
+        f'A stack with {self._mechanism} noise has an integer design; this one has none. Pass '
+        '`factory.bind(type).facts()`.'
+      )
+    self.orders = table_orders(integer_only=self._mechanism == 'skellam')
+    self._rows: dict[int, np.ndarray] = {}
+    self.worst = self._at_least(worst_honest)
+    self.hopeless = self._at_least(1)
+
+  @property
+  def distributed(self) -> bool:
+    """Whether the clients add the noise."""
+    return self._mechanism in DISTRIBUTED
+
+  @property
+  def private(self) -> bool:
+    """Whether anybody adds noise."""
+    return self._mechanism != 'none'
+
+  @property
+  def adjacency(self) -> str:
+    """The neighbouring relation."""
+    return self._adjacency
+
+  def noise_multiplier(self, honest: int) -> float:
+    """Effective noise multiplier of a round, all channels together; 0 without noise."""
+    if not self.distributed:
+      return self._multiplier if self.private else 0.0
+    if honest < 1 or self._design is None:
+      return 0.0
+    parts = [self._design.z_eff(honest)]
+    parts += [math.sqrt(honest * variance) / bound for bound, variance in self._channels]
+    if min(parts) == 0:
+      return 0.0
+    factor = sensitivity_factor(self._adjacency)
+    return 1 / math.sqrt(sum(1 / part**2 for part in parts)) / factor
+
+  def curve(self, honest: int) -> RdpCurve:
+    """The curve of one round: vector and channels."""
+    if self._design is None or not self.distributed:
+      return mechanisms.gaussian(self._multiplier if self.private else 0, adjacency=self._adjacency)
+    total = self._design.curve(honest, adjacency=self._adjacency)
+    for bound, variance in self._channels:
+      total += mechanisms.bit_channel(
+        self._mechanism, bound, variance, honest, adjacency=self._adjacency
+      )
+    return total
+
+  def row(self, honest: int) -> np.ndarray:
+    """RDP of one round at the orders, shape [m]."""
+    key = honest if self.distributed else 1
+    if key not in self._rows:
+      self._rows[key] = self.curve(key).rdp(self.orders)
+    return self._rows[key]
+
+  def _at_least(self, honest: int) -> np.ndarray:
+    """The most that a round with `honest` or more honest survivors can cost."""
+    row = self.row(honest)
+    if self._mechanism == 'discrete_gaussian' and self._grows():
+      rows = [self.row(more) for more in range(honest, self._maximum + 1)]
+      return np.max([row, *rows], axis=0)
+    return row
+
+  def _grows(self) -> bool:
+    # More shares of a narrow discrete Gaussian may cost more: tau grows with their number.
+    variances = [variance for _, variance in self._channels]
+    variances += [] if self._design is None else [self._design.local_variance]
+    return any(v > 0 and mechanisms.tau(v, self._maximum) > 0 for v in variances)

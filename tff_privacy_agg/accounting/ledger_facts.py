@@ -1,0 +1,191 @@
+"""What every number of a ledger rests on: the first line of the file."""
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import tff_privacy_agg
+from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting import ledger_lines
+from tff_privacy_agg.accounting.ledger_costs import RoundCosts
+from tff_privacy_agg.accounting.shares import honest_survivors
+from tff_privacy_agg.errors import ConfigurationError, LedgerError
+
+# Bits of entropy in one client's key of one round.
+_ENTROPY = {'chacha20': 256, 'philox': 128}
+_STACK_KEYS = (
+  'mechanism',
+  'adjacency',
+  'holds_against_server',
+  'noise_multiplier',
+  'cohort',
+  'integer_design',
+  'channels',
+  'public',
+  'sampler_distance_per_round',
+  'layers',
+)
+# Words that no report of this package may use of a training.
+_FORBIDDEN = re.compile(r'anonym|amplified by sampling|\bsecure(ly)?\b', re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LedgerFacts:
+  """The facts of a training that its ledger rests on.
+
+  Attributes:
+    stack: What `factory.bind(type).facts()` gives; more keys are left out.
+    delta: Delta of the stated epsilons; below 1/population, a tenth of it to be safe.
+    population: Clients in all.
+    randomness: 'chacha20', or 'philox' for simulations.
+    secagg_threshold: Fewest survivors whose sum the runtime lets the server see: the
+      threshold of the secure aggregation, or the size of the cohort in a simulation
+      without drop-outs. None promises nothing: see `PrivacyLedger.charge`.
+    participation_cap: Most rounds in which one client takes part; None for no cap.
+    sampling: How the cohorts are chosen, in words, for the report. Nothing is claimed
+      for it.
+    unit: Who is protected.
+    task: What is trained, for the report.
+    tuning_runs: Other trainings on the same clients that chose the parameters; None if
+      it was not said.
+    unaccounted: What leaves the clients and is not in the sum of this ledger, such as
+      'training metrics'.
+
+  Raises:
+    ConfigurationError: If an argument is outside its range, or `stack` lacks a fact.
+  """
+
+  stack: Mapping[str, Any]
+  delta: float
+  population: int
+  randomness: str = 'chacha20'
+  secagg_threshold: int | None = None
+  participation_cap: int | None = None
+  sampling: str = ''
+  unit: str = 'client'
+  task: str = ''
+  tuning_runs: int | None = None
+  unaccounted: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    _validate.at_least(1, population=self.population)
+    _validate.fraction(delta=self.delta)
+    _validate.one_of(tuple(_ENTROPY), randomness=self.randomness)
+    if self.population > 1 and self.delta >= 1 / self.population:
+      raise ConfigurationError(
+        f'`delta` must be below 1/population = {1 / self.population:g}, got {self.delta!r}. '
+        'At that size it allows to publish a client. A tenth of it is the usual choice.'
+      )
+    for name in ('secagg_threshold', 'participation_cap'):
+      if getattr(self, name) is not None:
+        _validate.at_least(1, **{name: getattr(self, name)})
+    if self.tuning_runs is not None:
+      _validate.at_least(0, tuning_runs=self.tuning_runs)
+    printable(sampling=self.sampling, unit=self.unit, task=self.task)
+    for what in self.unaccounted:
+      printable(unaccounted=what)
+    stack = {key: self.stack[key] for key in _STACK_KEYS if key in self.stack}
+    missing = sorted({*_STACK_KEYS} - {*stack})
+    if missing:
+      raise ConfigurationError(
+        f'`stack` must hold the facts of a bound stack; it lacks {", ".join(missing)}. Pass '
+        '`factory.bind(type).facts()`.'
+      )
+    object.__setattr__(self, 'stack', stack)
+    object.__setattr__(self, 'unaccounted', tuple(self.unaccounted))
+    if self.secagg_threshold and self.secagg_threshold > self.maximum:
+      raise ConfigurationError(
+        f'`secagg_threshold` must be at most the largest cohort, {self.maximum}, got '
+        f'{self.secagg_threshold}. Lower it.'
+      )
+    self.costs()  # refuses a design without a curve
+
+  @property
+  def maximum(self) -> int:
+    """Largest cohort that a round admits."""
+    return int(self.stack['cohort']['maximum'])
+
+  @property
+  def colluding_fraction(self) -> float:
+    """Fraction of the survivors whose noise the server is assumed to know."""
+    return float(self.stack['cohort']['colluding_fraction'])
+
+  @property
+  def worst_survivors(self) -> int:
+    """Fewest survivors of a round of which nothing more is known."""
+    return self.secagg_threshold or 1
+
+  @property
+  def entropy_bits(self) -> int:
+    """Bits of entropy in one client's key."""
+    return _ENTROPY[self.randomness]
+
+  def honest(self, survivors: int) -> int:
+    """Honest clients among the survivors of a round."""
+    return honest_survivors(survivors, self.colluding_fraction)
+
+  def costs(self) -> RoundCosts:
+    """What one round costs.
+
+    Raises:
+      ConfigurationError: If no curve is known for the stack.
+    """
+    return RoundCosts(self.stack, worst_honest=self.honest(self.worst_survivors))
+
+  def as_dict(self) -> dict[str, Any]:
+    """The facts as JSON values."""
+    values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    return {**values, 'stack': dict(self.stack), 'unaccounted': list(self.unaccounted)}
+
+  def differences(self, other: 'LedgerFacts') -> list[str]:
+    """Names of the facts in which two trainings differ."""
+    mine, theirs = (json.loads(ledger_lines.canonical(f.as_dict())) for f in (self, other))
+    names = [key for key in mine if key != 'stack' and mine[key] != theirs[key]]
+    mine, theirs = mine['stack'], theirs['stack']
+    return names + [f'stack.{key}' for key in mine if mine[key] != theirs[key]]
+
+  @classmethod
+  def from_dict(cls, values: Mapping[str, Any]) -> 'LedgerFacts':
+    """The facts of a header.
+
+    Raises:
+      LedgerError: If they are not facts.
+    """
+    try:
+      return cls(**values)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+      raise LedgerError(
+        f'The header of a ledger holds the facts of a training; this one cannot be used: {error} '
+        'Restore the file.'
+      ) from error
+
+
+def printable(**texts: str) -> None:
+  """Raises if a text for the report uses a word that the report must not use.
+
+  Raises:
+    ConfigurationError: If it does, or is not a text.
+  """
+  for name, text in texts.items():
+    _validate.instance(str, **{name: text})
+    found = _FORBIDDEN.search(text)
+    if found:
+      raise ConfigurationError(
+        f'`{name}` is printed in reports and must not promise what the ledger cannot show, got '
+        f'the word {found.group()!r}. Say it without that word.'
+      )
+
+
+def versions() -> dict[str, str]:
+  """Versions of what computes the numbers."""
+  found = {'tff_privacy_agg': tff_privacy_agg.__version__, 'python': platform.python_version()}
+  for name in ('numpy', 'scipy', 'dp-accounting', 'tensorflow-federated'):
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return found

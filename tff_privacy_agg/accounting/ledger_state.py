@@ -1,0 +1,282 @@
+"""The sum of a ledger: its lines replayed one by one, in memory, by reader and writer alike."""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tff_privacy_agg.accounting.accountant import conversion_offsets
+from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
+from tff_privacy_agg.accounting.ledger_facts import LedgerFacts
+from tff_privacy_agg.errors import LedgerError
+
+SCHEMA = 1
+EVENTS = ('charge', 'settle', 'recovered', 'unaccounted', 'note')
+# Orders at which every settled line states what its round cost.
+STATED_ORDERS = (2, 4, 8, 16, 32, 64)
+# Reserving part of delta for the samplers: tries before epsilon is called infinite.
+_RESERVES = 200
+
+
+@dataclasses.dataclass
+class Settled:
+  """What happened in a settled round: line number, survivors, honest ones, noise multiplier."""
+
+  seq: int
+  survivors: int
+  honest: int
+  noise_multiplier: float
+  updated: bool
+
+
+class LedgerState:
+  """All rounds so far, and what they cost.
+
+  The cost of open (charged, not settled) rounds is that of the fewest honest
+  survivors that the threshold allows. Under a participation cap a client pays for
+  at most `most` rounds, so the dearest ones are counted; otherwise all are.
+
+  Attributes:
+    facts: The facts of the header.
+    costs: What a round costs.
+    filter: The budget at its fixed order, or None.
+    open: Line numbers of charged rounds that are not settled, with their rounds.
+    settled: The settled rounds, in order.
+    planned: Planned survivors of the charged rounds that said them.
+    digests: Digest of the cohort of each charged round that recorded one.
+    most: Most rounds that any client took part in, as far as was recorded.
+    recovered: Lines that were cut off, by what they had begun to say.
+    threshold_broken: Whether a round had fewer survivors than the threshold.
+    unaccounted: What left the clients outside this sum.
+    notes: Findings recorded for the report.
+  """
+
+  def __init__(self, header: Mapping[str, Any]):
+    check_header(header)
+    self.facts = LedgerFacts.from_dict(header.get('facts', {}))
+    self.costs = self.facts.costs()
+    budget = header.get('budget')
+    try:
+      self.filter = None if budget is None else self.fix(Budget(**budget))
+    except (TypeError, ValueError) as error:
+      raise LedgerError(
+        f'The header of a ledger states its budget; this one cannot be used: {error} Restore the '
+        'file.'
+      ) from error
+    self.open: dict[int, int] = {}
+    self.settled: list[Settled] = []
+    self.planned: list[int] = []
+    self.digests: list[str] = []
+    self.most = 0
+    self.recovered: list[str] = []
+    self.threshold_broken = False
+    self.unaccounted: list[str] = list(self.facts.unaccounted)
+    self.notes: dict[str, Any] = {}
+    self._unknown = 0  # rounds of which only a part of the charge is left
+    self._settled_rdp = np.zeros_like(self.costs.orders)
+    self._honest: collections.Counter[int] = collections.Counter()
+
+  @property
+  def rounds(self) -> int:
+    """Charged rounds, whatever became of them."""
+    return len(self.settled) + self.unsettled
+
+  @property
+  def unsettled(self) -> int:
+    """Rounds that are charged at their worst."""
+    return len(self.open) + self._unknown
+
+  @property
+  def exposures(self) -> int:
+    """Most rounds that one client pays for."""
+    if self.facts.participation_cap is None:
+      return self.rounds
+    return min(self.rounds, self.most + self._unknown)
+
+  def apply(self, record: Mapping[str, Any]) -> None:
+    """Takes one line after the header.
+
+    Raises:
+      LedgerError: If the line cannot follow the lines before it.
+    """
+    handlers = {
+      'charge': self._charge,
+      'settle': self._settle,
+      'recovered': self._recover,
+      'unaccounted': lambda line: self.unaccounted.append(line['what']),
+      'note': lambda line: self.notes.__setitem__(line['name'], line['value']),
+    }
+    event = record.get('event')
+    if not isinstance(event, str) or event not in handlers:
+      raise LedgerError(
+        f'Line {record.get("seq", -1) + 1} of the ledger holds the event {event!r}, which this '
+        'version does not know. Install a later one.'
+      )
+    try:
+      handlers[event](record)
+    except (KeyError, TypeError, ValueError) as error:
+      raise LedgerError(
+        f'Line {record.get("seq", -1) + 1} of the ledger lacks what a {event} says: {error}. '
+        'Restore the file.'
+      ) from error
+
+  def worst(self) -> np.ndarray:
+    """RDP of a round of which nothing is known but the threshold, if that ever held."""
+    return self.costs.hopeless if self.threshold_broken else self.costs.worst
+
+  def rdp(self, view: str, *, more: int = 0, most: int | None = None) -> np.ndarray:
+    """Total RDP of one client's rounds, shape [m]; infinite where a view has no privacy.
+
+    Args:
+      view: 'server' or 'release'.
+      more: Further rounds at their worst to count in.
+      most: `most` after them, under a cap.
+    """
+    if not self.costs.private or (view == 'server' and not self.costs.distributed):
+      return np.full_like(self.costs.orders, np.inf)
+    waiting = self.unsettled + more
+    exposures = self.exposures + more
+    if self.facts.participation_cap is not None:
+      exposures = min(self.rounds + more, (self.most if most is None else most) + self._unknown)
+    if exposures < self.rounds + more:
+      return self._dearest(exposures, waiting)
+    return self._settled_rdp + (waiting * self.worst() if waiting else 0.0)
+
+  def epsilon(self, view: str, delta: float | None = None) -> tuple[float, float]:
+    """Epsilon of all rounds at `delta`, and the order that gives it.
+
+    The distance of the noise samplers from their laws takes its part of `delta`.
+    """
+    delta = self.facts.delta if delta is None else delta
+    total = self.rdp(view)
+    if self.rounds == 0:
+      return (0.0, math.nan) if total[0] == 0 else (math.inf, math.nan)
+    distance = self.sampler_distance
+    kept_back = 0.0
+    for _ in range(_RESERVES):
+      bounds = total + conversion_offsets(self.costs.orders, delta - kept_back)
+      best = int(np.argmin(bounds))
+      epsilon = max(float(bounds[best]), 0.0)
+      if math.isinf(epsilon):
+        return math.inf, math.nan
+      needed = distance * (1 + math.exp(min(epsilon, 700.0)))
+      if needed <= kept_back:
+        return epsilon, float(self.costs.orders[best])
+      kept_back = max(2 * kept_back, 1.01 * needed)
+      if kept_back >= delta:
+        break
+    return math.inf, math.nan
+
+  @property
+  def sampler_distance(self) -> float:
+    """Total variation distance of the noise of all rounds from its law."""
+    return self.rounds * float(self.facts.stack['sampler_distance_per_round'])
+
+  def totals(self) -> dict[str, float | str]:
+    """Epsilon by view as a line states it; an infinite one is the word 'inf'."""
+    values = {view: self.epsilon(view)[0] for view in VIEWS}
+    return {view: 'inf' if math.isinf(value) else value for view, value in values.items()}
+
+  def fix(self, budget: Budget) -> Filter:
+    """A budget at the order that follows from the facts alone."""
+    view_holds = self.costs.private and (budget.view == 'release' or self.costs.distributed)
+    worst = self.costs.worst if view_holds else np.full_like(self.costs.orders, np.inf)
+    return budget.fix(self.costs.orders, worst)
+
+  def admits(self, fixed: Filter, *, most: int | None = None) -> bool:
+    """Whether one more round at its worst stays within a budget.
+
+    Args:
+      fixed: The budget at its order.
+      most: Most rounds of one client after the next round; under a cap, one more if None.
+    """
+    if most is None:
+      most = min(self.most + 1, self.facts.participation_cap or self.rounds + 1)
+    distance = self.sampler_distance + float(self.facts.stack['sampler_distance_per_round'])
+    return fixed.admits(self.rdp(fixed.budget.view, more=1, most=most), distance)
+
+  def _dearest(self, exposures: int, waiting: int) -> np.ndarray:
+    honest = sorted(self._honest)
+    rows = [self.costs.row(h) for h in honest]
+    counts = [self._honest[h] for h in honest]
+    if waiting:
+      rows.insert(0, self.worst())
+      counts.insert(0, waiting)
+    # An upper bound that falls from row to row, so that the dearest come first at every order.
+    falling = np.maximum.accumulate(np.stack(rows)[::-1])[::-1]
+    counted = np.minimum(np.cumsum(counts), exposures)
+    weights = np.diff(counted, prepend=0)
+    taken = weights > 0
+    return weights[taken].astype(np.float64) @ falling[taken]
+
+  def _charge(self, line: Mapping[str, Any]) -> None:
+    self.open[int(line['seq'])] = int(line['round'])
+    if line['planned_survivors'] is not None:
+      self.planned.append(int(line['planned_survivors']))
+    if line['participants'] is not None:
+      self.digests.append(line['participants'])
+      self.most = max(self.most, int(line['most_participations']))
+    elif self.facts.participation_cap is not None:
+      self.most += 1
+
+  def _settle(self, line: Mapping[str, Any]) -> None:
+    entry, survivors, honest = int(line['of']), int(line['survivors']), int(line['honest'])
+    if entry not in self.open:
+      raise LedgerError(
+        f'Charge {entry} was to be settled; it is not open. Settle each charge once, with the '
+        'number that `charge` gave.'
+      )
+    if not 1 <= honest <= self.facts.honest(survivors):
+      raise LedgerError(
+        f'{honest} honest clients were stated among {survivors} survivors; there are at most '
+        f'{self.facts.honest(survivors)}. Restore the file.'
+      )
+    del self.open[entry]
+    self.settled.append(
+      Settled(
+        seq=int(line['seq']),
+        survivors=survivors,
+        honest=honest,
+        noise_multiplier=self.costs.noise_multiplier(honest),
+        updated=bool(line['updated']),
+      )
+    )
+    self._settled_rdp = self._settled_rdp + self.costs.row(honest)
+    self._honest[honest] += 1
+    if survivors < self.facts.worst_survivors:
+      self.threshold_broken = True
+
+  def _recover(self, line: Mapping[str, Any]) -> None:
+    was = line['was']
+    self.recovered.append(was)
+    if was in ('charge', 'unknown'):
+      self._unknown += 1
+    if was == 'unaccounted':
+      self.unaccounted.append('something that was named in a line which was cut off')
+
+
+def check_header(header: Mapping[str, Any]) -> None:
+  """Raises unless a line is a header that this version reads."""
+  if header.get('event') != 'header':
+    raise LedgerError(
+      f'The first line of a ledger is its header; this one is {header.get("event")!r}. Restore '
+      'the file.'
+    )
+  schema = header.get('schema')
+  if not isinstance(schema, int) or schema < 1 or schema > SCHEMA:
+    raise LedgerError(
+      f'This version reads ledgers of schema 1 to {SCHEMA}; this one has schema {schema!r}, '
+      f'written by tff_privacy_agg {header.get("version", "?")}. Install that version or a '
+      'later one.'
+    )
+
+
+def begun(partial: bytes) -> str:
+  """The event of a line that was cut off; 'unknown' if too little of it is left."""
+  for event in EVENTS:
+    if partial.startswith(f'{{"event":"{event}"'.encode('ascii')):
+      return event
+  return 'unknown'

@@ -1,0 +1,217 @@
+"""The privacy card's second half: what was done, what is not covered, what can be checked."""
+
+import math
+import re
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from tff_privacy_agg.accounting.scales import noise_multiplier_supremum
+from tff_privacy_agg.accounting.statement_field import (
+  ACCOUNTING,
+  DEFINITION,
+  HEADER,
+  SETTING,
+  TRANSPARENCY,
+  Field,
+  field,
+  rows_of,
+  spread,
+  spread_text,
+)
+
+if TYPE_CHECKING:
+  from tff_privacy_agg.accounting.ledger_record import LedgerRecord
+
+
+def assumptions(record: 'LedgerRecord') -> list[str]:
+  """What must hold for the epsilons to hold, in plain sentences."""
+  facts, costs = record.facts, record.state.costs
+  sentences = []
+  if costs.distributed:
+    sentences += [
+      'The server learns the sum of the messages and nothing else about them.',
+      f'At most {facts.colluding_fraction:.0%} of the survivors of a round tell the server their '
+      'noise; the noise of everyone else stays unknown to it.',
+      'Every client draws its noise as this package does, with a key that nobody else knows.',
+    ]
+    if facts.secagg_threshold:
+      sentences.append(
+        f'The runtime shows the server no sum of fewer than {facts.secagg_threshold} survivors.'
+      )
+  elif costs.private:
+    sentences.append('The server adds the noise as agreed, and forgets what it saw before.')
+  sentences += [
+    'Which clients take part, and which drop out, does not depend on their data.',
+    'The number of survivors of each round is public.',
+  ]
+  if facts.participation_cap is not None:
+    sentences.append('One person is one client: an identity cannot be used up and replaced.')
+  return sentences
+
+
+def practised(record: 'LedgerRecord') -> list[Field]:
+  """The fields from the rounds to the tuning runs, in order."""
+  facts, state = record.facts, record.state
+  survivors = spread([one.survivors for one in state.settled])
+  planned = statistics.median(state.planned) if state.planned else None
+  updated = sum(one.updated for one in state.settled)
+  rows = rows_of(record)
+  threshold = 'none: an unsettled round counts one honest survivor'
+  if facts.secagg_threshold:
+    threshold = f'{facts.secagg_threshold} survivors'
+    threshold += '; BROKEN by a round' if state.threshold_broken else ''
+  tuning = state.notes.get('tuning_runs', facts.tuning_runs)
+  return [
+    field(
+      'rounds',
+      'Rounds and survivors',
+      {
+        'charged': state.rounds,
+        'settled': len(state.settled),
+        'accepted': updated,
+        'survivors': survivors,
+        'planned_survivors': planned,
+      },
+      rows,
+      ACCOUNTING,
+      'Algorithm correctness',
+      f'{state.rounds} charged, {len(state.settled)} settled, {updated} accepted by the model; '
+      f'survivors {spread_text(survivors)}; planned {"not stated" if planned is None else planned}',
+    ),
+    field(
+      'colluding_fraction',
+      'Colluding fraction',
+      facts.colluding_fraction,
+      f'{HEADER}; honest = k - floor(fraction k)',
+      SETTING,
+      'Trust model',
+    ),
+    field('secagg_threshold', 'SecAgg threshold', threshold, HEADER, SETTING, 'Trust model'),
+    field(
+      'sampling',
+      'Sampling, claimed and actual',
+      {'claimed': 'none', 'actual': facts.sampling or 'not stated'},
+      HEADER,
+      ACCOUNTING,
+      'Algorithm correctness',
+      f'claimed: none; actual: {facts.sampling or "not stated"}',
+    ),
+    field(
+      'releases',
+      'Releases covered, and not covered',
+      {'covered': _covered(record), 'not_covered': _not_covered(record)},
+      f'{HEADER}, and lines with the event "unaccounted"',
+      DEFINITION,
+      'Privacy hazards',
+      f'covered: {", ".join(_covered(record)) or "nothing"}; NOT covered: '
+      f'{", ".join(_not_covered(record)) or "nothing that the ledger was told of"}',
+    ),
+    field(
+      'tuning_runs',
+      'Tuning runs',
+      tuning,
+      HEADER,
+      DEFINITION,
+      'Privacy hazards',
+      'not stated; NOT covered' if tuning is None else f'{tuning}, NOT covered by these epsilons',
+    ),
+  ]
+
+
+def verifiable(record: 'LedgerRecord') -> list[Field]:
+  """The fields from the rounding to the ledger's hash, in order."""
+  facts, state = record.facts, record.state
+  design = facts.stack['integer_design']
+  rounding: dict[str, Any] | None = None
+  if design is not None:
+    found = re.search(r'modclip_prob=([0-9.e-]+)', ' '.join(facts.stack['layers']))
+    supremum = noise_multiplier_supremum(
+      clients=facts.maximum,
+      bits=design['bits'],
+      dimension=design['dimension'],
+      modclip_prob=float(found.group(1)) if found else 1e-4,
+      beta=design['beta'],
+    )
+    keys = ('bits', 'beta', 'scaled_norm', 'l2_bound', 'l1_bound', 'local_variance', 'dimension')
+    rounding = {key: design[key] for key in keys} | {'largest_noise_multiplier': supremum}
+  grade = 'a cipher' if facts.randomness == 'chacha20' else 'simulation grade, not for deployment'
+  distance = float(facts.stack['sampler_distance_per_round'])
+  epsilon = record.epsilon('release')
+  moved = 0.0
+  if distance and state.rounds:
+    moved = min(1.0, state.sampler_distance * (1 + math.exp(min(epsilon, 700.0))))
+  audit = state.notes.get('empirical_audit')
+  return [
+    field(
+      'rounding',
+      'Rounding and bits',
+      rounding,
+      f'{HEADER}; bound of the noise multiplier: sqrt(4^bits - n k^2)/(2 k B0)',
+      TRANSPARENCY,
+      'Algorithm correctness',
+      None if rounding else 'none: sums of floats; attacks on floating-point noise are not covered',
+    ),
+    field(
+      'randomness',
+      'Random numbers',
+      {'kind': facts.randomness, 'entropy_bits': facts.entropy_bits},
+      HEADER,
+      TRANSPARENCY,
+      'Side channels',
+      f'{facts.randomness} ({grade}), {facts.entropy_bits} bits of entropy a client and round',
+    ),
+    field(
+      'sampler_exactness',
+      'Exactness of the noise',
+      {'distance_per_round': distance, 'delta_sampler': moved},
+      f'{HEADER}; rounds x distance x (1 + e^epsilon); kept back from delta',
+      TRANSPARENCY,
+      'Side channels',
+    ),
+    field(
+      'empirical_audit',
+      'Empirical audit',
+      audit,
+      'lines with the event "note"',
+      TRANSPARENCY,
+      'Algorithm correctness',
+      'none was recorded' if audit is None else None,
+    ),
+    field(
+      'threats_not_covered',
+      'Threats not covered',
+      'malicious servers, malicious clients, poisoned models, timing of the clients',
+      'design of the package',
+      SETTING,
+      'Privacy hazards',
+    ),
+    field(
+      'versions',
+      'Versions',
+      record.header.get('versions'),
+      HEADER,
+      TRANSPARENCY,
+      'Algorithm correctness',
+    ),
+    field(
+      'ledger_hash',
+      'Ledger',
+      record.hash,
+      'SHA-256 of the last line; `tff-privacy-agg verify` checks the chain',
+      TRANSPARENCY,
+      'Algorithm correctness',
+    ),
+  ]
+
+
+def _covered(record: 'LedgerRecord') -> list[str]:
+  if not record.state.costs.private:
+    return []
+  stack = record.facts.stack
+  channels = [f'{channel["layer"]}/{channel["name"]}' for channel in stack['channels']]
+  return ['sum of the model updates', *channels, *(f'{what} (public)' for what in stack['public'])]
+
+
+def _not_covered(record: 'LedgerRecord') -> list[str]:
+  everything = [] if record.state.costs.private else ['every sum of this training: it has no noise']
+  return everything + list(record.unaccounted)
