@@ -28,6 +28,7 @@ setuptools.setup(
     'numpy>=1.25,<2',
     'scipy>=1.9.3',
     'scikit-learn>=1.3',
+    'cryptography>=44',
     'grpcio>=1.60,<1.75',
   ],
   entry_points={'console_scripts': ['tff-privacy-agg=tff_privacy_agg.cli:main']},

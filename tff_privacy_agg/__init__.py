@@ -9,7 +9,7 @@ from typing import Any
 
 __version__ = '0.1.0'
 
-_MODULES = ('accounting', 'data', 'learning', 'runtime')
+_MODULES = ('accounting', 'data', 'learning', 'runtime', 'secagg')
 _HOMES = {
   'accounting': ('Budget', 'PrivacyLedger'),
   'domains': ('Channel', 'Cohort', 'IntegerVectors', 'ModularVectors', 'RealVectors'),
@@ -88,6 +88,7 @@ __all__ = [
   'no_metrics',
   'robust_aggregator',
   'runtime',
+  'secagg',
   'secure_aggregator',
   'train',
 ]

@@ -84,6 +84,7 @@ class Worker:
     """
     program = _program()
     self.owner = os.getpid()
+    self._ended = False
     self._log: IO[bytes] = (
       tempfile.TemporaryFile() if log_file is None else open(log_file, 'a+b')  # noqa: SIM115
     )
@@ -129,7 +130,7 @@ class Worker:
 
   def failure(self) -> str:
     """Returns what is known of a worker that does not serve, as one sentence."""
-    if self._log.closed:
+    if self._ended:
       return 'it was ended by its owner.'
     if self.alive:
       found = 'it runs but does not answer'
@@ -148,6 +149,7 @@ class Worker:
     """Ends the worker and waits until it is gone. May be called again."""
     if os.getpid() != self.owner:
       return  # A forked child holds a copy; the worker is its parent's.
+    self._ended = True  # first: a call that fails meanwhile asks why
     self._process.kill()
     self._keeper.join()
     self._port_holder.close()

@@ -1,0 +1,98 @@
+"""Secure aggregation: a server learns the sum of many vectors, and no vector.
+
+Double masking after Bonawitz et al. (CCS 2017) on the complete graph, and on the
+k-regular ring after Bell et al. (CCS 2020). `Client` and `Server` are state machines
+over bytes, without clock or socket; `run_in_memory` joins them for tests and
+simulations. Needs no TensorFlow.
+"""
+
+from tff_privacy_agg.secagg.client import Client
+from tff_privacy_agg.secagg.cost import CommunicationCost, communication_cost, paper_expansion
+from tff_privacy_agg.secagg.errors import (
+  BadShares,
+  CapacityError,
+  ClearAggregandError,
+  ContextMismatch,
+  DuplicateMessage,
+  GraphMismatch,
+  InconsistentSurvivors,
+  InputOutOfRange,
+  InvalidMessage,
+  InvalidPublicKey,
+  LateMessage,
+  NotEnoughClients,
+  NotEnoughShares,
+  RoundTimeout,
+  SecAggError,
+  SenderMismatch,
+  SessionAborted,
+  SignatureInvalid,
+  UnknownClient,
+  UnsafeParameters,
+  UnsafeUnmaskRequest,
+  UnsupportedModulusError,
+  VerificationFailed,
+  WrongRound,
+)
+from tff_privacy_agg.secagg.memory import generate_identities, roster_of, run_in_memory
+from tff_privacy_agg.secagg.params import (
+  Leaf,
+  SessionParams,
+  bits_of_bitwidth,
+  bits_of_max_input,
+  bits_of_modulus,
+  context_digest,
+)
+from tff_privacy_agg.secagg.policy import Policy
+from tff_privacy_agg.secagg.results import Aggregate, SessionResult
+from tff_privacy_agg.secagg.server import Server
+from tff_privacy_agg.secagg.thresholds import GraphParameters, find_parameters
+from tff_privacy_agg.secagg.verify import Receipt, is_equivocation
+
+__all__ = [
+  'Aggregate',
+  'BadShares',
+  'CapacityError',
+  'ClearAggregandError',
+  'Client',
+  'CommunicationCost',
+  'ContextMismatch',
+  'DuplicateMessage',
+  'GraphMismatch',
+  'GraphParameters',
+  'InconsistentSurvivors',
+  'InputOutOfRange',
+  'InvalidMessage',
+  'InvalidPublicKey',
+  'LateMessage',
+  'Leaf',
+  'NotEnoughClients',
+  'NotEnoughShares',
+  'Policy',
+  'Receipt',
+  'RoundTimeout',
+  'SecAggError',
+  'SenderMismatch',
+  'Server',
+  'SessionAborted',
+  'SessionParams',
+  'SessionResult',
+  'SignatureInvalid',
+  'UnknownClient',
+  'UnsafeParameters',
+  'UnsafeUnmaskRequest',
+  'UnsupportedModulusError',
+  'VerificationFailed',
+  'WrongRound',
+  'bits_of_bitwidth',
+  'bits_of_max_input',
+  'bits_of_modulus',
+  'communication_cost',
+  'context_digest',
+  'find_parameters',
+  'generate_identities',
+  'is_equivocation',
+  'paper_expansion',
+  'roster_of',
+  'run_in_memory',
+]

@@ -1,0 +1,380 @@
+"""One client of a session: bytes in, bytes out; no clock, no socket.
+
+References: Bonawitz et al., CCS 2017, figure 4 (rounds and masks); Bell et al., CCS
+2020 (neighbours only).
+"""
+
+import bisect
+import contextlib
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.secagg import inputs, keys, prg, thresholds, verify, wire
+from tff_privacy_agg.secagg.custody import Custody
+from tff_privacy_agg.secagg.errors import (
+  CapacityError,
+  GraphMismatch,
+  InconsistentSurvivors,
+  InvalidMessage,
+  InvalidPublicKey,
+  NotEnoughClients,
+  SecAggError,
+  SessionAborted,
+  SignatureInvalid,
+  UnknownClient,
+  UnsafeUnmaskRequest,
+  WrongRound,
+)
+from tff_privacy_agg.secagg.keys import Secret
+from tff_privacy_agg.secagg.params import SessionParams
+from tff_privacy_agg.secagg.policy import Policy
+from tff_privacy_agg.secagg.wire import Kind
+
+
+class State(enum.Enum):
+  """What a client has last sent."""
+
+  NEW = 'nothing'
+  ADVERTISED = 'its keys'
+  SHARED = 'its shares'
+  MASKED = 'its masked vector'
+  CONFIRMED = 'its signature on the survivors'
+  ANSWERED = 'its answer to the unmask request'
+  DONE = 'its verdict'
+  ABORTED = 'an abort'
+
+
+class Client:
+  """One client in one session.
+
+  Every error but InvalidMessage and WrongRound, whose messages are ignored, ends the
+  session for this client: its secrets are erased and it sends nothing more.
+
+  Args:
+    params: Parameters of the session, with this client's own view of the context.
+    client_id: This client's id, 32 bits.
+    identity: Ed25519 private key or its 32 bytes; authenticated mode.
+    roster: {id: Ed25519 public key}, not from the server; authenticated mode.
+    policy: What this client insists on.
+    last_round: Greatest round number that this client has served for the task.
+    server_key: Ed25519 public key of the server: its receipt must be signed.
+
+  Attributes:
+    state: What this client has last sent.
+    receipt: The server's statement, once the result has come.
+    result: {leaf: sum} once it has been checked, with verify='mac'.
+  """
+
+  def __init__(
+    self,
+    params: SessionParams,
+    client_id: int,
+    identity: keys.Identity | None = None,
+    roster: Mapping[int, bytes] | None = None,
+    *,
+    policy: Policy | None = None,
+    last_round: int | None = None,
+    server_key: bytes | None = None,
+  ):
+    _validate.instance(SessionParams, params=params)
+    _validate.at_least(0, client_id=client_id)
+    if client_id >= 2**32:
+      raise ConfigurationError(f'`client_id` must be below 2**32, got {client_id}.')
+    (policy or Policy()).check(params, last_round)
+    self._signer = None
+    if params.authenticated:
+      if identity is None or roster is None:
+        raise ConfigurationError("mode='authenticated' needs the client's `identity` and `roster`.")
+      self._signer = keys.signing_key(identity)
+      if roster.get(client_id) != self._signer.public_key().public_bytes_raw():
+        raise ConfigurationError(f'`roster` does not hold the public key of client {client_id}.')
+    self.params = params
+    self.client_id = int(client_id)
+    self.state = State.NEW
+    self.receipt: verify.Receipt | None = None
+    self._roster = keys.verifying_keys(dict(roster or {}))
+    self._server_key = None
+    if server_key is not None:
+      self._server_key = keys.verifying_keys({wire.SERVER: server_key})[wire.SERVER]
+    self._salt = params.salt()
+    self._custody = Custody(self.client_id, self._salt)
+    self._tag_key: Secret | None = None
+    self._values: list[np.ndarray] | None = None
+    self._neighbours: list[int] = []
+    self._roll = verify.NO_ROLL
+    self._survivors = np.zeros(0, bool)
+    self.result: dict[str, np.ndarray] | None = None
+    self._parameters = thresholds.GraphParameters('none', 0, 0, 0, 0, 0)
+
+  def __repr__(self) -> str:
+    return f'<Client {self.client_id}, sent {self.state.value}>'
+
+  def __reduce__(self) -> NoReturn:
+    raise TypeError('A Client holds secrets and cannot be pickled or copied.')
+
+  def provide(self, values: Mapping[str, Any]) -> None:
+    """Sets this client's input; needed before the shares of the others arrive.
+
+    Args:
+      values: {leaf: array of integers, of the leaf's shape}.
+
+    Raises:
+      InputOutOfRange: If a value is no integer or does not fit its leaf.
+    """
+    if self.state not in (State.NEW, State.ADVERTISED, State.SHARED):
+      raise WrongRound('Values were provided after the masked vector was sent, or after an abort.')
+    self._values = inputs.prepare(self.params, values)
+
+  def start(self) -> bytes:
+    """Draws the keys and returns the message of round 0."""
+    if self.state is not State.NEW:
+      raise WrongRound('The client has started before. Take a new Client for a new session.')
+    self.state = State.ADVERTISED
+    return self._signed(Kind.ADVERTISE, self._custody.advertisement.encode())
+
+  def receive(self, data: bytes) -> bytes | None:
+    """Takes the server's message and returns the next one to send, or None.
+
+    Raises:
+      SecAggError: If the message is refused; see the class.
+      ConfigurationError: If `provide` must be called first; the message may be given again.
+    """
+    if self.state is State.ABORTED:
+      raise SessionAborted('This client has left the session.')
+    try:
+      message = wire.decode(data, self.params.session_id)
+      return self._dispatch(message)
+    except (InvalidMessage, WrongRound):
+      raise
+    except SecAggError:
+      if self.state not in (State.ANSWERED, State.DONE):
+        self._leave(State.ABORTED)
+      raise
+
+  def abort(self, error: SecAggError) -> bytes:
+    """Leaves the session and returns the message that tells the server why."""
+    self._leave(State.ABORTED)
+    return wire.encode_abort(self.params.session_id, self.client_id, error)
+
+  def _dispatch(self, message: wire.Message) -> bytes | None:
+    if message.kind is Kind.ABORT:
+      _, text = wire.decode_abort(message.body)
+      self._leave(State.ABORTED)
+      raise SessionAborted(f'The server ended the session. It says: {text}')
+    unmask = (Kind.UNMASK_REQUEST, self._unmask)
+    steps: dict[State, tuple[Kind, Callable[[wire.Message], bytes | None]]] = {
+      State.ADVERTISED: (Kind.KEYS, self._share),
+      State.SHARED: (Kind.SHARES, self._send_masked),
+      State.MASKED: (Kind.SURVIVORS, self._confirm) if self.params.authenticated else unmask,
+      State.CONFIRMED: unmask,
+      State.ANSWERED: (Kind.RESULT, self._check_result),
+    }
+    expected, step = steps.get(self.state, (None, None))
+    if step is None or message.kind is not expected:
+      if message.kind is Kind.UNMASK_REQUEST and self.state in (State.ANSWERED, State.DONE):
+        raise UnsafeUnmaskRequest(
+          'The server asked for shares a second time; a client answers once.', round=4
+        )
+      raise WrongRound(
+        f'A message of type {message.kind.name} came when this client had sent '
+        f'{self.state.value}. It is ignored.',
+        round=message.kind.round,
+      )
+    if self._parameters.clients and message.number != self._parameters.clients:
+      raise InvalidMessage('The number of clients that advertised has changed.')
+    return step(message)
+
+  def _signed(self, kind: Kind, *body: keys.Buffer) -> bytes:
+    """A message of rounds 0 to 2, which a signature closes in the authenticated mode."""
+    return self._message(kind, *body, self._signature(kind.round, *body))
+
+  def _signature(self, round: int, *body: keys.Buffer) -> bytes:
+    if self._signer is None:
+      return b''
+    return keys.sign(self._signer, self._salt, round, self.client_id, *body)
+
+  def _message(self, kind: Kind, *body: keys.Buffer) -> bytes:
+    return wire.encode(kind, self.params.session_id, self.client_id, *body)
+
+  def _leave(self, state: State) -> None:
+    """Erases what could open an input."""
+    self._custody.erase()
+    for vector in self._values or ():
+      vector[:] = 0
+    if self._tag_key is not None and state is not State.ANSWERED:
+      self._tag_key.erase()
+    self._values = None
+    self.state = state
+
+  def _share(self, message: wire.Message) -> bytes:
+    """Round 1: checks the neighbours' keys, shares the two secrets among them."""
+    params, n = self.params, message.number
+    if n < params.minimum_clients:
+      raise NotEnoughClients(f'{n} clients advertised, {params.minimum_clients} needed.', round=1)
+    if params.maximum_clients is not None and n > params.maximum_clients:
+      raise CapacityError(f'{n} clients advertised, {params.maximum_clients} allowed.', round=1)
+    peers = wire.decode_keys(message.body, params.authenticated)
+    parameters = thresholds.session_parameters(params, n)
+    if len(peers) != parameters.k or self.client_id in peers:
+      raise GraphMismatch(
+        f'{len(peers)} neighbours were announced; {parameters.k} others are needed with {n} '
+        'clients.',
+        round=1,
+      )
+    self._check_keys({client: advert for client, (advert, _) in peers.items()})
+    for client, (advert, signature) in peers.items() if params.authenticated else ():
+      if client not in self._roster:
+        raise UnknownClient(f'Client {client} is not in the roster.', round=1, clients=(client,))
+      keys.verify(self._roster[client], signature, self._salt, 0, client, advert.encode())
+    adverts = {client: advert for client, (advert, _) in peers.items()}
+    if params.authenticated:
+      everyone = {**adverts, self.client_id: self._custody.advertisement}
+      self._roll = verify.roll_digest(self._salt, everyone)
+    body = self._custody.distribute(adverts, parameters, bool(params.verify))
+    self._parameters, self._neighbours = parameters, list(peers)
+    self.state = State.SHARED
+    return self._signed(Kind.SHARE, body)
+
+  def _check_keys(self, peers: Mapping[int, wire.Advertisement]) -> None:
+    owners: dict[bytes, int] = {}
+    for client, advert in [(self.client_id, self._custody.advertisement), *peers.items()]:
+      for key in (advert.cipher_key, advert.mask_key):
+        if key in owners:
+          raise InvalidPublicKey(
+            f'Clients {owners[key]} and {client} announce the same key, or one key in two roles.',
+            round=1,
+            clients=(owners[key], client),
+          )
+        owners[key] = client
+
+  def _send_masked(self, message: wire.Message) -> bytes:
+    """Round 2: opens the shares, masks the input, sends it for once and all."""
+    params, parameters = self.params, self._parameters
+    if self._values is None:
+      raise ConfigurationError('`provide` must be called before the shares of the others arrive.')
+    shared, ciphertexts, commitments = wire.decode_share_download(
+      message.body, parameters.k, params.verify
+    )
+    if len(ciphertexts) < parameters.t or (
+      parameters.graph == 'complete' and len(ciphertexts) + 1 < params.minimum_clients
+    ):
+      needed = max(parameters.t, params.minimum_clients - 1)
+      raise NotEnoughClients(
+        f'{len(ciphertexts)} neighbours shared their secrets, {needed} needed.', round=2
+      )
+    extras = self._custody.open(shared, ciphertexts)
+    if params.verify:
+      self._tag_key = self._custody.tag_key(extras, commitments)
+    plus, minus = self._custody.mask_keys()
+    vectors, self._values = self._values, None
+    if self._tag_key is not None:
+      vectors += verify.tags(self._tag_key.data, params, vectors)
+    # From here on no second vector can leave, whatever happens.
+    self.state = State.MASKED
+    prg.add_masks(vectors, plus, minus)
+    body = wire.encode_masked(verify.wire_leaves(params), vectors, self._custody.complaints)
+    return self._signed(Kind.MASKED, *body)
+
+  def _members(self) -> list[int]:
+    """Ids of the survivors that this client sees, its own included."""
+    peers = [self._neighbours[column] for column in np.flatnonzero(self._survivors)]
+    return sorted([*peers, self.client_id])
+
+  def _confirm(self, message: wire.Message) -> bytes:
+    """Round 3: signs the set of survivors."""
+    parameters = self._parameters
+    survivors = wire.decode_bitmap(message.body, parameters.clients)
+    own = bisect.bisect(self._neighbours, self.client_id)
+    alive = np.delete(survivors, own)
+    self._check_survivors(bool(survivors[own]), alive)
+    self._survivors = alive
+    self.state = State.CONFIRMED
+    digest = verify.survivors_digest(self._salt, self._roll, self._members())
+    return self._message(Kind.CONSISTENCY, self._signature(3, digest))
+
+  def _unmask(self, message: wire.Message) -> bytes:
+    """Round 4: one share for each neighbour, of the one secret or the other; then erases all."""
+    if self.params.authenticated:
+      self._check_confirmations(wire.decode_signatures(message.body, self._parameters.clients))
+    else:
+      alive = wire.decode_bitmap(message.body, self._parameters.k)
+      self._check_survivors(True, alive)
+      self._survivors = alive
+    body = self._custody.answer(self._survivors)
+    self._leave(State.ANSWERED)
+    return self._message(Kind.UNMASK, body)
+
+  def _check_confirmations(self, signatures: Mapping[int, bytes]) -> None:
+    members = self._members()
+    digest = verify.survivors_digest(self._salt, self._roll, members)
+    valid = set()
+    for client in signatures.keys() & set(members):
+      with contextlib.suppress(SignatureInvalid):
+        keys.verify(self._roster[client], signatures[client], self._salt, 3, client, digest)
+        valid.add(client)
+    if len(valid) <= self._parameters.t or self.client_id not in valid:
+      raise InconsistentSurvivors(
+        f'{len(valid)} clients signed the survivors that the server showed, '
+        f'{self._parameters.t + 1} needed, this one among them. It has shown others different '
+        'ones, or too few are left. Nothing is sent.',
+        round=4,
+      )
+
+  def _check_survivors(self, own: bool, alive: np.ndarray) -> None:
+    """Refuses sets of survivors whose shares could open one input."""
+    parameters = self._parameters
+    error = InconsistentSurvivors if self.params.authenticated else UnsafeUnmaskRequest
+    strangers = np.flatnonzero(alive & ~self._custody.shared)
+    if strangers.size or not own:
+      clients = [self._neighbours[column] for column in strangers]
+      raise error(
+        'The survivors include clients that shared no secret, or leave out this client, which '
+        'sent its vector. Nothing is sent.',
+        round=3 if self.params.authenticated else 4,
+        clients=clients or (self.client_id,),
+      )
+    have, needed = int(alive.sum()), parameters.t
+    if parameters.graph == 'complete':
+      needed = max(needed, self.params.minimum_clients - 1)
+    if have < needed:
+      raise error(
+        f'{have} neighbours survive, {needed} needed. Nothing is sent.',
+        round=3 if self.params.authenticated else 4,
+      )
+
+  def _check_result(self, message: wire.Message) -> bytes:
+    """Round 5: compares the server's statement, and the sum if there are tags."""
+    params, parameters = self.params, self._parameters
+    statement, signature, survivors, packed = wire.decode_result(
+      message, parameters.k, verify.wire_leaves(params) if params.verify else []
+    )
+    self.receipt = verify.Receipt(params.session_id, self._salt, *statement, signature)
+    try:
+      self._check_receipt(self.receipt, survivors)
+      if self._tag_key is not None:
+        self.result = verify.checked_sum(params, self._salt, self._tag_key.data, statement, packed)
+    finally:
+      self._leave(State.DONE)
+    return self._message(Kind.VERDICT, b'\x01')
+
+  def _check_receipt(self, receipt: verify.Receipt, survivors: np.ndarray) -> None:
+    if self._server_key is not None:
+      keys.verify(
+        self._server_key, receipt.signature, self._salt, 5, wire.SERVER, receipt.statement
+      )
+    members = self._members()
+    same = bool((survivors == self._survivors).all()) and receipt.survivors >= len(members)
+    if self._parameters.graph == 'complete':
+      same &= receipt.survivors == len(members)
+      same &= receipt.survivors_digest == verify.survivors_digest(self._salt, self._roll, members)
+    if not same:
+      raise InconsistentSurvivors(
+        f'The server states a sum over {receipt.survivors} clients that are not those which it '
+        'showed before. Keep the receipt.',
+        round=5,
+      )

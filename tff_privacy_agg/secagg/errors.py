@@ -1,0 +1,183 @@
+"""The errors of the secure aggregation protocol.
+
+    SecAggError (PrivacyAggError)
+    ├── what one message got wrong: the sender is refused, the session goes on
+    │     InvalidMessage, WrongRound (LateMessage), DuplicateMessage, SenderMismatch,
+    │     UnknownClient, InvalidPublicKey, SignatureInvalid
+    ├── what a client was asked to put in
+    │     InputOutOfRange, CapacityError, UnsupportedModulusError, ClearAggregandError
+    └── what ends a session, or keeps it from starting: nothing is revealed
+          UnsafeParameters, GraphMismatch, ContextMismatch, NotEnoughClients, NotEnoughShares,
+          BadShares, UnsafeUnmaskRequest, InconsistentSurvivors, VerificationFailed,
+          SessionAborted, RoundTimeout
+
+No text, and no attribute, holds a secret.
+"""
+
+from collections.abc import Iterable
+
+from tff_privacy_agg.errors import PrivacyAggError
+
+
+class SecAggError(PrivacyAggError):
+  """Base class of all errors of the protocol.
+
+  Attributes:
+    code: Number of the error on the wire, 16 bits.
+    round: Protocol round in which it arose, 0 to 5, or None outside a session.
+    clients: Ids of the clients that it concerns.
+  """
+
+  code = 0
+
+  def __init__(self, message: str, *, round: int | None = None, clients: Iterable[int] = ()):
+    super().__init__(message)
+    self.round = round
+    self.clients = tuple(clients)
+
+  def __str__(self) -> str:
+    where = '' if self.round is None else f'(round={self.round})'
+    return f'{type(self).__name__}{where}: {super().__str__()}'
+
+
+class InvalidMessage(SecAggError):
+  """Bytes that are no message of this session: wrong length, type, flags, order or padding."""
+
+  code = 1
+
+
+class WrongRound(SecAggError):
+  """A message, or a session, whose turn it is not."""
+
+  code = 2
+
+
+class LateMessage(WrongRound):
+  """A message of a round that is closed; dropped unread."""
+
+  code = 3
+
+
+class DuplicateMessage(SecAggError):
+  """A second, different message of one client in one round; the first stands."""
+
+  code = 4
+
+
+class SenderMismatch(SecAggError):
+  """The message names another sender than the channel it came by."""
+
+  code = 5
+
+
+class UnknownClient(SecAggError):
+  """A client that is not in the roster, or no longer in the session."""
+
+  code = 6
+
+
+class InvalidPublicKey(SecAggError):
+  """A key of low order, or a key that appears twice."""
+
+  code = 7
+
+
+class SignatureInvalid(SecAggError):
+  """A signature that the roster's key does not confirm."""
+
+  code = 8
+
+
+class ContextMismatch(SecAggError):
+  """The others were given other parameters, or another model, than this client."""
+
+  code = 9
+
+
+class UnsafeParameters(SecAggError):
+  """No graph and threshold withstand the stated threat, or a client's policy asks for more."""
+
+  code = 10
+
+
+class GraphMismatch(SecAggError):
+  """The neighbours that were announced are not those of the session's graph."""
+
+  code = 11
+
+
+class NotEnoughClients(SecAggError):
+  """Fewer clients than the session needs."""
+
+  code = 12
+
+
+class NotEnoughShares(SecAggError):
+  """Fewer shares of a client's secret than the threshold."""
+
+  code = 13
+
+
+class BadShares(SecAggError):
+  """Shares that do not open, or do not give the secret that was committed to."""
+
+  code = 14
+
+  @property
+  def blamed(self) -> tuple[int, ...]:
+    """Clients of which at least one sent something false."""
+    return self.clients
+
+
+class UnsafeUnmaskRequest(SecAggError):
+  """A request for shares whose answer could open one client's input."""
+
+  code = 15
+
+
+class InconsistentSurvivors(SecAggError):
+  """The server showed different sets of survivors, or too few clients confirm one."""
+
+  code = 16
+
+
+class InputOutOfRange(SecAggError):
+  """A value that is no integer, or does not fit its leaf."""
+
+  code = 17
+
+
+class CapacityError(SecAggError):
+  """More clients, or larger values, than the modulus or the session was made for."""
+
+  code = 18
+
+
+class UnsupportedModulusError(SecAggError):
+  """A modulus that is not a power of two between 2 and 2**62."""
+
+  code = 19
+
+
+class ClearAggregandError(SecAggError):
+  """Values that would reach the server outside the secure sum."""
+
+  code = 20
+
+
+class VerificationFailed(SecAggError):
+  """The published sum is not the sum of what the clients sent."""
+
+  code = 21
+
+
+class SessionAborted(SecAggError):
+  """The session has ended without a result."""
+
+  code = 22
+
+
+class RoundTimeout(SecAggError):
+  """A round's deadline passed; raised by the runtimes, the protocol has no clock."""
+
+  code = 23

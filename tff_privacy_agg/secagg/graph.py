@@ -1,0 +1,106 @@
+"""Who shares with whom: the complete graph, or a random ring; both k-regular."""
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from tff_privacy_agg.secagg import keys, prg
+from tff_privacy_agg.secagg.thresholds import GraphParameters
+
+
+class _Numbers:
+  """Uniform integers from a key, by rejection from 32-bit words of its keystream."""
+
+  def __init__(self, key: bytes):
+    self._key = key
+    self._segment = 0
+    self._words = iter(())
+
+  def _word(self) -> int:
+    word = next(self._words, None)
+    while word is None:
+      stream = prg.keystream(self._key, 0, self._segment)
+      self._segment += 1
+      self._words = iter(np.frombuffer(stream, '<u4').tolist())
+      word = next(self._words, None)
+    return word
+
+  def below(self, bound: int) -> int:
+    limit = 2**32 // bound * bound
+    word = self._word()
+    while word >= limit:
+      word = self._word()
+    return word % bound
+
+
+def transcript_digest(messages: Iterable[bytes]) -> bytes:
+  """T1: SHA-256 over the round-0 messages, ordered by their senders' ids."""
+  state = hashlib.sha256()
+  for message in messages:
+    state.update(message)
+  return state.digest()
+
+
+class Graph:
+  """A k-regular undirected graph over clients; edges carry masks and shares.
+
+  Clients are positions in the ascending list of ids.
+
+  Attributes:
+    ids: Ascending client ids, [n].
+    neighbours: [n, k] positions, ascending in each row.
+    slots: [n, k]; `slots[v, r]` is the column of v in the row of `neighbours[v, r]`.
+  """
+
+  def __init__(self, ids: list[int], neighbours: np.ndarray):
+    self.ids = ids
+    self.neighbours = neighbours
+    # Edges sorted by their far end, then their near end: the mirror image of each.
+    order = np.argsort(neighbours, axis=None, kind='stable')
+    self.slots = (order % neighbours.shape[1]).reshape(neighbours.shape)
+    self._position = {client: position for position, client in enumerate(ids)}
+
+  def position(self, client: int) -> int:
+    """Position of a client."""
+    return self._position[client]
+
+  def row(self, client: int) -> np.ndarray:
+    """Positions of a client's neighbours."""
+    return self.neighbours[self._position[client]]
+
+  def flags(self, clients: Iterable[int]) -> np.ndarray:
+    """Over all positions: whether the client is one of `clients`."""
+    flags = np.zeros(len(self.ids), bool)
+    flags[[self._position[client] for client in clients]] = True
+    return flags
+
+
+def build(parameters: GraphParameters, ids: list[int], salt: bytes, transcript: bytes) -> Graph:
+  """Builds the session's graph.
+
+  The ring is ordered by a Fisher-Yates permutation driven by AES-CTR under
+  SHA-256(label || S || T1); neighbours are at ring distance k/2 at most.
+
+  Args:
+    parameters: From `find_parameters` for these clients.
+    ids: Ascending ids of the clients that advertised.
+    salt: S of the session.
+    transcript: T1.
+  """
+  n, k = len(ids), parameters.k
+  if parameters.graph == 'complete':
+    columns = np.arange(k)
+    return Graph(ids, columns + (columns >= np.arange(n)[:, None]))
+  numbers = _Numbers(keys.digest('graph', salt, transcript))
+  order = list(range(n))
+  for last in range(n - 1, 0, -1):
+    other = numbers.below(last + 1)
+    order[last], order[other] = order[other], order[last]
+  ring = np.asarray(order)
+  neighbours = np.empty((n, k), np.int64)
+  distances = [step for step in range(-(k // 2), k // 2 + 1) if step]
+  for column, step in enumerate(distances):
+    neighbours[ring, column] = np.roll(ring, -step)
+  neighbours.sort(axis=1)
+  return Graph(ids, neighbours)

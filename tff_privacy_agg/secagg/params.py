@@ -1,0 +1,270 @@
+"""What a session is about: parameters that every party must hold identically."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.secagg import keys
+from tff_privacy_agg.secagg.errors import CapacityError, InvalidMessage, UnsupportedModulusError
+
+MODES = ('semi_honest', 'authenticated')
+GRAPHS = ('complete', 'ring', 'auto')
+SESSION_ID_BYTES = 32
+LARGEST_BITS = 62
+_FORMAT = 'tff_privacy_agg/secagg/v1'
+_NAME = re.compile(r'[\x21-\x7e]{1,200}')
+
+
+def bits_of_modulus(modulus: int) -> int:
+  """Bits of a modular sum: b of `modulus` = 2**b.
+
+  Raises:
+    UnsupportedModulusError: If it is no power of two between 2 and 2**62.
+  """
+  _validate.at_least(1, modulus=modulus)
+  modulus = int(modulus)
+  bits = modulus.bit_length() - 1
+  if modulus != 2**bits or not 1 <= bits <= LARGEST_BITS:
+    raise UnsupportedModulusError(
+      f'A sum modulo {modulus} was asked for. Masks are uniform only modulo a power of two from 2 '
+      f'to 2**{LARGEST_BITS}. Take the next larger power of two.'
+    )
+  return bits
+
+
+def bits_of_bitwidth(bitwidth: int, maximum_clients: int) -> int:
+  """Bits that hold the sum of values of `bitwidth` bits of so many clients."""
+  _validate.at_least(1, bitwidth=bitwidth, maximum_clients=maximum_clients)
+  return bitwidth + (maximum_clients - 1).bit_length()
+
+
+def bits_of_max_input(max_input: int, maximum_clients: int) -> int:
+  """Bits that hold the sum of values from 0 to `max_input` of so many clients."""
+  _validate.at_least(1, max_input=max_input, maximum_clients=maximum_clients)
+  return (max_input * maximum_clients).bit_length()
+
+
+def context_digest(arrays: Sequence[Any]) -> bytes:
+  """SHA-256 of all that was broadcast to a client, for `SessionParams.context`.
+
+  Args:
+    arrays: In one fixed order; each counts with its dtype, shape and contents.
+  """
+  state = hashlib.sha256(keys.label('context'))
+  for value in arrays:
+    array = np.asarray(value)
+    if array.dtype.hasobject:
+      raise ConfigurationError('`arrays` must hold numbers, booleans or strings of fixed size.')
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder('<'))
+    data = array.tobytes()
+    head = json.dumps([array.dtype.str, list(np.shape(value)), len(data)]).encode()
+    state.update(len(head).to_bytes(4, 'little') + head + data)
+  return state.digest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+  """One array of the sum, modulo 2**bits.
+
+  Values may be given as residues or as signed numbers: from -2**(bits-1) to
+  2**bits - 1. Sums wrap, as modular sums do, unless `no_wrap` is stated.
+
+  Args:
+    name: Printable ASCII without blanks, unique in the session.
+    shape: Shape of the array; () for a scalar.
+    bits: Bits of the modulus, 1 to 62.
+    no_wrap: Values are 0 to `no_wrap`, and `maximum_clients` of them must not reach
+      the modulus. None: any residue.
+
+  Raises:
+    UnsupportedModulusError: If `bits` is not 1 to 62.
+  """
+
+  name: str
+  shape: tuple[int, ...]
+  bits: int
+  no_wrap: int | None = None
+
+  def __post_init__(self):
+    _validate.instance(str, name=self.name)
+    if not _NAME.fullmatch(self.name):
+      raise ConfigurationError(f'`name` must be printable ASCII without blanks, got {self.name!r}.')
+    _validate.instance(tuple, shape=self.shape)
+    for extent in self.shape:
+      _validate.at_least(1, shape=extent)
+    object.__setattr__(self, 'shape', tuple(int(extent) for extent in self.shape))
+    if self.size >= 2**32:
+      raise ConfigurationError(f'Leaf {self.name!r} has {self.size} elements; at most 2**32 - 1.')
+    if isinstance(self.bits, bool) or not isinstance(self.bits, int | np.integer):
+      raise UnsupportedModulusError(
+        f'Leaf {self.name!r} has {self.bits!r} bits; give an integer, see `bits_of_modulus`.'
+      )
+    object.__setattr__(self, 'bits', int(self.bits))
+    if not 1 <= self.bits <= LARGEST_BITS:
+      raise UnsupportedModulusError(
+        f'Leaf {self.name!r} has {self.bits} bits. A modulus is 2**1 to 2**{LARGEST_BITS}.'
+      )
+    if self.no_wrap is not None:
+      _validate.at_least(1, no_wrap=self.no_wrap)
+
+  @property
+  def size(self) -> int:
+    """Number of elements."""
+    return math.prod(self.shape)
+
+
+def basis_points(name: str, value: float) -> int:
+  """A fraction in [0, 1) of at most four decimals, as its integer multiple of 1/10000."""
+  _validate.non_negative(**{name: value})
+  points = Fraction(str(float(value))) * 10_000
+  if points >= 10_000 or points.denominator != 1:
+    raise ConfigurationError(
+      f'`{name}` must be below 1 and have at most four decimals, got {value!r}.'
+    )
+  return int(points)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SessionParams:
+  """The parameters of one session; any difference makes the shares unreadable.
+
+  Args:
+    task: Name of the task, printable ASCII without blanks.
+    round_number: Number of the training round, which grows from session to session.
+    leaves: What is summed.
+    mode: 'semi_honest': the server follows the protocol. 'authenticated': it may
+      do anything; clients hold each other's Ed25519 keys.
+    graph: 'complete', 'ring' (semi-honest only), or 'auto': the ring from 50 clients on.
+    minimum_clients: Fewest clients in the sum, 3 or more.
+    maximum_clients: Most clients in the session; needed for `Leaf.no_wrap`.
+    colluding_fraction: gamma, at most this part of the clients helps the server.
+    dropout_fraction: delta, at most this part of the clients drops out.
+    sigma: Privacy fails with probability at most 2**-sigma over the graph.
+    eta: The session fails for lack of shares with probability at most 2**-eta.
+    verify: None, or 'mac': clients check the published sum (complete graph).
+    context: Digest of all that was broadcast to the clients; see `context_digest`.
+    session_id: 32 random bytes, drawn by default; never used twice.
+  """
+
+  task: str
+  round_number: int
+  leaves: Sequence[Leaf]
+  mode: str = 'semi_honest'
+  graph: str = 'auto'
+  minimum_clients: int = 3
+  maximum_clients: int | None = None
+  colluding_fraction: float = 0.05
+  dropout_fraction: float = 0.1
+  sigma: int = 40
+  eta: int = 30
+  verify: str | None = None
+  context: bytes = b''
+  session_id: bytes = dataclasses.field(default_factory=lambda: os.urandom(SESSION_ID_BYTES))
+
+  def __post_init__(self):
+    _validate.instance(str, task=self.task)
+    if not _NAME.fullmatch(self.task):
+      raise ConfigurationError(f'`task` must be printable ASCII without blanks, got {self.task!r}.')
+    _validate.at_least(0, round_number=self.round_number)
+    if self.round_number >= 2**64:
+      raise ConfigurationError(f'`round_number` must be below 2**64, got {self.round_number}.')
+    _validate.one_of(MODES, mode=self.mode)
+    _validate.one_of(GRAPHS, graph=self.graph)
+    _validate.one_of((None, 'mac'), verify=self.verify)
+    _validate.at_least(3, minimum_clients=self.minimum_clients)
+    _validate.at_least(1, sigma=self.sigma, eta=self.eta)
+    _validate.instance(bytes, context=self.context, session_id=self.session_id)
+    if len(self.session_id) != SESSION_ID_BYTES:
+      raise ConfigurationError('`session_id` must be 32 bytes; leave it out to draw them.')
+    if self.graph == 'ring' and (self.authenticated or self.verify):
+      raise ConfigurationError(
+        "graph='ring' was asked for with mode='authenticated' or verify='mac'. Both need every "
+        "client to see every other. Use graph='complete' or 'auto'."
+      )
+    basis_points('colluding_fraction', self.colluding_fraction)
+    basis_points('dropout_fraction', self.dropout_fraction)
+    self._check_leaves()
+
+  def _check_leaves(self) -> None:
+    object.__setattr__(self, 'leaves', tuple(self.leaves))
+    if not 1 <= len(self.leaves) <= 2**16:
+      raise ConfigurationError(f'`leaves` must hold 1 to 65536, got {len(self.leaves)}.')
+    for leaf in self.leaves:
+      _validate.instance(Leaf, leaves=leaf)
+    if len({leaf.name for leaf in self.leaves}) != len(self.leaves):
+      raise ConfigurationError('`leaves` must have different names.')
+    if self.maximum_clients is not None:
+      _validate.at_least(self.minimum_clients, maximum_clients=self.maximum_clients)
+    for leaf in self.leaves:
+      if leaf.no_wrap is None:
+        continue
+      if self.maximum_clients is None:
+        raise ConfigurationError(f'Leaf {leaf.name!r} states `no_wrap`; give `maximum_clients`.')
+      if leaf.no_wrap * self.maximum_clients >= 2**leaf.bits:
+        bits = bits_of_max_input(leaf.no_wrap, self.maximum_clients)
+        raise CapacityError(
+          f'Leaf {leaf.name!r} must not wrap with {self.maximum_clients} values up to '
+          f'{leaf.no_wrap}. It has {leaf.bits} bits. Give it {bits}.'
+        )
+
+  @property
+  def authenticated(self) -> bool:
+    """Whether the server may do anything."""
+    return self.mode == 'authenticated'
+
+  def to_bytes(self) -> bytes:
+    """The canonical encoding, ASCII JSON; what parties compare and hash."""
+    fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    fields['leaves'] = [dataclasses.astuple(leaf) for leaf in self.leaves]
+    fields['context'] = self.context.hex()
+    fields['session_id'] = self.session_id.hex()
+    for name in ('colluding_fraction', 'dropout_fraction'):
+      fields[name] = basis_points(name, fields[name])
+    fields['format'] = _FORMAT
+    return json.dumps(fields, sort_keys=True, separators=(',', ':')).encode('ascii')
+
+  @classmethod
+  def from_bytes(cls, data: bytes) -> 'SessionParams':
+    """Reads what `to_bytes` wrote, and nothing else.
+
+    Raises:
+      InvalidMessage: If the bytes are not such an encoding.
+    """
+    try:
+      fields = json.loads(data)
+      if fields.pop('format') != _FORMAT:
+        raise ValueError('another format')
+      fields['leaves'] = [
+        Leaf(name, tuple(shape), bits, no_wrap) for name, shape, bits, no_wrap in fields['leaves']
+      ]
+      fields['context'] = bytes.fromhex(fields['context'])
+      fields['session_id'] = bytes.fromhex(fields['session_id'])
+      for name in ('colluding_fraction', 'dropout_fraction'):
+        fields[name] = fields[name] / 10_000
+      params = cls(**fields)
+      canonical = params.to_bytes() == data
+    except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as e:
+      raise InvalidMessage(f'Session parameters were expected, got something else: {e}') from None
+    if not canonical:
+      raise InvalidMessage('The session parameters are not in canonical form.')
+    return params
+
+  def salt(self) -> bytes:
+    """S = SHA-256(label || session id || SHA-256(params) || context).
+
+    Salt of every key derivation, associated data of every share, part of every
+    signature: whoever was given other parameters or another model shares no key.
+    """
+    return keys.digest(
+      'session', self.session_id, hashlib.sha256(self.to_bytes()).digest(), self.context
+    )

@@ -1,0 +1,96 @@
+"""Masks: AES-256-CTR keystream in segments that can be computed alone.
+
+The keystream of (key, leaf, segment) starts at the counter block u32be(leaf) ||
+u64be(segment) || 00000002. That is, byte for byte, the AES-256-GCM ciphertext of
+zeros under the nonce u32be(leaf) || u64be(segment) (NIST SP 800-38D), which runs
+about twice as fast as CTR itself on processors with vectorised AES. The tag is not used:
+GCM here is a fast way to CTR, nothing more, and no key is used for anything else.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+# Bytes of a segment: with the slice of the accumulator it stays in a core's second-level cache.
+SEGMENT = 2**18
+_TAG = 16
+_ZEROS = memoryview(bytes(SEGMENT))
+
+
+class _Stream(Protocol):
+  def __init__(self, key: bytes | bytearray): ...
+
+  def fill(self, leaf: int, segment: int, out: memoryview, size: int) -> None: ...
+
+
+class _GcmStream:
+  """Keystream of one key through AESGCM (cryptography >= 47)."""
+
+  def __init__(self, key: bytes | bytearray):
+    self._cipher = AESGCM(key)
+
+  def fill(self, leaf: int, segment: int, out: memoryview, size: int) -> None:
+    nonce = struct.pack('>IQ', leaf, segment)
+    self._cipher.encrypt_into(nonce, _ZEROS[:size], None, out[: size + _TAG])
+
+
+class _CtrStream:
+  """The same keystream through AES-CTR."""
+
+  def __init__(self, key: bytes | bytearray):
+    self._key = bytes(key)
+
+  def fill(self, leaf: int, segment: int, out: memoryview, size: int) -> None:
+    counter = struct.pack('>IQI', leaf, segment, 2)
+    encryptor = Cipher(algorithms.AES(self._key), modes.CTR(counter)).encryptor()
+    encryptor.update_into(_ZEROS[:size], out[: size + _TAG])
+
+
+Stream: type[_Stream] = _CtrStream
+if hasattr(AESGCM, 'encrypt_into'):
+  Stream = _GcmStream
+
+
+def word_dtype(bits: int) -> np.dtype:
+  """The smallest little-endian unsigned word of at least `bits` bits."""
+  return np.dtype(f'<u{next(size for size in (1, 2, 4, 8) if 8 * size >= bits)}')
+
+
+def keystream(key: bytes | bytearray, leaf: int, segment: int, size: int = SEGMENT) -> bytes:
+  """The first `size` bytes of one segment."""
+  out = bytearray(size + _TAG)
+  Stream(key).fill(leaf, segment, memoryview(out), size)
+  return bytes(out[:size])
+
+
+def add_masks(
+  vectors: Sequence[np.ndarray],
+  plus: Sequence[bytes | bytearray],
+  minus: Sequence[bytes | bytearray],
+) -> None:
+  """Adds the masks of `plus` to the vectors, and takes off those of `minus`, in place.
+
+  Arithmetic wraps at the vectors' word, a multiple of every modulus in use, so
+  that a mask is exactly uniform modulo 2**bits.
+
+  Args:
+    vectors: One contiguous vector of unsigned words for each leaf.
+    plus: 32-byte keys whose masks are added.
+    minus: 32-byte keys whose masks are subtracted.
+  """
+  signed = [(Stream(key), np.add) for key in plus] + [(Stream(key), np.subtract) for key in minus]
+  scratch = bytearray(SEGMENT + _TAG)
+  out = memoryview(scratch)
+  for leaf, vector in enumerate(vectors):
+    step = SEGMENT // vector.itemsize
+    for segment, start in enumerate(range(0, vector.size, step)):
+      piece = vector[start : start + step]
+      mask = np.frombuffer(scratch, vector.dtype, piece.size)
+      for stream, combine in signed:
+        stream.fill(leaf, segment, out, piece.nbytes)
+        combine(piece, mask, out=piece)
+  scratch[:] = bytes(len(scratch))

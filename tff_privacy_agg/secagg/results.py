@@ -1,0 +1,49 @@
+"""What a session gives."""
+
+import dataclasses
+
+import numpy as np
+
+from tff_privacy_agg.secagg.errors import SecAggError
+
+
+@dataclasses.dataclass(frozen=True)
+class Aggregate:
+  """The result of a session.
+
+  Attributes:
+    values: {leaf: int64 array}, sums over the survivors modulo 2**bits, in [0, 2**bits).
+    survivors: Ids of the clients in the sum, ascending.
+    blamed: {client: holders whose share of its secret was wrong}. Either the client
+      or the holders lied; the values are right.
+  """
+
+  values: dict[str, np.ndarray]
+  survivors: tuple[int, ...]
+  blamed: dict[int, tuple[int, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class SessionResult(Aggregate):
+  """The result of a session in memory, and what it cost.
+
+  Attributes:
+    values: {leaf: int64 array}, sums over the survivors modulo 2**bits, in [0, 2**bits).
+    survivors: Ids of the clients in the sum, ascending.
+    blamed: {client: holders whose share of its secret was wrong}.
+    refused: {error class: messages that the server refused with it}.
+    left: {client: the error with which it left the session}.
+    verdicts: {client: whether it found the result right}.
+    bytes_up: {client: bytes it sent in rounds 0 to 5}.
+    bytes_down: {client: bytes of the server's messages of rounds 0 to 5 to it}.
+    seconds_client: {client: seconds it computed}.
+    seconds_server: Seconds that the server computed.
+  """
+
+  refused: dict[str, int]
+  left: dict[int, SecAggError]
+  verdicts: dict[int, bool]
+  bytes_up: dict[int, list[int]]
+  bytes_down: dict[int, list[int]]
+  seconds_client: dict[int, float]
+  seconds_server: float

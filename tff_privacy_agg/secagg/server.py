@@ -1,0 +1,396 @@
+"""The server of a session: bytes in, bytes out; no clock, no socket.
+
+References: Bonawitz et al., CCS 2017, figure 4; Bell et al., CCS 2020, algorithm 2.
+"""
+
+import collections
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+import numpy as np
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.secagg import graph, inputs, keys, packing, prg, thresholds, verify, wire
+from tff_privacy_agg.secagg.errors import (
+  CapacityError,
+  DuplicateMessage,
+  InvalidMessage,
+  InvalidPublicKey,
+  LateMessage,
+  NotEnoughClients,
+  SecAggError,
+  SenderMismatch,
+  SessionAborted,
+  UnknownClient,
+  WrongRound,
+)
+from tff_privacy_agg.secagg.params import SessionParams
+from tff_privacy_agg.secagg.results import Aggregate
+from tff_privacy_agg.secagg.unmask import Answers, Unmasker, check_recoverable, require_shares
+from tff_privacy_agg.secagg.wire import Kind
+
+_RESULT_ROUND = 5
+
+
+class Server:
+  """The server of one session.
+
+  A message that is refused raises, is counted, and leaves the session as it was;
+  its sender takes no further part in it if the message itself was wrong.
+
+  Args:
+    params: Parameters of the session.
+    roster: {id: Ed25519 public key}; needed in the authenticated mode, else the clients
+      that may take part if given.
+    identity: Ed25519 private key or its 32 bytes, to sign the statement of the result.
+
+  Attributes:
+    round: The round that is open; 5 once there is a result.
+    result: The sum, once the last round has closed.
+    refused: {error class: messages refused with it}.
+    verdicts: {client: whether it found the result right}.
+  """
+
+  def __init__(
+    self,
+    params: SessionParams,
+    roster: Mapping[int, bytes] | None = None,
+    *,
+    identity: keys.Identity | None = None,
+  ):
+    _validate.instance(SessionParams, params=params)
+    if params.authenticated and roster is None:
+      raise ConfigurationError("mode='authenticated' needs a `roster` of public keys.")
+    self.params = params
+    self.round = 0
+    self.result: Aggregate | None = None
+    self.refused: collections.Counter[str] = collections.Counter()
+    self.verdicts: dict[int, bool] = {}
+    self._anyone = roster is None
+    self._roster = keys.verifying_keys(dict(roster or {}))
+    self._identity = None if identity is None else keys.signing_key(identity)
+    self._salt = params.salt()
+    self._leaves = verify.wire_leaves(params)
+    self._probe = keys.agreement(keys.Secret())
+    self._aborted = False
+    # Digests of the messages of the open round; the clients that it expects (None: anyone).
+    self._heard: dict[int, bytes] = {}
+    self._expected: set[int] | None = None
+    self._excluded: set[int] = set()
+    # Round 0.
+    self._messages: dict[int, bytes] = {}
+    self._adverts: dict[int, tuple[wire.Advertisement, bytes]] = {}
+    self._owned: set[bytes] = set()
+    # Rounds 1 to 4.
+    self._commitments: dict[int, tuple[bytes, bytes]] = {}
+    self._ciphertexts = np.zeros((0, 0, 0), np.uint8)
+    self._shared: list[int] = []
+    self._sum: list[np.ndarray] = []
+    self._complaints: dict[int, np.ndarray] = {}
+    self._survivors: list[int] = []
+    self._signatures: dict[int, bytes] = {}
+    self._roll = verify.NO_ROLL
+
+  def __repr__(self) -> str:
+    state = 'aborted' if self._aborted else f'round {self.round}'
+    return f'<Server of task {self.params.task!r}, {state}>'
+
+  def __reduce__(self) -> NoReturn:
+    raise TypeError('A Server holds a session and cannot be pickled or copied.')
+
+  def receive(self, client_id: int, message: bytes) -> None:
+    """Takes one client's message of the open round.
+
+    The same bytes a second time are ignored.
+
+    Args:
+      client_id: The client at the other end of the channel, as the channel vouches.
+      message: Its bytes.
+
+    Raises:
+      SecAggError: If the message is refused; the session goes on.
+    """
+    if self._aborted:
+      raise SessionAborted('The session has ended.', round=self.round, clients=(client_id,))
+    try:
+      self._take(client_id, message)
+    except SecAggError as error:
+      error.round = self.round if error.round is None else error.round
+      error.clients = error.clients or (client_id,)
+      self.refused[type(error).__name__] += 1
+      raise
+
+  def _take(self, client_id: int, data: bytes) -> None:
+    if isinstance(client_id, bool) or not isinstance(client_id, int | np.integer):
+      raise UnknownClient(f'`client_id` must be an integer, got {client_id!r}.')
+    client_id = int(client_id)
+    if not self._may_speak(client_id):
+      raise UnknownClient(f'Client {client_id} has no part in round {self.round}.')
+    heard = self._heard.get(client_id)
+    try:
+      message = wire.decode(data, self.params.session_id)
+      if message.number != client_id:
+        raise SenderMismatch(
+          f'The channel of client {client_id} carried a message of client {message.number}.'
+        )
+      if message.kind is Kind.ABORT:
+        self._take_abort(client_id, message)
+        return
+      self._check_turn(message.kind)
+      digest = hashlib.sha256(data).digest()
+      if heard is not None:
+        if heard != digest:
+          raise DuplicateMessage(
+            f'Client {client_id} sent a second, different message. The first stands.'
+          )
+        return
+      self._handler()(client_id, message.body, bytes(data) if self.round == 0 else b'')
+    except (WrongRound, SenderMismatch, DuplicateMessage, CapacityError):
+      raise
+    except SecAggError:
+      if heard is None:
+        self._excluded.add(client_id)
+      raise
+    self._heard[client_id] = digest
+
+  def _may_speak(self, client_id: int) -> bool:
+    if client_id in self._excluded or not 0 <= client_id < 2**32:
+      return False
+    if self._expected is None:
+      return self._anyone or client_id in self._roster
+    return client_id in self._expected
+
+  def _check_turn(self, kind: Kind) -> None:
+    up = kind <= Kind.VERDICT
+    if up and kind.round < self.round:
+      raise LateMessage(f'Round {kind.round} is closed; round {self.round} is open.')
+    if not up or kind.round != self.round:
+      raise WrongRound(f'A message of type {kind.name} came in round {self.round}. It is ignored.')
+
+  def _take_abort(self, client_id: int, message: wire.Message) -> None:
+    code, _ = wire.decode_abort(message.body)
+    if self.round == _RESULT_ROUND:
+      self.verdicts[client_id] = False
+    elif client_id not in self._heard:
+      self._excluded.add(client_id)
+    self.refused[f'Abort {code}'] += 1
+
+  def _handler(self) -> Callable[[int, memoryview, bytes], None]:
+    return (
+      self._take_keys,
+      self._take_shares,
+      self._take_masked,
+      self._take_confirmation,
+      self._take_answers,
+      self._take_verdict,
+    )[self.round]
+
+  def _authentic(self, client_id: int, body: memoryview) -> tuple[memoryview, bytes]:
+    """Splits off and checks the signature of rounds 0 to 2."""
+    content, signature = wire.split_signature(body, self.params.authenticated)
+    if self.params.authenticated:
+      keys.verify(self._roster[client_id], signature, self._salt, self.round, client_id, content)
+    return content, signature
+
+  def _take_keys(self, client_id: int, body: memoryview, data: bytes) -> None:
+    content, signature = self._authentic(client_id, body)
+    advert = wire.decode_advertisement(content)
+    most = self.params.maximum_clients
+    if most is not None and len(self._adverts) >= most:
+      raise CapacityError(f'The session takes {most} clients, and has them.')
+    both = {advert.cipher_key, advert.mask_key}
+    if len(both) < 2 or both & self._owned:
+      raise InvalidPublicKey(f'Client {client_id} sent a key that is in use. Draw a new pair.')
+    for key in both:
+      self._probe(key, client_id)
+    self._owned |= both
+    self._adverts[client_id] = (advert, signature)
+    self._messages[client_id] = data
+
+  def _take_shares(self, client_id: int, body: memoryview, data: bytes) -> None:
+    content, _ = self._authentic(client_id, body)
+    commitment, contribution, ciphertexts = wire.decode_share_upload(
+      content, self._parameters.k, self.params.verify
+    )
+    self._commitments[client_id] = (commitment, contribution)
+    self._ciphertexts[self._graph.position(client_id)] = ciphertexts
+
+  def _take_masked(self, client_id: int, body: memoryview, data: bytes) -> None:
+    content, _ = self._authentic(client_id, body)
+    packed, complaints = wire.decode_masked(content, self._leaves, self._parameters.k)
+    shared = self._shared_flags[self._graph.row(client_id)]
+    if (complaints & ~shared).any():
+      raise InvalidMessage('The message complains of clients that shared nothing.')
+    self._complaints[client_id] = complaints
+    for total, matrix, (_, bits) in zip(self._sum, packed, self._leaves, strict=True):
+      total += packing.unpack(matrix, bits)
+
+  def _take_confirmation(self, client_id: int, body: memoryview, data: bytes) -> None:
+    wire.expect(body, keys.SIGNATURE_BYTES, 'a signature')
+    digest = verify.survivors_digest(self._salt, self._roll, self._survivors)
+    keys.verify(self._roster[client_id], bytes(body), self._salt, 3, client_id, digest)
+    self._signatures[client_id] = bytes(body)
+
+  def _take_answers(self, client_id: int, body: memoryview, data: bytes) -> None:
+    answered, shares = wire.decode_answers(body, self._parameters.k)
+    position = self._graph.position(client_id)
+    shared = self._shared_flags[self._graph.neighbours[position]]
+    if (answered & (~shared | self._complaints[client_id])).any():
+      raise InvalidMessage('The message holds shares that the client cannot have.')
+    self._answers.add(position, answered, shares)
+
+  def _take_verdict(self, client_id: int, body: memoryview, data: bytes) -> None:
+    wire.expect(body, 1, 'a verdict')
+    if body[0] > 1:
+      raise InvalidMessage(f'A verdict is 0 or 1, got {body[0]}.')
+    self.verdicts[client_id] = body[0] == 1
+
+  def close_round(self) -> dict[int, bytes]:
+    """Closes the open round and returns the next message for each client.
+
+    After the last round, `result` is set and the messages are the receipts.
+
+    Raises:
+      SecAggError: If the session must end here. Nothing about the sum is known.
+    """
+    if self._aborted:
+      raise SessionAborted('The session has ended.', round=self.round)
+    if self.round == _RESULT_ROUND:
+      raise WrongRound('The last round has been closed. Read `result`.', round=self.round)
+    try:
+      heard = sorted(self._heard.keys() - self._excluded)
+      outgoing = (
+        self._send_keys,
+        self._send_shares,
+        self._freeze,
+        self._send_signatures,
+        self._finish,
+      )[self.round](heard)
+    except SecAggError as error:
+      error.round = self.round
+      self.abort()
+      raise
+    skip = self.round == 2 and not self.params.authenticated
+    self.round += 2 if skip else 1
+    self._heard, self._expected = {}, set(outgoing)
+    return outgoing
+
+  def abort(self) -> None:
+    """Ends the session and forgets what it held."""
+    self._aborted = True
+    self._sum, self._signatures, self._complaints = [], {}, {}
+    self._ciphertexts = np.zeros((0, 0, 0), np.uint8)
+
+  def abort_message(self, error: SecAggError) -> bytes:
+    """The message that tells a client that, and why, the session has ended."""
+    return wire.encode_abort(self.params.session_id, wire.SERVER, error)
+
+  def _message(self, kind: Kind, body: bytes, flags: int = 0) -> bytes:
+    clients = self._parameters.clients
+    return wire.encode(kind, self.params.session_id, clients, body, flags=flags)
+
+  def _need(self, clients: list[int], needed: int, what: str) -> None:
+    if len(clients) < needed:
+      raise NotEnoughClients(f'{len(clients)} clients {what}, {needed} needed', clients=clients)
+
+  def _send_keys(self, heard: list[int]) -> dict[int, bytes]:
+    self._need(heard, self.params.minimum_clients, 'sent keys')
+    self._parameters = thresholds.session_parameters(self.params, len(heard))
+    transcript = graph.transcript_digest(self._messages[client] for client in heard)
+    self._graph = graph.build(self._parameters, heard, self._salt, transcript)
+    self._messages = {}
+    sealed = wire.plaintext_bytes(self.params.verify) + wire.TAG_BYTES
+    self._ciphertexts = np.zeros((*self._graph.neighbours.shape, sealed), np.uint8)
+    if self.params.authenticated:
+      adverts = {client: self._adverts[client][0] for client in heard}
+      self._roll = verify.roll_digest(self._salt, adverts)
+    entries = [
+      (client, advert.encode() + signature)
+      for client, (advert, signature) in ((client, self._adverts[client]) for client in heard)
+    ]
+    return {
+      client: self._message(
+        Kind.KEYS, wire.encode_entries([entries[peer] for peer in self._graph.row(client)])
+      )
+      for client in heard
+    }
+
+  def _send_shares(self, heard: list[int]) -> dict[int, bytes]:
+    self._need(heard, self.params.minimum_clients, 'shared their secrets')
+    shared = self._graph.flags(heard)
+    for client in heard:
+      require_shares(client, int(shared[self._graph.row(client)].sum()), self._parameters.t)
+    self._shared, self._shared_flags = heard, shared
+    self._sum = [
+      np.zeros(64 * packing.columns(count), prg.word_dtype(bits)) for count, bits in self._leaves
+    ]
+    outgoing = {}
+    for client in heard:
+      row, slots = self._graph.row(client), self._graph.slots[self._graph.position(client)]
+      known = shared[row]
+      parts = [
+        wire.encode_bitmap(known),
+        self._ciphertexts[row[known], slots[known]].tobytes(),
+        *(self._commitments[self._graph.ids[peer]][1] for peer in row[known]),
+      ]
+      outgoing[client] = self._message(Kind.SHARES, b''.join(parts))
+    self._ciphertexts = np.zeros((0, 0, 0), np.uint8)
+    return outgoing
+
+  def _freeze(self, heard: list[int]) -> dict[int, bytes]:
+    """Fixes the survivors; a vector that comes later is never read."""
+    self._need(heard, self.params.minimum_clients, 'sent a masked vector')
+    check_recoverable(self._graph, self._parameters.t, self._shared, self._complaints)
+    alive = self._graph.flags(heard)
+    self._survivors = heard
+    self._answers = Answers(self._graph)
+    if self.params.authenticated:
+      body = wire.encode_bitmap(alive)
+      return {client: self._message(Kind.SURVIVORS, body) for client in heard}
+    return {
+      client: self._message(Kind.UNMASK_REQUEST, wire.encode_bitmap(alive[self._graph.row(client)]))
+      for client in heard
+    }
+
+  def _send_signatures(self, heard: list[int]) -> dict[int, bytes]:
+    self._need(heard, self._parameters.t + 1, 'signed the survivors')
+    body = wire.encode_entries([(client, self._signatures[client]) for client in heard])
+    return {client: self._message(Kind.UNMASK_REQUEST, body) for client in heard}
+
+  def _finish(self, heard: list[int]) -> dict[int, bytes]:
+    positions = [self._graph.position(client) for client in self._survivors]
+    lost = sorted(set(self._shared) - set(self._survivors))
+    dropped = [self._graph.position(client) for client in lost]
+    mask_keys = {client: advert.mask_key for client, (advert, _) in self._adverts.items()}
+    commitments = {client: self._commitments[client][0] for client in self._survivors}
+    unmasker = Unmasker(self._graph, self._salt, self._parameters.t, self._answers)
+    # Whatever comes of them, the shares are not kept.
+    del self._answers
+    unmasker.check_counts(sorted(positions + dropped))
+    plus, minus = unmasker.masks(positions, dropped, commitments, mask_keys)
+    prg.add_masks(self._sum, plus, minus)
+    values = inputs.restore(self.params, self._sum)
+    self.result = Aggregate(values, tuple(self._survivors), unmasker.blamed)
+    return self._receipts(heard)
+
+  def _receipts(self, heard: list[int]) -> dict[int, bytes]:
+    packed = verify.pack_leaves(self.params, self._sum)
+    statement = wire.Statement(
+      verify.survivors_digest(self._salt, self._roll, self._survivors),
+      len(self._survivors),
+      verify.sum_digest(self._salt, packed),
+    ).encode()
+    flags = 0
+    if self._identity is not None:
+      statement += keys.sign(self._identity, self._salt, 5, wire.SERVER, statement)
+      flags = wire.SIGNED
+    alive = self._graph.flags(self._survivors)
+    tail = packed if self.params.verify else b''
+    return {
+      client: self._message(
+        Kind.RESULT, statement + wire.encode_bitmap(alive[self._graph.row(client)]) + tail, flags
+      )
+      for client in heard
+    }

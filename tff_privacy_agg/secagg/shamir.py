@@ -1,0 +1,172 @@
+"""Shamir sharing of 32-byte secrets over GF(65537), with decoding of wrong shares.
+
+A secret is 16 little-endian 16-bit limbs. A share is 16 field elements in 34
+bytes: the 16 low parts, then the 16 high bits. References: Shamir, "How to share
+a secret" (1979); Welch and Berlekamp, US patent 4,633,470 (expired), for decoding.
+"""
+
+import functools
+import os
+
+import numpy as np
+
+PRIME = 65537
+LIMBS = 16
+SHARE_BYTES = 34
+# Every element but 0 is a power of 3: products of many become sums, inverses negations.
+_EXP = np.ones(PRIME - 1, np.int64)
+for _size in (2**i for i in range(16)):
+  _EXP[_size : 2 * _size] = _EXP[:_size] * pow(3, _size, PRIME) % PRIME
+_LOG = np.zeros(PRIME, np.int64)
+_LOG[_EXP] = np.arange(PRIME - 1)
+
+
+def _uniform(count: int) -> np.ndarray:
+  """`count` uniform field elements, by rejection from 32-bit words of the system."""
+  bound = 2**32 // PRIME * PRIME
+  found = np.empty(0, np.int64)
+  while found.size < count:
+    # All but 1 in 65537 * 65535 words are kept.
+    words = np.frombuffer(os.urandom(4 * (count - found.size + 1)), '<u4')
+    found = np.concatenate([found, words[words < bound].astype(np.int64) % PRIME])
+  return found[:count]
+
+
+@functools.lru_cache(maxsize=16)
+def _powers(holders: int, threshold: int) -> np.ndarray:
+  """V[h - 1, a] = h**a mod p, as float64 for an exact product by BLAS."""
+  points = np.arange(1, holders + 1)
+  return _EXP[_LOG[points][:, None] * np.arange(threshold) % (PRIME - 1)].astype(np.float64)
+
+
+def evaluate(coefficients: np.ndarray, holders: int) -> np.ndarray:
+  """Values of polynomials at 1 .. `holders`.
+
+  Args:
+    coefficients: [t, columns] field elements, the constant terms first.
+    holders: Number of points; t * 2**32 must stay below 2**53, so t < 2**21.
+
+  Returns:
+    [holders, columns] int64.
+  """
+  product = _powers(holders, len(coefficients)) @ coefficients.astype(np.float64)
+  return np.remainder(product, PRIME).astype(np.int64)
+
+
+def limbs(secret: bytes | bytearray) -> np.ndarray:
+  """The 16 limbs of a 32-byte secret."""
+  return np.frombuffer(secret, '<u2').astype(np.int64)
+
+
+def split(secrets: list[bytearray], threshold: int, holders: int) -> np.ndarray:
+  """Shares each of the secrets among `holders`, any `threshold` of which recover it.
+
+  Returns:
+    [holders, secrets, 34] bytes.
+  """
+  width = LIMBS * len(secrets)
+  coefficients = np.empty((threshold, width), np.int64)
+  coefficients[0] = np.concatenate([limbs(secret) for secret in secrets])
+  coefficients[1:] = _uniform((threshold - 1) * width).reshape(threshold - 1, width)
+  values = evaluate(coefficients, holders).reshape(holders, len(secrets), LIMBS)
+  coefficients[:] = 0
+  return encode(values)
+
+
+def encode(values: np.ndarray) -> np.ndarray:
+  """Field elements [..., 16] as bytes [..., 34]."""
+  out = np.empty((*values.shape[:-1], SHARE_BYTES), np.uint8)
+  out[..., :32] = (values & 0xFFFF).astype('<u2').view(np.uint8)
+  out[..., 32:] = np.packbits((values >> 16).astype(np.uint8), axis=-1, bitorder='little')
+  return out
+
+
+def decode(data: np.ndarray) -> np.ndarray:
+  """Bytes [..., 34] as integers [..., 16]; one above 65536 is no field element."""
+  low = np.ascontiguousarray(data[..., :32]).view('<u2').astype(np.int64)
+  high = np.unpackbits(data[..., 32:], axis=-1, bitorder='little')
+  return low + (high.astype(np.int64) << 16)
+
+
+@functools.lru_cache(maxsize=256)
+def weights(points: tuple[int, ...], at: int = 0) -> np.ndarray:
+  """Lagrange weights w with f(at) = sum w[i] f(points[i]), degree < len(points)."""
+  x = np.asarray(points, np.int64)
+  away = (at - x) % PRIME
+  if not away.all():
+    return (away == 0).astype(np.int64)
+  differences = _LOG[(x[:, None] - x[None, :]) % PRIME].sum(axis=1)
+  logs = _LOG[away]
+  return _EXP[(logs.sum() - logs - differences) % (PRIME - 1)]
+
+
+def reconstruct(points: tuple[int, ...], values: np.ndarray) -> bytes | None:
+  """The secret from exactly the threshold's number of shares.
+
+  Args:
+    points: Holder numbers, distinct, 1 or more.
+    values: [len(points), 16] field elements.
+
+  Returns:
+    32 bytes, or None if a limb is 65536: then a share is wrong.
+  """
+  total = np.remainder(weights(points).astype(np.float64) @ values.astype(np.float64), PRIME)
+  return None if (total > 0xFFFF).any() else total.astype('<u2').tobytes()
+
+
+def wrong_shares(points: tuple[int, ...], values: np.ndarray, good: tuple[int, ...]) -> list[int]:
+  """Indices of the shares that are not on the polynomials through the `good` ones."""
+  chosen = tuple(points[i] for i in good)
+  base = values[list(good)]
+  return [
+    i
+    for i, point in enumerate(points)
+    if i not in good and (weights(chosen, point) @ base % PRIME != values[i]).any()
+  ]
+
+
+def _null_vector(matrix: np.ndarray) -> np.ndarray | None:
+  """A solution z of matrix @ z = 0 mod p other than 0, by elimination."""
+  rows = matrix.copy()
+  pivots: list[int] = []
+  for column in range(rows.shape[1]):
+    at = len(pivots)
+    candidates = np.flatnonzero(rows[at:, column])
+    if not candidates.size:
+      solution = np.zeros(rows.shape[1], np.int64)
+      solution[column] = 1
+      solution[pivots] = -rows[: len(pivots), column] % PRIME
+      return solution
+    found = at + candidates[0]
+    rows[[at, found]] = rows[[found, at]]
+    rows[at] = rows[at] * pow(int(rows[at, column]), -1, PRIME) % PRIME
+    factors = rows[:, column].copy()
+    factors[at] = 0
+    rows = (rows - factors[:, None] * rows[at]) % PRIME
+    pivots.append(column)
+  return None
+
+
+def locate_errors(points: tuple[int, ...], values: np.ndarray, threshold: int) -> set[int]:
+  """Indices of up to floor((m - t) / 2) wrong shares of m, by Berlekamp-Welch.
+
+  Solves N(x) = y E(x) for each limb, deg E <= e and deg N < e + t. The errors are
+  roots of E. Indices that are right may be named too; wrong ones are not missed.
+
+  Args:
+    points: The m holder numbers.
+    values: [m, 16] field elements.
+    threshold: t, at most m.
+  """
+  errors = (len(points) - threshold) // 2
+  x = np.asarray(points, np.int64)
+  powers = _EXP[_LOG[x][:, None] * np.arange(errors + threshold) % (PRIME - 1)]
+  located: set[int] = set()
+  for limb in range(LIMBS):
+    y = values[:, limb : limb + 1]
+    locator = _null_vector(np.hstack([powers, -y * powers[:, : errors + 1] % PRIME]))
+    if locator is None:
+      continue
+    at_points = powers[:, : errors + 1] @ locator[errors + threshold :] % PRIME
+    located.update(np.flatnonzero(at_points == 0).tolist())
+  return located

@@ -1,0 +1,207 @@
+"""The server's last step: secrets from shares, masks off the sum."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from tff_privacy_agg.secagg import keys, shamir
+from tff_privacy_agg.secagg.errors import BadShares, NotEnoughShares
+from tff_privacy_agg.secagg.graph import Graph
+
+
+def check_recoverable(
+  graph: Graph, threshold: int, shared: list[int], complaints: dict[int, np.ndarray]
+) -> None:
+  """Raises unless the secrets of all that shared can still be recovered.
+
+  Args:
+    graph: The session's graph.
+    threshold: t.
+    shared: Ids of the clients that shared their secrets.
+    complaints: {survivor: [k]; whose shares it could not open}.
+
+  Raises:
+    BadShares: If more than k - t survivors complain of one client.
+    NotEnoughShares: If fewer than t survivors hold a share of one client.
+  """
+  n, k = graph.neighbours.shape
+  alive = graph.flags(complaints)
+  complained = np.zeros((n, k), bool)
+  for client, row in complaints.items():
+    complained[graph.position(client)] = row
+  for client in shared:
+    holders, slots = graph.row(client), graph.slots[graph.position(client)]
+    against = complained[holders, slots]
+    if against.sum() > k - threshold:
+      complainers = [graph.ids[holder] for holder in holders[against]]
+      raise BadShares(
+        f'{len(complainers)} clients cannot open the shares of client {client}, at most '
+        f'{k - threshold} may. It, or they, sent something false. Restart without it.',
+        clients=(client, *complainers),
+      )
+    require_shares(client, int((alive[holders] & ~against).sum()), threshold)
+
+
+def require_shares(client: int, have: int, threshold: int) -> None:
+  """Raises NotEnoughShares if fewer than `threshold` are left."""
+  if have < threshold:
+    raise NotEnoughShares(
+      f'{have} shares for client {client}, {threshold} needed', clients=(client,)
+    )
+
+
+class Answers:
+  """The answers of round 4: one share for each holder and neighbour.
+
+  Attributes:
+    answered: [n, k]; whether the holder gave a share for its neighbour.
+    shares: [n, k, 34] bytes.
+  """
+
+  def __init__(self, graph: Graph):
+    self._graph = graph
+    self.answered = np.zeros(graph.neighbours.shape, bool)
+    self.shares = np.zeros((*graph.neighbours.shape, shamir.SHARE_BYTES), np.uint8)
+
+  def add(self, position: int, answered: np.ndarray, shares: np.ndarray) -> None:
+    """Stores one holder's answer."""
+    self.answered[position] = answered
+    self.shares[position, answered] = shares
+
+  def count(self, owner: int) -> int:
+    """Number of shares for a client."""
+    return int(self.answered[self._graph.neighbours[owner], self._graph.slots[owner]].sum())
+
+  def of(self, owner: int) -> tuple[tuple[int, ...], np.ndarray]:
+    """Holder numbers, 1 .. k, of the shares for a client, and their values [m, 16]."""
+    holders, slots = self._graph.neighbours[owner], self._graph.slots[owner]
+    ranks = np.flatnonzero(self.answered[holders, slots])
+    values = shamir.decode(self.shares[holders[ranks], slots[ranks]])
+    return tuple((ranks + 1).tolist()), values
+
+
+class Recovered(NamedTuple):
+  """A secret, and the holder numbers whose shares did not fit it."""
+
+  secret: bytes
+  wrong: list[int]
+
+
+def recover(
+  points: tuple[int, ...], values: np.ndarray, threshold: int, fits: Callable[[bytes], bool]
+) -> Recovered | None:
+  """The secret that `fits`, from m >= t shares of which some may be wrong.
+
+  One wrong share is found by leaving out each of the first t in turn, up to
+  floor((m - t) / 2) by Berlekamp-Welch.
+
+  Returns:
+    None if the secret cannot be told.
+  """
+  order = range(len(points))
+
+  def attempt(chosen: list[int]) -> Recovered | None:
+    picked = tuple(points[i] for i in chosen)
+    secret = shamir.reconstruct(picked, values[chosen])
+    if secret is None or not fits(secret):
+      return None
+    wrong = shamir.wrong_shares(points, values, tuple(chosen))
+    return Recovered(secret, [points[i] for i in wrong])
+
+  picked = points[:threshold]
+  secret = shamir.reconstruct(picked, values[:threshold])
+  if secret is not None and fits(secret):
+    return Recovered(secret, [])
+  if len(points) == threshold:
+    return None
+  for left_out in range(threshold):
+    found = attempt([i for i in order if i != left_out][:threshold])
+    if found is not None:
+      return found
+  suspects = shamir.locate_errors(points, values, threshold)
+  trusted = [i for i in order if i not in suspects]
+  return attempt(trusted[:threshold]) if len(trusted) >= threshold else None
+
+
+def _is_committed(commitment: bytes, seed: bytes) -> bool:
+  return keys.digest('commit', seed) == commitment
+
+
+def _is_private_key(public: bytes, private: bytes) -> bool:
+  return keys.public_key(keys.Secret(private)) == public
+
+
+class Unmasker:
+  """Recovers the secrets of a session, and from them the keys of the masks on its sum.
+
+  Attributes:
+    blamed: {owner: holders whose share of its secret was wrong}; one of the two lied.
+  """
+
+  def __init__(self, graph: Graph, salt: bytes, threshold: int, answers: Answers):
+    self._graph = graph
+    self._salt = salt
+    self._threshold = threshold
+    self._answers = answers
+    self.blamed: dict[int, tuple[int, ...]] = {}
+
+  def check_counts(self, positions: list[int]) -> None:
+    """Raises NotEnoughShares unless every secret has its threshold of shares."""
+    for position in positions:
+      require_shares(self._graph.ids[position], self._answers.count(position), self._threshold)
+
+  def _secret(self, position: int, fits: Callable[[bytes], bool]) -> bytes:
+    points, values = self._answers.of(position)
+    client = self._graph.ids[position]
+    found = recover(points, values, self._threshold, fits)
+    if found is None:
+      raise BadShares(
+        f'The {len(points)} shares for client {client} do not give the secret that it committed '
+        'to. It, or some of its holders, sent false ones. Restart without it.',
+        clients=(client,),
+      )
+    if found.wrong:
+      row = self._graph.neighbours[position]
+      self.blamed[client] = tuple(self._graph.ids[row[point - 1]] for point in found.wrong)
+    return found.secret
+
+  def masks(
+    self,
+    survivors: list[int],
+    dropped: list[int],
+    commitments: dict[int, bytes],
+    mask_keys: dict[int, bytes],
+  ) -> tuple[list[bytes], list[bytes]]:
+    """Keys of the masks to add to the sum, and of those to subtract.
+
+    Args:
+      survivors: Positions of the clients in the sum.
+      dropped: Positions of those that shared, and sent no vector.
+      commitments: Commitments to the self masks, by id.
+      mask_keys: X25519 public mask keys, by id.
+    """
+    ids, alive = self._graph.ids, set(survivors)
+    plus: list[bytes] = []
+    minus: list[bytes] = []
+    for position in survivors:
+      client = ids[position]
+      commitment = commitments[client]
+      seed = self._secret(position, functools.partial(_is_committed, commitment))
+      minus.append(keys.derive(seed, self._salt, 'self', client))
+    for position in dropped:
+      client = ids[position]
+      public = mask_keys[client]
+      private = keys.Secret(self._secret(position, functools.partial(_is_private_key, public)))
+      agree = keys.agreement(private)
+      for neighbour in self._graph.neighbours[position]:
+        if int(neighbour) not in alive:
+          continue
+        peer = ids[neighbour]
+        common = agree(mask_keys[peer], peer)
+        key = keys.derive(common, self._salt, 'pair', *sorted((client, peer)))
+        # The peer added it if its own id is the lower.
+        (minus if client > peer else plus).append(key)
+      private.erase()
+    return plus, minus

@@ -1,0 +1,186 @@
+"""Did the server sum honestly? Receipts (level 0) and a linear tag (level 1, 'mac').
+
+Level 1: the clients of a session share a key K that the server does not know. For
+each leaf, 40 random binary rows R come from AES under K; every client adds the tag
+R x mod 2**b as one more masked leaf, and compares R z with the sum of the tags. A
+wrong z passes with probability at most 2**-40: for each row, R e = 0 mod 2**b for at
+most half of all R if e is not zero. Wrap-around is harmless, all is modulo 2**b.
+
+Our own composition of known parts; a client that gives K to the server voids it.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tff_privacy_agg.secagg import inputs, keys, packing, prg, wire
+from tff_privacy_agg.secagg.errors import SignatureInvalid, VerificationFailed
+from tff_privacy_agg.secagg.params import SessionParams
+
+ROWS = 40
+NO_ROLL = bytes(32)
+_PLANES = ROWS // 8
+# Sums of 2**18 numbers below 2**35 are exact in the float64 of `bincount`.
+_LIMB = 53 - 18
+# In a byte of keystream, bit j says whether row j of a plane takes the element.
+_TAKES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder='little')
+
+
+@dataclasses.dataclass(frozen=True)
+class Receipt:
+  """What the server said it has summed, for one client to keep.
+
+  Attributes:
+    session_id: 32 bytes.
+    salt: S of the session, which the signature covers.
+    survivors_digest: Digest of the ids in the sum.
+    survivors: Number of clients in the sum.
+    sum_digest: `sum_digest` of the values.
+    signature: The server's Ed25519 signature, or b'' if it has no identity.
+  """
+
+  session_id: bytes
+  salt: bytes
+  survivors_digest: bytes
+  survivors: int
+  sum_digest: bytes
+  signature: bytes
+
+  @property
+  def statement(self) -> bytes:
+    """The bytes that are signed."""
+    return wire.Statement(self.survivors_digest, self.survivors, self.sum_digest).encode()
+
+
+def is_equivocation(first: Receipt, second: Receipt, server_key: bytes) -> bool:
+  """Whether two receipts prove that the server made differing statements on one session."""
+  public = keys.verifying_keys({0: server_key})[0]
+  for receipt in (first, second):
+    try:
+      keys.verify(public, receipt.signature, receipt.salt, 5, wire.SERVER, receipt.statement)
+    except SignatureInvalid:
+      return False
+  return first.session_id == second.session_id and first.statement != second.statement
+
+
+def roll_digest(salt: bytes, adverts: Mapping[int, wire.Advertisement]) -> bytes:
+  """Digest of all clients that advertised, with their keys, in the order of their ids."""
+  entries = [(client, adverts[client].encode()) for client in sorted(adverts)]
+  return keys.digest('roll', salt, wire.encode_entries(entries))
+
+
+def survivors_digest(salt: bytes, roll: bytes, ids: Sequence[int]) -> bytes:
+  """Digest of the clients in the sum, what the clients sign in round 3.
+
+  Args:
+    salt: S.
+    roll: `roll_digest` in the authenticated mode: a signature also says who
+      advertised, so that all that answer have computed one threshold. Else NO_ROLL.
+    ids: Ascending ids.
+  """
+  return keys.digest('survivors', salt, roll, np.asarray(ids, '<u4').tobytes())
+
+
+def sum_digest(salt: bytes, packed: bytes | memoryview) -> bytes:
+  """Digest of the packed sum, tags included."""
+  return keys.digest('sum', salt, packed)
+
+
+def wire_leaves(params: SessionParams) -> list[tuple[int, int]]:
+  """(elements, bits) of what travels in round 2: the leaves, then their tags if any."""
+  leaves = [(leaf.size, leaf.bits) for leaf in params.leaves]
+  return leaves + [(ROWS, bits) for _, bits in leaves] if params.verify else leaves
+
+
+def pack_leaves(params: SessionParams, words: Sequence[np.ndarray]) -> bytes:
+  """Packs one vector of padded words for each of `wire_leaves`."""
+  leaves = wire_leaves(params)
+  return b''.join(
+    packing.pack(vector, bits).tobytes() for vector, (_, bits) in zip(words, leaves, strict=True)
+  )
+
+
+def contribution_commitment(salt: bytes, contribution: bytes | bytearray) -> bytes:
+  """What fixes a client's part of the tag key before anyone opens it."""
+  return keys.digest('contribution', salt, contribution)
+
+
+def tag_key(salt: bytes, contributions: Sequence[bytes | bytearray]) -> bytes:
+  """K from the contributions of all clients that shared, in any order."""
+  ordered = b''.join(sorted(bytes(part) for part in contributions))
+  return keys.digest('tag', salt, ordered)
+
+
+def tag(key: bytes | bytearray, leaf: int, words: np.ndarray, bits: int) -> np.ndarray:
+  """R x mod 2**bits.
+
+  Segments 5 i .. 5 i + 4 of K's keystream choose the rows for elements 2**18 i and on,
+  one byte for each element and 8 rows.
+
+  Args:
+    key: K.
+    leaf: Index of the leaf.
+    words: [d] unsigned words; those above 2**bits - 1 are reduced.
+    bits: b.
+
+  Returns:
+    [40] u64.
+  """
+  stream = prg.Stream(key)
+  scratch = memoryview(bytearray(prg.SEGMENT + wire.TAG_BYTES))
+  sums = np.zeros((_PLANES, 256), np.uint64)
+  keep = np.uint64(2**bits - 1)
+  for block, start in enumerate(range(0, words.size, prg.SEGMENT)):
+    piece = words[start : start + prg.SEGMENT] & words.dtype.type(keep)
+    limbs = [piece]
+    if bits > _LIMB:
+      limbs = [piece & np.uint64(2**_LIMB - 1), piece >> np.uint64(_LIMB)]
+    weights = [limb.astype(np.float64) for limb in limbs]
+    for plane in range(_PLANES):
+      stream.fill(leaf, _PLANES * block + plane, scratch, piece.size)
+      chosen = np.frombuffer(scratch, np.uint8, piece.size)
+      for index, weight in enumerate(weights):
+        counts = np.bincount(chosen, weight, minlength=256).astype(np.uint64)
+        sums[plane] += counts << np.uint64(_LIMB * index)
+  rows = sums @ _TAKES.astype(np.uint64)
+  return rows.reshape(ROWS) & keep
+
+
+def tags(key: bytes | bytearray, params: SessionParams, words: Sequence[np.ndarray]) -> wire.Words:
+  """The padded tag of every leaf, in the leaf's own word."""
+  return [
+    packing.pad(tag(key, index, words[index][: leaf.size], leaf.bits), leaf.bits)
+    for index, leaf in enumerate(params.leaves)
+  ]
+
+
+def checked_sum(
+  params: SessionParams,
+  salt: bytes,
+  key: bytes | bytearray,
+  statement: wire.Statement,
+  packed: memoryview,
+) -> dict[str, np.ndarray]:
+  """The published sums by leaf, if they are what the clients sent.
+
+  Raises:
+    VerificationFailed: If digest or tags do not fit.
+  """
+  leaves = wire_leaves(params)
+  words = [
+    packing.unpack(matrix, bits)
+    for matrix, (_, bits) in zip(wire.decode_packed(packed, leaves), leaves, strict=True)
+  ]
+  count = len(params.leaves)
+  expected = tags(key, params, words[:count])
+  same = sum_digest(salt, packed) == statement.sum_digest
+  for ours, theirs in zip(expected, words[count:], strict=True):
+    same &= bool((ours == theirs).all())
+  if not same:
+    raise VerificationFailed(
+      'The published sum does not fit the tags that the clients sent with their inputs. Discard '
+      'it, and keep the receipt.',
+      round=5,
+    )
+  return inputs.restore(params, words)
