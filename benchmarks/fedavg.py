@@ -16,7 +16,12 @@ from tff_privacy_agg.learning.digits_task import DigitsTask
 # TFF's own adaptive clip refuses 1.0 and more for 10 clients.
 NOISE_MULTIPLIER = 0.5
 BITS = 20
-NONE, CHACHA, PHILOX, UPSTREAM = 'no aggregator', 'ours, chacha20', 'ours, philox', 'tff ddp'
+NONE, CHACHA, PHILOX, UPSTREAM = (
+  'no aggregator',
+  'ours, chacha20',
+  'ours, philox',
+  'tff ddp + zeroing',
+)
 NAMES = (NONE, CHACHA, PHILOX, UPSTREAM)
 
 
