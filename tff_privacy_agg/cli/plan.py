@@ -1,0 +1,52 @@
+"""`tff-privacy-agg plan`: noise, bits and cost for a target epsilon."""
+
+import argparse
+import json
+
+
+def add(commands) -> None:
+  """Adds the command to the parser."""
+  plan = commands.add_parser('plan', help='noise, bits and cost for a target epsilon')
+  plan.set_defaults(run=_plan)
+  plan.add_argument('--target-epsilon', type=float, required=True)
+  plan.add_argument(
+    '--target-delta', type=float, help='default: a tenth of one over the population'
+  )
+  plan.add_argument('--rounds', type=int, required=True)
+  plan.add_argument('--clients-per-round', type=int, required=True)
+  plan.add_argument('--population', type=int, required=True, help='number of clients')
+  plan.add_argument('--parameters', type=int, required=True, help='trainable numbers of the model')
+  plan.add_argument('--mechanism', choices=('discrete_gaussian', 'skellam'))
+  plan.add_argument('--bits', type=int, help='default: the fewest that are worthwhile')
+  plan.add_argument('--dropout', type=float, help='fraction that may drop out')
+  plan.add_argument('--colluding-fraction', type=float, help='whose noise the server knows')
+  plan.add_argument(
+    '--sampling', choices=('none', 'poisson'), help='poisson: for readers of the models only'
+  )
+  plan.add_argument('--participation-cap', type=int, help='most rounds of one client')
+  plan.add_argument('--json', action='store_true', help='for machines')
+
+
+def _plan(args: argparse.Namespace) -> int:
+  from tff_privacy_agg import accounting
+  from tff_privacy_agg.numerics import hadamard
+
+  chosen = ('mechanism', 'bits', 'dropout', 'colluding_fraction', 'sampling', 'participation_cap')
+  delta = args.target_delta or 0.1 / max(args.population, 1)
+  result = accounting.plan(
+    target_epsilon=args.target_epsilon,
+    target_delta=delta,
+    rounds=args.rounds,
+    clients_per_round=args.clients_per_round,
+    population=args.population,
+    dimension=hadamard.padded_dimension(max(args.parameters, 1)),
+    **{name: getattr(args, name) for name in chosen if getattr(args, name) is not None},
+  )
+  if args.json:
+    print(json.dumps(result.as_dict(), indent=2))
+    return 0
+  for name, value in result.as_dict().items():
+    if name != 'reasons':
+      print(f'{name:<20} {f"{value:.6g}" if isinstance(value, float) else value}')
+  print(*(f'- {reason}' for reason in result.reasons), sep='\n')
+  return 0
