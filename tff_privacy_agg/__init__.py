@@ -25,6 +25,7 @@ _HOMES = {
   'layers': (
     'AdaptiveQuantile',
     'Clipping',
+    'CoordinateClipping',
     'DFTRotation',
     'DiscreteGaussianNoise',
     'ForeignSum',
@@ -55,6 +56,7 @@ __all__ = [
   'ComposedFactory',
   'CompositionError',
   'ConfigurationError',
+  'CoordinateClipping',
   'DFTRotation',
   'DiscreteGaussianNoise',
   'ForeignSum',

@@ -122,6 +122,8 @@ class Binding:
     design: The integer design, or None in a stack of floats.
     channels: Plans of the channels, in the order in which they are summed.
     channel_bits: Bits of the channels' modulus.
+    beside: What the same cohort releases beside this stack in every round, such as
+      private metrics: the curve, the noise multiplier and the facts cover it.
   """
 
   layers: tuple[Layer, ...]
@@ -131,6 +133,7 @@ class Binding:
   design: accounting.IntegerDesign | None
   channels: tuple[ChannelPlan, ...]
   channel_bits: int
+  beside: tuple['Binding', ...] = ()
 
   @property
   def dtype(self) -> tf.DType:
@@ -151,7 +154,8 @@ class Binding:
     tells how many wrapped around, which the noise does not cover.
     """
     terminal = self.layers[-1]
-    return self.distributed and isinstance(terminal, Terminal) and terminal.hides_parts
+    hidden = self.distributed and isinstance(terminal, Terminal) and terminal.hides_parts
+    return hidden and all(other.holds_against_server for other in self.beside)
 
   @property
   def distributed(self) -> bool:
@@ -165,10 +169,11 @@ class Binding:
     slot = self.slots[self.mechanism.name]
     vector = self.design.z_eff(honest) if self.design else slot.vector_noise_multiplier
     parts = [vector] + [channel.noise_multiplier(honest) for channel in self.channels]
+    parts += [other.noise_multiplier(honest) for other in self.beside]
     return 1 / math.sqrt(sum(1 / part**2 for part in parts))
 
   def curve(self, honest: int) -> accounting.RdpCurve:
-    """Renyi curve of one round with `honest` honest survivors: vector and channels.
+    """Renyi curve of one round with `honest` honest survivors: all that it releases.
 
     Raises:
       ConfigurationError: In a stack without a noise layer.
@@ -186,6 +191,8 @@ class Binding:
         )
       else:
         total += accounting.gaussian(channel.noise_multiplier(honest))
+    for other in self.beside:
+      total += other.curve(honest)
     return total
 
   @functools.cached_property
@@ -198,16 +205,24 @@ class Binding:
     """`[maximum + 1, orders]`: one round's Renyi divergence by honest survivors."""
     return accounting.rdp_table(self.curve, self.cohort.maximum, self.orders)
 
+  @property
+  def worst_round(self) -> np.ndarray:
+    """`[orders]`: most Renyi divergence of a round with `Cohort.minimum` or more honest ones."""
+    if self.distributed:
+      return self.rdp_table[self.cohort.minimum :].max(axis=0)
+    return self.curve(honest=1).rdp(self.orders)
+
   @functools.cached_property
   def sampler_distance(self) -> float:
     """Total variation distance of a full round's noise to the accounted law."""
+    beside = sum(other.sampler_distance for other in self.beside)
     if self.mechanism is None or self.design is None:
-      return 0.0
+      return beside
     slot = self.slots[self.mechanism.name]
     one_client = slot.dim * samplers.noise_sampler(self.law, self.design.local_variance).distance
     for channel in self.channels:
       one_client += samplers.noise_sampler(self.law, channel.local_variance).distance
-    return self.cohort.maximum * one_client
+    return self.cohort.maximum * one_client + beside
 
   def facts(self) -> dict:
     """What the guarantee rests on, as JSON values; infinities are left out."""
@@ -223,10 +238,17 @@ class Binding:
       'public': ['number of survivors'],
       'sampler_distance_per_round': self.sampler_distance,
       'layers': [repr(layer) for layer in self.layers],
+      **({'beside': [other.facts() for other in self.beside]} if self.beside else {}),
     }
 
 
-def bind(layers: Sequence[Layer], cohort: Cohort, dim: int, dtype: tf.DType) -> Binding:
+def bind(
+  layers: Sequence[Layer],
+  cohort: Cohort,
+  dim: int,
+  dtype: tf.DType,
+  beside: Sequence[Binding] = (),
+) -> Binding:
   """Solves all constants of a stack for values of `dim` coordinates.
 
   Args:
@@ -235,9 +257,10 @@ def bind(layers: Sequence[Layer], cohort: Cohort, dim: int, dtype: tf.DType) -> 
     dim: Number of coordinates of a client's value; at least 1.
     dtype: The least float dtype of the vectors; float64 replaces float32 where
       the scale asks for it.
+    beside: What is released beside it, bound for the same cohort.
 
   Raises:
-    ConfigurationError: If the modulus cannot carry the noise.
+    ConfigurationError: If the modulus cannot carry the noise, or `beside` does not fit.
   """
   domains = check(layers, dim)
   mechanism = next((layer for layer in layers if isinstance(layer, Mechanism)), None)
@@ -289,7 +312,26 @@ def bind(layers: Sequence[Layer], cohort: Cohort, dim: int, dtype: tf.DType) -> 
     design=design,
     channels=channels,
     channel_bits=_channel_bits(channels, cohort, terminal),
+    beside=_fitting(beside, mechanism, cohort),
   )
+
+
+def _fitting(
+  beside: Sequence[Binding], mechanism: Mechanism | None, cohort: Cohort
+) -> tuple[Binding, ...]:
+  for other in beside:
+    if mechanism is None or other.mechanism is None:
+      raise ConfigurationError(
+        'Releases beside a stack are accounted with it; one of the two has no noise. '
+        'Add a noise layer to both, or leave the release out.'
+      )
+    if other.cohort != cohort or other.law != mechanism.mechanism:
+      raise ConfigurationError(
+        f'Releases beside a stack come from its cohort with its kind of noise; got '
+        f'{other.law} noise of {other.cohort} beside {mechanism.mechanism} noise '
+        f'of {cohort}. Build both alike.'
+      )
+  return tuple(beside)
 
 
 def _plan(

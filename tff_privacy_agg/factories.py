@@ -2,26 +2,42 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Self
 
 import tensorflow_federated as tff
 
 from tff_privacy_agg import _cleanup as _cleanup  # its exit hook
 from tff_privacy_agg import _compat, _validate, binding, hints, values
+from tff_privacy_agg.accounting import Budget, Filter
 from tff_privacy_agg.domains import Cohort
-from tff_privacy_agg.errors import CompositionError
+from tff_privacy_agg.errors import CompositionError, ConfigurationError
 from tff_privacy_agg.layers import ForeignSum, Layer, ModularTerminal, PlainSum
 from tff_privacy_agg.numerics import entropy, modular
 from tff_privacy_agg.numerics.randomness import KINDS, RandomStream
 from tff_privacy_agg.stack import Stack
 
+_DEFAULT_DELTA = 1e-6
+
 
 class _ComposedFactory:
   """What both factories share: a checked stack, and `create`."""
 
-  def __init__(self, layers: Sequence[Layer], cohort: Cohort, delta: float, randomness: str):
+  def __init__(
+    self,
+    layers: Sequence[Layer],
+    cohort: Cohort,
+    delta: float | None,
+    randomness: str,
+    budget: Budget | None = None,
+    beside: Sequence[binding.Binding] = (),
+  ):
     binding.check(layers)
     layers = tuple(layers)
     _validate.instance(Cohort, cohort=cohort)
+    if budget is not None:
+      _validate.instance(Budget, budget=budget)
+    if delta is None:
+      delta = _DEFAULT_DELTA if budget is None else budget.delta
     _validate.fraction(delta=delta)
     _validate.one_of(KINDS, randomness=randomness)
     weighted = [layer.name for layer in layers if layer.uses_weight]
@@ -39,6 +55,8 @@ class _ComposedFactory:
     self._cohort = cohort
     self._delta = float(delta)
     self._randomness = randomness
+    self._budget = budget
+    self._beside = tuple(beside)
 
   @property
   def layers(self) -> tuple[Layer, ...]:
@@ -55,6 +73,36 @@ class _ComposedFactory:
     """Delta of the epsilon in the metrics, before the samplers' distance is added."""
     return self._delta
 
+  @property
+  def randomness(self) -> str:
+    """Where the noise comes from: 'chacha20' or 'philox'."""
+    return self._randomness
+
+  @property
+  def budget(self) -> Budget | None:
+    """The most that the process spends."""
+    return self._budget
+
+  def accounted(
+    self,
+    *,
+    delta: float,
+    budget: Budget | None,
+    beside: Sequence[binding.Binding] = (),
+  ) -> Self:
+    """The same stack under another account.
+
+    Args:
+      delta: As in `compose`.
+      budget: As in `compose`.
+      beside: What the same cohort releases beside this stack in every round; the
+        account adds its cost.
+
+    Raises:
+      ConfigurationError: If an argument is outside its range.
+    """
+    return type(self)(self._layers, self._cohort, delta, self._randomness, budget, beside)
+
   def bind(self, value_type: _compat.Type) -> binding.Binding:
     """The constants of the stack for values of `value_type`: design, channels, table.
 
@@ -66,11 +114,11 @@ class _ComposedFactory:
       ConfigurationError: If the modulus cannot carry the noise at this dimension.
     """
     dim, dtype = values.measure(value_type)
-    return binding.bind(self._layers, self._cohort, dim, dtype)
+    return binding.bind(self._layers, self._cohort, dim, dtype, self._beside)
 
   def _create(self, value_type, weight_type=None) -> tff.templates.AggregationProcess:
     bound = self.bind(value_type)
-    stack = Stack(binding=bound, delta=self._delta)
+    stack = Stack(binding=bound, delta=self._delta, limit=_limit(self._budget, bound))
     hints.warn_if_secure_sums_cannot_run()
     server_draws = bound.mechanism is not None and not bound.mechanism.distributed
     client_draws = any(layer.uses_randomness for layer in self._layers) and not server_draws
@@ -134,6 +182,27 @@ class _ComposedFactory:
     else:
       next_round = _compat.federated_computation(lambda s, v, w: run(s, v, w), state_type, *placed)
     return tff.templates.AggregationProcess(initialize, next_round)
+
+
+def _limit(budget: Budget | None, bound: binding.Binding) -> Filter | None:
+  """The budget at its fixed order; refuses one that not even the first round is within."""
+  if budget is None:
+    return None
+  if bound.mechanism is None or (budget.view == 'server' and not bound.holds_against_server):
+    raise ConfigurationError(
+      f"A budget in the {budget.view}'s view was asked of a stack whose epsilon is infinite there. "
+      'Add distributed noise and a secure sum'
+      + (", or pass `Budget(..., view='release')`." if bound.mechanism is not None else '.')
+    )
+  worst = bound.worst_round
+  limit = budget.fix(bound.orders, worst)
+  if not limit.admits(worst, bound.sampler_distance):
+    raise ConfigurationError(
+      f'A budget of epsilon {budget.epsilon:g} at delta {budget.delta:g} was asked; not one round '
+      f'of noise multiplier {bound.noise_multiplier(bound.cohort.minimum):.3g} is within it. '
+      'Raise the noise multiplier or the budget.'
+    )
+  return limit
 
 
 class _Sum:
@@ -211,8 +280,9 @@ def compose(
   layers: Sequence[Layer],
   *,
   cohort: Cohort,
-  delta: float = 1e-6,
+  delta: float | None = None,
   randomness: str = 'chacha20',
+  budget: Budget | None = None,
 ) -> ComposedFactory:
   """Composes layers into a TFF aggregation factory.
 
@@ -225,15 +295,21 @@ def compose(
   `epsilon` (server's view, no amplification), `release_epsilon`, `delta`
   (with the samplers' distance added), `noise_multiplier` (effective, of this
   round), `rounds`, `survivors`, `honest` and `accepted`. Epsilon is infinite in a
-  stack without noise.
+  stack without noise. With a budget also `halted`: the next round, at
+  `cohort.minimum` honest survivors, could have passed it. From then on clients send
+  noise alone, the result is zeros, and neither account nor any other state changes.
 
   Args:
     layers: From the client's value to the sum.
     cohort: Expected, most and fewest clients of a round.
     delta: Delta of the reported epsilon; at most a tenth of one over the population.
+      Defaults to the budget's, else 1e-6.
     randomness: `'chacha20'` (noise from a cipher keyed with the operating
       system's entropy) or `'philox'` (same entropy, a faster generator that is
       not cryptographic: for simulations).
+    budget: The most to spend, kept inside the computation whatever runs it. A round
+      with fewer than `cohort.minimum` honest survivors costs more than was planned,
+      and only the runtime can keep its sum closed: see `PrivacyLedger`.
 
   Returns:
     The factory; `bind(value_type)` tells the constants of the build.
@@ -242,15 +318,16 @@ def compose(
     CompositionError: If the layers do not form a stack.
     ConfigurationError: If an argument is outside its range.
   """
-  return ComposedFactory(layers, cohort, delta, randomness)
+  return ComposedFactory(layers, cohort, delta, randomness, budget)
 
 
 def compose_weighted(
   layers: Sequence[Layer],
   *,
   cohort: Cohort,
-  delta: float = 1e-6,
+  delta: float | None = None,
   randomness: str = 'chacha20',
+  budget: Budget | None = None,
 ) -> WeightedComposedFactory:
   """Composes layers, `WeightedMean` among them, into a weighted TFF factory.
 
@@ -259,6 +336,7 @@ def compose_weighted(
     cohort: As in `compose`.
     delta: As in `compose`.
     randomness: As in `compose`.
+    budget: As in `compose`.
 
   Returns:
     A `tff.aggregators.WeightedAggregationFactory`.
@@ -267,4 +345,4 @@ def compose_weighted(
     CompositionError: If the layers do not form a stack, or none uses weights.
     ConfigurationError: If an argument is outside its range.
   """
-  return WeightedComposedFactory(layers, cohort, delta, randomness)
+  return WeightedComposedFactory(layers, cohort, delta, randomness, budget)

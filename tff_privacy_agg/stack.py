@@ -29,10 +29,12 @@ class Stack:
   Attributes:
     binding: The constants.
     delta: Delta of the epsilon in the metrics, in (0, 1).
+    limit: Budget at its fixed order; None without one.
   """
 
   binding: Binding
   delta: float
+  limit: accounting.Filter | None = None
 
   def init(self) -> State:
     """State of the first round: per layer, and the privacy account."""
@@ -49,6 +51,8 @@ class Stack:
   def prepare(self, state: State) -> Params:
     """What is broadcast at the start of a round."""
     params: OrderedDict[str, Any] = OrderedDict(round=state['privacy']['rounds'])
+    if self.limit is not None:
+      params['halted'] = self.halted(state)
     for layer, slot in self._layers():
       prepared = layer.prepare(slot, state.get(layer.name, OrderedDict()))
       if prepared:
@@ -77,6 +81,10 @@ class Stack:
     """
     contributions = {}
     value = vector
+    if self.limit is not None:
+      # Here, so that nothing behind it sees the data: what is sent is a constant and noise.
+      value = tf.where(params['halted'], tf.zeros_like(value), value)
+      weight = weight if weight is None else tf.where(params['halted'], 0, weight)
     for layer, slot in self._layers():
       own = dict(params.get(layer.name, {}))
       if layer.uses_randomness:
@@ -110,7 +118,8 @@ class Stack:
     honest = tf.gather(
       tf.constant([self._cohort.honest(k) for k in range(self._cohort.maximum + 1)]), survivors
     )
-    accepted = honest >= self._cohort.minimum
+    halted = params.get('halted', tf.constant(False))
+    accepted = (honest >= self._cohort.minimum) & ~halted
 
     total = sums['vector']
     for layer, slot in reversed(self._layers()):
@@ -132,9 +141,18 @@ class Stack:
       if measured:
         measurements[layer.name] = measured
     new_state['privacy'], measurements['privacy'] = self._account(
-      state['privacy'], survivors, honest, accepted
+      state['privacy'], survivors, honest, accepted, halted
     )
     return new_state, total, measurements
+
+  def halted(self, state: State) -> tf.Tensor:
+    """Whether the next round is outside the budget, as one at `Cohort.minimum` would cost."""
+    if self.limit is None:
+      return tf.constant(False)
+    order, account = self.limit.index, state['privacy']
+    worst = self.binding.worst_round[order]
+    spent = account['rdp'][order] + worst > self.limit.limit
+    return spent | (account['rounds'] >= self.limit.most_rounds(self.binding.sampler_distance))
 
   @property
   def _cohort(self):
@@ -202,15 +220,15 @@ class Stack:
     with tf.control_dependencies(checks):
       return tf.identity(survivors)
 
-  def _account(self, state, survivors, honest, accepted) -> tuple[State, Measurements]:
+  def _account(self, state, survivors, honest, accepted, halted) -> tuple[State, Measurements]:
     binding = self.binding
-    rounds = state['rounds'] + 1
+    rounds = state['rounds'] + tf.cast(~halted, tf.int64)
     infinite = tf.constant(math.inf, tf.float64)
     if binding.mechanism is None:
       rdp, spent = state['rdp'], infinite
       multiplier = tf.constant(0.0, tf.float64)
     else:
-      rdp = state['rdp'] + self._one_round(honest)
+      rdp = tf.where(halted, state['rdp'], state['rdp'] + self._one_round(honest))
       offsets = accounting.conversion_offsets(binding.orders, self.delta)
       spent = tf.maximum(tf.reduce_min(rdp + tf.constant(offsets)), 0.0)
       multipliers = [binding.noise_multiplier(h) for h in range(self._cohort.maximum + 1)]
@@ -231,6 +249,8 @@ class Stack:
       honest=honest,
       accepted=accepted,
     )
+    if self.limit is not None:
+      measurements['halted'] = halted
     return OrderedDict(rdp=rdp, rounds=rounds), measurements
 
   def _one_round(self, honest: tf.Tensor) -> tf.Tensor:

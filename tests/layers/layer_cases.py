@@ -36,6 +36,7 @@ ALL_LAYERS = (
   layers.Zeroing(threshold=QUANTILE, name='zeroing_adaptive'),
   layers.Clipping(norm=0.5),
   layers.Clipping(norm=QUANTILE, name='clipping_adaptive'),
+  layers.CoordinateClipping(maximum=(1.0, 2.0, 0.5, 100.0, 1e-3, 1e3, 3.0)),
   layers.HadamardRotation(),
   layers.DFTRotation(name='rotation_dft'),
   layers.Quantization(),

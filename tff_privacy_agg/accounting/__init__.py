@@ -11,7 +11,7 @@ from tff_privacy_agg.accounting.accountant import (
   rdp_table,
   table_orders,
 )
-from tff_privacy_agg.accounting.budget import Budget
+from tff_privacy_agg.accounting.budget import Budget, Filter
 from tff_privacy_agg.accounting.calibration import (
   find_gaussian_noise_multiplier,
   find_noise_multiplier,
@@ -62,6 +62,7 @@ __all__ = [
   'INTEGER_ORDERS',
   'REAL_ORDERS',
   'Budget',
+  'Filter',
   'IntegerDesign',
   'JointDesign',
   'LedgerFacts',

@@ -86,6 +86,11 @@ class Filter:
       rdp: Total RDP of all rounds, the next one included, shape [m].
       sampler_distance: Total variation distance of all their noise from its law.
     """
-    moved = sampler_distance * (1 + math.exp(min(self.budget.epsilon, 700.0)))
     within = float(rdp[self.index]) <= self.limit
-    return within and moved <= _SAMPLER_SHARE * self.budget.delta
+    return within and self.most_rounds(sampler_distance) >= 1
+
+  def most_rounds(self, sampler_distance: float) -> int:
+    """How often noise of a total variation distance fits into what is kept back of delta."""
+    moved = sampler_distance * (1 + math.exp(min(self.budget.epsilon, 700.0)))
+    most = 2**62
+    return min(most, int(min(_SAMPLER_SHARE * self.budget.delta / moved, most))) if moved else most

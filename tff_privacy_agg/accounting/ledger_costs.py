@@ -47,6 +47,10 @@ class RoundCosts:
         f'A stack with {self._mechanism} noise has an integer design; this one has none. Pass '
         '`factory.bind(type).facts()`.'
       )
+    # Further releases of the same rounds: private metrics, a second aggregator.
+    self._beside = tuple(
+      RoundCosts(other, worst_honest=worst_honest) for other in stack.get('beside', ())
+    )
     self.orders = table_orders(integer_only=self._mechanism == 'skellam')
     self._rows: dict[int, np.ndarray] = {}
     self.worst = self._at_least(worst_honest)
@@ -75,20 +79,24 @@ class RoundCosts:
       return 0.0
     parts = [self._design.z_eff(honest)]
     parts += [math.sqrt(honest * variance) / bound for bound, variance in self._channels]
+    factor = sensitivity_factor(self._adjacency)
+    parts += [factor * other.noise_multiplier(honest) for other in self._beside]
     if min(parts) == 0:
       return 0.0
-    factor = sensitivity_factor(self._adjacency)
     return 1 / math.sqrt(sum(1 / part**2 for part in parts)) / factor
 
   def curve(self, honest: int) -> RdpCurve:
-    """The curve of one round: vector and channels."""
+    """The curve of one round: vector, channels and what is released beside them."""
     if self._design is None or not self.distributed:
+      # The noise multiplier of a central mechanism covers what is beside it.
       return mechanisms.gaussian(self._multiplier if self.private else 0, adjacency=self._adjacency)
     total = self._design.curve(honest, adjacency=self._adjacency)
     for bound, variance in self._channels:
       total += mechanisms.bit_channel(
         self._mechanism, bound, variance, honest, adjacency=self._adjacency
       )
+    for other in self._beside:
+      total += other.curve(honest)
     return total
 
   def row(self, honest: int) -> np.ndarray:
@@ -110,4 +118,5 @@ class RoundCosts:
     # More shares of a narrow discrete Gaussian may cost more: tau grows with their number.
     variances = [variance for _, variance in self._channels]
     variances += [] if self._design is None else [self._design.local_variance]
-    return any(v > 0 and mechanisms.tau(v, self._maximum) > 0 for v in variances)
+    own = any(v > 0 and mechanisms.tau(v, self._maximum) > 0 for v in variances)
+    return own or any(other._grows() for other in self._beside)

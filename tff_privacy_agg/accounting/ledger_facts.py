@@ -88,7 +88,8 @@ class LedgerFacts:
     printable(sampling=self.sampling, unit=self.unit, task=self.task)
     for what in self.unaccounted:
       printable(unaccounted=what)
-    stack = {key: self.stack[key] for key in _STACK_KEYS if key in self.stack}
+    kept = (*_STACK_KEYS, 'beside')
+    stack = {key: self.stack[key] for key in kept if key in self.stack}
     missing = sorted({*_STACK_KEYS} - {*stack})
     if missing:
       raise ConfigurationError(
@@ -146,7 +147,8 @@ class LedgerFacts:
     mine, theirs = (json.loads(ledger_lines.canonical(f.as_dict())) for f in (self, other))
     names = [key for key in mine if key != 'stack' and mine[key] != theirs[key]]
     mine, theirs = mine['stack'], theirs['stack']
-    return names + [f'stack.{key}' for key in mine if mine[key] != theirs[key]]
+    keys = sorted({*mine, *theirs})
+    return names + [f'stack.{key}' for key in keys if mine.get(key) != theirs.get(key)]
 
   @classmethod
   def from_dict(cls, values: Mapping[str, Any]) -> 'LedgerFacts':

@@ -3,6 +3,7 @@
 from tff_privacy_agg.layers.averaging import Mean, WeightedMean
 from tff_privacy_agg.layers.base import Layer, Mechanism, Slot
 from tff_privacy_agg.layers.clipping import Clipping
+from tff_privacy_agg.layers.coordinates import CoordinateClipping
 from tff_privacy_agg.layers.noise import DiscreteGaussianNoise, GaussianNoise, SkellamNoise
 from tff_privacy_agg.layers.quantization import Quantization
 from tff_privacy_agg.layers.rotation import DFTRotation, HadamardRotation
@@ -19,6 +20,7 @@ from tff_privacy_agg.layers.zeroing import Zeroing
 __all__ = [
   'AdaptiveQuantile',
   'Clipping',
+  'CoordinateClipping',
   'DFTRotation',
   'DiscreteGaussianNoise',
   'ForeignSum',

@@ -1,0 +1,84 @@
+"""A budget that the computation keeps itself, whoever runs it."""
+
+import cases
+import numpy as np
+import pytest
+
+import tff_privacy_agg as tpa
+
+COHORT = tpa.Cohort(expected=4, minimum=3)
+VALUE = np.array([0.5, 0.25, 0, 0], np.float32)
+BUDGET = tpa.Budget(epsilon=6.0, delta=1e-5)
+
+
+def stack_with(budget, z=2.0, last=None, **kwargs):
+  back = [tpa.Quantization(), tpa.DiscreteGaussianNoise(noise_multiplier=z)]
+  back = [*back, tpa.SecureModularSum(bits=20)] if last is None else last
+  layers = [tpa.Clipping(norm=tpa.AdaptiveQuantile(initial=1.0, target=0.5)), *back]
+  return tpa.compose(layers, cohort=COHORT, budget=budget, **kwargs)
+
+
+def test_process_halts_itself_and_stays_halted():
+  process = stack_with(BUDGET).create(cases.VECTOR)
+  state, spent = process.initialize(), []
+  for _ in range(30):
+    output = process.next(state, [VALUE] * 4)
+    privacy = output.measurements['privacy']
+    if privacy['halted']:
+      break
+    state = output.state
+    spent.append(float(privacy['epsilon']))
+    assert np.any(output.result)
+  assert len(spent) >= 2
+  assert spent == sorted(spent)
+  assert spent[-1] <= BUDGET.epsilon
+  again = process.next(output.state, [VALUE * 7] * 4)  # as after a restart from the checkpoint
+  for halted in (output, again):
+    assert not np.any(halted.result)
+    assert not halted.measurements['privacy']['accepted']
+    assert halted.measurements['privacy']['epsilon'] == spent[-1]
+    np.testing.assert_array_equal(halted.state['privacy']['rdp'], state['privacy']['rdp'])
+    assert halted.state['clipping'] == state['clipping']
+
+
+def test_the_metrics_speak_of_the_budgets_delta_unless_another_is_given():
+  assert stack_with(BUDGET).delta == BUDGET.delta
+  assert stack_with(BUDGET, delta=1e-7).delta == 1e-7
+  assert stack_with(None).delta == 1e-6
+
+
+CENTRAL = (tpa.GaussianNoise(noise_multiplier=2.0), tpa.PlainSum())
+
+
+@pytest.mark.parametrize(
+  ('budget', 'kwargs', 'sentence'),
+  [
+    (tpa.Budget(epsilon=0.1, delta=1e-5), {}, 'not one round of noise multiplier 2 is within it'),
+    (BUDGET, {'last': CENTRAL}, "budget in the server's view .* view='release'"),
+    (BUDGET, {'last': (tpa.PlainSum(),)}, 'epsilon is infinite there. Add distributed noise'),
+  ],
+  ids=['too small', 'central', 'no noise'],
+)
+def test_a_budget_that_admits_no_round_is_refused_before_tracing(budget, kwargs, sentence):
+  with pytest.raises(tpa.ConfigurationError, match=sentence):
+    stack_with(budget, **kwargs).create(cases.VECTOR)
+
+
+def test_a_budget_is_a_budget():
+  with pytest.raises(tpa.ConfigurationError, match='budget'):
+    stack_with(6.0)
+
+
+def test_central_noise_keeps_a_budget_of_what_is_released():
+  budget = tpa.Budget(epsilon=6.0, delta=1e-5, view='release')
+  process = stack_with(budget, last=CENTRAL).create(cases.VECTOR)
+  state = process.initialize()
+  halted = []
+  for _ in range(30):
+    output = process.next(state, [VALUE] * 4)
+    state = output.state
+    halted.append(bool(output.measurements['privacy']['halted']))
+    assert output.measurements['privacy']['release_epsilon'] <= budget.epsilon
+  assert halted == sorted(halted)
+  assert halted[-1]
+  assert not halted[0]
