@@ -38,8 +38,9 @@ MAY_IMPORT = {
   'learning': PROCESS | {'data'},
   'secagg': BASICS,
   'runtime': BASICS | {'_cleanup', '_compat', 'hints', 'secagg'},
+  'audit': PROCESS | {'data', 'learning', 'secagg', 'runtime'},
   'doctor': {'_compat', 'runtime'},
-  'cli': PROCESS | {'data', 'learning', 'secagg', 'runtime', 'doctor'},
+  'cli': PROCESS | {'data', 'learning', 'secagg', 'runtime', 'audit', 'doctor'},
 }
 IMPORT_TFF = {
   '_compat',
@@ -49,6 +50,7 @@ IMPORT_TFF = {
   'data',
   'learning',
   'runtime',
+  'audit',
   'doctor',
 }
 WITHOUT_TENSORFLOW = {'__init__', 'errors', '_validate', 'domains', 'accounting', 'secagg', 'cli'}

@@ -9,7 +9,7 @@ from typing import Any
 
 __version__ = '0.1.0'
 
-_MODULES = ('accounting', 'data', 'learning', 'runtime', 'secagg')
+_MODULES = ('accounting', 'audit', 'data', 'learning', 'runtime', 'secagg')
 _HOMES = {
   'accounting': ('Budget', 'PrivacyLedger'),
   'domains': ('Channel', 'Cohort', 'IntegerVectors', 'ModularVectors', 'RealVectors'),
@@ -88,6 +88,8 @@ __all__ = [
   'dp_aggregator',
   'learning',
   'no_metrics',
+  'audit',
+  'build_private_learning_process',
   'robust_aggregator',
   'runtime',
   'secagg',

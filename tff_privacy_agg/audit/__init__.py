@@ -1,0 +1,43 @@
+"""Measured leakage: what an attacker finds, beside what the ledger promises."""
+
+from tff_privacy_agg.audit.exposure import Exposure, exposure, extrapolated_exposure
+from tff_privacy_agg.audit.intervals import (
+  Interval,
+  auc_interval,
+  clopper_pearson,
+  epsilon_from_rates,
+)
+from tff_privacy_agg.audit.one_run import (
+  OneRunBound,
+  canaries_for_bound,
+  one_run_lower_bound,
+  one_run_p_value,
+)
+from tff_privacy_agg.audit.one_shot import (
+  OneShotEstimate,
+  canaries_for_resolution,
+  combine_rounds,
+  cosines,
+  estimate_epsilon,
+  gaussian_pair_epsilon,
+)
+
+__all__ = [
+  'Exposure',
+  'Interval',
+  'OneRunBound',
+  'OneShotEstimate',
+  'auc_interval',
+  'canaries_for_bound',
+  'canaries_for_resolution',
+  'clopper_pearson',
+  'combine_rounds',
+  'cosines',
+  'epsilon_from_rates',
+  'estimate_epsilon',
+  'exposure',
+  'extrapolated_exposure',
+  'gaussian_pair_epsilon',
+  'one_run_lower_bound',
+  'one_run_p_value',
+]

@@ -1,0 +1,265 @@
+"""The one-shot estimate of epsilon from random canary directions; arXiv:2302.03098."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import special, stats
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting import gaussian_epsilon
+from tff_privacy_agg.audit import intervals
+from tff_privacy_agg.errors import ConfigurationError
+
+_FEWEST_CANARIES = 10
+_FEWEST_DIMENSIONS = 100
+_BISECTIONS = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OneShotEstimate:
+  """What the cosines of canaries say about epsilon.
+
+  The bounds hold for a mechanism whose noise is (about) Gaussian, as sums of many
+  clients' shares are; `one_run_lower_bound` holds for every mechanism.
+
+  Attributes:
+    epsilon: The estimate: epsilon of two normal laws of one variance, as those of the Gaussian
+      mechanism are, at the distance that was measured.
+    fitted_epsilon: Algorithm 2 of the paper: the same with the variance of the
+      cosines as measured; with few canaries its error weighs heavily.
+    lower: Lower confidence bound of epsilon.
+    upper: Upper confidence bound of what this statistic can show; no bound on epsilon.
+    confidence: Of each bound, one-sided.
+    delta: Of these epsilons.
+    canaries: Included canaries.
+    dimension: Coordinates of the model.
+    mean: Mean of the cosines in units of `1 / sqrt(dimension)`.
+    stddev: Their standard deviation in the same unit; 1 for directions that were not there.
+  """
+
+  epsilon: float
+  fitted_epsilon: float
+  lower: float
+  upper: float
+  confidence: float
+  delta: float
+  canaries: int
+  dimension: int
+  mean: float
+  stddev: float
+
+
+def cosines(directions: np.ndarray, observed: np.ndarray) -> np.ndarray:
+  """Cosines of canary directions with what the attacker observed.
+
+  Args:
+    directions: Unit vectors, `[k, d]`.
+    observed: `[d]`: the final model less its start, or one round's change.
+
+  Returns:
+    float64 `[k]`; zeros where nothing changed.
+  """
+  directions = np.asarray(directions, np.float64)
+  observed = np.asarray(observed, np.float64)
+  if directions.ndim != 2 or observed.shape != directions.shape[1:]:
+    raise ConfigurationError(
+      f'Directions of shape [k, d] are compared with a vector [d]; got {directions.shape} and '
+      f'{observed.shape}. Flatten the model in the order of the directions.'
+    )
+  norm = np.linalg.norm(observed)
+  if not np.isfinite(norm):
+    raise ConfigurationError(
+      'A model was to be scored; it holds numbers that are not finite. Audit a training that has '
+      'not diverged.'
+    )
+  return directions @ observed / norm if norm > 0 else np.zeros(len(directions))
+
+
+def combine_rounds(per_round: np.ndarray, took_part: np.ndarray, how: str = 'sum') -> np.ndarray:
+  """One score for each canary from its cosines with every round's change.
+
+  Args:
+    per_round: Cosines, `[T, k]`.
+    took_part: `[T, k]` booleans: in which rounds a canary was in the cohort, which the server
+      knows.
+    how: 'sum': over the rounds of a canary, divided by the square root of their
+      number, so that directions that were not there keep the law N(0, 1/d); what
+      a client leaks in all its rounds adds up. 'max': the largest of these
+      cosines, as in Algorithm 3 of the paper; its law without the canary is not
+      that normal one, so `estimate_epsilon` needs `absent`.
+
+  Returns:
+    float64 `[k]`; zero for a canary that was in no round.
+  """
+  _validate.one_of(('sum', 'max'), how=how)
+  values = np.asarray(per_round, np.float64)
+  took_part = np.asarray(took_part, np.bool_)
+  if values.ndim != 2 or took_part.shape != values.shape:
+    raise ConfigurationError(
+      f'`per_round` and `took_part` must both be [rounds, canaries], got {values.shape} and '
+      f'{took_part.shape}.'
+    )
+  rounds = took_part.sum(axis=0)
+  if how == 'max':
+    return np.where(rounds > 0, np.max(np.where(took_part, values, -np.inf), axis=0), 0.0)
+  return np.sum(values * took_part, axis=0) / np.sqrt(np.maximum(rounds, 1))
+
+
+def estimate_epsilon(
+  scores: np.ndarray,
+  *,
+  dimension: int,
+  delta: float,
+  confidence: float = 0.95,
+  absent: np.ndarray | None = None,
+) -> OneShotEstimate:
+  """Epsilon from the cosines of canaries that took part.
+
+  A direction that was not there has a cosine of law N(0, 1/d) (arXiv:2302.03098,
+  section 3). With noise of deviation `sigma` a coordinate the cosines of included unit
+  canaries have the law N(1/(sigma sqrt(d)), 1/d) for large d: the estimate is that of
+  the Gaussian mechanism. The interval is Student's for the mean.
+
+  Args:
+    scores: Cosines of the included canaries, `[k]`, from `cosines` or `combine_rounds`.
+    dimension: Coordinates of the vectors, at least 100.
+    delta: Strictly between 0 and 1.
+    confidence: Of each of the two bounds, strictly between 0 and 1.
+    absent: Scores of directions that were not there, `[n]`, where their law is not
+      N(0, 1/dimension).
+
+  Raises:
+    ConfigurationError: With fewer than ten canaries or a hundred coordinates.
+  """
+  _validate.fraction(delta=delta, confidence=confidence)
+  _validate.at_least(_FEWEST_DIMENSIONS, dimension=dimension)
+  values = intervals.scores(scores=scores)
+  if len(values) < _FEWEST_CANARIES:
+    raise ConfigurationError(
+      f'An estimate needs {_FEWEST_CANARIES} included canaries, got {len(values)}. Add canaries, or '
+      'rounds in which they are drawn; see `canaries_for_resolution`.'
+    )
+  shift, unit = 0.0, 1 / math.sqrt(dimension)
+  if absent is not None:
+    others = intervals.scores(absent=absent)
+    shift, unit = float(others.mean()), float(others.std(ddof=1))
+  values = (values - shift) / unit
+  mean, stddev = float(values.mean()), float(values.std(ddof=1))
+  half = float(stats.t.ppf(confidence, len(values) - 1)) * stddev / math.sqrt(len(values))
+  return OneShotEstimate(
+    epsilon=gaussian_epsilon(max(0.0, mean), delta),
+    fitted_epsilon=gaussian_pair_epsilon((0.0, 1.0), (mean, stddev), delta),
+    lower=gaussian_epsilon(max(0.0, mean - half), delta),
+    upper=gaussian_epsilon(max(0.0, mean + half), delta),
+    confidence=confidence,
+    delta=delta,
+    canaries=len(values),
+    dimension=dimension,
+    mean=mean,
+    stddev=stddev,
+  )
+
+
+def canaries_for_resolution(
+  epsilon: float, *, delta: float, resolution: float, confidence: float = 0.95
+) -> int:
+  """Canaries whose lower bound is expected within `resolution` of a true `epsilon`.
+
+  The mean of k cosines errs by `1 / sqrt(k)` in units of `1 / sqrt(d)`.
+
+  Args:
+    epsilon: True epsilon, positive.
+    delta: Strictly between 0 and 1.
+    resolution: In nats, positive, below `epsilon`.
+    confidence: Of the lower bound.
+  """
+  _validate.positive(epsilon=epsilon, resolution=resolution)
+  _validate.fraction(delta=delta, confidence=confidence)
+  if resolution >= epsilon:
+    raise ConfigurationError(
+      f'`resolution` must be below `epsilon`, got {resolution!r} and {epsilon!r}. The bound is '
+      'never below zero anyway.'
+    )
+  gap = _gaussian_mu(epsilon, delta) - _gaussian_mu(epsilon - resolution, delta)
+  return max(_FEWEST_CANARIES, math.ceil((float(special.ndtri(confidence)) / gap) ** 2))
+
+
+def gaussian_pair_epsilon(
+  first: tuple[float, float], second: tuple[float, float], delta: float
+) -> float:
+  """Least epsilon at which two normal laws are `(epsilon, delta)` close, both ways.
+
+  Args:
+    first: Mean and standard deviation.
+    second: Mean and standard deviation.
+    delta: Strictly between 0 and 1.
+  """
+  _validate.fraction(delta=delta)
+  _validate.positive(first_stddev=first[1], second_stddev=second[1])
+
+  def exceeds(epsilon: float) -> bool:
+    return max(_excess(first, second, epsilon), _excess(second, first, epsilon)) > delta
+
+  if not exceeds(0.0):
+    return 0.0
+  low, high = 0.0, 1.0
+  while exceeds(high):
+    low, high = high, 2 * high
+  for _ in range(_BISECTIONS):
+    middle = 0.5 * (low + high)
+    low, high = (middle, high) if exceeds(middle) else (low, middle)
+  return high
+
+
+def _excess(p: tuple[float, float], q: tuple[float, float], epsilon: float) -> float:
+  """`P(A) - e^epsilon Q(A)` on the set A where log p/q exceeds epsilon."""
+  (mean_p, std_p), (mean_q, std_q) = p, q
+  # log p/q = a x^2 + b x + c
+  a = 0.5 / std_q**2 - 0.5 / std_p**2
+  b = mean_p / std_p**2 - mean_q / std_q**2
+  c = 0.5 * (mean_q / std_q) ** 2 - 0.5 * (mean_p / std_p) ** 2 + math.log(std_q / std_p) - epsilon
+  total = 0.0
+  for low, high in _above_zero(a, b, c):
+    total += math.exp(_log_probability(low, high, mean_p, std_p))
+    total -= math.exp(epsilon + _log_probability(low, high, mean_q, std_q))
+  return total
+
+
+def _above_zero(a: float, b: float, c: float) -> Sequence[tuple[float, float]]:
+  """Where `a x^2 + b x + c > 0`, as intervals."""
+  if abs(a) < 1e-12:
+    if b == 0:
+      return [(-math.inf, math.inf)] if c > 0 else []
+    return [(-c / b, math.inf)] if b > 0 else [(-math.inf, -c / b)]
+  discriminant = b * b - 4 * a * c
+  if discriminant <= 0:
+    return [(-math.inf, math.inf)] if a > 0 else []
+  # The root without cancellation first.
+  half = -0.5 * (b + math.copysign(math.sqrt(discriminant), b))
+  roots = sorted((half / a, c / half if half else 0.0))
+  if a > 0:
+    return [(-math.inf, roots[0]), (roots[1], math.inf)]
+  return [(roots[0], roots[1])]
+
+
+def _log_probability(low: float, high: float, mean: float, std: float) -> float:
+  low, high = (low - mean) / std, (high - mean) / std
+  if low > 0:
+    low, high = -high, -low
+  log_high, log_low = float(special.log_ndtr(high)), float(special.log_ndtr(low))
+  if log_low >= log_high:
+    return -math.inf
+  return log_high + math.log1p(-math.exp(log_low - log_high))
+
+
+def _gaussian_mu(epsilon: float, delta: float) -> float:
+  """Inverse of `gaussian_epsilon` in mu."""
+  low, high = 0.0, 1.0
+  while gaussian_epsilon(high, delta) < epsilon:
+    low, high = high, 2 * high
+  for _ in range(60):
+    middle = 0.5 * (low + high)
+    low, high = (middle, high) if gaussian_epsilon(middle, delta) < epsilon else (low, middle)
+  return high
