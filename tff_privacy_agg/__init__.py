@@ -89,7 +89,6 @@ __all__ = [
   'learning',
   'no_metrics',
   'audit',
-  'build_private_learning_process',
   'robust_aggregator',
   'runtime',
   'secagg',
