@@ -41,12 +41,19 @@ _HOMES = {
     'WeightedMean',
     'Zeroing',
   ),
-  'learning': ('no_metrics', 'train'),
+  'learning': (
+    'Accounting',
+    'build_private_learning_process',
+    'no_metrics',
+    'private_metrics',
+    'train',
+  ),
   'recipes': ('ddp_secure_aggregator', 'dp_aggregator', 'robust_aggregator', 'secure_aggregator'),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+  'Accounting',
   'AdaptiveQuantile',
   'Budget',
   'BudgetExceededError',
@@ -82,6 +89,7 @@ __all__ = [
   '__version__',
   'accounting',
   'audit',
+  'build_private_learning_process',
   'compose',
   'compose_weighted',
   'data',
@@ -89,6 +97,7 @@ __all__ = [
   'dp_aggregator',
   'learning',
   'no_metrics',
+  'private_metrics',
   'robust_aggregator',
   'runtime',
   'secagg',

@@ -43,16 +43,15 @@ class Stack:
       state = layer.init(slot)
       if state:
         states[layer.name] = state
-    states['privacy'] = OrderedDict(
-      rdp=tf.zeros([len(self.binding.orders)], tf.float64), rounds=tf.constant(0, tf.int64)
-    )
+    rdp = tf.zeros([len(self.binding.orders)], tf.float64)
+    states['privacy'] = self._account_state(rdp, tf.constant(0, tf.int64))
     return states
 
   def prepare(self, state: State) -> Params:
     """What is broadcast at the start of a round."""
     params: OrderedDict[str, Any] = OrderedDict(round=state['privacy']['rounds'])
     if self.limit is not None:
-      params['halted'] = self.halted(state)
+      params['halted'] = state['privacy']['halted']
     for layer, slot in self._layers():
       prepared = layer.prepare(slot, state.get(layer.name, OrderedDict()))
       if prepared:
@@ -145,14 +144,14 @@ class Stack:
     )
     return new_state, total, measurements
 
-  def halted(self, state: State) -> tf.Tensor:
-    """Whether the next round is outside the budget, as one at `Cohort.minimum` would cost."""
+  def _account_state(self, rdp: tf.Tensor, rounds: tf.Tensor) -> State:
+    """The account; with a budget, whether the next round at its worst is outside it."""
     if self.limit is None:
-      return tf.constant(False)
-    order, account = self.limit.index, state['privacy']
-    worst = self.binding.worst_round[order]
-    spent = account['rdp'][order] + worst > self.limit.limit
-    return spent | (account['rounds'] >= self.limit.most_rounds(self.binding.sampler_distance))
+      return OrderedDict(rdp=rdp, rounds=rounds)
+    order = self.limit.index
+    spent = rdp[order] + self.binding.worst_round[order] > self.limit.limit
+    most = self.limit.most_rounds(self.binding.sampler_distance)
+    return OrderedDict(rdp=rdp, rounds=rounds, halted=spent | (rounds >= most))
 
   @property
   def _cohort(self):
@@ -251,7 +250,7 @@ class Stack:
     )
     if self.limit is not None:
       measurements['halted'] = halted
-    return OrderedDict(rdp=rdp, rounds=rounds), measurements
+    return self._account_state(rdp, rounds), measurements
 
   def _one_round(self, honest: tf.Tensor) -> tf.Tensor:
     binding = self.binding

@@ -24,6 +24,27 @@ def _leaf_types(value_type, path: str = 'value') -> Iterator[tuple[str, Any]]:
     yield path, value_type
 
 
+def _size(path: str, leaf) -> int:
+  if not isinstance(leaf, _compat.TensorType):
+    raise CompositionError(
+      f'A stack sums structures of tensors; `{path}` is {leaf}. Aggregate it separately.'
+    )
+  if leaf.shape is None or any(size is None for size in leaf.shape):
+    raise CompositionError(
+      f'A stack sums tensors of known shapes; `{path}` is {leaf}. Give it a static shape.'
+    )
+  return int(np.prod(tuple(leaf.shape), dtype=np.int64))
+
+
+def count(value_type) -> int:
+  """Number of coordinates of a value of numbers.
+
+  Raises:
+    CompositionError: Unless the type is a structure of tensors of fully known shapes.
+  """
+  return sum(_size(path, leaf) for path, leaf in _leaf_types(value_type))
+
+
 def measure(value_type) -> tuple[int, tf.DType]:
   """Number of coordinates of a value, and the float dtype that holds all of them.
 
@@ -39,20 +60,12 @@ def measure(value_type) -> tuple[int, tf.DType]:
   """
   dim, dtype = 0, tf.float32
   for path, leaf in _leaf_types(value_type):
-    if not isinstance(leaf, _compat.TensorType):
-      raise CompositionError(
-        f'A stack sums structures of tensors; `{path}` is {leaf}. Aggregate it separately.'
-      )
+    dim += _size(path, leaf)
     if not tf.as_dtype(leaf.dtype).is_floating:
       raise CompositionError(
         f'A stack sums float tensors; `{path}` is {leaf}. '
         'Cast it to float32, or aggregate it separately.'
       )
-    if leaf.shape is None or any(size is None for size in leaf.shape):
-      raise CompositionError(
-        f'A stack sums tensors of known shapes; `{path}` is {leaf}. Give it a static shape.'
-      )
-    dim += int(np.prod(tuple(leaf.shape), dtype=np.int64))
     if tf.as_dtype(leaf.dtype) == tf.float64:
       dtype = tf.float64
   if dim == 0:

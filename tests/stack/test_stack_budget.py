@@ -89,7 +89,8 @@ def test_a_dear_round_ends_it_earlier_and_for_good():
 
 def halted_state(stack):
   state = stack.init()
-  state['privacy'] = dict(state['privacy'], rdp=state['privacy']['rdp'] + 1e6)
+  rdp = state['privacy']['rdp'] + 1e6
+  state['privacy'] = dict(state['privacy'], rdp=rdp, halted=tf.constant(True))
   return state
 
 

@@ -1,8 +1,23 @@
 """Training with TFF's learning processes."""
 
+from tff_privacy_agg.learning.accounting_plan import Accounting
 from tff_privacy_agg.learning.cohorts import UniformCohorts
 from tff_privacy_agg.learning.metrics import no_metrics
+from tff_privacy_agg.learning.private_metrics import PrivateMetrics, private_metrics
+from tff_privacy_agg.learning.private_process import PrivateLearningProcess
+from tff_privacy_agg.learning.process_builder import build_private_learning_process
 from tff_privacy_agg.learning.run_directory import RunDirectory
 from tff_privacy_agg.learning.training import TrainingResult, train
 
-__all__ = ['RunDirectory', 'TrainingResult', 'UniformCohorts', 'no_metrics', 'train']
+__all__ = [
+  'Accounting',
+  'PrivateLearningProcess',
+  'PrivateMetrics',
+  'RunDirectory',
+  'TrainingResult',
+  'UniformCohorts',
+  'build_private_learning_process',
+  'no_metrics',
+  'private_metrics',
+  'train',
+]

@@ -27,7 +27,7 @@ def split(
   Args:
     vector: `[d]`.
     shapes: Static shapes of the tensors; their sizes add up to d.
-    dtypes: Dtypes of the tensors.
+    dtypes: Dtypes of the tensors; for integers the nearest one is taken.
 
   Returns:
     The tensors, in order.
@@ -35,7 +35,7 @@ def split(
   sizes = [tf.TensorShape(shape).num_elements() for shape in shapes]
   parts = tf.split(vector, sizes)
   return [
-    tf.cast(tf.reshape(part, shape), dtype)
+    tf.cast(tf.reshape(tf.math.round(part) if dtype.is_integer else part, shape), dtype)
     for part, shape, dtype in zip(parts, shapes, dtypes, strict=True)
   ]
 

@@ -1,0 +1,97 @@
+"""A learning process that knows what its ledger rests on."""
+
+import os
+from collections import OrderedDict
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_privacy_agg import _compat
+from tff_privacy_agg.accounting import Budget, LedgerFacts, PrivacyLedger
+
+
+class PrivateLearningProcess(tff.learning.templates.LearningProcess):
+  """A learning process of TFF, its account and its facts; from `build_private_learning_process`.
+
+  Args:
+    inner: The process that TFF builds, with one of this package's aggregators.
+    facts: What the ledger of a training rests on.
+    budget: The budget that the aggregator keeps; None without one.
+  """
+
+  def __init__(
+    self,
+    inner: tff.learning.templates.LearningProcess,
+    *,
+    facts: LedgerFacts,
+    budget: Budget | None,
+  ):
+    self._facts = facts
+    self._budget = budget
+    super().__init__(
+      inner.initialize,
+      _next(inner, halts=budget is not None),
+      inner.get_model_weights,
+      inner.set_model_weights,
+      get_hparams_fn=inner.get_hparams,
+      set_hparams_fn=inner.set_hparams,
+    )
+
+  @property
+  def facts(self) -> LedgerFacts:
+    """What the ledger of a training with this process rests on."""
+    return self._facts
+
+  @property
+  def budget(self) -> Budget | None:
+    """The budget that the process keeps."""
+    return self._budget
+
+  def open_ledger(self, path: str | os.PathLike[str]) -> PrivacyLedger:
+    """The ledger of a training, begun or resumed.
+
+    Args:
+      path: The JSON-lines file.
+
+    Raises:
+      LedgerError: As `PrivacyLedger` does.
+    """
+    return PrivacyLedger(path, self._facts, budget=self._budget)
+
+
+def _next(inner: tff.learning.templates.LearningProcess, halts: bool):
+  """TFF's `next`, except that a round that is not accepted moves nothing but the account."""
+  state_type, data_type = inner.next.type_signature.parameter
+  state_member = state_type.member
+
+  @_compat.tensorflow_computation(np.bool_, state_member, state_member)
+  def keep(accepted, old, new):
+    def choose(name):
+      if name == 'aggregator':
+        return new.aggregator
+      return tf.nest.map_structure(
+        lambda after, before: tf.where(accepted, after, before),
+        getattr(new, name),
+        getattr(old, name),
+      )
+
+    names = [name for name, _ in _compat.struct_items(state_member)]
+    return type(new)(**OrderedDict((name, choose(name)) for name in names))
+
+  @_compat.tensorflow_computation(np.bool_, data_type.member)
+  def unless_halted(halted, data):
+    # What the clients learn from no example depends on no example.
+    return data.take(tf.where(halted, tf.constant(0, tf.int64), tf.constant(-1, tf.int64)))
+
+  @_compat.federated_computation(state_type, data_type)
+  def next_round(state, data):
+    if halts:
+      halted = state.aggregator['privacy']['halted']
+      data = _compat.federated_map(unless_halted, (_compat.federated_broadcast(halted), data))
+    output = inner.next(state, data)
+    accepted = output.metrics['aggregator']['privacy']['accepted']
+    kept = _compat.federated_map(keep, (accepted, state, output.state))
+    return tff.learning.templates.LearningProcessOutput(state=kept, metrics=output.metrics)
+
+  return next_round

@@ -1,0 +1,183 @@
+"""TFF's learning algorithms with every release in one account."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_privacy_agg import _compat, _validate
+from tff_privacy_agg.binding import Binding
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.factories import ComposedFactory, WeightedComposedFactory
+from tff_privacy_agg.learning.accounting_plan import Accounting
+from tff_privacy_agg.learning.metrics import no_metrics
+from tff_privacy_agg.learning.private_metrics import (
+  PrivateMetrics,
+  private_metrics,
+  unfinalized_type,
+)
+from tff_privacy_agg.learning.private_process import PrivateLearningProcess
+
+# By algorithm: TFF's builders for unweighted and weighted aggregators.
+_BUILDERS = {
+  'fed_avg': ('build_unweighted_fed_avg', 'build_weighted_fed_avg'),
+  'fed_prox': ('build_unweighted_fed_prox', 'build_weighted_fed_prox'),
+  'fed_sgd': ('build_fed_sgd', 'build_fed_sgd'),
+  'mime_lite': ('build_unweighted_mime_lite', 'build_weighted_mime_lite'),
+}
+_METRICS = ('none', 'private', 'clear')
+# The default metrics then take a twentieth of what a round costs.
+_METRICS_NOISE_RATIO = 4.5
+_OURS = ('model_aggregator', 'metrics_aggregator', 'full_gradient_aggregator')
+
+
+def build_private_learning_process(
+  algorithm: str,
+  model_fn: Callable[[], tff.learning.models.VariableModel] | tff.learning.models.FunctionalModel,
+  *,
+  aggregator: ComposedFactory | WeightedComposedFactory,
+  accounting: Accounting,
+  metrics: str | PrivateMetrics = 'none',
+  gradient_aggregator: ComposedFactory | WeightedComposedFactory | None = None,
+  **options: Any,
+) -> PrivateLearningProcess:
+  """Builds one of TFF's learning processes in which every release is accounted.
+
+  A genuine `tff.learning.templates.LearningProcess`: `state.aggregator['privacy']` and
+  `metrics['aggregator']['privacy']` hold the account of all that the round releases,
+  model, gradients and metrics together. A round that is not accepted (too few honest
+  survivors, or the budget is spent) leaves everything but the account as it was, a
+  server optimizer's momentum included. Once the budget halts the process, clients train
+  on no example and send noise alone.
+
+  Args:
+    algorithm: 'fed_avg', 'fed_prox', 'fed_sgd' or 'mime_lite'.
+    model_fn: As TFF's builders take it.
+    aggregator: A stack with noise, from `compose`, `compose_weighted` or a recipe. Its
+      `delta` and `budget` are replaced by those of `accounting`.
+    accounting: Population, delta, budget and what is claimed of the cohorts.
+    metrics: What becomes of the clients' training metrics. 'none' drops them; 'private'
+      releases them with noise, for about a twentieth of a round's cost, each number
+      clipped to 100 (`private_metrics(...)` in its place sets noise and bounds); 'clear'
+      sums them in the clear, which leaves the account incomplete, and the ledger
+      says so.
+    gradient_aggregator: Stack for the full gradients that Mime sums beside the model
+      updates; defaults to `aggregator`.
+    **options: What TFF's builder of the algorithm takes beside: optimizers,
+      `proximal_strength`, `client_weighting`, ...
+
+  Returns:
+    The process; `process.facts` is what its ledger rests on.
+
+  Raises:
+    ConfigurationError: If an argument is outside its range, or the stack has no noise.
+
+  Reference: arXiv:1602.05629 (FedAvg), arXiv:1812.06127 (FedProx), arXiv:2008.03606 (Mime).
+  """
+  _validate.one_of(tuple(_BUILDERS), algorithm=algorithm)
+  _validate.instance(Accounting, accounting=accounting)
+  stacks = {'aggregator': aggregator}
+  if algorithm == 'mime_lite':
+    stacks['gradient_aggregator'] = gradient_aggregator or aggregator
+  elif gradient_aggregator is not None:
+    raise ConfigurationError(
+      f'`gradient_aggregator` is for mime_lite, which sums gradients; {algorithm} sums none. '
+      'Leave it out.'
+    )
+  weights_type = _weights_type(model_fn)
+  bound = {name: _private(name, stack, weights_type) for name, stack in stacks.items()}
+  beside = [bound['gradient_aggregator']] if 'gradient_aggregator' in bound else []
+  metrics_aggregator = _metrics_aggregator(metrics, aggregator, bound['aggregator'])
+  if isinstance(metrics_aggregator, PrivateMetrics):
+    beside.append(metrics_aggregator.bind(unfinalized_type(model_fn)))
+
+  accounted = aggregator.accounted(delta=accounting.delta, budget=accounting.budget, beside=beside)
+  weighted = isinstance(aggregator, WeightedComposedFactory)
+  build = getattr(tff.learning.algorithms, _BUILDERS[algorithm][weighted])
+  _check_options(build, options)
+  if algorithm == 'mime_lite':
+    options['full_gradient_aggregator'] = stacks['gradient_aggregator']
+  takes_weights = weighted or algorithm == 'fed_sgd'
+  inner = build(
+    model_fn,
+    model_aggregator=_as_weighted(accounted) if takes_weights else accounted,
+    metrics_aggregator=metrics_aggregator,
+    **options,
+  )
+  return PrivateLearningProcess(
+    inner,
+    facts=accounting.facts(
+      accounted.bind(weights_type).facts(),
+      randomness=_weakest([*stacks.values(), metrics_aggregator]),
+      unaccounted=('training metrics, summed in the clear',) if metrics == 'clear' else (),
+    ),
+    budget=accounting.budget,
+  )
+
+
+def _as_weighted(factory):
+  if isinstance(factory, tff.aggregators.WeightedAggregationFactory):
+    return factory
+  return tff.aggregators.as_weighted_aggregator(factory)
+
+
+def _weakest(sources) -> str:
+  kinds = {source.randomness for source in sources if hasattr(source, 'randomness')}
+  return 'philox' if 'philox' in kinds else 'chacha20'
+
+
+def _weights_type(model) -> _compat.Type:
+  if not isinstance(model, tff.learning.models.FunctionalModel):
+    return tff.learning.models.weights_type_from_model(model).trainable
+  trainable, _ = model.initial_weights
+  return _compat.to_type(
+    tf.nest.map_structure(lambda w: _compat.TensorType(w.dtype, w.shape), trainable)
+  )
+
+
+def _private(name: str, stack, weights_type) -> Binding:
+  if not isinstance(stack, ComposedFactory | WeightedComposedFactory):
+    raise ConfigurationError(
+      f'`{name}` must be a stack of this package, whose cost is known; got '
+      f'{type(stack).__name__}. Pass what `compose` or a recipe gives, not wrapped.'
+    )
+  bound = stack.bind(weights_type)
+  if bound.mechanism is None:
+    raise ConfigurationError(
+      f'`{name}` must be a stack with noise; this one has none, and its epsilon is infinite. '
+      "Add a noise layer, or use TFF's own builder."
+    )
+  return bound
+
+
+def _metrics_aggregator(metrics, aggregator, bound: Binding):
+  if isinstance(metrics, PrivateMetrics):
+    return metrics
+  _validate.one_of(_METRICS, metrics=metrics)
+  if metrics == 'none':
+    return no_metrics
+  if metrics == 'clear':
+    return tff.learning.metrics.sum_then_finalize
+  if not bound.distributed:
+    raise ConfigurationError(
+      "`metrics='private'` adds distributed noise; the aggregator's noise is the server's. Use a "
+      "distributed mechanism, or `metrics='none'`."
+    )
+  return private_metrics(
+    noise_multiplier=_METRICS_NOISE_RATIO * bound.noise_multiplier(bound.cohort.minimum),
+    cohort=aggregator.cohort,
+    mechanism=bound.law,
+    randomness=aggregator.randomness,
+  )
+
+
+def _check_options(build, options) -> None:
+  known = [name for name in inspect.signature(build).parameters if name not in _OURS][1:]
+  unknown = sorted({*options} - {*known})
+  if unknown:
+    raise ConfigurationError(
+      f'`tff.learning.algorithms.{build.__name__}` takes {", ".join(known)}; got '
+      f'{", ".join(unknown)}. Aggregators are set by `aggregator` and `metrics`.'
+    )
