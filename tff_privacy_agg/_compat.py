@@ -17,6 +17,7 @@ if not hasattr(tff, 'federated_computation'):
 
 federated_computation = _language.federated_computation
 federated_broadcast = _language.federated_broadcast
+federated_aggregate = _language.federated_aggregate
 federated_eval = _language.federated_eval
 federated_map = _language.federated_map
 federated_sum = _language.federated_sum

@@ -138,7 +138,7 @@ class SimulationContext(_compat.SyncContext):
     There a call of a computation gives references, to be awaited inside an event
     loop. It keeps this context alive, and ends with it.
     """
-    return _compat.NativeFederatedContext(_Awaitable(self))
+    return as_awaitable(self)
 
   def close(self) -> None:
     """Ends the worker. The context stays installed, and refuses to run anything."""
@@ -161,14 +161,19 @@ class SimulationContext(_compat.SyncContext):
 
 
 class _Awaitable:
-  """A simulation context whose calls are awaited, in the place of TFF's `AsyncExecutionContext`."""
+  """A context whose calls are awaited, in the place of TFF's `AsyncExecutionContext`."""
 
-  def __init__(self, context: SimulationContext):
+  def __init__(self, context: Any):
     self._context = context
 
   async def invoke(self, comp: Any, arg: Any) -> Any:
     """Runs `comp` on `arg` without blocking the event loop."""
     return await asyncio.to_thread(self._context.invoke, comp, arg)
+
+
+def as_awaitable(context: Any) -> Any:
+  """A `tff.program.NativeFederatedContext` that runs on the given context of this package."""
+  return _compat.NativeFederatedContext(_Awaitable(context))
 
 
 _open_contexts: weakref.WeakSet[SimulationContext] = weakref.WeakSet()

@@ -1,0 +1,143 @@
+"""Learning processes of TFF, and ours, over real secure aggregation."""
+
+import importlib.util
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow_federated as tff
+
+import tff_privacy_agg as tpa
+from tff_privacy_agg import secagg
+from tff_privacy_agg.runtime import SecAggContext, executors, use
+
+_PATH = pathlib.Path(__file__).parents[1] / 'process' / 'cases.py'
+_SPEC = importlib.util.spec_from_file_location('process_cases', _PATH)
+cases = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(cases)
+
+CLIENTS = 12
+
+
+class Recording(executors.LocalExecutor):
+  """Keeps what each client's work gave."""
+
+  def run(self, form, data, broadcast):
+    self.results = {}
+    for client, result in super().run(form, data, broadcast):
+      self.results[client] = form.split(result).inputs
+      yield client, result
+
+
+@pytest.fixture(scope='module')
+def context():
+  made = SecAggContext(drops={3: 2, 5: 1, 7: 4}, dropout_fraction=0.3)
+  made._executor = Recording(made._inner)
+  yield made
+  made.close()
+
+
+def survivors(data):
+  return [one for client, one in enumerate(data) if client not in (3, 5)]
+
+
+def weights_of(process, state):
+  return [np.asarray(part) for part in process.get_model_weights(state).trainable]
+
+
+@pytest.fixture(scope='module')
+def data():
+  return [cases.client_dataset(client) for client in range(CLIENTS)]
+
+
+def test_tffs_secure_aggregator_gives_the_same_model(context, simulation, data):
+  process = cases.fed_avg(tff.learning.secure_aggregator(weighted=False))
+  state = process.initialize()
+  want = process.next(state, survivors(data))
+  with use(context):
+    got = process.next(process.initialize(), data)
+    again = process.next(got.state, data)
+  assert isinstance(got, tff.learning.templates.LearningProcessOutput)
+  assert isinstance(got.state, tff.learning.templates.LearningAlgorithmState)
+  for one, other in zip(
+    weights_of(process, got.state), weights_of(process, want.state), strict=True
+  ):
+    np.testing.assert_array_equal(one, other)
+  want = process.next(want.state, survivors(data))
+  np.testing.assert_array_equal(
+    weights_of(process, again.state)[0], weights_of(process, want.state)[0]
+  )
+  assert list(got.metrics) == list(want.metrics)
+
+
+def test_our_stack_without_noise_gives_the_model_up_to_rounding(context, simulation, data):
+  aggregator = cases.exact(tpa.Mean(), maximum=CLIENTS)
+  process = cases.fed_avg(aggregator)
+  want = process.next(process.initialize(), survivors(data))
+  with use(context):
+    got = process.next(process.initialize(), data)
+  step = cases.quantization_step(aggregator, tff.to_type([(np.float32, [2, 1]), (np.float32, [1])]))
+  for one, other in zip(
+    weights_of(process, got.state), weights_of(process, want.state), strict=True
+  ):
+    np.testing.assert_allclose(one, other, atol=2 * step + 1e-6)
+
+
+def test_the_private_stack_accounts_the_survivors_of_the_protocol(context, data):
+  cohort = tpa.Cohort(expected=CLIENTS, minimum=CLIENTS - 2)
+  same = [data[0]] * CLIENTS
+  with use(context):
+    process = cases.fed_avg(cases.noised(cohort, first=[tpa.Mean()]))
+    output = process.next(process.initialize(), same)
+  private = output.metrics['aggregator']['privacy']
+  assert private['survivors'] == len(context.last_round.survivors) == CLIENTS - 2
+  assert private['accepted']
+  # Same data, yet no two vectors are equal: each client's work reads its own random key.
+  name = next(leaf for leaf in context._executor.results[0] if 'vector' in leaf)
+  vectors = {one[name].tobytes() for one in context._executor.results.values()}
+  assert len(vectors) == len(context._executor.results) == CLIENTS - 2
+
+
+def test_the_clear_part_of_federated_averaging_is_refused_and_named(context, data):
+  process = tff.learning.algorithms.build_unweighted_fed_avg(
+    cases.model_fn,
+    cases.sgd(0.1),
+    cases.sgd(1.0),
+    model_aggregator=tff.learning.secure_aggregator(weighted=False),
+  )
+  with use(context):
+    state = process.initialize()
+    with pytest.raises(secagg.ClearAggregandError, match='num_examples') as caught:
+      process.next(state, data)
+  assert "'0/loss/0'" in str(caught.value)
+  assert 'no_metrics' in str(caught.value)
+
+
+def test_the_clear_part_runs_where_it_is_allowed(data, simulation):
+  process = tff.learning.algorithms.build_unweighted_fed_avg(
+    cases.model_fn,
+    cases.sgd(0.1),
+    cases.sgd(1.0),
+    model_aggregator=tff.learning.secure_aggregator(weighted=False),
+  )
+  want = process.next(process.initialize(), data)
+  context = SecAggContext(allow_clear=['0'])
+  with use(context):
+    got = process.next(process.initialize(), data)
+  context.close()
+  want, got = (one.metrics['client_work']['train'] for one in (want, got))
+  assert want['num_examples'] == got['num_examples'] == 4 * CLIENTS
+  np.testing.assert_allclose(want['loss'], got['loss'], rtol=1e-6)
+
+
+def test_an_aggregation_process_with_weights_runs_too(context):
+  values = [
+    {'w': np.full([2, 3], client, np.float32), 'b': np.ones([4], np.float32)}
+    for client in range(CLIENTS)
+  ]
+  with use(context):
+    process = tpa.secure_aggregator().create(cases.WEIGHTS, cases.WEIGHT)
+    output = process.next(process.initialize(), values, [1.0] * CLIENTS)
+  assert isinstance(output, tff.templates.MeasuredProcessOutput)
+  assert list(output.result) == ['w', 'b']
+  assert output.result['w'].shape == (2, 3)

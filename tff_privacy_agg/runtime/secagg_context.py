@@ -1,0 +1,219 @@
+"""A TFF execution context whose secure sums are secure: the real protocol, clients in process."""
+
+import contextlib
+import dataclasses
+import itertools
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from tff_privacy_agg import _compat, _validate, secagg
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.runtime.drops import Drops, plan_of
+from tff_privacy_agg.runtime.executors import LocalExecutor
+from tff_privacy_agg.runtime.round_form import RoundForm, secure_intrinsics
+from tff_privacy_agg.runtime.session import LocalSession, RoundReport
+from tff_privacy_agg.runtime.simulation import SimulationContext, as_awaitable, simulation_context
+
+
+class SecAggContext(_compat.SyncContext):
+  """Runs TFF computations; what they sum securely goes through the real protocol.
+
+  A computation (state at server, data at clients ...) -> (state, output ...) that contains
+  `federated_secure_sum`, `_sum_bitwidth` or `_modular_sum` runs as TFF's map-reduce form:
+  `prepare` on the server, `work` for each client, a session of `tff_privacy_agg.secagg` over
+  what the clients' work gave, `update` on the server. The server's code gets the sum, the
+  survivors and nothing else. Every other computation runs on a TFF worker as it is.
+
+  All parties are in this process: it is the real protocol with simulated parties. See
+  docs/runtime.md for real ones.
+
+  Args:
+    mode: 'semi_honest' or 'authenticated', as in `secagg.SessionParams`.
+    colluding_fraction: At most this part of a round's clients helps the server.
+    dropout_fraction: At most this part of a round's clients drops out.
+    minimum_clients: Fewest clients in a sum, 3 or more.
+    maximum_clients: Most clients of a round; bounded sums get the bits for so many.
+    drops: None, {client's position: protocol round from which it is silent} for every round,
+      or `RandomDrops`.
+    verify: None or 'mac': clients check the published sum.
+    graph: 'auto', 'complete' or 'ring'.
+    allow_clear: Leaves that the computation may sum in the clear, by the names that
+      `ClearAggregandError` tells; a structure's name allows all below it.
+    task: Name of the task in the protocol's messages.
+    executor: Where the clients' work runs; by default on this context's own TFF worker.
+    concurrency: How many clients' work runs at once on the own worker.
+
+  Attributes:
+    last_round: `RoundReport` of the last round that ended well, or None.
+
+  Raises:
+    ConfigurationError: If an argument is outside its range.
+    RuntimeUnavailableError: If the TFF worker does not start.
+  """
+
+  def __init__(
+    self,
+    *,
+    mode: str = 'semi_honest',
+    colluding_fraction: float = 0.05,
+    dropout_fraction: float = 0.1,
+    minimum_clients: int = 3,
+    maximum_clients: int = 1024,
+    drops: Drops = None,
+    verify: str | None = None,
+    graph: str = 'auto',
+    allow_clear: Collection[str] = (),
+    task: str = 'training',
+    executor: Any = None,
+    concurrency: int = 2,
+  ):
+    _validate.at_least(minimum_clients, maximum_clients=maximum_clients)
+    if isinstance(allow_clear, str):
+      raise ConfigurationError(f'`allow_clear` must be a collection of names, got {allow_clear!r}.')
+    self._session_arguments: dict[str, Any] = {
+      'task': task,
+      'mode': mode,
+      'graph': graph,
+      'colluding_fraction': colluding_fraction,
+      'dropout_fraction': dropout_fraction,
+      'minimum_clients': minimum_clients,
+      'maximum_clients': maximum_clients,
+      'verify': verify,
+    }
+    # Refuses what no session takes, before a worker starts.
+    secagg.SessionParams(
+      round_number=0, leaves=[secagg.Leaf('x', (), 1)], **self._session_arguments
+    )
+    self._drops = drops
+    self._allow_clear = tuple(allow_clear)
+    self._maximum_clients = maximum_clients
+    self._identities: dict[int, bytes] = {}
+    self._sessions = itertools.count(1)
+    # A computation is kept with what was made of it: its id stays its own.
+    self._compiled: dict[int, tuple[Any, RoundForm | None]] = {}
+    self._inner: SimulationContext = simulation_context(install=False, concurrency=concurrency)
+    self._executor = LocalExecutor(self._inner) if executor is None else executor
+    self.last_round: RoundReport | None = None
+
+  def compile(self, computation: Any) -> RoundForm | None:
+    """What `computation` is run as: a `RoundForm`, or None if it has no secure sum.
+
+    Raises:
+      ConfigurationError: If it has one and does not fit TFF's map-reduce form.
+      ClearAggregandError: If clients' values would leave in the clear.
+      CapacityError: If the sums of `maximum_clients` do not fit.
+      UnsupportedModulusError: If a modulus is not a power of two.
+    """
+    known = self._compiled.get(id(computation))
+    if known is None:
+      form = None
+      found = secure_intrinsics(computation)
+      if 'federated_secure_select' in found:
+        raise ConfigurationError(
+          '`federated_secure_select` was called; the protocol sums, it does not select. Use '
+          '`federated_select`, which tells the server the keys, or broadcast all.'
+        )
+      if found:
+        with _installed(self._inner):
+          form = RoundForm(
+            computation, maximum_clients=self._maximum_clients, allow_clear=self._allow_clear
+          )
+      known = self._compiled[id(computation)] = (computation, form)
+    return known[1]
+
+  def invoke(self, comp: Any, arg: Any) -> Any:
+    """Runs `comp` on `arg`; TFF calls this.
+
+    Raises:
+      SecAggError: If a secure sum has no result: `NotEnoughClients`, `NotEnoughShares`, ...
+        Nothing about the clients' values is known then, and no state has changed.
+    """
+    form = self.compile(comp)
+    if form is None:
+      return self._inner.invoke(comp, arg)
+    state, *placed = (arg[index] for index in range(len(arg)))
+    return self._run(form, state, form.data_of(placed))
+
+  def program_context(self) -> Any:
+    """A `tff.program.NativeFederatedContext` on this context; see `SimulationContext`."""
+    return as_awaitable(self)
+
+  def close(self) -> None:
+    """Ends the TFF worker, and the executor's. The context refuses to run anything then."""
+    self._executor.close()
+    self._inner.close()
+
+  def _run(self, form: RoundForm, state: Any, data: Sequence[Any]) -> Any:
+    self.last_round = None
+    session = next(self._sessions)
+    if len(data) > self._maximum_clients:
+      raise secagg.CapacityError(
+        f'{len(data)} clients were given to a context of at most {self._maximum_clients}. Raise '
+        '`maximum_clients`.'
+      )
+    drops = plan_of(self._drops, session, len(data))
+    start = time.perf_counter()
+    with _installed(self._inner):
+      broadcast = form.prepare(state)
+    seconds_server = time.perf_counter() - start
+    params = secagg.SessionParams(
+      round_number=session,
+      leaves=form.leaves,
+      context=secagg.context_digest(form.broadcast_arrays(broadcast)),
+      **self._session_arguments,
+    )
+    clear: dict[int, Any] = {}
+
+    def inputs(clients: Sequence[int]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+      wanted = {client: data[client] for client in clients}
+      for client, result in self._executor.run(form, wanted, broadcast):
+        split = form.split(result)
+        if form.clear:
+          clear[client] = split.clear
+        yield client, split.inputs
+
+    local = LocalSession(params, len(data), drops, self._identities_of(len(data)))
+    outcome = local.run(inputs)
+    start = time.perf_counter()
+    with _installed(self._inner):
+      kept = [clear[client] for client in outcome.report.survivors if form.clear]
+      output = form.update(state, form.join(outcome.values, kept))
+    self.last_round = dataclasses.replace(
+      outcome.report,
+      plain_bytes=form.plain_bytes,
+      seconds_server=seconds_server + time.perf_counter() - start,
+    )
+    return form.result(output)
+
+  def _identities_of(self, clients: int) -> Mapping[int, bytes] | None:
+    if self._session_arguments['mode'] != 'authenticated':
+      return None
+    missing = [client for client in range(clients) if client not in self._identities]
+    self._identities.update(secagg.generate_identities(missing))
+    return {client: self._identities[client] for client in range(clients)}
+
+
+@contextlib.contextmanager
+def _installed(context: Any) -> Iterator[None]:
+  with _compat.get_context_stack().install(context):
+    yield
+
+
+@contextlib.contextmanager
+def use(context: Any) -> Iterator[Any]:
+  """Runs the block's computations in `context`, then puts the former context back.
+
+      context = tpa.runtime.SecAggContext()
+      with tpa.runtime.use(context):
+        output = process.next(state, data)
+      context.last_round.survivors
+
+  The context stays open, to be used again; `context.close()` ends its processes, as does the
+  end of the program.
+
+  Args:
+    context: A `tff.framework.SyncContext`.
+  """
+  with _installed(context):
+    yield context
