@@ -39,6 +39,7 @@ StructWithPythonType = _language.StructWithPythonType
 TensorType = _language.TensorType
 Type = _language.Type
 to_type = _language.to_type
+tensorflow_to_type = tff.types.tensorflow_to_type
 
 SyncContext = _language.framework.SyncContext
 SyncExecutionContext = _language.framework.SyncExecutionContext

@@ -77,12 +77,12 @@ def _train(args: argparse.Namespace) -> int:
   with ledger or contextlib.nullcontext(), runtime.simulation_context(), runtime.explained():
     result = learning.train(
       task.process(),
-      client_data=examples.train,
+      examples.train,
+      task.rounds,
       preprocess=task.preprocess,
       cohorts=learning.UniformCohorts(
         client_ids=examples.train.client_ids, size=task.clients_per_round, seed=task.seed
       ),
-      rounds=task.rounds,
       run_directory=directory,
       evaluate=task.evaluator(examples),
       ledger=ledger,

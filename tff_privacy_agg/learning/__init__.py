@@ -1,7 +1,9 @@
 """Training with TFF's learning processes."""
 
 from tff_privacy_agg.learning.accounting_plan import Accounting
-from tff_privacy_agg.learning.cohorts import UniformCohorts
+from tff_privacy_agg.learning.cohorts import Cohorts, PoissonCohorts, UniformCohorts
+from tff_privacy_agg.learning.data_source import CohortDataSource
+from tff_privacy_agg.learning.ledger_release import PrivacyLedgerReleaseManager
 from tff_privacy_agg.learning.metrics import no_metrics
 from tff_privacy_agg.learning.private_metrics import PrivateMetrics, private_metrics
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess
@@ -11,6 +13,10 @@ from tff_privacy_agg.learning.training import TrainingResult, train
 
 __all__ = [
   'Accounting',
+  'CohortDataSource',
+  'Cohorts',
+  'PoissonCohorts',
+  'PrivacyLedgerReleaseManager',
   'PrivateLearningProcess',
   'PrivateMetrics',
   'RunDirectory',

@@ -1,20 +1,42 @@
 """Which clients take part in which round."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
 
+# Rounds without a client cannot run; one in this many may be refused for it.
+_RARELY = 1e-6
+
+
+class Cohorts(Protocol):
+  """A sampler of cohorts."""
+
+  @property
+  def client_ids(self) -> Sequence[str]:
+    """All clients; no two alike."""
+
+  def cohort(self, round_number: int, eligible: Sequence[str] | None = None) -> list[str]:
+    """Ids of the clients of a round, none twice.
+
+    Args:
+      round_number: The round, from 1.
+      eligible: Clients that may take part, as the participation cap of a ledger leaves
+        them; None for all.
+    """
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UniformCohorts:
   """A cohort of fixed size a round, drawn uniformly without replacement.
 
-  A pure function of the seed and the round, so that a resumed training draws the
-  cohorts that an unbroken one would have drawn. No client is twice in a cohort.
+  A pure function of the seed, the round and the eligible clients, so that a resumed training
+  draws the cohorts that an unbroken one would have drawn. No client is twice in a cohort.
   The seed is not secret: no amplification by sampling can be claimed from it.
 
   Args:
@@ -33,18 +55,70 @@ class UniformCohorts:
   def __post_init__(self):
     _validate.at_least(1, size=self.size)
     _validate.at_least(0, seed=self.seed)
-    if len(set(self.client_ids)) != len(self.client_ids):
-      raise ConfigurationError(
-        '`client_ids` must differ from one another, got some twice. '
-        'A client that is twice in a cohort doubles what it can reveal; remove the duplicates.'
-      )
+    _check_ids(self.client_ids)
     if self.size > len(self.client_ids):
       raise ConfigurationError(
         f'`size` must be at most the {len(self.client_ids)} clients there are, got {self.size}.'
       )
 
-  def cohort(self, round_number: int) -> list[str]:
-    """Ids of the clients of a round."""
+  def cohort(self, round_number: int, eligible: Sequence[str] | None = None) -> list[str]:
+    """Ids of the clients of a round.
+
+    Raises:
+      ConfigurationError: If fewer than `size` clients are eligible.
+    """
+    ids = self.client_ids if eligible is None else eligible
+    if len(ids) < self.size:
+      raise ConfigurationError(
+        f'Round {round_number} needs {self.size} clients; the participation cap leaves {len(ids)}. '
+        'Raise the cap, or train for fewer rounds or with smaller cohorts.'
+      )
     rng = np.random.default_rng([self.seed, round_number])
-    chosen = rng.choice(len(self.client_ids), size=self.size, replace=False)
-    return [self.client_ids[index] for index in sorted(chosen)]
+    chosen = rng.choice(len(ids), size=self.size, replace=False)
+    return [ids[index] for index in sorted(chosen)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PoissonCohorts:
+  """Every client takes part in every round by a coin of its own: Poisson sampling.
+
+  The coins come from the operating system's entropy and are kept nowhere, as a claim of
+  amplification by sampling needs it: a resumed training draws anew.
+
+  Args:
+    client_ids: All clients; no two alike.
+    probability: Of one client taking part in one round, in (0, 1).
+
+  Raises:
+    ConfigurationError: If an argument is outside its range, or cohorts without a client
+      would not be rare.
+  """
+
+  client_ids: Sequence[str]
+  probability: float
+
+  def __post_init__(self):
+    _validate.fraction(probability=self.probability)
+    _check_ids(self.client_ids)
+    if (1 - self.probability) ** len(self.client_ids) > _RARELY:
+      raise ConfigurationError(
+        f'A round needs a client; with probability {self.probability:g} of '
+        f'{len(self.client_ids)} clients, one in '
+        f'{1 / (1 - self.probability) ** len(self.client_ids):.3g} rounds has none. Raise '
+        '`probability`.'
+      )
+
+  def cohort(self, round_number: int, eligible: Sequence[str] | None = None) -> list[str]:
+    """Ids of the clients of a round; another cohort at every call."""
+    ids = self.client_ids if eligible is None else eligible
+    coins = np.frombuffer(os.urandom(8 * len(ids)), np.uint64)
+    heads = coins < np.uint64(self.probability * 2.0**64)
+    return [ids[index] for index in np.flatnonzero(heads)]
+
+
+def _check_ids(client_ids: Sequence[str]) -> None:
+  if len(set(client_ids)) != len(client_ids):
+    raise ConfigurationError(
+      '`client_ids` must differ from one another, got some twice. '
+      'A client that is twice in a cohort doubles what it can reveal; remove the duplicates.'
+    )

@@ -1,8 +1,9 @@
-"""The training loop: cohorts, rounds, progress, checkpoints, metrics."""
+"""The training program: cohorts, charges, rounds, settlements, progress, checkpoints, metrics."""
 
+import contextlib
 import dataclasses
-import functools
 import math
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -13,11 +14,12 @@ import tensorflow_federated as tff
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting import PrivacyLedger
-from tff_privacy_agg.learning.cohorts import UniformCohorts
+from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError
+from tff_privacy_agg.learning.cohorts import Cohorts
+from tff_privacy_agg.learning.data_source import CohortDataSource, CohortIterator
+from tff_privacy_agg.learning.ledger_release import settle
+from tff_privacy_agg.learning.private_process import PrivateLearningProcess
 from tff_privacy_agg.learning.run_directory import RunDirectory
-
-# Making a client's dataset costs milliseconds, keeping it a few kilobytes.
-_DATASETS_KEPT = 4096
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,11 +30,13 @@ class TrainingResult:
     state: The process's last state.
     metrics: The last round's metrics, flat.
     rounds_run: Rounds that this call ran; fewer than asked after a resume.
+    stopped: Why it ended before the last round ('budget'), or None.
   """
 
   state: Any
   metrics: Mapping[str, float]
   rounds_run: int
+  stopped: str | None = None
 
 
 def flatten(metrics: Any, prefix: str = '') -> Mapping[str, Any]:
@@ -70,81 +74,109 @@ def progress_line(
 
 def train(
   process: tff.learning.templates.LearningProcess,
-  *,
-  client_data: tff.simulation.datasets.ClientData,
-  preprocess: Callable[[tf.data.Dataset], tf.data.Dataset],
-  cohorts: UniformCohorts,
+  data: tff.simulation.datasets.ClientData,
   rounds: int,
-  run_directory: RunDirectory,
-  evaluate: Callable[[Any], Mapping[str, float]],
+  *,
+  cohorts: Cohorts,
+  preprocess: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None,
+  evaluate: Callable[[Any], Mapping[str, float]] | None = None,
+  run_directory: RunDirectory | str | os.PathLike[str] | None = None,
   ledger: PrivacyLedger | None = None,
   report: Callable[[str], None] = print,
 ) -> TrainingResult:
   """Runs, or resumes, a federated training.
 
-  After each round the state is checkpointed, the metrics are appended to the
-  run directory's files, and a progress line is reported. A training that was
-  interrupted goes on after its last checkpoint, with the cohorts that it would
-  have had. The epsilon in the state then forgets a round that was cut off; that of
-  the ledger does not.
+  Each round is charged in the ledger with its cohort, runs, and is settled; then the state
+  is checkpointed, the metrics are appended to the run directory's files, and a progress
+  line is reported. A training that was interrupted goes on after its last checkpoint, with
+  the cohorts that it would have had. The epsilon in the state then forgets a round that was
+  cut off; that of the ledger does not. It ends early once a budget is spent: the ledger's, or
+  that of the process.
 
   Args:
     process: A TFF learning process.
-    client_data: The clients' examples.
-    preprocess: From a client's examples to its batches.
-    cohorts: Who takes part in which round.
+    data: The clients' examples.
     rounds: Rounds in all; at least 1.
-    run_directory: Where the files go.
-    evaluate: From the model weights to metrics on held-out data.
-    ledger: Record of what every round may have revealed, charged before the round and settled
-      after it; its epsilon, which counts rounds that were cut off, is then the one reported.
-    report: Takes each line of progress.
+    cohorts: Who takes part in which round, such as `UniformCohorts`.
+    preprocess: From a client's examples to its batches; None takes them as they are.
+    evaluate: From the model weights to metrics on held-out data; None for no evaluation.
+    run_directory: Where the files go, and from where a training resumes; None leaves no
+      files. For a path, the training is defined by the facts of the process.
+    ledger: Record of what every round may have revealed; its epsilon, which counts rounds
+      that were cut off, is then the one reported. By default, a process from
+      `build_private_learning_process` keeps one in the run directory.
     report: Takes each line of progress.
 
   Returns:
     The last state and metrics.
 
   Raises:
-    ConfigurationError: If `rounds` is not a positive integer.
+    ConfigurationError: If an argument is outside its range.
+    LedgerError: If practice breaks what the ledger claims.
   """
   _validate.at_least(1, rounds=rounds)
-  report('compiling, the first round takes some seconds longer')
-  initial = process.initialize()
-  state, done = run_directory.latest(initial)
-  if state is None:
-    state = initial
-  else:
-    report(f'resuming after round {done}; a round that was cut off runs again and stays charged')
-  metrics = run_directory.last_metrics()
+  with contextlib.ExitStack() as stack:
+    directory = _directory(run_directory, process)
+    if ledger is None and directory is not None and isinstance(process, PrivateLearningProcess):
+      ledger = stack.enter_context(process.open_ledger(directory.path / 'ledger.jsonl'))
+    source = CohortDataSource(data, cohorts, preprocess=preprocess, ledger=ledger)
+    report('compiling, the first round takes some seconds longer')
+    initial = process.initialize()
+    state, done = (None, 0) if directory is None else directory.latest(initial)
+    if state is None:
+      state = initial
+    else:
+      report(f'resuming after round {done}; a round that was cut off runs again and stays charged')
+    metrics: Mapping[str, Any] = {} if directory is None else directory.last_metrics()
+    iterator = CohortIterator(source, done)
+    stopped, ran = None, 0
+    for round_number in range(done + 1, rounds + 1):
+      started = time.monotonic()
+      try:
+        selected = iterator.select()
+      except BudgetExceededError as error:
+        report(f'stopped before round {round_number}: {error}')
+        stopped = 'budget'
+        break
+      output = process.next(state, selected)
+      if ledger is not None:
+        settle(ledger, round_number, output.metrics)
+      if _halted(output.metrics):
+        report(f'stopped before round {round_number}: the process has spent its budget')
+        stopped = 'budget'
+        break
+      state, ran = output.state, ran + 1
+      metrics = _metrics(process, state, output, evaluate, ledger)
+      seconds = time.monotonic() - started
+      if directory is not None:
+        # Released first: a checkpoint then always has its line in the metrics.
+        directory.release(OrderedDict(metrics, seconds=seconds), round_number)
+        directory.save(state, round_number)
+      report(progress_line(round_number, rounds, metrics, seconds))
+  return TrainingResult(state=state, metrics=metrics, rounds_run=ran, stopped=stopped)
 
-  @functools.lru_cache(maxsize=_DATASETS_KEPT)
-  def batches(client: str) -> tf.data.Dataset:
-    return preprocess(client_data.create_tf_dataset_for_client(client))
 
-  for round_number in range(done + 1, rounds + 1):
-    started = time.monotonic()
-    cohort = cohorts.cohort(round_number)
-    charge = None
-    if ledger is not None:
-      charge = ledger.charge(round_number, planned_survivors=len(cohort), cohort=cohort)
-    output = process.next(state, [batches(client) for client in cohort])
-    if ledger is not None and charge is not None:
-      facts = output.metrics['aggregator']['privacy']
-      ledger.settle(
-        charge,
-        survivors=int(facts['survivors']),
-        honest=int(facts['honest']),
-        accepted=bool(facts['accepted']),
-      )
-    state = output.state
-    metrics = OrderedDict(evaluate(process.get_model_weights(state)))
-    metrics.update(flatten(output.metrics.get('aggregator') or {}))
-    if ledger is not None:
-      metrics['ledger/epsilon'] = ledger.epsilon('server')
-      metrics['ledger/release_epsilon'] = ledger.epsilon('release')
-    seconds = time.monotonic() - started
-    # Released first: a checkpoint then always has its line in the metrics.
-    run_directory.release(OrderedDict(metrics, seconds=seconds), round_number)
-    run_directory.save(state, round_number)
-    report(progress_line(round_number, rounds, metrics, seconds))
-  return TrainingResult(state=state, metrics=metrics, rounds_run=max(0, rounds - done))
+def _halted(metrics) -> bool:
+  return bool((metrics.get('aggregator') or {}).get('privacy', {}).get('halted', False))
+
+
+def _metrics(process, state, output, evaluate, ledger) -> Mapping[str, Any]:
+  metrics = OrderedDict(evaluate(process.get_model_weights(state)) if evaluate else {})
+  metrics.update(flatten(output.metrics.get('aggregator') or {}))
+  trained = flatten((output.metrics.get('client_work') or {}).get('train') or {}, 'train/')
+  metrics.update(trained)
+  if ledger is not None:
+    metrics['ledger/epsilon'] = ledger.epsilon('server')
+    metrics['ledger/release_epsilon'] = ledger.epsilon('release')
+  return metrics
+
+
+def _directory(where, process) -> RunDirectory | None:
+  if where is None or isinstance(where, RunDirectory):
+    return where
+  if not isinstance(process, PrivateLearningProcess):
+    raise ConfigurationError(
+      'A run directory resumes only the training that it holds; a path does not say which that is. '
+      'Pass `RunDirectory(path, config)`, or a process from `build_private_learning_process`.'
+    )
+  return RunDirectory(where, {'facts': process.facts.as_dict()})

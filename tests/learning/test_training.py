@@ -1,0 +1,203 @@
+"""`tpa.train` and TFF's own program: charged before, settled after, stopped in time."""
+
+import asyncio
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+import tff_privacy_agg as tpa
+from tff_privacy_agg import accounting
+from tff_privacy_agg.learning.data_source import CohortIterator
+
+IDS = [f'client {i}' for i in range(12)]
+SIZE = 4
+
+
+def examples_of(client):
+  x = np.random.default_rng(IDS.index(client)).normal(size=[4, 2]).astype(np.float32)
+  return OrderedDict(x=x, y=x @ np.array([[1.0], [2.0]], np.float32))
+
+
+DATA = tff.simulation.datasets.TestClientData({client: examples_of(client) for client in IDS})
+
+
+def preprocess(dataset):
+  return dataset.batch(2)
+
+
+def model_fn():
+  model = tf.keras.Sequential(
+    [tf.keras.layers.InputLayer(input_shape=[2]), tf.keras.layers.Dense(1)]
+  )
+  spec = OrderedDict(x=tf.TensorSpec([None, 2]), y=tf.TensorSpec([None, 1]))
+  return tff.learning.models.from_keras_model(
+    model, loss=tf.keras.losses.MeanSquaredError(), input_spec=spec
+  )
+
+
+def process_with(metrics='none', **account):
+  sgd = tff.learning.optimizers.build_sgdm
+  return tpa.build_private_learning_process(
+    'fed_avg',
+    model_fn,
+    aggregator=tpa.ddp_secure_aggregator(3.0, SIZE),
+    accounting=tpa.Accounting(population=len(IDS), secagg_threshold=SIZE, **account),
+    metrics=metrics,
+    client_optimizer_fn=sgd(0.1),
+    server_optimizer_fn=sgd(1.0),
+  )
+
+
+@pytest.fixture(scope='module')
+def plain_process():
+  return process_with()
+
+
+def cohorts(seed=0):
+  return tpa.UniformCohorts(client_ids=IDS, size=SIZE, seed=seed)
+
+
+@pytest.fixture(autouse=True)
+def _runs_in_simulation(simulation):
+  """Every test here runs its computations."""
+
+
+def train(process, rounds, where=None, **kwargs):
+  lines = []
+  kwargs.setdefault('cohorts', cohorts())
+  result = tpa.train(
+    process, DATA, rounds, preprocess=preprocess, run_directory=where, report=lines.append, **kwargs
+  )
+  return result, lines
+
+
+def test_a_private_process_keeps_its_ledger_by_itself(plain_process, tmp_path):
+  result, lines = train(plain_process, 3, tmp_path / 'run')
+  assert result.rounds_run == 3
+  assert result.stopped is None
+  record = accounting.LedgerRecord.read(tmp_path / 'run/ledger.jsonl')
+  assert record.spent('server').rounds == 3
+  assert record.epsilon('server') == pytest.approx(result.metrics['ledger/epsilon'])
+  assert record.epsilon('server') == pytest.approx(result.metrics['privacy/epsilon'], rel=1e-9)
+  assert accounting.verify(tmp_path / 'run/ledger.jsonl').ok
+  assert len([line for line in lines if line.startswith('round ')]) == 3
+  again, lines = train(plain_process, 4, tmp_path / 'run')
+  assert again.rounds_run == 1
+  assert 'resuming after round 3' in ''.join(lines)
+
+
+def test_it_runs_without_files(plain_process):
+  result, _ = train(plain_process, 2, evaluate=lambda weights: {'accuracy': 0.5})
+  assert result.metrics['accuracy'] == 0.5
+  assert result.metrics['privacy/rounds'] == 2
+
+
+def test_it_stops_at_the_budget_of_ledger_and_process_and_stays_stopped(tmp_path):
+  process = process_with(budget=tpa.Budget(epsilon=4.0, delta=1e-3))
+  result, lines = train(process, 50, tmp_path / 'run')
+  assert result.stopped == 'budget'
+  assert 1 <= result.rounds_run < 50
+  assert 'stopped before round' in lines[-1]
+  record = accounting.LedgerRecord.read(tmp_path / 'run/ledger.jsonl')
+  assert record.epsilon('server', 1e-3) <= 4.0
+  assert record.spent('server').rounds == result.rounds_run
+  again, _ = train(process, 50, tmp_path / 'run')
+  assert (again.rounds_run, again.stopped) == (0, 'budget')
+  # Without a ledger the process halts itself.
+  alone, lines = train(process, 50)
+  assert alone.stopped == 'budget'
+  assert alone.rounds_run == result.rounds_run
+  assert 'spent its budget' in lines[-1]
+
+
+def test_the_participation_cap_steers_the_cohorts(tmp_path):
+  process = process_with(participation_cap=1)
+  result, _ = train(process, 3, tmp_path / 'run')  # 12 clients, 4 a round, once each
+  record = accounting.LedgerRecord.read(tmp_path / 'run/ledger.jsonl')
+  one, _ = accounting.epsilon(process.facts.costs().curve(SIZE), process.facts.delta)
+  assert record.epsilon('server') == pytest.approx(one, rel=0.01)
+  assert result.metrics['privacy/epsilon'] > 1.5 * one  # the state knows no participants
+  with pytest.raises(tpa.ConfigurationError, match='cap leaves 0'):
+    train(process, 4, tmp_path / 'run')
+  assert accounting.LedgerRecord.read(tmp_path / 'run/ledger.jsonl').spent('server').rounds == 3
+
+
+def test_a_path_needs_a_process_that_says_what_it_is(tmp_path):
+  bare = tff.learning.algorithms.build_unweighted_fed_avg(
+    model_fn, tff.learning.optimizers.build_sgdm(0.1)
+  )
+  with pytest.raises(tpa.ConfigurationError, match='build_private_learning_process'):
+    train(bare, 1, tmp_path / 'run')
+
+
+def run_program(simulation, process, rounds, where, ledger, discard=None):
+  program = tff.learning.programs.train_model(
+    train_process=process,
+    train_data_source=tpa.CohortDataSource(DATA, cohorts(), preprocess=preprocess, ledger=ledger),
+    train_per_round_clients=SIZE,
+    train_total_rounds=rounds,
+    should_discard_round=discard,
+    program_state_manager=tff.program.FileProgramStateManager(str(where / 'states')),
+    model_output_manager=tff.program.MemoryReleaseManager(),
+    train_metrics_manager=tpa.PrivacyLedgerReleaseManager(ledger),
+    evaluation_manager=None,
+    evaluation_periodicity=1,
+  )
+  with tff.framework.get_context_stack().install(simulation.program_context()):
+    asyncio.run(program)
+
+
+def test_tffs_program_charges_settles_and_resumes(simulation, plain_process, tmp_path):
+  with plain_process.open_ledger(tmp_path / 'ledger.jsonl') as ledger:
+    run_program(simulation, plain_process, 2, tmp_path, ledger)
+  with plain_process.open_ledger(tmp_path / 'ledger.jsonl') as ledger:
+    run_program(simulation, plain_process, 3, tmp_path, ledger)
+    assert not ledger.state.open
+    assert [settled.survivors for settled in ledger.state.settled] == [SIZE] * 3
+    assert ledger.state.rounds == 3
+
+
+def test_a_round_that_tffs_program_discards_stays_charged(simulation, plain_process, tmp_path):
+  seen = []
+
+  def discard_the_second(output):
+    seen.append(output)
+    return len(seen) == 2
+
+  with plain_process.open_ledger(tmp_path / 'ledger.jsonl') as ledger:
+    run_program(simulation, plain_process, 3, tmp_path, ledger, discard_the_second)
+    assert list(ledger.state.open.values()) == [2]
+    assert len(ledger.state.settled) == 3
+    assert ledger.spent('server').rounds == 4
+
+
+def test_a_round_that_was_not_charged_is_not_settled(plain_process, tmp_path):
+  with plain_process.open_ledger(tmp_path / 'ledger.jsonl') as ledger:
+    manager = tpa.PrivacyLedgerReleaseManager(ledger)
+    metrics = {'aggregator': {'privacy': {'survivors': 4, 'honest': 4, 'accepted': True}}}
+    with pytest.raises(tpa.LedgerError, match='not charged before it ran'):
+      asyncio.run(manager.release(metrics, 1))
+    ledger.charge(1)
+    with pytest.raises(tpa.LedgerError, match='have no'):
+      asyncio.run(manager.release({'aggregator': ()}, 1))
+    asyncio.run(manager.release(metrics, 1))
+    assert not ledger.state.open
+
+
+def test_an_iterator_survives_serialization_with_its_source():
+  source = tpa.CohortDataSource(DATA, cohorts(), preprocess=preprocess)
+  iterator = source.iterator()
+  iterator.select()
+  restored = CohortIterator.from_bytes(iterator.to_bytes())
+  assert restored == iterator
+  iterator.select(SIZE)
+  restored.select(SIZE)
+  assert restored.cohort == iterator.cohort == cohorts().cohort(2)
+  with pytest.raises(tpa.ConfigurationError, match='sampler of the cohorts chose 4'):
+    iterator.select(5)
+  lost = iterator.to_bytes().replace(source.key.encode(), b'0')
+  with pytest.raises(tpa.ConfigurationError, match='Make the `CohortDataSource`'):
+    CohortIterator.from_bytes(lost)

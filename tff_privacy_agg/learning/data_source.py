@@ -1,0 +1,145 @@
+"""The clients of each round as a TFF program's data source, charged as they are drawn."""
+
+import copy
+import functools
+import hashlib
+import json
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_privacy_agg import _compat
+from tff_privacy_agg.accounting import PrivacyLedger
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.learning.cohorts import Cohorts
+
+# Making a client's dataset costs milliseconds, keeping it a few kilobytes.
+_DATASETS_KEPT = 4096
+_sources: weakref.WeakValueDictionary[str, 'CohortDataSource'] = weakref.WeakValueDictionary()
+
+
+class CohortDataSource(tff.program.FederatedDataSource):
+  """Datasets of the clients that a sampler of cohorts chooses.
+
+  For `tpa.train`, and for `tff.learning.programs.train_model`. With a ledger, a round is
+  charged, with its cohort, when its clients are selected: before it runs. A selection that
+  is made again (a discarded round, a restart) is charged again.
+
+  Args:
+    data: The clients' examples.
+    cohorts: Who takes part in which round.
+    preprocess: From a client's examples to its batches; None takes them as they are.
+    ledger: Record of the training; None keeps none.
+  """
+
+  def __init__(
+    self,
+    data: tff.simulation.datasets.ClientData,
+    cohorts: Cohorts,
+    *,
+    preprocess: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None,
+    ledger: PrivacyLedger | None = None,
+  ):
+    self.cohorts = cohorts
+    self.ledger = ledger
+
+    @functools.lru_cache(maxsize=_DATASETS_KEPT)
+    def dataset(client: str) -> tf.data.Dataset:
+      examples = data.create_tf_dataset_for_client(client)
+      return examples if preprocess is None else preprocess(examples)
+
+    self.dataset = dataset
+    self.key = hashlib.sha256(repr(cohorts).encode()).hexdigest()
+    _sources[self.key] = self
+    element = _compat.tensorflow_to_type(dataset(data.client_ids[0]).element_spec)
+    self._type = _compat.FederatedType(_compat.SequenceType(element), _compat.CLIENTS)
+
+  @property
+  def federated_type(self) -> Any:
+    """Type of a cohort's datasets."""
+    return self._type
+
+  def iterator(self) -> 'CohortIterator':
+    """An iterator that begins with round 1."""
+    return CohortIterator(self, 0)
+
+
+class CohortIterator(tff.program.FederatedDataSourceIterator):
+  """Selects one cohort after the other.
+
+  Args:
+    source: The data source.
+    round_number: Rounds that were selected before.
+  """
+
+  def __init__(self, source: CohortDataSource, round_number: int):
+    self._source = source
+    self.round_number = round_number
+    self.cohort: Sequence[str] = ()
+
+  def select(self, k: int | None = None) -> list[tf.data.Dataset]:
+    """Datasets of the next round's cohort; charges the round.
+
+    Args:
+      k: Clients that are expected; None takes the cohort as it comes.
+
+    Raises:
+      ConfigurationError: If the sampler chooses another number of clients than `k`.
+      BudgetExceededError: If the ledger's budget does not admit the round.
+      LedgerError: If the cohort breaks what the ledger claims of it.
+    """
+    round_number = self.round_number + 1
+    cohorts, ledger = self._source.cohorts, self._source.ledger
+    eligible = None if ledger is None else ledger.eligible(cohorts.client_ids)
+    cohort = cohorts.cohort(round_number, eligible)
+    if k is not None and k != len(cohort):
+      raise ConfigurationError(
+        f'A round of {k} clients was asked; the sampler of the cohorts chose {len(cohort)}. Give '
+        'both the same size.'
+      )
+    if ledger is not None:
+      ledger.charge(round_number, planned_survivors=len(cohort), cohort=cohort)
+    self.round_number, self.cohort = round_number, cohort
+    return [self._source.dataset(client) for client in cohort]
+
+  @property
+  def federated_type(self) -> Any:
+    """Type of a cohort's datasets."""
+    return self._source.federated_type
+
+  def to_bytes(self) -> bytes:
+    """The rounds selected so far, and which sampler selected them."""
+    return json.dumps({'source': self._source.key, 'round': self.round_number}).encode()
+
+  @classmethod
+  def from_bytes(cls, buffer: bytes) -> 'CohortIterator':
+    """Inverse of `to_bytes`, in a program that has made the data source again.
+
+    Raises:
+      ConfigurationError: If there is no such data source.
+    """
+    found = json.loads(buffer)
+    source = _sources.get(found['source'])
+    if source is None:
+      raise ConfigurationError(
+        'A program resumes with the sampler of cohorts that it began with; the one of this '
+        'checkpoint is not there. Make the `CohortDataSource` with the same sampler first.'
+      )
+    return cls(source, found['round'])
+
+  def __deepcopy__(self, memo: Any) -> 'CohortIterator':
+    # TFF copies iterators to repeat a round; data and ledger stay one.
+    copied = copy.copy(self)
+    memo[id(self)] = copied
+    return copied
+
+  def __eq__(self, other: object) -> bool:
+    if not isinstance(other, CohortIterator):
+      return NotImplemented
+    return self.to_bytes() == other.to_bytes()
+
+  def __hash__(self) -> int:
+    return hash(self.to_bytes())
