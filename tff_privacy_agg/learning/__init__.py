@@ -3,6 +3,7 @@
 from tff_privacy_agg.learning.accounting_plan import Accounting
 from tff_privacy_agg.learning.cohorts import Cohorts, PoissonCohorts, UniformCohorts
 from tff_privacy_agg.learning.data_source import CohortDataSource
+from tff_privacy_agg.learning.example_level import ExampleLevel
 from tff_privacy_agg.learning.ledger_release import PrivacyLedgerReleaseManager
 from tff_privacy_agg.learning.metrics import no_metrics
 from tff_privacy_agg.learning.private_metrics import PrivateMetrics, private_metrics
@@ -15,6 +16,7 @@ __all__ = [
   'Accounting',
   'CohortDataSource',
   'Cohorts',
+  'ExampleLevel',
   'PoissonCohorts',
   'PrivacyLedgerReleaseManager',
   'PrivateLearningProcess',
