@@ -87,7 +87,12 @@ def test_late_vector_is_dropped_unread():
   session = Session().steps(2)
   late = {}
   session.step(up=lambda c, m: late.setdefault(c, m) and None if c == 3 else m)
-  assert refused(session, 3, late[3], secagg.UnknownClient)
+  refused(session, 3, late[3], secagg.LateMessage)
+  # Of a client that has gone, nothing but lateness is worth a word.
+  garbage = rewrap(late[3], b'garbage')
+  refused(session, 3, garbage, secagg.LateMessage)
+  refused(session, 3, rewrap(late[3], b'', kind=wire.Kind.UNMASK), secagg.UnknownClient)
+  refused(session, 9, rewrap(late[3], b'', kind=wire.Kind.ADVERTISE, number=9), secagg.LateMessage)
   session.finish().assert_exact([1, 2, 4, 5, 6, 7, 8])
 
 
@@ -132,12 +137,19 @@ LOW_ORDER = [
   bytes.fromhex('e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800'),
   bytes.fromhex('5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157'),
   (2**255 - 20).to_bytes(32, 'little'),
+]
+# Second spellings of keys: X25519 ignores the top bit, and reduces modulo 2**255 - 19.
+NOT_CANONICAL = [
   (2**255 - 19).to_bytes(32, 'little'),
   (2**255 - 18).to_bytes(32, 'little'),
+  (2**255 - 10).to_bytes(32, 'little'),
+  (2**255 - 1).to_bytes(32, 'little'),
+  (2**255 + 9).to_bytes(32, 'little'),
+  bytes([255]) * 32,
 ]
 
 
-@pytest.mark.parametrize('key', LOW_ORDER)
+@pytest.mark.parametrize('key', LOW_ORDER + NOT_CANONICAL)
 @pytest.mark.parametrize('role', [0, 32])
 def test_low_order_keys(key, role):
   session = Session(5)
@@ -150,6 +162,24 @@ def test_low_order_keys(key, role):
   session.step(up=forge)
   assert type(session.refused[2]) is secagg.InvalidPublicKey
   session.finish().assert_exact([1, 3, 4, 5])
+
+
+def test_a_copied_key_in_another_spelling():
+  session = Session(5)
+  first = session.clients[1].start()
+  session.server.receive(1, first)
+  session.incoming.pop(1)
+  copied = bytearray(body_of(first)[:32])
+  copied[31] |= 0x80
+
+  def forge(client, message):
+    body = body_of(message)
+    body[32:64] = copied
+    return rewrap(message, body) if client == 2 else message
+
+  session.step(up=forge)
+  assert type(session.refused[2]) is secagg.InvalidPublicKey
+  assert keys.agreement(session.clients[3]._custody._mask)(bytes(body_of(first)[:32]), 1)
 
 
 def test_copied_keys():
@@ -523,6 +553,25 @@ def test_memory_is_bounded_by_the_session():
   message = wire.encode(wire.Kind.MASKED, session.params.session_id, 2, many)
   refused(session, 2, message, secagg.InvalidMessage)
   assert sum(vector.nbytes for vector in session.server._sum) == 2 * 64 * 4
+
+
+def test_invented_abort_codes_take_no_memory():
+  session = Session(4).step(close=False)
+  before = len(session.server.refused)
+  for code in range(1000, 1100):
+    session.server.receive(
+      1, wire.encode(wire.Kind.ABORT, session.params.session_id, 1, struct.pack('<H', code))
+    )
+  assert len(session.server.refused) == before + 1
+  assert session.server.refused['Abort'] == 100
+
+
+def test_an_abort_forgets_the_shares():
+  session = Session(8).steps(3).step(close=False)
+  assert session.server._answers is not None
+  session.server.abort()
+  assert session.server._answers is None
+  assert session.server._sum == []
 
 
 def test_numbers_of_the_refused_are_kept():

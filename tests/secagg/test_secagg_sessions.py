@@ -52,11 +52,13 @@ def check(session_params, inputs, drops):
   assert all(result.verdicts.values())
 
 
-@pytest.mark.parametrize('n', [3, 4, 5, 6, 8])
+@pytest.mark.parametrize(
+  'n', [3, 4, 5, 6, *(pytest.param(n, marks=pytest.mark.slow) for n in (7, 8))]
+)
 def test_every_subset_drops_in_every_round(n):
   leaves = [secagg.Leaf('v', (3,), bits=5)]
   for dropped in itertools.chain.from_iterable(
-    itertools.combinations(range(n), size) for size in range(n + 1 if n < 6 else 3)
+    itertools.combinations(range(n), size) for size in range(n + 1)
   ):
     for in_round in range(5):
       session_params = params(leaves=leaves)
@@ -174,7 +176,10 @@ def test_no_reused_key_and_no_equal_upload():
     ({'v': np.full(70, 2**20)}, 'outside'),
     ({'v': np.full(70, -(2**19) - 1)}, 'outside'),
     ({'v': np.full(70, 2**63, np.uint64)}, 'outside'),
+    ({'v': [[1, 2], [3]]}, 'rectangular'),
+    ({'v': None}, 'integers'),
     ({}, 'leaves'),
+    ({1: 0, 'v': np.zeros(70, int)}, 'leaves'),
     ({'v': np.zeros(70, int), 'w': 1}, 'leaves'),
   ],
 )

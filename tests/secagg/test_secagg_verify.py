@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from secagg_sessions import Session, body_of, params, random_inputs, rewrap
@@ -5,6 +7,7 @@ from secagg_sessions import Session, body_of, params, random_inputs, rewrap
 from tff_privacy_agg import secagg
 from tff_privacy_agg.secagg import keys, packing, prg, verify
 from tff_privacy_agg.secagg.client import State
+from tff_privacy_agg.secagg.params import session_salt
 
 SERVER = secagg.generate_identities([0])
 SERVER_KEY = secagg.roster_of(SERVER)[0]
@@ -177,6 +180,30 @@ def test_two_signed_statements_are_evidence():
   assert not secagg.is_equivocation(first, second, other)
 
 
+def test_receipts_cannot_be_moved_to_another_session():
+  """Honest receipts of two sessions, relabelled as of one, would convict an honest server."""
+  receipts = []
+  for _ in range(2):
+    session = finished(server_identity=SERVER[0], client_options={'server_key': SERVER_KEY})
+    session.clients[1].receive(session.incoming[1])
+    receipts.append(session.clients[1].receipt)
+  first, second = receipts
+  assert first.salt == session_salt(first.session_id, first.parameters, first.context)
+  assert not secagg.is_equivocation(first, second, SERVER_KEY)
+  moved = dataclasses.replace(second, session_id=first.session_id)
+  assert not secagg.is_equivocation(first, moved, SERVER_KEY)
+  # The same bytes under the hash, cut elsewhere.
+  cut = [
+    dataclasses.replace(
+      receipt, session_id=b'', parameters=receipt.session_id + receipt.parameters + receipt.context
+    )
+    for receipt in receipts
+  ]
+  cut = [dataclasses.replace(receipt, context=b'') for receipt in cut]
+  assert [receipt.salt for receipt in cut] == [receipt.salt for receipt in receipts]
+  assert not secagg.is_equivocation(*cut, SERVER_KEY)
+
+
 def test_unsigned_statement_where_a_signature_is_due():
   session = finished(client_options={'server_key': SERVER_KEY})
   with pytest.raises(secagg.SignatureInvalid):
@@ -209,3 +236,74 @@ def test_drops_with_tags():
   result = secagg.run_in_memory(session_params, inputs, {1: 1, 2: 2, 3: 5})
   assert result.survivors == (0, 3, 4, 5, 6, 7, 8)
   assert result.verdicts == dict.fromkeys((0, 4, 5, 6, 7, 8), True)
+
+
+def split_views(n=6):
+  """An active server shows contributor n, its own client, to client 1 alone.
+
+  Returns:
+    The session after round 2, and the server's view of the shares that n, which knows
+    every contribution, gives it: the tag keys of client 1 and of the others.
+  """
+  session = Session(
+    n, mode='authenticated', verify='mac', dropout_fraction=0.34, leaves=LEAVES
+  ).steps(2)
+  salt = session.params.salt()
+  parts = {c: bytes(session.clients[c]._custody._contribution.data) for c in session.clients}
+  spy = session.clients[n]
+
+  def hide(client, message):
+    if client in (1, n):
+      return message
+    body = body_of(message)
+    k, size = n - 1, 2 * 34 + 32 + 16
+    body[0] &= ~(1 << (k - 1))  # the spy is the last neighbour of all others
+    split = 1 + k * size
+    return rewrap(message, body[: split - size] + body[split:-32])
+
+  secrets = spy._custody
+  session.step(down=hide, skip=(n,))
+  with_spy = verify.tag_key(salt, list(parts.values()))
+  without = verify.tag_key(salt, [parts[c] for c in range(1, n)])
+  return session, secrets, (with_spy, without)
+
+
+def what_the_server_learns(session, spy, tag_keys):
+  """(R_1 - R) x_1 as the server computes it, and as it is; equal if the tags leak."""
+  n, salt, custody = len(session.clients), session.params.salt(), spy
+  minus = [
+    keys.derive(session.clients[c]._custody._self_mask.data, salt, 'self', c) for c in range(1, n)
+  ]
+  # The spy knows the mask that it shares with client 1, under any binding.
+  one = custody._pairs[0].data
+  commitments = {
+    c: verify.contribution_commitment(salt, member._custody._contribution.data)
+    for c, member in session.clients.items()
+  }
+  one = verify.bound_key(one, verify.binding(salt, commitments), 1, n)
+  vectors = [vector.copy() for vector in session.server._sum]
+  prg.add_masks(vectors, [], [*minus, one])
+  leaf, bits = session.params.leaves[1], 50
+  total = vectors[1][:1] & np.uint64(2**bits - 1)
+  seen = vectors[3][:40] - verify.tag(tag_keys[1], 1, total, bits)
+  own = packing.pad(np.asarray(session.inputs[1][leaf.name]), bits)[:1]
+  real = verify.tag(tag_keys[0], 1, own, bits) - verify.tag(tag_keys[1], 1, own, bits)
+  keep = np.uint64(2**bits - 1)
+  return seen & keep, real & keep
+
+
+def test_tags_under_two_keys_tell_nothing():
+  seen, real = what_the_server_learns(*split_views())
+  assert real.any()
+  assert not (seen == real).any()
+
+
+def test_tags_under_two_keys_would_tell_an_input(monkeypatch):
+  """Where the mask keys are not bound to the contributions, the attack reads client 1's count."""
+  monkeypatch.setattr(verify, 'bound_key', lambda pair, *_: bytes(pair))
+  session, spy, tag_keys = split_views()
+  seen, real = what_the_server_learns(session, spy, tag_keys)
+  np.testing.assert_array_equal(seen, real)
+  count = int(session.inputs[1]['c'])
+  assert {int(x) for x in seen} <= {0, count, 2**50 - count}
+  assert any(seen)

@@ -353,7 +353,9 @@ class Client:
     statement, signature, survivors, packed = wire.decode_result(
       message, parameters.k, verify.wire_leaves(params) if params.verify else []
     )
-    self.receipt = verify.Receipt(params.session_id, self._salt, *statement, signature)
+    self.receipt = verify.Receipt(
+      params.session_id, params.digest(), params.context, *statement, signature
+    )
     try:
       self._check_receipt(self.receipt, survivors)
       if self._tag_key is not None:

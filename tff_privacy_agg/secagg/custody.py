@@ -133,18 +133,28 @@ class Custody:
           clients=(ids[column],),
         )
       parts.append(part)
+    self._bind(commitments)
     return Secret(verify.tag_key(self._salt, parts))
 
-  def mask_keys(self) -> tuple[list[bytes], list[bytes]]:
+  def _bind(self, commitments: list[bytes]) -> None:
+    """Ties the mask keys to the contributions, see `verify.binding`."""
+    peers = [peer for peer, shared in zip(self._peers, self.shared, strict=True) if shared]
+    own = verify.contribution_commitment(self._salt, self._contribution.data)
+    everyone = {**dict(zip(peers, commitments, strict=True)), self._id: own}
+    bound_to = verify.binding(self._salt, everyone)
+    for secret, peer in zip(self._pairs, self._peers, strict=True):
+      secret.data[:] = verify.bound_key(secret.data, bound_to, self._id, peer)
+
+  def mask_keys(self) -> tuple[list[keys.Key], list[keys.Key]]:
     """Keys of the masks to add to the input, and of those to subtract.
 
     Added: the self mask, and those shared with neighbours of a greater id.
     """
-    plus = [keys.derive(self._self_mask.data, self._salt, 'self', self._id)]
-    minus: list[bytes] = []
+    plus: list[keys.Key] = [keys.derive(self._self_mask.data, self._salt, 'self', self._id)]
+    minus: list[keys.Key] = []
     for shared, peer, pair in zip(self.shared, self._peers, self._pairs, strict=True):
       if shared:
-        (plus if peer > self._id else minus).append(bytes(pair.data))
+        (plus if peer > self._id else minus).append(pair.data)
     return plus, minus
 
   def answer(self, survivors: np.ndarray) -> bytes:

@@ -181,3 +181,11 @@ class RoundTimeout(SecAggError):
   """A round's deadline passed; raised by the runtimes, the protocol has no clock."""
 
   code = 23
+
+
+def _family(cls: type[SecAggError]) -> list[type[SecAggError]]:
+  return [cls, *(member for child in cls.__subclasses__() for member in _family(child))]
+
+
+# All codes on the wire.
+CODES = frozenset(cls.code for cls in _family(SecAggError))

@@ -11,7 +11,10 @@ from tff_privacy_agg.secagg.params import Leaf, SessionParams
 
 
 def _checked(leaf: Leaf, value: Any) -> np.ndarray:
-  array = np.asarray(value)
+  try:
+    array = np.asarray(value)
+  except ValueError:
+    raise InputOutOfRange(f'Leaf {leaf.name!r} takes an array, got no rectangular one.') from None
   if array.dtype.kind not in 'iu':
     raise InputOutOfRange(
       f'Leaf {leaf.name!r} takes integers, got an array of {array.dtype}. Quantize first.'
@@ -38,7 +41,9 @@ def prepare(params: SessionParams, values: Mapping[str, Any]) -> list[np.ndarray
   """
   names = [leaf.name for leaf in params.leaves]
   if set(values) != set(names):
-    raise InputOutOfRange(f'Values for the leaves {names} are needed, got {sorted(values)}.')
+    raise InputOutOfRange(
+      f'Values for the leaves {names} are needed, got {sorted(map(str, values))}.'
+    )
   return [packing.pad(_checked(leaf, values[leaf.name]), leaf.bits) for leaf in params.leaves]
 
 

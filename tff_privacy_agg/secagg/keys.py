@@ -23,8 +23,11 @@ from tff_privacy_agg.secagg.errors import InvalidPublicKey, SignatureInvalid
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 Identity = Ed25519PrivateKey | bytes
+Key = bytes | bytearray
 Buffer = bytes | bytearray | memoryview
 _LABEL = b'tff_privacy_agg/secagg/v1/'
+# The field of Curve25519; a public key has one spelling below it.
+_FIELD = 2**255 - 19
 
 
 def label(name: str) -> bytes:
@@ -88,18 +91,22 @@ def agreement(private: Secret) -> Callable[[bytes, int], bytes]:
   """Returns a function (peer's public key, peer's id) -> shared X25519 secret.
 
   The function raises InvalidPublicKey for a point of low order, whose shared
-  secret would be known to everyone.
+  secret would be known to everyone, and for a second spelling of a key (RFC 7748
+  ignores the top bit and reduces), which would pass for another key.
   """
   key = X25519PrivateKey.from_private_bytes(private.data)
 
   def agree(public: bytes, peer: int) -> bytes:
     try:
-      return key.exchange(X25519PublicKey.from_public_bytes(public))
+      if int.from_bytes(public, 'little') < _FIELD:
+        return key.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
-      raise InvalidPublicKey(
-        f'Client {peer} sent an X25519 key of low order. It must draw a new key pair.',
-        clients=(peer,),
-      ) from None
+      pass
+    raise InvalidPublicKey(
+      f'Client {peer} sent an X25519 key of low order, or not in canonical form. It must draw a '
+      'new key pair.',
+      clients=(peer,),
+    )
 
   return agree
 

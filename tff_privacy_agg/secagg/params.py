@@ -72,6 +72,20 @@ def context_digest(arrays: Sequence[Any]) -> bytes:
   return state.digest()
 
 
+def session_salt(session_id: bytes, parameters: bytes, context: bytes) -> bytes:
+  """S = SHA-256(label || session id || SHA-256(params) || context).
+
+  Salt of every key derivation, associated data of every share, part of every
+  signature: whoever was given other parameters or another model shares no key.
+
+  Args:
+    session_id: 32 bytes.
+    parameters: SHA-256 of the parameters' canonical encoding.
+    context: Digest of all that was broadcast.
+  """
+  return keys.digest('session', session_id, parameters, context)
+
+
 @dataclasses.dataclass(frozen=True)
 class Leaf:
   """One array of the sum, modulo 2**bits.
@@ -259,12 +273,10 @@ class SessionParams:
       raise InvalidMessage('The session parameters are not in canonical form.')
     return params
 
-  def salt(self) -> bytes:
-    """S = SHA-256(label || session id || SHA-256(params) || context).
+  def digest(self) -> bytes:
+    """SHA-256 of the canonical encoding."""
+    return hashlib.sha256(self.to_bytes()).digest()
 
-    Salt of every key derivation, associated data of every share, part of every
-    signature: whoever was given other parameters or another model shares no key.
-    """
-    return keys.digest(
-      'session', self.session_id, hashlib.sha256(self.to_bytes()).digest(), self.context
-    )
+  def salt(self) -> bytes:
+    """S of this session, see `session_salt`."""
+    return session_salt(self.session_id, self.digest(), self.context)

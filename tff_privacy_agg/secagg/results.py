@@ -15,7 +15,8 @@ class Aggregate:
     values: {leaf: int64 array}, sums over the survivors modulo 2**bits, in [0, 2**bits).
     survivors: Ids of the clients in the sum, ascending.
     blamed: {client: holders whose share of its secret was wrong}. Either the client
-      or the holders lied; the values are right.
+      or the holders lied; the values are right. No holders, if so many shares were
+      wrong that they cannot be told from the others.
   """
 
   values: dict[str, np.ndarray]

@@ -13,11 +13,12 @@ import numpy as np
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.secagg import graph, inputs, keys, packing, prg, thresholds, verify, wire
+from tff_privacy_agg.secagg.enrolment import Enrolment
 from tff_privacy_agg.secagg.errors import (
+  CODES,
   CapacityError,
   DuplicateMessage,
   InvalidMessage,
-  InvalidPublicKey,
   LateMessage,
   NotEnoughClients,
   SecAggError,
@@ -73,16 +74,12 @@ class Server:
     self._identity = None if identity is None else keys.signing_key(identity)
     self._salt = params.salt()
     self._leaves = verify.wire_leaves(params)
-    self._probe = keys.agreement(keys.Secret())
     self._aborted = False
     # Digests of the messages of the open round; the clients that it expects (None: anyone).
     self._heard: dict[int, bytes] = {}
     self._expected: set[int] | None = None
     self._excluded: set[int] = set()
-    # Round 0.
-    self._messages: dict[int, bytes] = {}
-    self._adverts: dict[int, tuple[wire.Advertisement, bytes]] = {}
-    self._owned: set[bytes] = set()
+    self._enrolment = Enrolment(params.maximum_clients)
     # Rounds 1 to 4.
     self._commitments: dict[int, tuple[bytes, bytes]] = {}
     self._ciphertexts = np.zeros((0, 0, 0), np.uint8)
@@ -91,6 +88,7 @@ class Server:
     self._complaints: dict[int, np.ndarray] = {}
     self._survivors: list[int] = []
     self._signatures: dict[int, bytes] = {}
+    self._answers: Answers | None = None
     self._roll = verify.NO_ROLL
 
   def __repr__(self) -> str:
@@ -127,7 +125,7 @@ class Server:
       raise UnknownClient(f'`client_id` must be an integer, got {client_id!r}.')
     client_id = int(client_id)
     if not self._may_speak(client_id):
-      raise UnknownClient(f'Client {client_id} has no part in round {self.round}.')
+      self._refuse(client_id, data)
     heard = self._heard.get(client_id)
     try:
       message = wire.decode(data, self.params.session_id)
@@ -146,7 +144,7 @@ class Server:
             f'Client {client_id} sent a second, different message. The first stands.'
           )
         return
-      self._handler()(client_id, message.body, bytes(data) if self.round == 0 else b'')
+      self._handler()(client_id, message)
     except (WrongRound, SenderMismatch, DuplicateMessage, CapacityError):
       raise
     except SecAggError:
@@ -155,12 +153,19 @@ class Server:
       raise
     self._heard[client_id] = digest
 
-  def _may_speak(self, client_id: int) -> bool:
+  def _admitted(self, client_id: int) -> bool:
     if client_id in self._excluded or not 0 <= client_id < 2**32:
       return False
-    if self._expected is None:
-      return self._anyone or client_id in self._roster
-    return client_id in self._expected
+    return self._anyone or client_id in self._roster
+
+  def _may_speak(self, client_id: int) -> bool:
+    return self._admitted(client_id) and (self._expected is None or client_id in self._expected)
+
+  def _refuse(self, client_id: int, data: bytes) -> NoReturn:
+    """Refuses a client that is not expected; of its message only the header is read."""
+    if self._admitted(client_id):
+      self._check_turn(wire.decode(data, self.params.session_id).kind)
+    raise UnknownClient(f'Client {client_id} has no part in round {self.round}.')
 
   def _check_turn(self, kind: Kind) -> None:
     up = kind <= Kind.VERDICT
@@ -175,9 +180,9 @@ class Server:
       self.verdicts[client_id] = False
     elif client_id not in self._heard:
       self._excluded.add(client_id)
-    self.refused[f'Abort {code}'] += 1
+    self.refused[f'Abort {code}' if code in CODES else 'Abort'] += 1
 
-  def _handler(self) -> Callable[[int, memoryview, bytes], None]:
+  def _handler(self) -> Callable[[int, wire.Message], None]:
     return (
       self._take_keys,
       self._take_shares,
@@ -187,38 +192,30 @@ class Server:
       self._take_verdict,
     )[self.round]
 
-  def _authentic(self, client_id: int, body: memoryview) -> tuple[memoryview, bytes]:
+  def _authentic(self, client_id: int, message: wire.Message) -> tuple[memoryview, bytes]:
     """Splits off and checks the signature of rounds 0 to 2."""
-    content, signature = wire.split_signature(body, self.params.authenticated)
+    content, signature = wire.split_signature(message.body, self.params.authenticated)
     if self.params.authenticated:
       keys.verify(self._roster[client_id], signature, self._salt, self.round, client_id, content)
     return content, signature
 
-  def _take_keys(self, client_id: int, body: memoryview, data: bytes) -> None:
-    content, signature = self._authentic(client_id, body)
+  def _take_keys(self, client_id: int, message: wire.Message) -> None:
+    content, signature = self._authentic(client_id, message)
     advert = wire.decode_advertisement(content)
-    most = self.params.maximum_clients
-    if most is not None and len(self._adverts) >= most:
-      raise CapacityError(f'The session takes {most} clients, and has them.')
-    both = {advert.cipher_key, advert.mask_key}
-    if len(both) < 2 or both & self._owned:
-      raise InvalidPublicKey(f'Client {client_id} sent a key that is in use. Draw a new pair.')
-    for key in both:
-      self._probe(key, client_id)
-    self._owned |= both
-    self._adverts[client_id] = (advert, signature)
-    self._messages[client_id] = data
+    self._enrolment.add(
+      client_id, advert, signature, wire.reencode(message, self.params.session_id)
+    )
 
-  def _take_shares(self, client_id: int, body: memoryview, data: bytes) -> None:
-    content, _ = self._authentic(client_id, body)
+  def _take_shares(self, client_id: int, message: wire.Message) -> None:
+    content, _ = self._authentic(client_id, message)
     commitment, contribution, ciphertexts = wire.decode_share_upload(
       content, self._parameters.k, self.params.verify
     )
     self._commitments[client_id] = (commitment, contribution)
     self._ciphertexts[self._graph.position(client_id)] = ciphertexts
 
-  def _take_masked(self, client_id: int, body: memoryview, data: bytes) -> None:
-    content, _ = self._authentic(client_id, body)
+  def _take_masked(self, client_id: int, message: wire.Message) -> None:
+    content, _ = self._authentic(client_id, message)
     packed, complaints = wire.decode_masked(content, self._leaves, self._parameters.k)
     shared = self._shared_flags[self._graph.row(client_id)]
     if (complaints & ~shared).any():
@@ -227,25 +224,31 @@ class Server:
     for total, matrix, (_, bits) in zip(self._sum, packed, self._leaves, strict=True):
       total += packing.unpack(matrix, bits)
 
-  def _take_confirmation(self, client_id: int, body: memoryview, data: bytes) -> None:
+  def _take_confirmation(self, client_id: int, message: wire.Message) -> None:
+    body = message.body
     wire.expect(body, keys.SIGNATURE_BYTES, 'a signature')
     digest = verify.survivors_digest(self._salt, self._roll, self._survivors)
     keys.verify(self._roster[client_id], bytes(body), self._salt, 3, client_id, digest)
     self._signatures[client_id] = bytes(body)
 
-  def _take_answers(self, client_id: int, body: memoryview, data: bytes) -> None:
-    answered, shares = wire.decode_answers(body, self._parameters.k)
+  def _take_answers(self, client_id: int, message: wire.Message) -> None:
+    answered, shares = wire.decode_answers(message.body, self._parameters.k)
     position = self._graph.position(client_id)
     shared = self._shared_flags[self._graph.neighbours[position]]
     if (answered & (~shared | self._complaints[client_id])).any():
       raise InvalidMessage('The message holds shares that the client cannot have.')
-    self._answers.add(position, answered, shares)
+    self._open_answers().add(position, answered, shares)
 
-  def _take_verdict(self, client_id: int, body: memoryview, data: bytes) -> None:
-    wire.expect(body, 1, 'a verdict')
-    if body[0] > 1:
-      raise InvalidMessage(f'A verdict is 0 or 1, got {body[0]}.')
-    self.verdicts[client_id] = body[0] == 1
+  def _open_answers(self) -> Answers:
+    if self._answers is None:
+      self._answers = Answers(self._graph)
+    return self._answers
+
+  def _take_verdict(self, client_id: int, message: wire.Message) -> None:
+    wire.expect(message.body, 1, 'a verdict')
+    if message.body[0] > 1:
+      raise InvalidMessage(f'A verdict is 0 or 1, got {message.body[0]}.')
+    self.verdicts[client_id] = message.body[0] == 1
 
   def close_round(self) -> dict[int, bytes]:
     """Closes the open round and returns the next message for each client.
@@ -281,6 +284,7 @@ class Server:
     """Ends the session and forgets what it held."""
     self._aborted = True
     self._sum, self._signatures, self._complaints = [], {}, {}
+    self._answers = None
     self._ciphertexts = np.zeros((0, 0, 0), np.uint8)
 
   def abort_message(self, error: SecAggError) -> bytes:
@@ -298,22 +302,14 @@ class Server:
   def _send_keys(self, heard: list[int]) -> dict[int, bytes]:
     self._need(heard, self.params.minimum_clients, 'sent keys')
     self._parameters = thresholds.session_parameters(self.params, len(heard))
-    transcript = graph.transcript_digest(self._messages[client] for client in heard)
+    transcript = self._enrolment.keep(heard)
     self._graph = graph.build(self._parameters, heard, self._salt, transcript)
-    self._messages = {}
     sealed = wire.plaintext_bytes(self.params.verify) + wire.TAG_BYTES
     self._ciphertexts = np.zeros((*self._graph.neighbours.shape, sealed), np.uint8)
     if self.params.authenticated:
-      adverts = {client: self._adverts[client][0] for client in heard}
-      self._roll = verify.roll_digest(self._salt, adverts)
-    entries = [
-      (client, advert.encode() + signature)
-      for client, (advert, signature) in ((client, self._adverts[client]) for client in heard)
-    ]
+      self._roll = verify.roll_digest(self._salt, self._enrolment.adverts)
     return {
-      client: self._message(
-        Kind.KEYS, wire.encode_entries([entries[peer] for peer in self._graph.row(client)])
-      )
+      client: self._message(Kind.KEYS, self._enrolment.keys_message(heard, self._graph.row(client)))
       for client in heard
     }
 
@@ -345,7 +341,6 @@ class Server:
     check_recoverable(self._graph, self._parameters.t, self._shared, self._complaints)
     alive = self._graph.flags(heard)
     self._survivors = heard
-    self._answers = Answers(self._graph)
     if self.params.authenticated:
       body = wire.encode_bitmap(alive)
       return {client: self._message(Kind.SURVIVORS, body) for client in heard}
@@ -363,11 +358,15 @@ class Server:
     positions = [self._graph.position(client) for client in self._survivors]
     lost = sorted(set(self._shared) - set(self._survivors))
     dropped = [self._graph.position(client) for client in lost]
-    mask_keys = {client: advert.mask_key for client, (advert, _) in self._adverts.items()}
+    mask_keys = {client: advert.mask_key for client, advert in self._enrolment.adverts.items()}
     commitments = {client: self._commitments[client][0] for client in self._survivors}
-    unmasker = Unmasker(self._graph, self._salt, self._parameters.t, self._answers)
+    bound_to = None
+    if self.params.verify:
+      contributors = {client: self._commitments[client][1] for client in self._shared}
+      bound_to = verify.binding(self._salt, contributors)
+    unmasker = Unmasker(self._graph, self._salt, self._parameters.t, self._open_answers(), bound_to)
     # Whatever comes of them, the shares are not kept.
-    del self._answers
+    self._answers = None
     unmasker.check_counts(sorted(positions + dropped))
     plus, minus = unmasker.masks(positions, dropped, commitments, mask_keys)
     prg.add_masks(self._sum, plus, minus)

@@ -150,8 +150,9 @@ def _null_vector(matrix: np.ndarray) -> np.ndarray | None:
 def locate_errors(points: tuple[int, ...], values: np.ndarray, threshold: int) -> set[int]:
   """Indices of up to floor((m - t) / 2) wrong shares of m, by Berlekamp-Welch.
 
-  Solves N(x) = y E(x) for each limb, deg E <= e and deg N < e + t. The errors are
-  roots of E. Indices that are right may be named too; wrong ones are not missed.
+  Solves N(x) = y E(x), deg E <= e and deg N < e + t, for y two random combinations of
+  the limbs; the errors are roots of E. Indices that are right may be named too; a wrong
+  one is missed with probability 2**-32.
 
   Args:
     points: The m holder numbers.
@@ -162,8 +163,8 @@ def locate_errors(points: tuple[int, ...], values: np.ndarray, threshold: int) -
   x = np.asarray(points, np.int64)
   powers = _EXP[_LOG[x][:, None] * np.arange(errors + threshold) % (PRIME - 1)]
   located: set[int] = set()
-  for limb in range(LIMBS):
-    y = values[:, limb : limb + 1]
+  combined = values @ _uniform(2 * LIMBS).reshape(LIMBS, 2) % PRIME
+  for y in np.split(combined, 2, axis=1):
     locator = _null_vector(np.hstack([powers, -y * powers[:, : errors + 1] % PRIME]))
     if locator is None:
       continue

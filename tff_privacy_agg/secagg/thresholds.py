@@ -28,17 +28,17 @@ class GraphParameters:
 
   Attributes:
     graph: 'complete' or 'ring'.
-    clients: n, the clients that advertised keys.
     k: Neighbours of each client.
     t: Shares that open a secret.
+    clients: n, the clients that advertised keys.
     colluding: Clients that may help the server.
     dropouts: Clients that may drop out.
   """
 
   graph: str
-  clients: int
   k: int
   t: int
+  clients: int
   colluding: int
   dropouts: int
 
@@ -132,7 +132,7 @@ def _complete(n: int, colluding: int, dropouts: int, authenticated: bool) -> Gra
       f'of {k} shares survives the drop-outs and withstands {max(0, withstands)} colluding '
       'clients. Admit more clients, or promise fewer drop-outs.'
     )
-  return GraphParameters('complete', n, k, t, colluding, dropouts)
+  return GraphParameters('complete', k, t, n, colluding, dropouts)
 
 
 def find_parameters(
@@ -173,7 +173,7 @@ def find_parameters(
   if not authenticated and (graph == 'ring' or (graph == 'auto' and n >= SMALLEST_RING)):
     ring = ring_parameters(n, colluding, dropouts, authenticated=False, sigma=sigma, eta=eta)
     if ring is not None:
-      return GraphParameters('ring', n, ring.k, ring.t_min, colluding, dropouts)
+      return GraphParameters('ring', ring.k, ring.t_min, n, colluding, dropouts)
     if graph == 'ring':
       raise UnsafeParameters(
         f'No ring of {n} clients withstands {colluding} colluding and {dropouts} dropping '

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tff_privacy_agg.secagg import keys, shamir
+from tff_privacy_agg.secagg import keys, shamir, verify
 from tff_privacy_agg.secagg.errors import BadShares, NotEnoughShares
 from tff_privacy_agg.secagg.graph import Graph
+from tff_privacy_agg.secagg.keys import Secret
 
 
 def check_recoverable(
@@ -83,9 +84,10 @@ class Answers:
 
 
 class Recovered(NamedTuple):
-  """A secret, and the holder numbers whose shares did not fit it."""
+  """A secret, whether shares did not fit it, and whose, where that can be told."""
 
-  secret: bytes
+  secret: Secret
+  disputed: bool
   wrong: list[int]
 
 
@@ -97,10 +99,15 @@ def recover(
   One wrong share is found by leaving out each of the first t in turn, up to
   floor((m - t) / 2) by Berlekamp-Welch.
 
+  Wrong shares can add up to the right secret: then t of them, taken for good, would
+  blame all others. So holders are named only where no second polynomial of the right
+  secret could be as close, that is, up to floor((m + 1 - t) / 2) of them.
+
   Returns:
     None if the secret cannot be told.
   """
   order = range(len(points))
+  most = (len(points) + 1 - threshold) // 2
 
   def attempt(chosen: list[int]) -> Recovered | None:
     picked = tuple(points[i] for i in chosen)
@@ -108,21 +115,27 @@ def recover(
     if secret is None or not fits(secret):
       return None
     wrong = shamir.wrong_shares(points, values, tuple(chosen))
-    return Recovered(secret, [points[i] for i in wrong])
+    return Recovered(Secret(secret), True, [points[i] for i in wrong])
 
   picked = points[:threshold]
   secret = shamir.reconstruct(picked, values[:threshold])
   if secret is not None and fits(secret):
-    return Recovered(secret, [])
+    return Recovered(Secret(secret), False, [])
   if len(points) == threshold:
     return None
+  undecided = None
   for left_out in range(threshold):
     found = attempt([i for i in order if i != left_out][:threshold])
-    if found is not None:
+    if found is not None and len(found.wrong) <= most:
       return found
+    undecided = undecided or found
   suspects = shamir.locate_errors(points, values, threshold)
   trusted = [i for i in order if i not in suspects]
-  return attempt(trusted[:threshold]) if len(trusted) >= threshold else None
+  found = attempt(trusted[:threshold]) if len(trusted) >= threshold else None
+  if found is not None and len(found.wrong) <= most:
+    return found
+  undecided = undecided or found
+  return undecided and undecided._replace(wrong=[])
 
 
 def _is_committed(commitment: bytes, seed: bytes) -> bool:
@@ -130,21 +143,40 @@ def _is_committed(commitment: bytes, seed: bytes) -> bool:
 
 
 def _is_private_key(public: bytes, private: bytes) -> bool:
-  return keys.public_key(keys.Secret(private)) == public
+  return keys.public_key(Secret(private)) == public
 
 
 class Unmasker:
   """Recovers the secrets of a session, and from them the keys of the masks on its sum.
 
+  Args:
+    graph: The session's graph.
+    salt: S.
+    threshold: t.
+    answers: The shares of round 4.
+    bound_to: `verify.binding` in a session with tags, else None.
+
   Attributes:
     blamed: {owner: holders whose share of its secret was wrong}; one of the two lied.
+      No holders, if there are too many to tell them from the others.
   """
 
-  def __init__(self, graph: Graph, salt: bytes, threshold: int, answers: Answers):
+  def __init__(
+    self,
+    graph: Graph,
+    salt: bytes,
+    threshold: int,
+    answers: Answers,
+    bound_to: bytes | None = None,
+  ):
     self._graph = graph
     self._salt = salt
     self._threshold = threshold
     self._answers = answers
+    self._bound_to = bound_to
+    # Positions of holders that were blamed: their shares come last, so that a holder of
+    # nothing but wrong shares costs one search, and not one for each client.
+    self._suspects: set[int] = set()
     self.blamed: dict[int, tuple[int, ...]] = {}
 
   def check_counts(self, positions: list[int]) -> None:
@@ -152,9 +184,12 @@ class Unmasker:
     for position in positions:
       require_shares(self._graph.ids[position], self._answers.count(position), self._threshold)
 
-  def _secret(self, position: int, fits: Callable[[bytes], bool]) -> bytes:
+  def _secret(self, position: int, fits: Callable[[bytes], bool]) -> Secret:
     points, values = self._answers.of(position)
-    client = self._graph.ids[position]
+    client, row = self._graph.ids[position], self._graph.neighbours[position]
+    if self._suspects:
+      order = sorted(range(len(points)), key=lambda i: row[points[i] - 1] in self._suspects)
+      points, values = tuple(points[i] for i in order), values[order]
     found = recover(points, values, self._threshold, fits)
     if found is None:
       raise BadShares(
@@ -162,9 +197,10 @@ class Unmasker:
         'to. It, or some of its holders, sent false ones. Restart without it.',
         clients=(client,),
       )
-    if found.wrong:
-      row = self._graph.neighbours[position]
-      self.blamed[client] = tuple(self._graph.ids[row[point - 1]] for point in found.wrong)
+    if found.disputed:
+      holders = sorted(int(row[point - 1]) for point in found.wrong)
+      self._suspects.update(holders)
+      self.blamed[client] = tuple(self._graph.ids[holder] for holder in holders)
     return found.secret
 
   def masks(
@@ -189,11 +225,12 @@ class Unmasker:
       client = ids[position]
       commitment = commitments[client]
       seed = self._secret(position, functools.partial(_is_committed, commitment))
-      minus.append(keys.derive(seed, self._salt, 'self', client))
+      minus.append(keys.derive(seed.data, self._salt, 'self', client))
+      seed.erase()
     for position in dropped:
       client = ids[position]
       public = mask_keys[client]
-      private = keys.Secret(self._secret(position, functools.partial(_is_private_key, public)))
+      private = self._secret(position, functools.partial(_is_private_key, public))
       agree = keys.agreement(private)
       for neighbour in self._graph.neighbours[position]:
         if int(neighbour) not in alive:
@@ -201,6 +238,8 @@ class Unmasker:
         peer = ids[neighbour]
         common = agree(mask_keys[peer], peer)
         key = keys.derive(common, self._salt, 'pair', *sorted((client, peer)))
+        if self._bound_to is not None:
+          key = verify.bound_key(key, self._bound_to, client, peer)
         # The peer added it if its own id is the lower.
         (minus if client > peer else plus).append(key)
       private.erase()

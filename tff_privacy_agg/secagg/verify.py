@@ -16,7 +16,8 @@ import numpy as np
 
 from tff_privacy_agg.secagg import inputs, keys, packing, prg, wire
 from tff_privacy_agg.secagg.errors import SignatureInvalid, VerificationFailed
-from tff_privacy_agg.secagg.params import SessionParams
+from tff_privacy_agg.secagg.keys import KEY_BYTES
+from tff_privacy_agg.secagg.params import SESSION_ID_BYTES, SessionParams, session_salt
 
 ROWS = 40
 NO_ROLL = bytes(32)
@@ -33,7 +34,8 @@ class Receipt:
 
   Attributes:
     session_id: 32 bytes.
-    salt: S of the session, which the signature covers.
+    parameters: SHA-256 of the session's parameters.
+    context: Digest of what was broadcast, as in the parameters.
     survivors_digest: Digest of the ids in the sum.
     survivors: Number of clients in the sum.
     sum_digest: `sum_digest` of the values.
@@ -41,11 +43,17 @@ class Receipt:
   """
 
   session_id: bytes
-  salt: bytes
+  parameters: bytes
+  context: bytes
   survivors_digest: bytes
   survivors: int
   sum_digest: bytes
   signature: bytes
+
+  @property
+  def salt(self) -> bytes:
+    """S, which the signature covers: computed, so that no receipt can be moved to another session."""
+    return session_salt(self.session_id, self.parameters, self.context)
 
   @property
   def statement(self) -> bytes:
@@ -57,6 +65,9 @@ def is_equivocation(first: Receipt, second: Receipt, server_key: bytes) -> bool:
   """Whether two receipts prove that the server made differing statements on one session."""
   public = keys.verifying_keys({0: server_key})[0]
   for receipt in (first, second):
+    # Other lengths could spell one salt in two ways.
+    if (len(receipt.session_id), len(receipt.parameters)) != (SESSION_ID_BYTES, KEY_BYTES):
+      return False
     try:
       keys.verify(public, receipt.signature, receipt.salt, 5, wire.SERVER, receipt.statement)
     except SignatureInvalid:
@@ -110,6 +121,27 @@ def tag_key(salt: bytes, contributions: Sequence[bytes | bytearray]) -> bytes:
   """K from the contributions of all clients that shared, in any order."""
   ordered = b''.join(sorted(bytes(part) for part in contributions))
   return keys.digest('tag', salt, ordered)
+
+
+def binding(salt: bytes, commitments: Mapping[int, bytes]) -> bytes:
+  """Digest of U2 and of what its members contributed to K; salt of the mask keys.
+
+  A server that shows clients different contributors gives them different K. Under one
+  sum of masks the tags of two groups, with both K known to it, would tell 40 linear
+  functions of one group's input. With this in the mask keys, masks between clients
+  that hold different K do not cancel.
+
+  Args:
+    salt: S.
+    commitments: {id: commitment to the contribution}, of all of U2.
+  """
+  entries = [(client, commitments[client]) for client in sorted(commitments)]
+  return keys.digest('contributors', salt, wire.encode_entries(entries))
+
+
+def bound_key(pair: bytes | bytearray, bound_to: bytes, first: int, second: int) -> bytes:
+  """The key of a pair's mask in a session with tags."""
+  return keys.derive(pair, bound_to, 'bound', *sorted((first, second)))
 
 
 def tag(key: bytes | bytearray, leaf: int, words: np.ndarray, bits: int) -> np.ndarray:

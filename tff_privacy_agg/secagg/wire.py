@@ -133,6 +133,11 @@ def decode(data: bytes | bytearray, session_id: bytes) -> Message:
   return Message(kind, flags, number, body)
 
 
+def reencode(message: Message, session_id: bytes) -> bytes:
+  """The bytes of a message that has been decoded: it has no other form."""
+  return encode(message.kind, session_id, message.number, message.body, flags=message.flags)
+
+
 def expect(body: memoryview, size: int, what: str) -> None:
   """Raises InvalidMessage unless a body has exactly `size` bytes."""
   if len(body) != size:
