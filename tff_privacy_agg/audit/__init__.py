@@ -1,5 +1,7 @@
 """Measured leakage: what an attacker finds, beside what the ledger promises."""
 
+from tff_privacy_agg.audit.canaries import Canaries, mark_ordinary, with_canaries
+from tff_privacy_agg.audit.canary_run import CanaryAudit, CanaryResult, run_with_canaries
 from tff_privacy_agg.audit.exposure import Exposure, exposure, extrapolated_exposure
 from tff_privacy_agg.audit.intervals import (
   Interval,
@@ -23,6 +25,9 @@ from tff_privacy_agg.audit.one_shot import (
 )
 
 __all__ = [
+  'Canaries',
+  'CanaryAudit',
+  'CanaryResult',
   'Exposure',
   'Interval',
   'OneRunBound',
@@ -38,6 +43,9 @@ __all__ = [
   'exposure',
   'extrapolated_exposure',
   'gaussian_pair_epsilon',
+  'mark_ordinary',
   'one_run_lower_bound',
   'one_run_p_value',
+  'run_with_canaries',
+  'with_canaries',
 ]

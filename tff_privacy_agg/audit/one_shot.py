@@ -12,7 +12,7 @@ from tff_privacy_agg.accounting import gaussian_epsilon
 from tff_privacy_agg.audit import intervals
 from tff_privacy_agg.errors import ConfigurationError
 
-_FEWEST_CANARIES = 10
+FEWEST_CANARIES = 10
 _FEWEST_DIMENSIONS = 100
 _BISECTIONS = 100
 
@@ -136,9 +136,9 @@ def estimate_epsilon(
   _validate.fraction(delta=delta, confidence=confidence)
   _validate.at_least(_FEWEST_DIMENSIONS, dimension=dimension)
   values = intervals.scores(scores=scores)
-  if len(values) < _FEWEST_CANARIES:
+  if len(values) < FEWEST_CANARIES:
     raise ConfigurationError(
-      f'An estimate needs {_FEWEST_CANARIES} included canaries, got {len(values)}. Add canaries, or '
+      f'An estimate needs {FEWEST_CANARIES} included canaries, got {len(values)}. Add canaries, or '
       'rounds in which they are drawn; see `canaries_for_resolution`.'
     )
   shift, unit = 0.0, 1 / math.sqrt(dimension)
@@ -183,7 +183,7 @@ def canaries_for_resolution(
       'never below zero anyway.'
     )
   gap = _gaussian_mu(epsilon, delta) - _gaussian_mu(epsilon - resolution, delta)
-  return max(_FEWEST_CANARIES, math.ceil((float(special.ndtri(confidence)) / gap) ** 2))
+  return max(FEWEST_CANARIES, math.ceil((float(special.ndtri(confidence)) / gap) ** 2))
 
 
 def gaussian_pair_epsilon(
