@@ -36,10 +36,23 @@ def _model_fn():
   )
 
 
-def test_the_code_in_the_readme_trains():
+def _client_data(clients=120):
+  rng = np.random.default_rng(0)
+  return tff.simulation.datasets.TestClientData(
+    {
+      f'client {i}': collections.OrderedDict(
+        x=rng.normal(size=[3, 3]).astype(np.float32), y=np.ones([3, 1], np.float32)
+      )
+      for i in range(clients)
+    }
+  )
+
+
+def test_the_code_in_the_readme_trains(tmp_path, monkeypatch):
   code = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
-  assert len(code) == 1
-  names = {'model_fn': _model_fn}
+  assert len(code) == 2
+  names = {'model_fn': _model_fn, 'client_data': _client_data()}
+  monkeypatch.chdir(tmp_path)
   previous = tff.framework.get_context_stack().current
   try:
     exec(compile(code[0], 'README.md', 'exec'), names)
@@ -51,6 +64,11 @@ def test_the_code_in_the_readme_trains():
     assert 4 < privacy['epsilon'] < 5.3  # one round at an effective noise multiplier of 1 or more
     promised = set(re.findall(r'`(\w+)`', _paragraph("Every round's metrics")))
     assert promised - {'aggregator'} <= set(privacy) | {'privacy'}
+    exec(compile(code[1], 'README.md', 'exec'), names)
+    assert names['result'].stopped == 'budget'
+    assert 1 <= names['result'].rounds_run <= 10
+    assert names['result'].metrics['ledger/epsilon'] <= 8.0
+    assert (tmp_path / 'runs/mine/ledger.jsonl').exists()
   finally:
     context = tff.framework.get_context_stack().current
     if isinstance(context, runtime.SimulationContext):
