@@ -49,9 +49,8 @@ def prepare(params: SessionParams, values: Mapping[str, Any]) -> list[np.ndarray
 
 def restore(params: SessionParams, words: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
   """The sums by leaf: int64 in [0, 2**bits), of the leaf's shape."""
-  return {
-    leaf.name: np.bitwise_and(
-      words[index][: leaf.size], 2**leaf.bits - 1, dtype=np.int64, casting='unsafe'
-    ).reshape(leaf.shape)
-    for index, leaf in enumerate(params.leaves)
-  }
+  found = {}
+  for index, leaf in enumerate(params.leaves):
+    values = words[index][: leaf.size].astype(np.int64)
+    found[leaf.name] = np.bitwise_and(values, 2**leaf.bits - 1, out=values).reshape(leaf.shape)
+  return found

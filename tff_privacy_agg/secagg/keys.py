@@ -28,6 +28,8 @@ Buffer = bytes | bytearray | memoryview
 _LABEL = b'tff_privacy_agg/secagg/v1/'
 # The field of Curve25519; a public key has one spelling below it.
 _FIELD = 2**255 - 19
+# Bytes that are fingerprinted at once; the library takes less than 2**31.
+_GMAC_BYTES = 2**30
 
 
 def label(name: str) -> bytes:
@@ -109,6 +111,25 @@ def agreement(private: Secret) -> Callable[[bytes, int], bytes]:
     )
 
   return agree
+
+
+def fingerprints() -> Callable[[bytes], bytes]:
+  """Returns a function that tells messages apart, to be kept within one process.
+
+  GMAC under a key that it alone holds, an order of magnitude faster than SHA-256.
+  As no fingerprint is ever shown, the nonce may stay the same: two messages of n blocks
+  collide with probability (n + 1) 2**-128, also when they were chosen to collide.
+  """
+  cipher = AESGCM(os.urandom(KEY_BYTES))
+
+  def fingerprint(data: bytes) -> bytes:
+    view = memoryview(data)
+    parts = range(0, len(view), _GMAC_BYTES)
+    return b''.join(
+      cipher.encrypt(bytes(12), b'', view[start : start + _GMAC_BYTES]) for start in parts
+    )
+
+  return fingerprint
 
 
 def seal(key: bytes, associated: bytes, plaintext: bytes) -> bytes:

@@ -81,13 +81,21 @@ def pack(words: np.ndarray, bits: int) -> np.ndarray:
   return out.reshape(bits, m)
 
 
-def unpack(packed: np.ndarray, bits: int) -> np.ndarray:
-  """The inverse of `pack`: [bits, m] u64 to [64 m] words."""
+def add_packed(total: np.ndarray, packed: np.ndarray, bits: int) -> None:
+  """Adds a packed vector to unpacked words, in place.
+
+  Bits of `total` from `bits` on are left with neighbouring elements' bits in them:
+  sums are right modulo 2**bits only, which saves a pass.
+
+  Args:
+    total: [64 m], of `word_dtype(bits)`.
+    packed: [bits, m] u64, from `pack`.
+    bits: Bits of each element.
+  """
   m = packed.shape[1]
   groups, elements, rows, blocks = _groups(bits, m)
   source = packed.reshape(groups, rows, m)
-  out = np.empty((groups, elements, m), word_dtype(bits))
-  keep = _WORD.type(2**bits - 1)
+  sums = total.reshape(groups, elements, m)
   for block in blocks:
     wide, upper = np.empty((2, groups, block.stop - block.start), _WORD)
     for i in range(elements):
@@ -96,6 +104,12 @@ def unpack(packed: np.ndarray, bits: int) -> np.ndarray:
       if shift + bits > 64:
         np.left_shift(source[:, row + 1, block], _WORD.type(64 - shift), out=upper)
         np.bitwise_or(wide, upper, out=wide)
-      np.bitwise_and(wide, keep, out=wide)
-      out[:, i, block] = wide
-  return out.reshape(-1)
+      piece = sums[:, i, block]
+      np.add(piece, wide, out=piece, dtype=piece.dtype, casting='unsafe')
+
+
+def unpack(packed: np.ndarray, bits: int) -> np.ndarray:
+  """The inverse of `pack`: [bits, m] u64 to [64 m] words."""
+  words = np.zeros(64 * packed.shape[1], word_dtype(bits))
+  add_packed(words, packed, bits)
+  return np.bitwise_and(words, words.dtype.type(2**bits - 1), out=words)

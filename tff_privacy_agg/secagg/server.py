@@ -4,7 +4,6 @@ References: Bonawitz et al., CCS 2017, figure 4; Bell et al., CCS 2020, algorith
 """
 
 import collections
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
@@ -75,7 +74,8 @@ class Server:
     self._salt = params.salt()
     self._leaves = verify.wire_leaves(params)
     self._aborted = False
-    # Digests of the messages of the open round; the clients that it expects (None: anyone).
+    self._fingerprint = keys.fingerprints()
+    # Fingerprints of the messages of the open round; the clients that it expects (None: anyone).
     self._heard: dict[int, bytes] = {}
     self._expected: set[int] | None = None
     self._excluded: set[int] = set()
@@ -137,9 +137,9 @@ class Server:
         self._take_abort(client_id, message)
         return
       self._check_turn(message.kind)
-      digest = hashlib.sha256(data).digest()
+      seen = self._fingerprint(data)
       if heard is not None:
-        if heard != digest:
+        if heard != seen:
           raise DuplicateMessage(
             f'Client {client_id} sent a second, different message. The first stands.'
           )
@@ -151,7 +151,7 @@ class Server:
       if heard is None:
         self._excluded.add(client_id)
       raise
-    self._heard[client_id] = digest
+    self._heard[client_id] = seen
 
   def _admitted(self, client_id: int) -> bool:
     if client_id in self._excluded or not 0 <= client_id < 2**32:
@@ -222,7 +222,7 @@ class Server:
       raise InvalidMessage('The message complains of clients that shared nothing.')
     self._complaints[client_id] = complaints
     for total, matrix, (_, bits) in zip(self._sum, packed, self._leaves, strict=True):
-      total += packing.unpack(matrix, bits)
+      packing.add_packed(total, matrix, bits)
 
   def _take_confirmation(self, client_id: int, message: wire.Message) -> None:
     body = message.body

@@ -110,8 +110,15 @@ def reconstruct(points: tuple[int, ...], values: np.ndarray) -> bytes | None:
   Returns:
     32 bytes, or None if a limb is 65536: then a share is wrong.
   """
+  return reconstruct_all(points, values[None])[0]
+
+
+def reconstruct_all(points: tuple[int, ...], values: np.ndarray) -> list[bytes | None]:
+  """Secrets of which the same holders gave shares: [secrets, len(points), 16] field elements."""
   total = np.remainder(weights(points).astype(np.float64) @ values.astype(np.float64), PRIME)
-  return None if (total > 0xFFFF).any() else total.astype('<u2').tobytes()
+  limbs_of = total.astype('<u2')
+  wrong = (total > 0xFFFF).any(axis=1).tolist()
+  return [None if bad else row.tobytes() for bad, row in zip(wrong, limbs_of, strict=True)]
 
 
 def wrong_shares(points: tuple[int, ...], values: np.ndarray, good: tuple[int, ...]) -> list[int]:
