@@ -9,6 +9,13 @@ from tff_privacy_agg.audit.intervals import (
   clopper_pearson,
   epsilon_from_rates,
 )
+from tff_privacy_agg.audit.membership import (
+  MembershipResult,
+  client_scores,
+  label_margins,
+  measure_attack,
+  offline_lira,
+)
 from tff_privacy_agg.audit.one_run import (
   OneRunBound,
   canaries_for_bound,
@@ -30,11 +37,13 @@ __all__ = [
   'CanaryResult',
   'Exposure',
   'Interval',
+  'MembershipResult',
   'OneRunBound',
   'OneShotEstimate',
   'auc_interval',
   'canaries_for_bound',
   'canaries_for_resolution',
+  'client_scores',
   'clopper_pearson',
   'combine_rounds',
   'cosines',
@@ -43,7 +52,10 @@ __all__ = [
   'exposure',
   'extrapolated_exposure',
   'gaussian_pair_epsilon',
+  'label_margins',
   'mark_ordinary',
+  'measure_attack',
+  'offline_lira',
   'one_run_lower_bound',
   'one_run_p_value',
   'run_with_canaries',
