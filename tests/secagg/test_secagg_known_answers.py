@@ -23,24 +23,25 @@ def test_hkdf():
   assert keys.derive(b'\x22' * 32, b'\x11' * 32, 'pair', 3, 7).hex() == ANSWERS['hkdf']['out']
 
 
-@pytest.mark.parametrize('stream', [prg._GcmStream, prg._CtrStream])
+@pytest.mark.parametrize('way', prg._STREAMS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize('answer', ANSWERS['prg'])
-def test_keystream(monkeypatch, stream, answer):
-  monkeypatch.setattr(prg, 'Stream', stream)
+def test_keystream(monkeypatch, way, answer):
+  monkeypatch.setattr(prg, '_fastest', lambda: way)
   data = prg.keystream(KEY, answer['leaf'], answer['segment'])
   assert data[:16].hex() == answer['first16']
   assert hashlib.sha256(data).hexdigest() == answer['sha256_of_segment_262144']
 
 
 @pytest.mark.parametrize('bits', [3, 9, 20, 40])
-def test_masks_are_the_keystream_on_both_paths(monkeypatch, bits):
+def test_masks_are_the_keystream_on_all_paths(monkeypatch, bits):
   dtype = prg.word_dtype(bits)
   size = prg.SEGMENT // dtype.itemsize + 100
   expected = np.frombuffer(
     prg.keystream(KEY, 0, 0) + prg.keystream(KEY, 0, 1, 100 * dtype.itemsize), dtype
   )
-  for stream in (prg._GcmStream, prg._CtrStream):
-    monkeypatch.setattr(prg, 'Stream', stream)
+  assert len(prg._STREAMS) == 3
+  for way in prg._STREAMS:
+    monkeypatch.setattr(prg, '_fastest', lambda way=way: way)
     vector = np.zeros(size, dtype)
     prg.add_masks([vector], [KEY], [])
     np.testing.assert_array_equal(vector, expected)

@@ -159,7 +159,7 @@ def tag(key: bytes | bytearray, leaf: int, words: np.ndarray, bits: int) -> np.n
   Returns:
     [40] u64.
   """
-  stream = prg.Stream(key)
+  stream = prg.stream(key)
   scratch = memoryview(bytearray(prg.SEGMENT + wire.TAG_BYTES))
   sums = np.zeros((_PLANES, 256), np.uint64)
   keep = np.uint64(2**bits - 1)
