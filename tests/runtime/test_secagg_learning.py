@@ -103,7 +103,7 @@ def test_the_clear_part_of_federated_averaging_is_refused_and_named(context, dat
     cases.model_fn,
     cases.sgd(0.1),
     cases.sgd(1.0),
-    model_aggregator=tff.learning.secure_aggregator(weighted=False),
+    model_aggregator=cases.exact(tpa.Mean(), maximum=CLIENTS),
   )
   with use(context):
     state = process.initialize()
@@ -118,7 +118,7 @@ def test_the_clear_part_runs_where_it_is_allowed(data, simulation):
     cases.model_fn,
     cases.sgd(0.1),
     cases.sgd(1.0),
-    model_aggregator=tff.learning.secure_aggregator(weighted=False),
+    model_aggregator=cases.exact(tpa.Mean(), maximum=CLIENTS),
   )
   want = process.next(process.initialize(), data)
   context = SecAggContext(allow_clear=['0'])

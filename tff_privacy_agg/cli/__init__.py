@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tff_privacy_agg.cli import doctor, ledger, plan, train
+from tff_privacy_agg.cli import client, doctor, keys, ledger, plan, serve, train
 
 # TensorFlow reads this when it is imported: no start-up notices between progress lines.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -33,6 +33,6 @@ def _parser() -> argparse.ArgumentParser:
     description='Private federated training with TFF: noise, secure sums and a true epsilon.',
   )
   commands = parser.add_subparsers(dest='command', required=True)
-  for command in (train, plan, ledger, doctor):
+  for command in (train, plan, ledger, keys, serve, client, doctor):
     command.add(commands)
   return parser

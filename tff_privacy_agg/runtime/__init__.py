@@ -1,27 +1,52 @@
 """Where computations with secure sums run, and what to do where they cannot.
 
-`SecAggContext` runs them with the real protocol, `simulation_context` as plain sums.
-The rest names the mend when a computation meets a runtime that has none.
+`SecAggContext` runs them with the real protocol and simulated parties,
+`simulation_context` as plain sums. `coordinator` and `participant` are real parties: a server
+and its clients, each a process of its own, over gRPC with mutual TLS. The rest names the mend
+when a computation meets a runtime that has none.
+
+Names load when they are first used: the real parties need no TensorFlow.
 """
 
-from tff_privacy_agg.hints import (
-  explain,
-  explained,
-  warn_if_secure_sums_cannot_run,
-)
-from tff_privacy_agg.runtime.drops import RandomDrops
-from tff_privacy_agg.runtime.secagg_context import SecAggContext, use
-from tff_privacy_agg.runtime.session import RoundReport
-from tff_privacy_agg.runtime.simulation import SimulationContext, simulation_context
+import importlib
+from typing import Any
+
+_HOMES = {
+  'hints': ('explain', 'explained', 'warn_if_secure_sums_cannot_run'),
+  'runtime.coordinator': ('Coordinator', 'Deadlines'),
+  'runtime.drops': ('RandomDrops',),
+  'runtime.participant': ('Member', 'Participant'),
+  'runtime.secagg_context': ('SecAggContext', 'use'),
+  'runtime.session': ('RoundReport',),
+  'runtime.simulation': ('SimulationContext', 'simulation_context'),
+  'runtime.tls': ('Roster', 'make_keys'),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+  'Coordinator',
+  'Deadlines',
+  'Member',
+  'Participant',
   'RandomDrops',
+  'Roster',
   'RoundReport',
   'SecAggContext',
   'SimulationContext',
   'explain',
   'explained',
+  'make_keys',
   'simulation_context',
   'use',
   'warn_if_secure_sums_cannot_run',
 ]
+
+
+def __getattr__(name: str) -> Any:
+  if name in _HOME_OF:
+    return getattr(importlib.import_module(f'tff_privacy_agg.{_HOME_OF[name]}'), name)
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+  return __all__

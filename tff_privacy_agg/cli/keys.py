@@ -1,0 +1,26 @@
+"""`tff-privacy-agg keys`: certificates and identities for a test deployment."""
+
+import argparse
+import pathlib
+
+
+def add(commands) -> None:
+  """Adds the command to the parser."""
+  keys = commands.add_parser('keys', help='make keys for `serve` and `client`, for tests')
+  keys.set_defaults(run=_keys)
+  keys.add_argument('directory', type=pathlib.Path, help='where they go; must be empty')
+  keys.add_argument('clients', nargs='+', help='names of the clients')
+  keys.add_argument(
+    '--host', action='append', help='name or address of the server (default: this machine)'
+  )
+  keys.add_argument('--days', type=int, default=90, help='how long they are valid')
+
+
+def _keys(args: argparse.Namespace) -> int:
+  from tff_privacy_agg.runtime import make_keys
+
+  hosts = args.host or ('localhost', '127.0.0.1')
+  where = make_keys(args.directory, args.clients, hosts=hosts, days=args.days)
+  print(f'{where}: keys of a server and {len(args.clients)} clients, valid for {args.days} days')
+  print('Whoever made them can act as anyone: for tests, or a group that trusts the maker.')
+  return 0

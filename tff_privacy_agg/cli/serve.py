@@ -1,0 +1,167 @@
+"""`tff-privacy-agg serve`: the server of a federated training with real clients."""
+
+import argparse
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+_ATTEMPTS = 3
+
+
+def add(commands) -> None:
+  """Adds the command to the parser."""
+  serve = commands.add_parser('serve', help='run a training with clients in other processes')
+  serve.set_defaults(run=_serve)
+  serve.add_argument('--config', type=pathlib.Path, required=True, help='TOML file')
+  serve.add_argument('--json', action='store_true', help='events for machines')
+
+
+def _serve(args: argparse.Namespace) -> int:
+  from tff_privacy_agg.runtime import Coordinator, config, tls
+  from tff_privacy_agg.runtime.events import Events
+  from tff_privacy_agg.runtime.round_book import RoundBook
+
+  settings = config.read(args.config, config.ServerConfig)
+  keys, asked = settings.keys, settings.run
+  roster = tls.Roster.read(keys.roster)
+  credentials = tls.server_credentials(keys.ca, keys.certificate, keys.key)
+  identity = tls.read_identity(keys.identity)
+  clients = settings.session.clients or len(roster.ids)
+  session = {
+    'task': asked.task,
+    'mode': settings.session.mode,
+    'minimum_clients': settings.session.minimum_clients,
+    'maximum_clients': len(roster.ids),
+    'colluding_fraction': settings.session.colluding_fraction,
+    'dropout_fraction': settings.session.dropout_fraction,
+    'verify': settings.session.verify or None,
+  }
+  make = {
+    name: config.entry_point(getattr(asked, name), args.config)
+    for name in ('process', 'evaluate', 'ledger')
+    if getattr(asked, name)
+  }
+  events = Events.to_terminal('server', as_json=args.json)
+
+  from tff_privacy_agg import accounting, learning
+  from tff_privacy_agg.runtime import rounds, simulation_context
+
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(simulation_context(concurrency=1))
+    process = make['process']()
+    form = rounds.form_of(process, len(roster.ids))
+    directory = learning.RunDirectory(
+      asked.directory, {**dataclasses.asdict(settings.session), 'task': asked.task}
+    )
+    ledger = None
+    if 'ledger' in make:
+      ledger = accounting.PrivacyLedger(directory.path / 'ledger.jsonl', make['ledger']())
+      stack.enter_context(ledger)
+    coordinator = Coordinator(
+      address=settings.server.listen,
+      credentials=credentials,
+      clients=roster.ids,
+      task=asked.task,
+      schema=form.schema,
+      deadlines=settings.deadlines,
+      roster=roster.keys if settings.session.mode == 'authenticated' else None,
+      identity=identity,
+      events=events,
+    )
+    stack.callback(coordinator.close, 'the server has stopped')
+    remote = rounds.RemoteRounds(
+      form=form,
+      coordinator=coordinator,
+      book=RoundBook(directory.path / 'sessions.json'),
+      clients=clients,
+      session=session,
+    )
+    names = {client: name for name, client in roster.ids.items()}
+    evaluate = make['evaluate']() if 'evaluate' in make else None
+    training = _Training(remote, directory, ledger, evaluate, names, events)
+    training.run(process.initialize(), asked.rounds)
+    coordinator.close('the training is complete')
+  return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Training:
+  """Rounds from the last checkpoint to the end."""
+
+  remote: Any
+  directory: Any
+  ledger: Any
+  evaluate: Any
+  names: Mapping[int, str]
+  events: Any
+
+  def run(self, initial: Any, rounds: int) -> None:
+    state, done = self.directory.latest(initial)
+    if state is None:
+      state = initial
+    else:
+      self.events('resuming', after=done)
+    for round_number in range(done + 1, rounds + 1):
+      state, measured, survivors = self._round(round_number, state)
+      metrics = self._metrics(state, measured, survivors)
+      # Released first: a checkpoint then always has its line in the metrics.
+      self.directory.release(metrics, round_number)
+      self.directory.save(state, round_number)
+      self.events('trained', round=f'{round_number}/{rounds}', **_told(metrics))
+
+  def _round(self, round_number: int, state: Any) -> tuple[Any, Any, tuple[int, ...]]:
+    """One round; tried again, with other keys and charged again, if it has no sum."""
+    from tff_privacy_agg import secagg
+
+    attempt = 0
+    while True:
+      attempt += 1
+      cohort = self.remote.gather()
+      charge = None
+      if self.ledger is not None:
+        who = [self.names[client] for client in sorted(cohort)]
+        charge = self.ledger.charge(round_number, planned_survivors=len(who), cohort=who)
+      try:
+        output, survivors = self.remote.next(state, cohort)
+      except secagg.SecAggError as error:
+        self.events('round failed', round=round_number, attempt=attempt, reason=str(error))
+        if attempt == _ATTEMPTS:
+          raise
+        continue
+      new_state, metrics = _values(output)
+      if charge is not None:
+        private = _private(metrics)
+        self.ledger.settle(
+          charge, survivors=len(survivors), accepted=bool(private.get('accepted', True))
+        )
+      return new_state, metrics, survivors
+
+  def _metrics(self, state: Any, metrics: Any, survivors: tuple[int, ...]) -> dict[str, float]:
+    found: dict[str, float] = {'survivors': len(survivors)}
+    found.update({f'privacy/{name}': float(value) for name, value in _private(metrics).items()})
+    if self.ledger is not None:
+      found['ledger/epsilon'] = self.ledger.epsilon('server')
+    if self.evaluate is not None:
+      found.update({name: float(value) for name, value in self.evaluate(state).items()})
+    return found
+
+
+def _values(output: Any) -> list[Any]:
+  """The fields of a `LearningProcessOutput`, or of a pair."""
+  return [output.state, output.metrics] if hasattr(output, 'state') else list(output)
+
+
+def _private(metrics: Any) -> Mapping[str, Any]:
+  """The account in a learning process's metrics, if it has one."""
+  aggregator = metrics.get('aggregator') if isinstance(metrics, Mapping) else None
+  private = aggregator.get('privacy') if isinstance(aggregator, Mapping) else None
+  return private or {}
+
+
+def _told(metrics: Mapping[str, float]) -> dict[str, str]:
+  shown = {'accuracy': 'accuracy', 'loss': 'loss', 'ledger/epsilon': 'epsilon'}
+  return {name: f'{metrics[key]:.3f}' for key, name in shown.items() if key in metrics} | {
+    'survivors': f'{metrics["survivors"]:.0f}'
+  }

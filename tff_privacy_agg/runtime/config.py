@@ -1,0 +1,217 @@
+"""Configuration files of servers and clients: TOML, read strictly.
+
+Every key is known, of its type, and present unless it has a default. Paths are relative to
+the file. An entry point `module:function` is looked up beside the file first.
+"""
+
+import dataclasses
+import importlib
+import os
+import pathlib
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from tff_privacy_agg import secagg
+from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
+from tff_privacy_agg.runtime.coordinator import Deadlines
+
+Section = TypeVar('Section')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Keys:
+  """Section `[keys]`: files of `tff-privacy-agg keys`."""
+
+  ca: str
+  certificate: str
+  key: str
+  identity: str
+  roster: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+  """Section `[run]` of a server.
+
+  Args:
+    task: Name of the task.
+    process: Entry point: () -> a process with `initialize` and `next`.
+    rounds: Rounds in all.
+    directory: Where checkpoints, metrics and the ledger go; resumes what is there.
+    evaluate: Entry point: () -> a function from the state to metrics; or empty.
+    ledger: Entry point: () -> `accounting.LedgerFacts`; or empty.
+  """
+
+  task: str
+  process: str
+  rounds: int
+  directory: str
+  evaluate: str = ''
+  ledger: str = ''
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Session:
+  """Section `[session]` of a server; as in `secagg.SessionParams`.
+
+  Args:
+    clients: Clients of a round; 0 for all of the roster.
+    minimum_clients: Fewest in a sum.
+    mode: 'semi_honest' or 'authenticated'.
+    colluding_fraction: At most this part helps the server.
+    dropout_fraction: At most this part drops out.
+    verify: 'mac', or empty.
+  """
+
+  clients: int = 0
+  minimum_clients: int = 3
+  mode: str = 'authenticated'
+  colluding_fraction: float = 0.0
+  dropout_fraction: float = 0.0
+  verify: str = ''
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Listen:
+  """Section `[server]`: where it listens, `host:port`."""
+
+  listen: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+  """A server's file."""
+
+  run: Run
+  server: Listen
+  keys: Keys
+  session: Session
+  deadlines: Deadlines
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClientSection:
+  """Section `[client]`.
+
+  Args:
+    name: Name in the certificate and in the roster.
+    server: `host:port`.
+    task: Name of the task.
+    process: Entry point, as at the server.
+    data: Entry point: () -> a `tf.data.Dataset` of this client's batches.
+    state: Directory for what the client must remember between runs.
+    reconnect_seconds: How long to look for a server that is not there.
+  """
+
+  name: str
+  server: str
+  task: str
+  process: str
+  data: str
+  state: str
+  reconnect_seconds: float = 60.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClientConfig:
+  """A client's file."""
+
+  client: ClientSection
+  keys: Keys
+  policy: secagg.Policy
+
+
+_PATHS = {('run', 'directory'), ('client', 'state')} | {
+  ('keys', field.name) for field in dataclasses.fields(Keys)
+}
+
+
+def read(path: str | os.PathLike[str], kind: type[Section]) -> Section:
+  """Reads a file as `ServerConfig` or `ClientConfig`.
+
+  Raises:
+    ConfigurationError: If it cannot be read, or a key is unknown, missing or of another type.
+  """
+  file = pathlib.Path(path)
+  try:
+    content = tomllib.loads(file.read_text(encoding='utf-8'))
+  except (OSError, ValueError) as error:
+    raise ConfigurationError(
+      f'A configuration was to be read; {path} cannot be: {error}. Correct the file.'
+    ) from None
+  wanted = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+  _known(path, 'the file', content, wanted)
+  sections = {name: _section(file, name, field.type, content) for name, field in wanted.items()}
+  return kind(**sections)
+
+
+def _section(file: pathlib.Path, name: str, kind: Any, content: Mapping[str, Any]) -> Any:
+  given = content.get(name, {})
+  if not isinstance(given, dict):
+    raise ConfigurationError(f'{file}: `{name}` must be a section, `[{name}]`.')
+  fields = {field.name: field for field in dataclasses.fields(kind)}
+  _known(file, f'[{name}]', given, fields)
+  values = {}
+  for key, field in fields.items():
+    if key not in given:
+      if field.default is dataclasses.MISSING:
+        raise ConfigurationError(f'{file}: [{name}] needs `{key}`. Add it.')
+      continue
+    value = given[key]
+    if field.type is float and isinstance(value, int) and not isinstance(value, bool):
+      value = float(value)
+    if type(value) is not field.type:
+      raise ConfigurationError(
+        f'{file}: [{name}] `{key}` must be of type {field.type.__name__}, got {value!r}.'
+      )
+    values[key] = str(file.parent.absolute() / value) if (name, key) in _PATHS else value
+  return kind(**values)
+
+
+def _known(path: Any, where: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+  unknown = sorted(set(given) - set(known))
+  if unknown:
+    raise ConfigurationError(
+      f'{path}: {where} has no {", ".join(map(repr, unknown))}; it has {", ".join(known)}.'
+    )
+
+
+def entry_point(name: str, beside: str | os.PathLike[str]) -> Callable[[], Any]:
+  """The function `module:function`, looked up beside a file first.
+
+  Returns:
+    The function; what it raises comes as a `ConfigurationError`.
+
+  Raises:
+    ConfigurationError: If there is none.
+  """
+  module, colon, function = name.partition(':')
+  directory = os.fspath(pathlib.Path(beside).absolute().parent)
+  if directory not in sys.path:
+    sys.path.insert(0, directory)
+  try:
+    if not colon:
+      raise ValueError('no colon in it')
+    found = getattr(importlib.import_module(module), function)
+    if not callable(found):
+      raise TypeError('no function')
+  except Exception as error:
+    raise ConfigurationError(
+      f'An entry point `module:function` was asked for; {name!r} gives none '
+      f'({type(error).__name__}: {error}). Correct the name, or its module.'
+    ) from error
+
+  def call() -> Any:
+    try:
+      return found()
+    except PrivacyAggError:
+      raise
+    except Exception as error:
+      raise ConfigurationError(
+        f'The entry point {name!r} was called; it failed with {type(error).__name__}: {error}. '
+        'Mend the function, or what it reads.'
+      ) from error
+
+  return call

@@ -1,0 +1,57 @@
+"""The greatest round number that was used for each task, kept on disk."""
+
+import json
+import os
+import pathlib
+import tempfile
+
+from tff_privacy_agg.errors import ConfigurationError
+
+
+class RoundBook:
+  """Numbers that only grow, across restarts.
+
+  A client refuses a session whose number it has served; a server never gives a number twice.
+
+  Args:
+    path: JSON file; made at the first record.
+
+  Raises:
+    ConfigurationError: If the file holds something else.
+  """
+
+  def __init__(self, path: str | os.PathLike[str]):
+    self._path = pathlib.Path(path)
+    self._rounds: dict[str, int] = {}
+    if self._path.exists():
+      try:
+        self._rounds = {
+          str(task): int(number)
+          for task, number in json.loads(self._path.read_text(encoding='utf-8')).items()
+        }
+      except (ValueError, AttributeError, TypeError) as error:
+        raise ConfigurationError(
+          f'{self._path} was to hold the rounds that were served; it holds something else '
+          f'({error}). Restore it: without it a round could be served twice.'
+        ) from None
+
+  def last(self, task: str) -> int | None:
+    """The greatest number of the task; None before the first."""
+    return self._rounds.get(task)
+
+  def record(self, task: str, number: int) -> None:
+    """Keeps a number; on disk when this returns."""
+    self._rounds[task] = max(number, self._rounds.get(task, 0))
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=f'.{self._path.name}.')
+    with os.fdopen(handle, 'w', encoding='utf-8') as file:
+      json.dump(self._rounds, file)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, self._path)
+
+  def draw(self, task: str) -> int:
+    """The next number of the task, recorded before it is used."""
+    number = (self.last(task) or 0) + 1
+    self.record(task, number)
+    return number

@@ -1,0 +1,243 @@
+"""Keys of a deployment: a certificate authority, certificates, Ed25519 identities, a roster.
+
+For tests and closed groups: whoever runs `make_keys` sees every private key. In a real
+deployment each client makes its own key and has it signed.
+"""
+
+import dataclasses
+import datetime
+import ipaddress
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.errors import ConfigurationError
+
+_SERVER = 'server'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Roster:
+  """Who may take part.
+
+  Attributes:
+    ids: {name in the certificate: client id}.
+    keys: {client id: Ed25519 public key}.
+    server_key: Ed25519 public key of the server.
+  """
+
+  ids: Mapping[str, int]
+  keys: Mapping[int, bytes]
+  server_key: bytes
+
+  @classmethod
+  def read(cls, path: str | os.PathLike[str]) -> 'Roster':
+    """The roster in a file.
+
+    Raises:
+      ConfigurationError: If it cannot be read, or names one client twice.
+    """
+    try:
+      content = json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+      ids = {name: int(one['id']) for name, one in content['clients'].items()}
+      keys = {int(one['id']): bytes.fromhex(one['key']) for one in content['clients'].values()}
+      server_key = bytes.fromhex(content['server'])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+      raise ConfigurationError(
+        f'{path} was to hold a roster; it cannot be read as one '
+        f'({type(error).__name__}: {error}). Make one with `tff-privacy-agg keys`.'
+      ) from None
+    if len(set(ids.values())) != len(ids):
+      raise ConfigurationError(f'{path} gives one id to two clients. Give each its own.')
+    return cls(ids=ids, keys=keys, server_key=server_key)
+
+
+def make_keys(
+  directory: str | os.PathLike[str],
+  clients: Sequence[str],
+  *,
+  hosts: Sequence[str] = ('localhost', '127.0.0.1'),
+  days: int = 90,
+) -> pathlib.Path:
+  """Makes a test authority with certificates and identities for a server and its clients.
+
+  Files: `ca.pem`, `roster.json` (both public), and for `server` and each client NAME:
+  `NAME.pem`, `NAME.key` (TLS) and `NAME.identity` (Ed25519), the latter two with mode 0600.
+  The authority's own key is not kept.
+
+  Args:
+    directory: Where they go; made if missing.
+    clients: Names of the clients: letters, digits, `-`, `_` and `.`.
+    hosts: Names and addresses under which clients reach the server.
+    days: How long the certificates are valid.
+
+  Returns:
+    The directory.
+
+  Raises:
+    ConfigurationError: If a name will not do, or a file is there already.
+  """
+  _validate.at_least(1, days=days)
+  names = list(clients)
+  for name in names:
+    plain = name.replace('-', '').replace('_', '').replace('.', '')
+    if not (plain.isascii() and plain.isalnum()) or len(name) > 60 or name in (_SERVER, 'ca'):
+      raise ConfigurationError(
+        f'`clients` must be names of letters, digits, -, _ and . other than {_SERVER!r} and '
+        f"'ca', got {name!r}."
+      )
+  if len(set(names)) != len(names) or not names:
+    raise ConfigurationError(f'`clients` must be one or more different names, got {names}.')
+  where = pathlib.Path(directory)
+  where.mkdir(parents=True, exist_ok=True)
+  if any(where.iterdir()):
+    raise ConfigurationError(
+      f'Keys were to be made in {where}, which is not empty. Choose another directory: keys are '
+      'never overwritten.'
+    )
+  authority = _Authority(days)
+  public = {}
+  for name in [_SERVER, *names]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = authority.certify(name, key, hosts if name == _SERVER else ())
+    identity = Ed25519PrivateKey.generate()
+    _write(where / f'{name}.pem', _pem(certificate), 0o644)
+    _write(where / f'{name}.key', _private_pem(key), 0o600)
+    _write(where / f'{name}.identity', _private_pem(identity), 0o600)
+    public[name] = identity.public_key().public_bytes_raw().hex()
+  members = {name: {'id': index, 'key': public[name]} for index, name in enumerate(names)}
+  roster = {'server': public[_SERVER], 'clients': members}
+  _write(where / 'ca.pem', _pem(authority.certificate), 0o644)
+  _write(where / 'roster.json', (json.dumps(roster, indent=2) + '\n').encode(), 0o644)
+  return where
+
+
+class _Authority:
+  """Signs certificates; its key lives as long as this object."""
+
+  def __init__(self, days: int):
+    self._key = ec.generate_private_key(ec.SECP256R1())
+    # A clock that is a little behind must not refuse a fresh certificate.
+    self._from = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5)
+    self._until = self._from + datetime.timedelta(days=days)
+    self._name = _name('tff_privacy_agg test authority')
+    builder = self._builder(self._name, self._key)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    self.certificate = builder.sign(self._key, hashes.SHA256())
+
+  def certify(
+    self, name: str, key: ec.EllipticCurvePrivateKey, hosts: Sequence[str]
+  ) -> x509.Certificate:
+    usage = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
+    builder = self._builder(_name(name), key)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
+    if hosts:
+      alternatives = x509.SubjectAlternativeName([_host(host) for host in hosts])
+      builder = builder.add_extension(alternatives, critical=False)
+    return builder.sign(self._key, hashes.SHA256())
+
+  def _builder(self, name: x509.Name, key) -> x509.CertificateBuilder:
+    return x509.CertificateBuilder(
+      issuer_name=self._name,
+      subject_name=name,
+      public_key=key.public_key(),
+      serial_number=x509.random_serial_number(),
+      not_valid_before=self._from,
+      not_valid_after=self._until,
+    )
+
+
+def _name(text: str) -> x509.Name:
+  return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _host(host: str) -> x509.GeneralName:
+  try:
+    return x509.IPAddress(ipaddress.ip_address(host))
+  except ValueError:
+    return x509.DNSName(host)
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+  return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _private_pem(key) -> bytes:
+  return key.private_bytes(
+    serialization.Encoding.PEM,
+    serialization.PrivateFormat.PKCS8,
+    serialization.NoEncryption(),
+  )
+
+
+def _write(path: pathlib.Path, data: bytes, mode: int) -> None:
+  # Never readable by others, not even for a moment.
+  handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+  with os.fdopen(handle, 'wb') as file:
+    os.fchmod(file.fileno(), mode)
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _read(path: str | os.PathLike[str], *, secret: bool = False) -> bytes:
+  try:
+    file = pathlib.Path(path)
+    if secret and file.stat().st_mode & 0o077:
+      raise ConfigurationError(
+        f'{path} holds a private key that others on this machine can read. Run `chmod 600` on it.'
+      )
+    return file.read_bytes()
+  except OSError as error:
+    raise ConfigurationError(
+      f'A key file was to be read; {path} cannot be: {error.strerror}. Make keys with '
+      '`tff-privacy-agg keys`, or correct the path.'
+    ) from None
+
+
+def server_credentials(ca: str, certificate: str, key: str) -> grpc.ServerCredentials:
+  """TLS of a server that talks to clients of the authority only.
+
+  Raises:
+    ConfigurationError: If a file cannot be read, or a private key is readable by others.
+  """
+  pair = (_read(key, secret=True), _read(certificate))
+  return grpc.ssl_server_credentials([pair], _read(ca), require_client_auth=True)
+
+
+def channel_credentials(ca: str, certificate: str, key: str) -> grpc.ChannelCredentials:
+  """TLS of a client that talks to a server of the authority only.
+
+  Raises:
+    ConfigurationError: If a file cannot be read, or the private key is readable by others.
+  """
+  return grpc.ssl_channel_credentials(_read(ca), _read(key, secret=True), _read(certificate))
+
+
+def read_identity(path: str) -> bytes:
+  """The 32 raw bytes of an Ed25519 private key in PKCS8.
+
+  Raises:
+    ConfigurationError: If the file is none, or readable by others.
+  """
+  data = _read(path, secret=True)
+  try:
+    key = serialization.load_pem_private_key(data, None)
+  except (ValueError, TypeError):
+    key = None
+  if not isinstance(key, Ed25519PrivateKey):
+    raise ConfigurationError(
+      f'{path} was to hold an Ed25519 private key in PKCS8; it does not. Make identities with '
+      '`tff-privacy-agg keys`.'
+    )
+  return key.private_bytes_raw()
