@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
-from tff_privacy_agg.learning.digits_task import DigitsTask
+from tff_privacy_agg.learning.training_task import TrainingTask
 
 # TFF's own adaptive clip refuses 1.0 and more for 10 clients.
 NOISE_MULTIPLIER = 0.5
@@ -25,7 +25,7 @@ NONE, CHACHA, PHILOX, UPSTREAM = (
 NAMES = (NONE, CHACHA, PHILOX, UPSTREAM)
 
 
-class UpstreamTask(DigitsTask):
+class UpstreamTask(TrainingTask):
   """The same task with TFF's own distributed-DP aggregator."""
 
   def aggregator(self):
@@ -34,8 +34,8 @@ class UpstreamTask(DigitsTask):
     )
 
 
-def task(name: str, clients: int) -> DigitsTask:
-  kind = UpstreamTask if name == UPSTREAM else DigitsTask
+def task(name: str, clients: int) -> TrainingTask:
+  kind = UpstreamTask if name == UPSTREAM else TrainingTask
   return kind(
     population=max(200, clients),
     clients_per_round=clients,

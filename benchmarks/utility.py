@@ -26,7 +26,7 @@ import tensorflow_federated as tff
 import tff_privacy_agg as tpa
 from tff_privacy_agg.data.digits import NUM_CLASSES, NUM_PIXELS
 from tff_privacy_agg.learning import cohorts
-from tff_privacy_agg.learning.digits_task import DigitsTask
+from tff_privacy_agg.learning.training_task import TrainingTask
 
 _LAST_ROUNDS = 5
 _NOISE_ROUNDS = 20
@@ -40,7 +40,7 @@ _WEIGHTS = tff.to_type(
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-  """What `DigitsTask.evaluator` takes."""
+  """What `TrainingTask.evaluator` takes."""
 
   trainable: list[np.ndarray]
 
@@ -48,7 +48,7 @@ class Weights:
 class Clients:
   """All clients' examples of one seed, and their local training."""
 
-  def __init__(self, task: DigitsTask):
+  def __init__(self, task: TrainingTask):
     self._task = task
     self.examples = task.load()
     self.ids = self.examples.train.client_ids
@@ -83,7 +83,7 @@ def zero_weights() -> Weights:
   )
 
 
-def apply(task: DigitsTask, weights: Weights, mean) -> Weights:
+def apply(task: TrainingTask, weights: Weights, mean) -> Weights:
   return Weights(
     [
       old + np.float32(task.server_learning_rate) * np.asarray(change)
@@ -92,7 +92,7 @@ def apply(task: DigitsTask, weights: Weights, mean) -> Weights:
   )
 
 
-def check_local_training(task: DigitsTask, clients: int = 5, rounds: int = 2) -> None:
+def check_local_training(task: TrainingTask, clients: int = 5, rounds: int = 2) -> None:
   """Raises unless rounds without privacy end where those of the task's TFF process end."""
   task = dataclasses.replace(task, noise_multiplier=None)
   ours, process = Clients(task), task.process()
@@ -110,21 +110,21 @@ def check_local_training(task: DigitsTask, clients: int = 5, rounds: int = 2) ->
     np.testing.assert_allclose(own, other, rtol=1e-3, atol=1e-5)
 
 
-def feasible(task: DigitsTask) -> bool:
+def feasible(task: TrainingTask) -> bool:
   try:
-    task.facts()
+    task.process()
   except tpa.ConfigurationError:
     return False
   return True
 
 
-def smallest_width(task: DigitsTask) -> int | None:
+def smallest_width(task: TrainingTask) -> int | None:
   """The smallest bit width above the task's that can carry its noise."""
   wider = (dataclasses.replace(task, bits=bits) for bits in range(task.bits + 1, _MOST_BITS + 1))
   return next((found.bits for found in wider if feasible(found)), None)
 
 
-def train(process, task: DigitsTask) -> tuple[float, float | None]:
+def train(process, task: TrainingTask) -> tuple[float, float | None]:
   """Accuracy, a mean over the last rounds, and epsilon as a release has it."""
   clients = Clients(task)
   evaluate = task.evaluator(clients.examples)
@@ -166,7 +166,7 @@ def noise_in_sum(process, clients: int) -> float:
   return float(np.sqrt(np.mean(squares)))
 
 
-def measure_variant(task: DigitsTask, seeds: int) -> dict:
+def measure_variant(task: TrainingTask, seeds: int) -> dict:
   # The seed changes the examples and the cohorts, not the process.
   aggregator = task.aggregator()
   process = None if aggregator is None else aggregator.create(_WEIGHTS)
@@ -209,7 +209,7 @@ def main() -> int:
   environment = measure.environment()
   print(environment)
   tpa.runtime.simulation_context()
-  task = DigitsTask(
+  task = TrainingTask(
     population=args.population,
     clients_per_round=args.clients,
     rounds=args.rounds,

@@ -9,7 +9,7 @@ import pytest
 from tff_privacy_agg import accounting, cli
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning import RunDirectory, training
-from tff_privacy_agg.learning.digits_task import DigitsTask
+from tff_privacy_agg.learning.training_task import TrainingTask
 
 SMALL = ['--population', '20', '--clients-per-round', '10', '--noise-multiplier', '2']
 
@@ -94,7 +94,7 @@ def test_a_round_that_was_cut_off_stays_charged(tmp_path, capsys, monkeypatch):
   calls = []
 
   def evaluator_that_fails_once(self, examples):
-    real = DigitsTask.evaluator_before(self, examples)
+    real = TrainingTask.evaluator_before(self, examples)
 
     def evaluate(weights):
       calls.append(weights)
@@ -104,8 +104,8 @@ def test_a_round_that_was_cut_off_stays_charged(tmp_path, capsys, monkeypatch):
 
     return evaluate
 
-  monkeypatch.setattr(DigitsTask, 'evaluator_before', DigitsTask.evaluator, raising=False)
-  monkeypatch.setattr(DigitsTask, 'evaluator', evaluator_that_fails_once)
+  monkeypatch.setattr(TrainingTask, 'evaluator_before', TrainingTask.evaluator, raising=False)
+  monkeypatch.setattr(TrainingTask, 'evaluator', evaluator_that_fails_once)
   with pytest.raises(_StopError):
     _train(tmp_path / 'cut', '--rounds', '3')
   assert _train(tmp_path / 'cut', '--rounds', '3') == 0
@@ -178,11 +178,11 @@ def test_bad_arguments_end_before_any_work(tmp_path, capsys, arguments, message)
 
 def test_the_default_demo_keeps_its_promise():
   """Epsilon at most 10 at delta of a tenth of one over the population, by the facts alone."""
-  task = DigitsTask()
+  task = TrainingTask()
   assert task.population >= 100
   assert task.rounds >= 30
   assert task.delta <= 0.1 / task.population
-  facts = task.facts()
+  facts = task.process().facts.stack
   assert facts['holds_against_server']
   design = accounting.IntegerDesign(**facts['integer_design'])
   curve = design.curve(task.clients_per_round)

@@ -67,10 +67,8 @@ def _runs_in_simulation(simulation):
 
 def train(process, rounds, where=None, **kwargs):
   lines = []
-  kwargs.setdefault('cohorts', cohorts())
-  result = tpa.train(
-    process, DATA, rounds, preprocess=preprocess, run_directory=where, report=lines.append, **kwargs
-  )
+  kwargs = {'cohorts': cohorts(), 'report': lines.append, **kwargs}
+  result = tpa.train(process, DATA, rounds, preprocess=preprocess, run_directory=where, **kwargs)
   return result, lines
 
 

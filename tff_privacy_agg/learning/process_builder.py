@@ -21,13 +21,14 @@ from tff_privacy_agg.learning.private_metrics import (
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess
 
 # By algorithm: TFF's builders for unweighted and weighted aggregators.
-_BUILDERS = {
+BUILDERS = {
   'fed_avg': ('build_unweighted_fed_avg', 'build_weighted_fed_avg'),
   'fed_prox': ('build_unweighted_fed_prox', 'build_weighted_fed_prox'),
   'fed_sgd': ('build_fed_sgd', 'build_fed_sgd'),
   'mime_lite': ('build_unweighted_mime_lite', 'build_weighted_mime_lite'),
 }
-_METRICS = ('none', 'private', 'clear')
+ALGORITHMS = tuple(BUILDERS)
+METRICS = ('none', 'private', 'clear')
 # The default metrics then take a twentieth of what a round costs.
 _METRICS_NOISE_RATIO = 4.5
 _OURS = ('model_aggregator', 'metrics_aggregator', 'full_gradient_aggregator')
@@ -76,7 +77,7 @@ def build_private_learning_process(
 
   Reference: arXiv:1602.05629 (FedAvg), arXiv:1812.06127 (FedProx), arXiv:2008.03606 (Mime).
   """
-  _validate.one_of(tuple(_BUILDERS), algorithm=algorithm)
+  _validate.one_of(ALGORITHMS, algorithm=algorithm)
   _validate.instance(Accounting, accounting=accounting)
   stacks = {'aggregator': aggregator}
   if algorithm == 'mime_lite':
@@ -95,7 +96,7 @@ def build_private_learning_process(
 
   accounted = aggregator.accounted(delta=accounting.delta, budget=accounting.budget, beside=beside)
   weighted = isinstance(aggregator, WeightedComposedFactory)
-  build = getattr(tff.learning.algorithms, _BUILDERS[algorithm][weighted])
+  build = getattr(tff.learning.algorithms, BUILDERS[algorithm][weighted])
   _check_options(build, options)
   if algorithm == 'mime_lite':
     options['full_gradient_aggregator'] = stacks['gradient_aggregator']
@@ -155,7 +156,7 @@ def _private(name: str, stack, weights_type) -> Binding:
 def _metrics_aggregator(metrics, aggregator, bound: Binding):
   if isinstance(metrics, PrivateMetrics):
     return metrics
-  _validate.one_of(_METRICS, metrics=metrics)
+  _validate.one_of(METRICS, metrics=metrics)
   if metrics == 'none':
     return no_metrics
   if metrics == 'clear':

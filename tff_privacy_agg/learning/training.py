@@ -52,9 +52,17 @@ def flatten(metrics: Any, prefix: str = '') -> Mapping[str, Any]:
 
 
 def progress_line(
-  round_number: int, rounds: int, metrics: Mapping[str, Any], seconds: float
+  round_number: int, rounds: int, metrics: Mapping[str, Any], seconds: float, left: float
 ) -> str:
-  """One round in one line: what a person watches a training by."""
+  """One round in one line: what a person watches a training by.
+
+  Args:
+    round_number: The round.
+    rounds: Rounds in all.
+    metrics: Its metrics, flat.
+    seconds: How long it took.
+    left: Seconds that the rest will take.
+  """
   parts = [f'round {round_number:>{len(str(rounds))}}/{rounds}']
   if 'loss' in metrics:
     parts.append(f'loss {metrics["loss"]:.3f}')
@@ -66,7 +74,7 @@ def progress_line(
     parts.append(f'survivors {int(metrics["privacy/survivors"])}')
   if 'clipping/norm' in metrics:
     parts.append(f'clip {metrics["clipping/norm"]:.3f}')
-  parts.append(f'{seconds:.1f} s')
+  parts.append(f'{seconds:.1f} s' + (f', {left:.0f} s left' if round_number < rounds else ''))
   if not metrics.get('privacy/accepted', True):
     parts.append('too few survivors: model unchanged')
   return '  '.join(parts)
@@ -129,7 +137,8 @@ def train(
       report(f'resuming after round {done}; a round that was cut off runs again and stays charged')
     metrics: Mapping[str, Any] = {} if directory is None else directory.last_metrics()
     iterator = CohortIterator(source, done)
-    stopped, ran = None, 0
+    stopped, ran, first = None, 0, 0.0
+    began = time.monotonic()
     for round_number in range(done + 1, rounds + 1):
       started = time.monotonic()
       try:
@@ -152,7 +161,10 @@ def train(
         # Released first: a checkpoint then always has its line in the metrics.
         directory.release(OrderedDict(metrics, seconds=seconds), round_number)
         directory.save(state, round_number)
-      report(progress_line(round_number, rounds, metrics, seconds))
+      # The first round compiles; the others tell how long the rest will take.
+      first = first if ran > 1 else seconds
+      mean = (time.monotonic() - began - first) / (ran - 1) if ran > 1 else seconds
+      report(progress_line(round_number, rounds, metrics, seconds, mean * (rounds - round_number)))
   return TrainingResult(state=state, metrics=metrics, rounds_run=ran, stopped=stopped)
 
 

@@ -1,0 +1,125 @@
+"""`tff-privacy-agg train` with a file, with one's own data and model, with a budget."""
+
+import json
+import re
+import sys
+
+import pytest
+
+from tff_privacy_agg import accounting, cli
+
+SMALL = 'population = 20\nclients_per_round = 10\nnoise_multiplier = 3.0\nrounds = 2\n'
+MINE = """
+import collections
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+from tff_privacy_agg.data import FederatedExamples
+
+
+def load():
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=[6, 10, 3]).astype(np.float32)
+  y = (x @ np.array([[1.0], [2.0], [3.0]], np.float32)).astype(np.float32)
+  clients = {f'c{i}': collections.OrderedDict(x=x[i], y=y[i]) for i in range(5)}
+  train = tff.simulation.datasets.TestClientData(clients)
+  return FederatedExamples(train=train, test_x=x[5], test_y=y[5])
+
+
+def model():
+  keras = tf.keras.Sequential(
+    [tf.keras.layers.InputLayer(input_shape=[3]), tf.keras.layers.Dense(1)]
+  )
+  return tff.learning.models.from_keras_model(
+    keras,
+    loss=tf.keras.losses.MeanSquaredError(),
+    metrics=[tf.keras.metrics.MeanAbsoluteError(name='error')],
+    input_spec=collections.OrderedDict(
+      x=tf.TensorSpec([None, 3]), y=tf.TensorSpec([None, 1])
+    ),
+  )
+
+
+not_a_function = load
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+  """The working directory holds a module with data and a model."""
+  (tmp_path / 'mine_for_train.py').write_text(MINE)
+  monkeypatch.chdir(tmp_path)
+  yield 'mine_for_train'
+  sys.modules.pop('mine_for_train', None)
+
+
+def test_a_file_says_what_options_say_and_options_win(tmp_path, capsys):
+  (tmp_path / 'run.toml').write_text(SMALL)
+  arguments = ['train', '--config', str(tmp_path / 'run.toml'), '--rounds', '1']
+  assert cli.main([*arguments, '--run-dir', str(tmp_path / 'run')]) == 0
+  out = capsys.readouterr().out
+  assert 'rounds = 1' in out.splitlines()
+  assert 'clients_per_round = 10' in out.splitlines()
+  config = json.loads((tmp_path / 'run/config.json').read_text())
+  assert (config['rounds'], config['population'], config['bits']) == (1, 20, 16)
+
+
+@pytest.mark.parametrize(
+  ('text', 'sentence'),
+  [
+    ('rouds = 3', 'sets rouds; a training has .*rounds'),
+    ('rounds = ', 'cannot be: '),
+    ('rounds = "many"', 'rounds'),
+    ('data = "letters"', "`data` is 'digits' or a function"),
+    ('model = "nowhere_at_all:model"', 'gives none'),
+  ],
+  ids=['name', 'syntax', 'type', 'data', 'model'],
+)
+def test_a_bad_file_ends_before_any_work(tmp_path, capsys, text, sentence):
+  (tmp_path / 'run.toml').write_text(text)
+  arguments = ['train', '--config', str(tmp_path / 'run.toml')]
+  assert cli.main([*arguments, '--run-dir', str(tmp_path / 'run')]) == 2
+  error = capsys.readouterr().err
+  assert re.search(sentence, error), error
+  assert not (tmp_path / 'run').exists()
+
+
+def test_own_data_and_model_with_private_metrics_as_json(mine, tmp_path, capsys):
+  arguments = ['--data', f'{mine}:load', '--model', f'{mine}:model', '--population', '5']
+  arguments += ['--clients-per-round', '5', '--rounds', '2', '--metrics', 'private', '--json']
+  arguments += ['--client-learning-rate', '0.01', '--server-momentum', '0.5', '--bits', '20']
+  assert cli.main(['train', *arguments, '--run-dir', 'run']) == 0
+  captured = capsys.readouterr()
+  summary = json.loads(captured.out)
+  assert summary['rounds'] == 2
+  assert summary['loss'] > 0
+  assert summary['epsilon'] > 0
+  assert 'round 2/2' in captured.err
+  header = (tmp_path / 'run/metrics.csv').read_text().splitlines()[0].split(',')
+  assert {'loss', 'error', 'train/error', 'train/num_examples'} <= set(header)
+  record = accounting.LedgerRecord.read(tmp_path / 'run/ledger.jsonl')
+  assert len(record.facts.stack['beside']) == 1
+  assert record.epsilon('server') == pytest.approx(summary['epsilon'])
+
+
+def test_population_must_be_that_of_the_data(mine, capsys):
+  arguments = ['--data', f'{mine}:load', '--population', '7', '--clients-per-round', '5']
+  assert cli.main(['train', *arguments, '--run-dir', 'run']) == 2
+  assert '`population` is 7; the data has 5 clients' in capsys.readouterr().err
+
+
+def test_a_budget_ends_the_training_and_the_summary_says_so(tmp_path, capsys):
+  (tmp_path / 'run.toml').write_text(SMALL.replace('rounds = 2', 'rounds = 40'))
+  arguments = ['train', '--config', str(tmp_path / 'run.toml'), '--target-epsilon', '4']
+  assert cli.main([*arguments, '--run-dir', str(tmp_path / 'run')]) == 0
+  assert 'stopped before round' in capsys.readouterr().out
+  summary = json.loads((tmp_path / 'run/summary.json').read_text())
+  assert summary['stopped'] == 'budget'
+  assert 0 < summary['epsilon'] <= 4
+
+
+@pytest.mark.parametrize('algorithm', ['fed_prox', 'fed_sgd', 'mime_lite'])
+def test_other_algorithms_train(tmp_path, algorithm):
+  (tmp_path / 'run.toml').write_text(f'{SMALL}algorithm = "{algorithm}"\n')
+  arguments = ['train', '--config', str(tmp_path / 'run.toml'), '--rounds', '1']
+  assert cli.main([*arguments, '--run-dir', str(tmp_path / 'run')]) == 0

@@ -1,0 +1,67 @@
+"""The built-in model, and how any model is judged on held-out examples."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_privacy_agg.data import FederatedExamples
+from tff_privacy_agg.data.digits import NUM_CLASSES, NUM_PIXELS
+
+_EVALUATION_BATCH = 512
+
+
+def softmax_regression() -> tff.learning.models.VariableModel:
+  """Softmax regression on the digits, from zero weights."""
+  model = tf.keras.Sequential(
+    [
+      tf.keras.layers.InputLayer(input_shape=[NUM_PIXELS]),
+      tf.keras.layers.Dense(NUM_CLASSES, kernel_initializer='zeros'),
+    ]
+  )
+  return tff.learning.models.from_keras_model(
+    model,
+    loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    input_spec=OrderedDict(
+      x=tf.TensorSpec([None, NUM_PIXELS], tf.float32), y=tf.TensorSpec([None], tf.int32)
+    ),
+  )
+
+
+def evaluate_softmax(examples: FederatedExamples, weights) -> Mapping[str, float]:
+  """Loss and accuracy of a softmax regression, in float64."""
+  kernel, bias = (np.asarray(part, np.float64) for part in weights.trainable)
+  logits = examples.test_x @ kernel + bias
+  logits -= logits.max(axis=1, keepdims=True)
+  log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+  picked = log_probs[np.arange(len(examples.test_y)), examples.test_y]
+  correct = log_probs.argmax(axis=1) == examples.test_y
+  return OrderedDict(loss=float(-picked.mean()), accuracy=float(correct.mean()))
+
+
+def held_out_evaluator(
+  model_fn: Callable[[], tff.learning.models.VariableModel], examples: FederatedExamples
+) -> Callable[[Any], Mapping[str, float]]:
+  """A function from model weights to the model's own loss and metrics on held-out examples.
+
+  Args:
+    model_fn: Makes the model.
+    examples: Whose held-out part is evaluated, by TFF's evaluation process, as one client.
+  """
+  process = tff.learning.algorithms.build_fed_eval(model_fn)
+  held_out = tf.data.Dataset.from_tensor_slices(
+    OrderedDict(x=examples.test_x, y=examples.test_y)
+  ).batch(_EVALUATION_BATCH)
+
+  def evaluate(weights: Any) -> Mapping[str, float]:
+    state = process.set_model_weights(process.initialize(), weights)
+    metrics = process.next(state, [held_out]).metrics['client_work']['eval']
+    found = metrics['current_round_metrics']
+    return OrderedDict(
+      (name, float(value)) for name, value in found.items() if not name.startswith('num_')
+    )
+
+  return evaluate
