@@ -1,0 +1,64 @@
+"""A round of a stack as an attacker meets it: what clients send, what the server gets."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tff_privacy_agg import binding
+from tff_privacy_agg.domains import Cohort
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.layers import Layer
+from tff_privacy_agg.numerics import entropy, modular
+from tff_privacy_agg.numerics.randomness import RandomStream
+from tff_privacy_agg.stack import Stack
+
+Message = Mapping[str, np.ndarray]
+
+
+def stack_of(layers: Sequence[Layer], dimension: int, clients: int) -> Stack:
+  """A stack for `clients` clients with vectors of float32 `[dimension]`."""
+  cohort = Cohort(expected=clients)
+  return Stack(binding=binding.bind(layers, cohort, dimension, tf.float32), delta=1e-6)
+
+
+def sender(stack: Stack) -> Callable[[np.ndarray], list[Message]]:
+  """What clients send: a function from `[clients, dimension]` to their messages.
+
+  Each client's noise is keyed by the operating system, as in a training.
+  """
+
+  @tf.function(autograph=False)
+  def client(state, value):
+    params = stack.prepare(state)
+    key = entropy.operating_system_key(params['round'])
+    return stack.client(params, value, RandomStream(kind='philox', key=key))
+
+  def send(values: np.ndarray) -> list[Message]:
+    state = stack.init()
+    sent = [client(state, tf.constant(value, tf.float32)) for value in values]
+    return [{name: part.numpy() for name, part in one.items()} for one in sent]
+
+  return send
+
+
+def received(stack: Stack, sent: Sequence[Message]) -> Message:
+  """What the server gets: the sums, modulo their moduli."""
+  bits = _bits(stack)
+  totals = {name: sum(one[name].astype(np.int64) for one in sent) for name in bits}
+  return {name: modular.wrap(totals[name], bits[name]).numpy() for name in bits}
+
+
+def decoded(stack: Stack, sums: Message):
+  """What the server makes of the sums: next state, vector, measurements."""
+  dtypes = {name: modular.dtype_for(bits) for name, bits in _bits(stack).items()}
+  typed = {name: tf.constant(sums[name], dtypes[name]) for name in sums}
+  return stack.server(stack.init(), typed, None)
+
+
+def _bits(stack: Stack) -> Mapping[str, int]:
+  if stack.binding.design is None:
+    raise ConfigurationError(
+      'An attack on residues was asked for; the stack sends floats. End it with `SecureModularSum`.'
+    )
+  return {'vector': stack.binding.design.bits, 'channels': stack.binding.channel_bits}
