@@ -30,6 +30,7 @@ setuptools.setup(
     'scikit-learn>=1.3',
     'cryptography>=44',
     'grpcio>=1.60,<1.75',
+    'shtab>=1.7',
   ],
   entry_points={'console_scripts': ['tff-privacy-agg=tff_privacy_agg.cli:main']},
   classifiers=[

@@ -83,6 +83,24 @@ def _paragraph(start):
   return paragraphs[0].replace('aggregator/privacy', 'privacy')
 
 
+def test_every_command_explains_itself(capsys):
+  actions = cli.parser()._subparsers._group_actions[0].choices
+  assert {'train', 'plan', 'epsilon', 'verify', 'statement', 'doctor', 'completion'} <= set(actions)
+  for command in actions:
+    with pytest.raises(SystemExit) as ended:
+      cli.main([command, '--help'])
+    assert ended.value.code == 0
+    assert 'usage: tff-privacy-agg' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('shell', ['bash', 'zsh', 'tcsh'])
+def test_completion_knows_the_commands(shell, capsys):
+  assert cli.main(['completion', shell]) == 0
+  out = capsys.readouterr().out
+  assert 'statement' in out
+  assert 'clients-per-round' in out or shell == 'tcsh'
+
+
 def test_commands_and_options_in_the_readme_exist(capsys):
   text = (ROOT / 'README.md').read_text(encoding='utf-8')
   makefile = (ROOT / 'Makefile').read_text(encoding='utf-8')

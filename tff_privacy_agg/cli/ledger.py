@@ -1,7 +1,16 @@
 """`tff-privacy-agg epsilon`, `verify` and `statement`: what a ledger says."""
 
 import argparse
+import dataclasses
+import json
+import math
 import pathlib
+
+_EXAMPLES = """examples:
+  tff-privacy-agg epsilon runs/digits-private/ledger.jsonl --json
+  tff-privacy-agg verify runs/digits-private/ledger.jsonl
+  tff-privacy-agg statement runs/digits-private/ledger.jsonl --format html > card.html
+"""
 
 
 def add(commands) -> None:
@@ -11,13 +20,20 @@ def add(commands) -> None:
     ('verify', _verify, 'check a ledger line by line, and compute it anew'),
     ('statement', _statement, 'the privacy card of a ledger'),
   ):
-    command = commands.add_parser(name, help=about)
+    command = commands.add_parser(
+      name,
+      help=about,
+      epilog=_EXAMPLES,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.set_defaults(run=run)
     command.add_argument('ledger', type=pathlib.Path)
     if name == 'epsilon':
       command.add_argument('--delta', type=float, help='default: that of the ledger')
     if name == 'verify':
       command.add_argument('--hash', help='hash of a line as it was once published')
+    if name in ('epsilon', 'verify'):
+      command.add_argument('--json', action='store_true', help='for machines')
     if name == 'statement':
       command.add_argument('--format', choices=('text', 'json', 'html'), default='text')
 
@@ -26,12 +42,21 @@ def _epsilon(args: argparse.Namespace) -> int:
   from tff_privacy_agg import accounting
 
   record = accounting.LedgerRecord.read(args.ledger)
-  for view in ('server', 'release'):
-    spent = record.spent(view, args.delta)
+  spent = {view: record.spent(view, args.delta) for view in ('server', 'release')}
+  if args.json:
+    found = {view: dataclasses.asdict(one) for view, one in spent.items()}
+    for one in found.values():
+      for name in ('epsilon', 'order'):
+        one[name] = one[name] if math.isfinite(one[name]) else None
+    facts = {'unit': record.facts.unit, 'adjacency': record.facts.stack['adjacency']}
+    state = {'complete': record.complete, 'unaccounted': list(record.unaccounted)}
+    print(json.dumps({**facts, **state, 'views': found}, indent=2))
+    return 0
+  for view, one in spent.items():
     print(
-      f'{view}: epsilon {spent.epsilon:.6g} at delta {spent.delta:g}, unit one '
-      f'{record.facts.unit}, adjacency {record.facts.stack["adjacency"]}, {spent.rounds} rounds, '
-      f'{spent.unsettled} of them charged at the worst'
+      f'{view}: epsilon {one.epsilon:.6g} at delta {one.delta:g}, unit one '
+      f'{record.facts.unit}, adjacency {record.facts.stack["adjacency"]}, {one.rounds} rounds, '
+      f'{one.unsettled} of them charged at the worst'
     )
   if not record.complete:
     print(f'NOT COMPLETE: {", ".join(record.unaccounted)}')
@@ -42,6 +67,9 @@ def _verify(args: argparse.Namespace) -> int:
   from tff_privacy_agg import accounting
 
   found = accounting.verify(args.ledger, expected_hash=args.hash)
+  if args.json:
+    print(json.dumps({**dataclasses.asdict(found), 'ok': found.ok}, indent=2))
+    return 0 if found.ok else 1
   for problem in found.problems:
     print(f'PROBLEM: {problem}')
   for remark in found.remarks:

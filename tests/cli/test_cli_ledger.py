@@ -1,0 +1,71 @@
+"""`epsilon` and `verify` for machines: the numbers of the ledger, and an exit code."""
+
+import json
+
+import pytest
+
+from tff_privacy_agg import accounting, cli
+
+
+def ledger_at(path, *, mechanism='discrete_gaussian', unaccounted=()):
+  design = accounting.solve(
+    noise_multiplier=2.0,
+    cohort_maximum=10,
+    minimum_honest=10,
+    bits=18,
+    dimension=64,
+    mechanism=mechanism,
+  )
+  stack = {
+    'mechanism': mechanism,
+    'adjacency': 'zero_out',
+    'holds_against_server': True,
+    'noise_multiplier': 2.0,
+    'cohort': {'expected': 10, 'maximum': 10, 'minimum': 10, 'colluding_fraction': 0.0},
+    'integer_design': {name: getattr(design, name) for name in design.__dataclass_fields__},
+    'channels': [],
+    'public': ['number of survivors'],
+    'sampler_distance_per_round': 0.0,
+    'layers': ['Clipping()'],
+  }
+  facts = accounting.LedgerFacts(
+    stack=stack, delta=1e-3, population=100, secagg_threshold=10, unaccounted=unaccounted
+  )
+  with accounting.PrivacyLedger(path, facts) as ledger:
+    for round_number in (1, 2):
+      ledger.settle(ledger.charge(round_number), survivors=10)
+    ledger.charge(3)
+    return ledger.epsilon('server'), ledger.hash
+
+
+@pytest.mark.parametrize('mechanism', ['discrete_gaussian', 'skellam'])
+def test_epsilon_as_json_is_the_ledgers(tmp_path, capsys, mechanism):
+  path = tmp_path / 'ledger.jsonl'
+  epsilon, _ = ledger_at(path, mechanism=mechanism, unaccounted=('training metrics',))
+  assert cli.main(['epsilon', str(path), '--json']) == 0
+  found = json.loads(capsys.readouterr().out)
+  server = found['views']['server']
+  assert server['epsilon'] == pytest.approx(epsilon)
+  assert (server['rounds'], server['unsettled'], server['delta']) == (3, 1, 1e-3)
+  assert found['unaccounted'] == ['training metrics']
+  assert not found['complete']
+  assert cli.main(['epsilon', str(path), '--json', '--delta', '1e-6']) == 0
+  assert json.loads(capsys.readouterr().out)['views']['server']['epsilon'] > epsilon
+
+
+def test_verify_as_json_says_what_it_found(tmp_path, capsys):
+  path = tmp_path / 'ledger.jsonl'
+  _, last = ledger_at(path)
+  assert cli.main(['verify', str(path), '--json']) == 0
+  found = json.loads(capsys.readouterr().out)
+  assert (found['ok'], found['hash'], found['lines']) == (True, last, 6)
+  path.write_bytes(path.read_bytes().replace(b'"survivors":10', b'"survivors":11', 1))
+  assert cli.main(['verify', str(path), '--json']) == 1
+  found = json.loads(capsys.readouterr().out)
+  assert not found['ok']
+  assert found['problems']
+
+
+def test_what_cannot_be_read_is_refused_in_one_sentence(tmp_path, capsys):
+  assert cli.main(['epsilon', str(tmp_path / 'none.jsonl')]) == 2
+  assert 'tff-privacy-agg: ' in capsys.readouterr().err
