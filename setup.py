@@ -32,6 +32,8 @@ setuptools.setup(
     'grpcio>=1.60,<1.75',
     'shtab>=1.7',
   ],
+  # Simulations on several hosts: `runtime.Cluster`.
+  extras_require={'cluster': ['distributed>=2026.8']},
   entry_points={'console_scripts': ['tff-privacy-agg=tff_privacy_agg.cli:main']},
   classifiers=[
     'License :: OSI Approved :: Apache Software License',

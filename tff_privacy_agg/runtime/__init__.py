@@ -15,7 +15,9 @@ _HOMES = {
   'hints': ('explain', 'explained', 'warn_if_secure_sums_cannot_run'),
   'runtime.coordinator': ('Coordinator', 'Deadlines'),
   'runtime.drops': ('RandomDrops',),
+  'runtime.executors': ('Executor',),
   'runtime.participant': ('Member', 'Participant'),
+  'runtime.pool': ('Cluster', 'WorkerPool'),
   'runtime.secagg_context': ('SecAggContext', 'use'),
   'runtime.session': ('RoundReport',),
   'runtime.simulation': ('SimulationContext', 'simulation_context'),
@@ -24,8 +26,10 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+  'Cluster',
   'Coordinator',
   'Deadlines',
+  'Executor',
   'Member',
   'Participant',
   'RandomDrops',
@@ -33,6 +37,7 @@ __all__ = [
   'RoundReport',
   'SecAggContext',
   'SimulationContext',
+  'WorkerPool',
   'explain',
   'explained',
   'make_keys',

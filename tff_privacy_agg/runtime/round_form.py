@@ -48,6 +48,9 @@ class RoundForm:
     prepare: TFF computation, state -> what is broadcast.
     work: TFF computation of the clients: (data at clients, broadcast) -> list of results.
     update: TFF computation, (state, sums) -> (state, output).
+    data_type: TFF type of one client's argument.
+    broadcast_type: TFF type of what is broadcast.
+    result_type: TFF type of one client's result.
     aggregands: The tensors that are summed, in order.
     clear: Leaves that are summed in the clear, allowed by the caller.
   """
@@ -69,8 +72,9 @@ class RoundForm:
     self._type = computation.type_signature
     self._data_count = _check_type(self._type)
     form = _form_of(computation, self._data_count)
-    self._work_type = form.work.type_signature.result
+    self.result_type = form.work.type_signature.result
     self.prepare, self.update = form.prepare, form.update
+    self.data_type = form.work.type_signature.parameter[0]
     self.broadcast_type = form.prepare.type_signature.result
     self.work = _at_clients(form.work)
     bounds = (
@@ -78,7 +82,7 @@ class RoundForm:
       (MAX_INPUT, form.secure_sum_max_input),
       (MODULAR, form.secure_modular_sum_modulus),
     )
-    types = [element for _, element in _compat.struct_items(self._work_type)]
+    types = [element for _, element in _compat.struct_items(self.result_type)]
     self.aggregands: tuple[Aggregand, ...] = tuple(
       aggregand
       for values_type, (kind, bound) in zip(types[1:], bounds, strict=True)
@@ -124,7 +128,7 @@ class RoundForm:
 
   def split(self, result: Any) -> ClientResult:
     """One client's result of `work` as inputs of the session, and its clear part."""
-    parts = list(structures.children(result, self._work_type))
+    parts = list(structures.children(result, self.result_type))
     flat = [leaf for value, below in parts[1:] for leaf in structures.flatten(value, below)]
     inputs = {
       one.name: one.encode(value)
@@ -139,7 +143,7 @@ class RoundForm:
       np.asarray(sums[one.name] if one.size else np.zeros(one.shape)).astype(one.dtype)
       for one in self.aggregands
     )
-    types = [element for _, element in _compat.struct_items(self._work_type)]
+    types = [element for _, element in _compat.struct_items(self.result_type)]
     secure = [structures.pack(arrays, below) for below in types[1:]]
     return (self._clear_sum(list(clear)), *secure)
 

@@ -1,0 +1,229 @@
+"""Clients' work on several processes."""
+
+import functools
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+import secagg_cases as cases
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_privacy_agg import secagg
+from tff_privacy_agg.errors import ConfigurationError, RuntimeUnavailableError
+from tff_privacy_agg.runtime import SecAggContext, WorkerPool, pool, pool_worker, use
+
+SEQUENCES = tff.FederatedType(tff.SequenceType(np.int32), tff.CLIENTS)
+
+
+@tff.tensorflow.computation(tff.SequenceType(np.int32), np.int32)
+def _reduced(dataset, state):
+  return dataset.reduce(np.int32(0), lambda total, x: total + x) * state
+
+
+@tff.federated_computation(cases.STATE, SEQUENCES)
+def _sums_of_datasets(state, datasets):
+  values = tff.federated_map(_reduced, (datasets, tff.federated_broadcast(state)))
+  return state, tff.federated_secure_sum_bitwidth(values, 16)
+
+
+class InThreads(pool.PartsExecutor):
+  """Parts run in this process, some of them badly."""
+
+  def __init__(self, context, fate=lambda part: None):
+    self._fate = fate
+    self._context = context
+    self.ran = []
+
+  def workers(self):
+    return 3
+
+  def submit(self, slot, work, broadcast, data):
+    self.ran.append(len(data))
+    self._fate(self)
+    return pool_worker.run_part(work, broadcast, data)
+
+  def close(self):
+    pass
+
+
+@pytest.fixture
+def run_in_threads(monkeypatch, simulation_worker):
+  made = []
+  monkeypatch.setattr(pool_worker, '_context', lambda: simulation_worker)
+
+  def make(fate=lambda executor: None):
+    made.append(SecAggContext(executor=InThreads(simulation_worker, fate)))
+    return made[-1]
+
+  yield make
+  for context in made:
+    context.close()
+
+
+def datasets(clients):
+  return [tf.data.Dataset.range(index, output_type=tf.int32) for index in range(clients)]
+
+
+def want(clients):
+  return sum(index * (index - 1) // 2 for index in range(clients))
+
+
+def test_sums_are_the_same_and_every_client_is_run(run_in_threads):
+  context = run_in_threads()
+  with use(context):
+    assert _sums_of_datasets(np.int32(2), datasets(30)) == (2, 2 * want(30))
+  assert sum(context._executor.ran) == 30
+  assert max(context._executor.ran) <= 3  # four parts for each of three workers
+  assert context.last_round.survivors == tuple(range(30))
+
+
+def test_structures_travel(run_in_threads, simulation):
+  computation = cases.with_state(cases.modular, cases.DATA)
+  data = cases.values(9)
+  expected = computation(np.int32(1), data)
+  with use(run_in_threads()):
+    cases.assert_same(computation(np.int32(1), data), expected)
+
+
+def test_a_part_whose_worker_is_lost_runs_again(run_in_threads):
+  def fate(executor):
+    if len(executor.ran) in (2, 5):
+      raise pool.WorkerLostError('on purpose')
+
+  context = run_in_threads(fate)
+  with use(context), warnings.catch_warnings():
+    warnings.simplefilter('error')
+    assert _sums_of_datasets(np.int32(1), datasets(30))[1] == want(30)
+  assert sum(context._executor.ran) > 30
+
+
+def test_a_part_that_is_always_lost_has_dropped_out_aloud(run_in_threads):
+  lock, lost = threading.Lock(), []
+
+  def fate(executor):
+    with lock:
+      if len(lost) < 3 and executor.ran[-1] == 1:
+        lost.append(executor.ran[-1])
+        raise pool.WorkerLostError('on purpose')
+
+  context = run_in_threads(fate)
+  # 25 clients in parts of three: the last part is one client.
+  with use(context), pytest.warns(RuntimeWarning, match='1 clients have dropped out'):
+    assert _sums_of_datasets(np.int32(1), datasets(25))[1] == want(24)
+  assert context.last_round.dropped == {2: (24,)}
+
+
+def test_an_error_of_the_work_is_raised(run_in_threads):
+  def fate(executor):
+    raise ZeroDivisionError('on purpose')
+
+  with use(run_in_threads(fate)), pytest.raises(ZeroDivisionError):
+    _sums_of_datasets(np.int32(1), datasets(9))
+
+
+def test_a_session_that_ends_early_leaves_no_thread(run_in_threads):
+  context = run_in_threads()
+  before = threading.active_count()
+  computation = cases.with_state(functools.partial(tff.federated_secure_sum, max_input=np.int32(3)))
+  with use(context), pytest.raises(secagg.InputOutOfRange):
+    computation(np.int32(1), [5] * 40)
+  deadline = time.monotonic() + 5
+  while threading.active_count() > before and time.monotonic() < deadline:
+    time.sleep(0.05)
+  assert threading.active_count() <= before
+
+
+@pytest.mark.parametrize('workers', [0, 1.5, True])
+def test_refuses_other_numbers_of_workers(workers):
+  with pytest.raises(ConfigurationError, match='workers'):
+    WorkerPool(workers)
+
+
+def test_a_cluster_without_dask_is_refused_in_a_sentence(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'distributed', None)
+  with pytest.raises(RuntimeUnavailableError, match=r'tff_privacy_agg\[cluster\]'):
+    pool.Cluster('tcp://127.0.0.1:1')
+
+
+def processes_of(executor):
+  return [pid for slot in executor._slots if slot is not None for pid in slot._processes]
+
+
+def is_gone(pid, seconds=10):
+  deadline = time.monotonic() + seconds
+  while time.monotonic() < deadline:
+    try:
+      if (pathlib.Path('/proc') / str(pid) / 'stat').read_text().split(') ')[1][0] == 'Z':
+        return True
+    except OSError:
+      return True
+    time.sleep(0.05)
+  return False
+
+
+@pytest.mark.slow
+def test_worker_processes_one_of_which_is_killed():
+  executor = WorkerPool(2)
+  context = SecAggContext(executor=executor)
+  with use(context):
+    assert _sums_of_datasets(np.int32(1), datasets(20))[1] == want(20)
+    first = processes_of(executor)
+    assert len(first) == 2
+    os.kill(first[0], signal.SIGKILL)
+    assert _sums_of_datasets(np.int32(1), datasets(20))[1] == want(20)
+    second = processes_of(executor)
+    assert len(set(first) & set(second)) == 1
+    assert context.last_round.survivors == tuple(range(20))
+  context.close()
+  assert all(is_gone(pid) for pid in first + second)
+  with use(context), pytest.raises(RuntimeUnavailableError, match='closed'):
+    _sums_of_datasets(np.int32(1), datasets(20))
+
+
+PROGRAM = """
+import os, signal, sys
+sys.path.insert(0, {here!r})
+if __name__ == '__main__':
+  import numpy as np
+  import test_pool as tests
+  executor = tests.WorkerPool(1)
+  with tests.use(tests.SecAggContext(executor=executor)):
+    tests._sums_of_datasets(np.int32(1), tests.datasets(4))
+  print(*tests.processes_of(executor), flush=True)
+  os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+  file = tmp_path / 'program.py'
+  file.write_text(PROGRAM.format(here=str(pathlib.Path(__file__).parent)))
+  done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=120)
+  assert done.returncode == -signal.SIGKILL, done.stderr
+  assert all(is_gone(int(pid)) for pid in done.stdout.split())
+
+
+@pytest.mark.slow
+def test_a_cluster_of_dask():
+  distributed = pytest.importorskip('distributed')
+  with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
+    executor = pool.Cluster(local.scheduler_address)
+    assert executor.workers() == 2
+    context = SecAggContext(executor=executor)
+    with use(context):
+      assert _sums_of_datasets(np.int32(1), datasets(20))[1] == want(20)
+    context.close()
+
+
+def test_a_scheduler_that_does_not_answer():
+  pytest.importorskip('distributed')
+  with pytest.raises(RuntimeUnavailableError, match='does not answer'):
+    pool.Cluster('tcp://127.0.0.1:1')
