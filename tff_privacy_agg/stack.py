@@ -80,6 +80,8 @@ class Stack:
     """
     contributions = {}
     value = vector
+    if stream is not None:
+      stream = stream.prefetch(self._random_words())
     if self.limit is not None:
       # Here, so that nothing behind it sees the data: what is sent is a constant and noise.
       value = tf.where(params['halted'], tf.zeros_like(value), value)
@@ -160,6 +162,30 @@ class Stack:
   def _layers(self) -> list[tuple[Layer, Slot]]:
     return [(layer, self.binding.slots[layer.name]) for layer in self.binding.layers]
 
+  def _random_words(self) -> dict[int, int]:
+    """Words that a client draws, by stream, those that settle ties apart."""
+    counts: dict[int, int] = {}
+    for layer, slot in self._layers():
+      counts.update(layer.random_words(slot))
+    for number, sampler, positions in self._channel_noise():
+      counts[number] = sampler.words_per_value * len(positions)
+    return counts
+
+  def _channel_noise(self) -> list[tuple[int, samplers.NoiseSampler, list[int]]]:
+    """Stream, sampler and positions of the channels with noise, those of one variance together."""
+    by_variance: dict[float, list[int]] = {}
+    for position, plan in enumerate(self.binding.channels, start=1):
+      if plan.local_variance:
+        by_variance.setdefault(plan.local_variance, []).append(position)
+    return [
+      (
+        randomness.CHANNEL_NOISE + use * randomness.STREAM_SPACING,
+        samplers.noise_sampler(self.binding.law, variance),
+        positions,
+      )
+      for use, (variance, positions) in enumerate(by_variance.items())
+    ]
+
   def _channels(self, contributions, stream) -> tf.Tensor:
     dtype = modular.dtype_for(self.binding.channel_bits)
     columns = [tf.constant(1, dtype)]
@@ -169,13 +195,7 @@ class Stack:
       number = tf.clip_by_value(tf.where(tf.math.is_finite(number), number, 0.0), -1.0, 1.0)
       columns.append(tf.cast(tf.math.round(plan.resolution * number), dtype))
     values = tf.stack(columns)
-    by_variance: dict[float, list[int]] = {}
-    for position, plan in enumerate(self.binding.channels, start=1):
-      if plan.local_variance:
-        by_variance.setdefault(plan.local_variance, []).append(position)
-    for use, (variance, positions) in enumerate(by_variance.items()):
-      sampler = samplers.noise_sampler(self.binding.law, variance)
-      number = randomness.CHANNEL_NOISE + use * randomness.STREAM_SPACING
+    for number, sampler, positions in self._channel_noise():
       noise = sampler.sample(stream, number, len(positions))
       values = tf.tensor_scatter_nd_add(
         values, [[position] for position in positions], tf.cast(noise, dtype)

@@ -86,3 +86,22 @@ def test_stream_numbers_leave_room_for_ties():
 def test_refuses_an_unknown_kind():
   with pytest.raises(ConfigurationError, match='kind'):
     RandomStream(kind='mersenne', key=tf.constant(KEY))
+
+
+@kinds
+def test_words_drawn_ahead_are_the_same_words(kind):
+  stream = RandomStream(kind=kind, key=tf.constant(KEY))
+  ahead = stream.prefetch({0: 4, 16: 1000, 32: 2, 48: 16})
+  for number, count in ((0, 4), (16, 1000), (16, 999), (16, 1001), (32, 2), (48, 16), (64, 5)):
+    np.testing.assert_array_equal(ahead.words(number, count), stream.words(number, count))
+  np.testing.assert_array_equal(ahead.seed(0), stream.seed(0))
+  np.testing.assert_array_equal(ahead.words(16, tf.constant(7)), stream.words(16, 7))
+  assert bool(ahead.ready) == (kind == 'chacha20')
+
+
+def test_too_many_words_are_not_drawn_ahead():
+  stream = RandomStream(kind='chacha20', key=tf.constant(KEY))
+  most = chacha.BLOCKS_PER_CHUNK * chacha.WORDS_PER_BLOCK
+  assert stream.prefetch({0: most}).ready
+  assert not stream.prefetch({0: most, 16: 1}).ready
+  assert not stream.prefetch({}).ready

@@ -45,9 +45,9 @@ def _epsilon(args: argparse.Namespace) -> int:
   spent = {view: record.spent(view, args.delta) for view in ('server', 'release')}
   if args.json:
     found = {view: dataclasses.asdict(one) for view, one in spent.items()}
-    for one in found.values():
+    for fields in found.values():
       for name in ('epsilon', 'order'):
-        one[name] = one[name] if math.isfinite(one[name]) else None
+        fields[name] = fields[name] if math.isfinite(fields[name]) else None
     facts = {'unit': record.facts.unit, 'adjacency': record.facts.stack['adjacency']}
     state = {'complete': record.complete, 'unaccounted': list(record.unaccounted)}
     print(json.dumps({**facts, **state, 'views': found}, indent=2))

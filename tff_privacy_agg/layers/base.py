@@ -69,6 +69,11 @@ class Layer(abc.ABC):
       CompositionError: If the layer cannot stand after `domain`.
     """
 
+  def random_words(self, slot: Slot) -> Mapping[int, int]:
+    """How many random words `encode` draws from which stream, rare ones apart."""
+    del slot
+    return {}
+
   def init(self, slot: Slot) -> State:
     """State of the first round."""
     del slot

@@ -31,13 +31,18 @@ class _DistributedNoise(Mechanism):
     )
     return dataclasses.replace(domain, noised=True)
 
+  def random_words(self, slot):
+    return {randomness.MODEL_NOISE: self._sampler(slot).words_per_value * slot.dim}
+
   def encode(self, slot, params, value):
-    sampler = samplers.noise_sampler(self.mechanism, slot.design.local_variance)
-    noise = sampler.sample(params['randomness'], randomness.MODEL_NOISE, slot.dim)
+    noise = self._sampler(slot).sample(params['randomness'], randomness.MODEL_NOISE, slot.dim)
     return value + tf.cast(noise, value.dtype), {}
 
   def curve(self, slot, honest):
     return slot.design.curve(honest)
+
+  def _sampler(self, slot):
+    return samplers.noise_sampler(self.mechanism, slot.design.local_variance)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -67,6 +67,9 @@ class Quantization(Layer):
     )
     return IntegerVectors(dim=domain.dim, flat=domain.flat)
 
+  def random_words(self, slot):
+    return {randomness.ROUNDING: randomness.SEED_WORDS}
+
   def encode(self, slot, params, value):
     rounded = rounding.conditional_round(
       value * tf.constant(slot.design.scaled_norm, slot.dtype),

@@ -10,8 +10,9 @@ There are no branches or look-ups that depend on the key.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from tff_privacy_agg import _validate
@@ -68,22 +69,17 @@ def _double_round(a: tf.Tensor, b: tf.Tensor, c: tf.Tensor, d: tf.Tensor) -> _Ro
   autograph=False,
   input_signature=[
     tf.TensorSpec([8], tf.uint32),
-    tf.TensorSpec([3], tf.uint32),
-    tf.TensorSpec([], tf.uint32),
-    tf.TensorSpec([], tf.int32),
+    tf.TensorSpec([4, None], tf.uint32),
   ],
 )
-def _blocks(key: tf.Tensor, nonce: tf.Tensor, first: tf.Tensor, blocks: tf.Tensor) -> tf.Tensor:
-  """Key stream blocks `first` to `first + blocks - 1`, uint32 `[16 * blocks]`."""
-  shape = tf.stack([4, blocks])
-  counters = tf.cast(tf.range(blocks), tf.uint32) + first
+def _blocks(key: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+  """The key stream's blocks of which `positions` has counter and nonce, uint32 `[16 * blocks]`."""
+  shape = tf.shape(positions)
   start = (
     tf.broadcast_to(tf.constant(_CONSTANTS, tf.uint32)[:, tf.newaxis], shape),
     tf.broadcast_to(key[:4, tf.newaxis], shape),
     tf.broadcast_to(key[4:, tf.newaxis], shape),
-    tf.concat(
-      [counters[tf.newaxis], tf.broadcast_to(nonce[:, tf.newaxis], shape - [1, 0])], axis=0
-    ),
+    positions,
   )
   _, *final = tf.while_loop(
     lambda i, *rows: i < _DOUBLE_ROUNDS,
@@ -127,11 +123,45 @@ def chacha20_words(
   nonce_words = tf.constant(nonce, tf.uint32)
   blocks = -(-count // WORDS_PER_BLOCK)
   if static_count is not None and blocks <= BLOCKS_PER_CHUNK:
-    words = _blocks(key_words, nonce_words, _word(first_block), blocks)
+    words = _blocks(key_words, _positions(nonce_words, _word(first_block), blocks))
   else:
     words = _chunks(key_words, nonce_words, first_block, blocks)
   words = tf.ensure_shape(words[:count], [static_count])
   return tf.bitcast(words, tf.int32)
+
+
+def chacha20_streams(key: tf.Tensor, counts: Mapping[int, int]) -> Mapping[int, tf.Tensor]:
+  """`chacha20_words` of several nonces (number, 0, 0) at the price of one call.
+
+  Args:
+    key: int32 `[8]`.
+    counts: Number of words by number; positive, known, and few: at most `BLOCKS_PER_CHUNK` blocks.
+
+  Returns:
+    int32 `[count]` by number: the words that `chacha20_words` gives.
+  """
+  blocks = {number: -(-count // WORDS_PER_BLOCK) for number, count in counts.items()}
+  # Constants of the graph: nothing of them is computed again in a round.
+  positions = np.zeros([4, sum(blocks.values())], np.uint32)
+  start = 0
+  for number, size in blocks.items():
+    positions[0, start : start + size] = np.arange(size)
+    positions[1, start : start + size] = number
+    start += size
+  words = _blocks(tf.bitcast(tf.ensure_shape(key, [8]), tf.uint32), tf.constant(positions))
+  words = tf.bitcast(tf.ensure_shape(words, [WORDS_PER_BLOCK * positions.shape[1]]), tf.int32)
+  found, start = {}, 0
+  for number, count in counts.items():
+    found[number] = words[start : start + count]
+    start += WORDS_PER_BLOCK * blocks[number]
+  return found
+
+
+def _positions(nonce: tf.Tensor, first: tf.Tensor, blocks: int | tf.Tensor) -> tf.Tensor:
+  """Counters `first` to `first + blocks - 1` above the nonce, uint32 `[4, blocks]`."""
+  counters = tf.cast(tf.range(blocks), tf.uint32) + first
+  nonces = tf.broadcast_to(nonce[:, tf.newaxis], tf.stack([3, blocks]))
+  return tf.concat([counters[tf.newaxis], nonces], axis=0)
 
 
 def _chunks(
@@ -144,7 +174,7 @@ def _chunks(
 
   def body(i, parts):
     first = _word(first_block) + tf.cast(i, tf.uint32) * stride
-    return i + 1, parts.write(i, _blocks(key, nonce, first, size))
+    return i + 1, parts.write(i, _blocks(key, _positions(nonce, first, size)))
 
   parts = tf.TensorArray(tf.uint32, size=chunks)
   _, parts = tf.while_loop(lambda i, _: i < chunks, body, (0, parts))

@@ -6,6 +6,7 @@ Each use of randomness has a stream number of its own. Streams are spaced by
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import tensorflow as tf
 
@@ -14,6 +15,7 @@ from tff_privacy_agg.numerics import chacha
 
 KINDS = ('chacha20', 'philox')
 
+SEED_WORDS = 4
 STREAM_SPACING = 16
 ROUNDING = 0
 MODEL_NOISE = STREAM_SPACING
@@ -38,6 +40,7 @@ class RandomStream:
   Args:
     kind: 'chacha20' or 'philox'.
     key: int32 `[8]`, fresh for each client and round, known to nobody else.
+    ready: Words that `prefetch` has drawn already, by stream.
 
   Raises:
     ConfigurationError: If `kind` is neither.
@@ -45,14 +48,34 @@ class RandomStream:
 
   kind: str
   key: tf.Tensor
+  ready: Mapping[int, tf.Tensor] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     _validate.one_of(KINDS, kind=self.kind)
 
+  def prefetch(self, counts: Mapping[int, int]) -> 'RandomStream':
+    """The same stream, with words of several streams drawn by one run of the cipher.
+
+    A run costs some hundred operations whatever it draws, so few words are as dear as many.
+
+    Args:
+      counts: Number of words that will be drawn, by stream.
+    """
+    blocks = sum(-(-count // chacha.WORDS_PER_BLOCK) for count in counts.values())
+    if self.kind != 'chacha20' or not 0 < blocks <= chacha.BLOCKS_PER_CHUNK:
+      return self
+    return dataclasses.replace(self, ready=chacha.chacha20_streams(self.key, counts))
+
+  def _cipher_words(self, stream: int, count: int | tf.Tensor) -> tf.Tensor:
+    ready = self.ready.get(stream)
+    if ready is not None and isinstance(count, int) and count <= ready.shape[0]:
+      return ready[:count]
+    return chacha.chacha20_words(self.key, (stream, 0, 0), count)
+
   def words(self, stream: int, count: int | tf.Tensor) -> tf.Tensor:
     """Uniform 32-bit words, int32 `[count]`; `count` may be a scalar tensor."""
     if self.kind == 'chacha20':
-      return chacha.chacha20_words(self.key, (stream, 0, 0), count)
+      return self._cipher_words(stream, count)
     return tf.random.stateless_uniform(
       [count], self.seed(stream), minval=None, maxval=None, dtype=tf.int32, alg='philox'
     )
@@ -68,7 +91,7 @@ class RandomStream:
     """
     _validate.at_least(0, stream=stream)
     if self.kind == 'chacha20':
-      words = chacha.chacha20_words(self.key, (stream, 0, 0), 4)
+      words = self._cipher_words(stream, SEED_WORDS)
     else:
       folded = tf.bitwise.bitwise_xor(self.key[:4], self.key[4:])
       words = tf.bitwise.bitwise_xor(folded, tf.constant([stream, 0, 0, 0]))
