@@ -8,6 +8,7 @@ by a script in `secagg_peers/`.
 import hashlib
 import json
 import pathlib
+import statistics
 import subprocess
 import sys
 
@@ -56,11 +57,17 @@ def _seconds(name, python, case):
   return json.loads(found.stdout.splitlines()[-1])
 
 
-def compare(folder, show):
-  """Measures every peer in every case, next to our own session.
+def _ours(case, repeat):
+  rows = [session(*case, bits=BITS) for _ in range(repeat)]
+  return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+
+
+def compare(folder, repeat, show):
+  """Measures every peer once in every case, next to medians of our own sessions.
 
   Args:
     folder: Where the environments are kept.
+    repeat: Our own sessions for each.
     show: Called with each line of the report.
   """
   rows = []
@@ -74,7 +81,7 @@ def compare(folder, show):
         row['failed'] = str(error)
         show(f'{name} n={case[0]} d={case[1]}: not measured: {error}')
         continue
-      ours = session(*case, bits=BITS)
+      ours = _ours(case, repeat)
       ratios = {
         key: value / ours[OURS.get(key, key)] for key, value in theirs.items() if key != 'drops'
       }

@@ -76,7 +76,12 @@ def session(clients, elements, drops, graph='complete', *, bits=floors.BITS, dro
 
 
 def measured(clients, elements, drops, graph, repeat):
-  """Sessions and floors in turn; medians, with the ratios of each turn."""
+  """Sessions and floors in turn.
+
+  Returns:
+    Medians of all seconds. The ratios are of the least seconds of each: what other work on the
+    machine adds to either is not the protocol's. `..._median`: medians of the turns' ratios.
+  """
   rows = []
   itemsize = prg.word_dtype(floors.BITS).itemsize
   for _ in range(repeat):
@@ -85,8 +90,12 @@ def measured(clients, elements, drops, graph, repeat):
       cpu, wall = floors.keystream(expansions, elements, itemsize)
       row |= {f'keystream_{party}': cpu, f'keystream_{party}_wall': wall}
     row['plain_sum'] = floors.plain_sum(clients - drops, elements)
-    for suffix in ('', '_wall'):
-      row['unmask_ratio' + suffix] = row['unmask' + suffix] / row['keystream_server' + suffix]
-      row['round2_ratio' + suffix] = row['round2' + suffix] / row['keystream_client' + suffix]
     rows.append(row)
-  return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+  found = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+  for name, step, floor in (
+    ('unmask_ratio', 'unmask', 'keystream_server'),
+    ('round2_ratio', 'round2', 'keystream_client'),
+  ):
+    found[name] = min(row[step] for row in rows) / min(row[floor] for row in rows)
+    found[name + '_median'] = statistics.median(row[step] / row[floor] for row in rows)
+  return found

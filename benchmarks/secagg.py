@@ -1,6 +1,6 @@
 """Secure aggregation beside its floors and beside others. CPU-time ratios of one run, one thread.
 
-python benchmarks/secagg.py [--json FILE] [--repeat 5] [--scaling] [--largest 10000] [--peers DIR]
+python benchmarks/secagg.py [--json FILE] [--repeat 15] [--scaling] [--largest 10000] [--peers DIR]
 """
 
 import argparse
@@ -87,10 +87,10 @@ def cases(repeat):
       f'n={clients} d={elements} drops={drops}: '
       f'server unmask / keystream {row["unmask_ratio"]:.2f}'
       + against(goals.get('unmask'), row['unmask_ratio'])
-      + f' [wall {row["unmask_ratio_wall"]:.2f}]'
+      + f' [median {row["unmask_ratio_median"]:.2f}]'
       + f', client round 2 / keystream {row["round2_ratio"]:.2f}'
       + against(goals.get('round2'), row['round2_ratio'])
-      + f' [wall {row["round2_ratio_wall"]:.2f}]'
+      + f' [median {row["round2_ratio_median"]:.2f}]'
       + f', receipts / keystream {row["receipts"] / row["keystream_server"]:.2f}'
       + f', server / plain sum {row["server"] / row["plain_sum"]:.0f}'
     )
@@ -137,7 +137,7 @@ def scaling(largest):
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--json', help='write all figures to this file')
-  parser.add_argument('--repeat', type=int, default=5, help='sessions for each case')
+  parser.add_argument('--repeat', type=int, default=15, help='sessions for each case')
   parser.add_argument('--scaling', action='store_true', help='also the table over n')
   parser.add_argument('--largest', type=int, default=10_000, help='largest n of that table')
   parser.add_argument('--peers', help='also Flower and declearn, installed into this folder')
@@ -150,7 +150,7 @@ def main():
   if options.scaling:
     figures['scaling'] = scaling(options.largest)
   if options.peers:
-    figures['peers'] = peers.compare(options.peers, print)
+    figures['peers'] = peers.compare(options.peers, min(3, options.repeat), print)
   if options.json:
     pathlib.Path(options.json).write_text(json.dumps(figures, indent=2) + '\n', encoding='utf-8')
 

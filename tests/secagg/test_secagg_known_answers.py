@@ -252,3 +252,16 @@ def test_ring_is_regular_and_mirrored(seed):
     assert (np.diff(row) > 0).all()
     for rank, neighbour in enumerate(row):
       assert built.neighbours[neighbour, built.slots[v, rank]] == v
+
+
+@pytest.mark.parametrize('bits', [1, 7, 8, 20, 32, 33, 48, 62])
+@pytest.mark.parametrize('size', [64 * 1000 + 1, 64 * 33_000 + 7])
+def test_packing_across_tiles(bits, size):
+  """Vectors of more than one tile; what is above the bits is cut off, and sums are modular."""
+  words = packing.pad(np.random.default_rng(bits).integers(0, 2**62, size), bits)
+  keep = words.dtype.type(2**bits - 1)
+  packed = packing.pack(words, bits)
+  np.testing.assert_array_equal(packing.unpack(packed, bits), words & keep)
+  total = np.full_like(words, keep)
+  packing.add_packed(total, packed, bits)
+  np.testing.assert_array_equal(total & keep, (words + keep) & keep)

@@ -11,8 +11,8 @@ import numpy as np
 
 from tff_privacy_agg.secagg.prg import word_dtype
 
-# Words that are packed at a time: the rows of a block stay in cache.
-_BLOCK = 65536
+# Words that are packed at a time: two rows of them stay in a core's second-level cache.
+_BLOCK = 32768
 _WORD = np.dtype('<u8')
 
 
@@ -33,20 +33,21 @@ def pad(values: np.ndarray, bits: int) -> np.ndarray:
   return out
 
 
-def _groups(bits: int, m: int) -> tuple[int, int, int, list[slice]]:
-  """Shifts repeat after 64 / g elements, b / g words, g = gcd(b, 64): g groups go together.
-
-  Returns:
-    g, elements and words of a group, and the blocks of columns.
-  """
+def _layout(bits: int) -> tuple[int, int, int]:
+  """Shifts repeat after 64 / g elements, that is b / g words, g = gcd(b, 64): (g, 64 / g, b / g)."""
   groups = math.gcd(bits, 64)
-  step = _BLOCK // groups
-  return (
-    groups,
-    64 // groups,
-    bits // groups,
-    [slice(start, min(start + step, m)) for start in range(0, m, step)],
-  )
+  return groups, 64 // groups, bits // groups
+
+
+def _tiles(groups: int, m: int) -> list[tuple[slice, slice]]:
+  """Groups and columns that go together: whole rows where they fit, for long inner loops."""
+  width = min(m, _BLOCK)
+  height = max(1, _BLOCK // width)
+  return [
+    (slice(group, min(group + height, groups)), slice(column, min(column + width, m)))
+    for group in range(0, groups, height)
+    for column in range(0, m, width)
+  ]
 
 
 def pack(words: np.ndarray, bits: int) -> np.ndarray:
@@ -60,17 +61,19 @@ def pack(words: np.ndarray, bits: int) -> np.ndarray:
     [bits, m] little-endian u64.
   """
   m = words.size // 64
-  groups, elements, rows, blocks = _groups(bits, m)
+  groups, elements, rows = _layout(bits)
   source = words.reshape(groups, elements, m)
   out = np.empty((groups, rows, m), _WORD)
   keep = _WORD.type(2**bits - 1)
-  for block in blocks:
-    wide, shifted = np.empty((2, groups, block.stop - block.start), _WORD)
-    target = out[:, :, block]
+  for some, columns_of in _tiles(groups, m):
+    given, target = source[some, :, columns_of], out[some, :, columns_of]
+    wide, shifted = np.empty((2, len(given), given.shape[2]), _WORD)
     for i in range(elements):
       row, shift = divmod(i * bits, 64)
-      wide[...] = source[:, i, block]
-      np.bitwise_and(wide, keep, out=wide)
+      wide[...] = given[:, i]
+      # At the upper end of a word the shift cuts off what is above.
+      if (shift + bits) % 64 and bits < 8 * words.itemsize:
+        np.bitwise_and(wide, keep, out=wide)
       if shift:
         np.left_shift(wide, _WORD.type(shift), out=shifted)
         np.bitwise_or(target[:, row], shifted, out=target[:, row])
@@ -93,19 +96,21 @@ def add_packed(total: np.ndarray, packed: np.ndarray, bits: int) -> None:
     bits: Bits of each element.
   """
   m = packed.shape[1]
-  groups, elements, rows, blocks = _groups(bits, m)
+  groups, elements, rows = _layout(bits)
   source = packed.reshape(groups, rows, m)
   sums = total.reshape(groups, elements, m)
-  for block in blocks:
-    wide, upper = np.empty((2, groups, block.stop - block.start), _WORD)
+  for some, columns_of in _tiles(groups, m):
+    given, target = source[some, :, columns_of], sums[some, :, columns_of]
+    wide, upper = np.empty((2, len(given), given.shape[2]), _WORD)
+    narrow = np.empty(wide.shape, total.dtype)
     for i in range(elements):
       row, shift = divmod(i * bits, 64)
-      np.right_shift(source[:, row, block], _WORD.type(shift), out=wide)
+      np.right_shift(given[:, row], _WORD.type(shift), out=wide)
       if shift + bits > 64:
-        np.left_shift(source[:, row + 1, block], _WORD.type(64 - shift), out=upper)
+        np.left_shift(given[:, row + 1], _WORD.type(64 - shift), out=upper)
         np.bitwise_or(wide, upper, out=wide)
-      piece = sums[:, i, block]
-      np.add(piece, wide, out=piece, dtype=piece.dtype, casting='unsafe')
+      np.copyto(narrow, wide, casting='unsafe')
+      np.add(target[:, i], narrow, out=target[:, i])
 
 
 def unpack(packed: np.ndarray, bits: int) -> np.ndarray:
