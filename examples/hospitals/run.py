@@ -46,9 +46,6 @@ process = "hospitals:process"
 data = "hospitals:{name}"
 state = "state/{name}"
 reconnect_seconds = 120
-
-[policy]
-authenticated = true
 """
 KEYS = """
 [keys]

@@ -57,6 +57,8 @@ def test_a_client_file(written, tmp_path):
   assert found.client.state == str(tmp_path / 'state')
   assert found.keys.ca == str(tmp_path / 'keys/ca.pem')
   assert found.policy.minimum_clients == 4
+  # A server that offers less than the authenticated mode is refused unless the file says so.
+  assert found.policy.authenticated
 
 
 def test_a_server_file(written, tmp_path):

@@ -1,8 +1,10 @@
 """A server and clients over gRPC with mutual TLS on loopback, clients as threads."""
 
 import dataclasses
+import itertools
 import json
 import os
+import threading
 import time
 
 import deployments
@@ -136,6 +138,54 @@ def test_a_client_that_sends_rubbish_is_out(kind, deploy):
   assert time.monotonic() - started < 8.0 or kind == 'large'
   assert bad.join() == 0
   assert deployment.log.of('refused')
+
+
+def test_a_client_that_stops_in_the_middle_of_its_message_is_cut_off(deploy):
+  class Stalls(participant.Participant):
+    def _exchange(self, offer, at, message, *, last=False):
+      if at != 2:
+        return super()._exchange(offer, at, message, last=last)
+      released = threading.Event()
+
+      def half():
+        yield from itertools.islice(framing.frames({'session': offer.session}, message), 1)
+        released.wait(20)
+
+      call = self._exchange_call(half(), timeout=20)
+      with pytest.raises(grpc.RpcError):
+        list(call)
+      released.set()
+      raise secagg.SessionAborted('cut off')
+
+  deployment = deploy(limits=deployments.deadlines(round=1.0))
+  stalling = Running(client_of(deployment, 'west', Stalls))
+  with running(deployment, [name for name in NAMES if name != 'west']):
+    assert_sum(deployment.session(), [0, 1, 2, 4])
+  assert stalling.join(10) == 0
+
+
+@pytest.mark.parametrize('deadline', [0, -1, float('inf'), float('nan'), 1e9, 'x', None])
+def test_a_client_refuses_deadlines_without_end(deadline, deploy):
+  deployment = deploy()
+  client = client_of(deployment, 'north')
+  params = deployment.params().to_bytes()
+  head = {'session': 'x', 'deadlines': [1.0] * 5 + [deadline]}
+  with pytest.raises(secagg.InvalidMessage, match='deadline'):
+    client._read_offer(head, len(params).to_bytes(4, 'little') + params)
+  client.close()
+
+
+def test_a_client_refuses_less_than_its_policy(deploy):
+  deployment = deploy(mode='semi_honest', limits=deployments.deadlines(work=1.0))
+  strict = secagg.Policy(authenticated=True)
+  with running(deployment, NAMES[:4]) as clients:
+    one = client_of(deployment, 'centre')
+    one._member = dataclasses.replace(one._member, policy=strict)
+    refusing = Running(one)
+    assert_sum(deployment.session(), range(4))
+  assert refusing.join() == 0
+  assert 'UnsafeParameters' in one._events.of('session failed')[0]['reason']
+  assert clients['north'].outcome == 1
 
 
 def test_another_clients_message_is_refused(deploy):

@@ -115,12 +115,24 @@ class ClientSection:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ClientPolicy(secagg.Policy):
+  """Section `[policy]` of a client: what it insists on, whatever the server offers.
+
+  Args:
+    authenticated: Whether only the authenticated mode is good enough; here it is, unless the
+      file says otherwise.
+  """
+
+  authenticated: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ClientConfig:
   """A client's file."""
 
   client: ClientSection
   keys: Keys
-  policy: secagg.Policy
+  policy: ClientPolicy
 
 
 _PATHS = {('run', 'directory'), ('client', 'state')} | {

@@ -305,7 +305,7 @@ class Coordinator:
       )
       return
     try:
-      head, message = self._read(session, client, stream)
+      head, message = self._read(session, client, stream, context)
       if head.get('session') != session.id:
         raise secagg.SessionAborted('The message belongs to a session that has ended.')
       at = self._receive(session, client, head, message)
@@ -315,7 +315,12 @@ class Coordinator:
       return
     yield from framing.frames(*self._answer(session, client, at, context))
 
-  def _read(self, session: _Session, client: int, stream: Any) -> tuple[dict[str, Any], bytes]:
+  def _read(
+    self, session: _Session, client: int, stream: Any, context: grpc.ServicerContext
+  ) -> tuple[dict[str, Any], bytes]:
+    # A client that stops in the middle of its message is cut off.
+    cut = threading.Timer(self._deadlines.round, context.cancel)
+    cut.start()
     try:
       return framing.gather(stream, session.limit)
     except secagg.InvalidMessage:
@@ -323,6 +328,8 @@ class Coordinator:
         session.pending.discard(client)
         self._changed.notify_all()
       raise
+    finally:
+      cut.cancel()
 
   def _receive(
     self, session: _Session, client: int, head: Mapping[str, Any], message: bytes

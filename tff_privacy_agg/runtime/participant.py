@@ -18,6 +18,7 @@ from tff_privacy_agg.runtime.round_book import RoundBook
 _PATIENCE = 15.0
 _JOIN_SECONDS = 60.0
 _PARAMETER_BYTES = 2**24
+_LONGEST_DEADLINE = 7 * 86_400.0
 # CANCELLED: the server has ended all calls at once.
 _NO_SERVER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
@@ -152,9 +153,12 @@ class Participant:
     size = int.from_bytes(payload[:4], 'little')
     params = secagg.SessionParams.from_bytes(payload[4 : 4 + size])
     deadlines = head.get('deadlines')
-    if not isinstance(deadlines, list) or len(deadlines) != 6 or head.get('session') is None:
+    if not isinstance(deadlines, list) or len(deadlines) != 6:
       raise secagg.InvalidMessage('The offer of a session lacks its deadlines.')
-    return _Offer(params, payload[4 + size :], str(head['session']), [float(d) for d in deadlines])
+    for seconds in deadlines:
+      if not isinstance(seconds, int | float) or not 0 < seconds <= _LONGEST_DEADLINE:
+        raise secagg.InvalidMessage(f'A deadline is 0 to {_LONGEST_DEADLINE:g} s, got {seconds!r}.')
+    return _Offer(params, payload[4 + size :], str(head.get('session')), deadlines)
 
   def _take_part(self, offer: _Offer, work: Work) -> None:
     params, member = offer.params, self._member

@@ -1,0 +1,102 @@
+"""The server's training loop: what is charged, tried again, settled, saved."""
+
+import pytest
+
+from tff_privacy_agg import secagg
+from tff_privacy_agg.cli.serve import _Training
+
+
+class Events(list):
+  def __call__(self, event, **fields):
+    self.append((event, fields))
+
+
+class Remote:
+  """Rounds that fail where told."""
+
+  def __init__(self, failures):
+    self._failures = failures
+    self.sessions = 0
+
+  def gather(self):
+    return frozenset({0, 2})
+
+  def next(self, state, cohort):
+    self.sessions += 1
+    if self.sessions in self._failures:
+      raise secagg.NotEnoughShares('on purpose')
+    metrics = {'aggregator': {'privacy': {'accepted': True, 'epsilon': 1.0}}}
+    return (state + 1, metrics), (0,)
+
+
+class Directory:
+  def __init__(self, done=0):
+    self.saved, self.released = {done: done} if done else {}, {}
+
+  def latest(self, initial):
+    return (max(self.saved), max(self.saved)) if self.saved else (None, 0)
+
+  def save(self, state, round_number):
+    assert round_number in self.released
+    self.saved[round_number] = state
+
+  def release(self, metrics, round_number):
+    self.released[round_number] = metrics
+
+
+class Ledger:
+  def __init__(self):
+    self.lines = []
+
+  def charge(self, round_number, *, planned_survivors, cohort):
+    self.lines.append(('charge', round_number, planned_survivors, tuple(cohort)))
+    return len(self.lines)
+
+  def settle(self, charge, *, survivors, accepted):
+    self.lines.append(('settle', charge, survivors, accepted))
+
+  def epsilon(self, view):
+    return float(len(self.lines))
+
+
+def training(failures=(), done=0):
+  return _Training(
+    remote=Remote(failures),
+    directory=Directory(done),
+    ledger=Ledger(),
+    evaluate=lambda state: {'accuracy': state / 10},
+    names={0: 'north', 2: 'east'},
+    events=Events(),
+  )
+
+
+def test_a_round_without_a_sum_is_charged_and_tried_again():
+  one = training(failures=[2])
+  one.run(0, 2)
+  cohort = ('north', 'east')
+  assert one.ledger.lines == [
+    ('charge', 1, 2, cohort),
+    ('settle', 1, 1, True),
+    ('charge', 2, 2, cohort),  # never settled: it stays at its worst
+    ('charge', 2, 2, cohort),
+    ('settle', 4, 1, True),
+  ]
+  assert one.directory.saved == {1: 1, 2: 2}
+  assert one.directory.released[2]['survivors'] == 1
+  assert one.directory.released[2]['accuracy'] == 0.2
+  assert [fields['attempt'] for event, fields in one.events if event == 'round failed'] == [1]
+
+
+def test_three_attempts_are_enough():
+  one = training(failures=[2, 3, 4])
+  with pytest.raises(secagg.NotEnoughShares):
+    one.run(0, 2)
+  assert one.directory.saved == {1: 1}
+  assert [line[0] for line in one.ledger.lines] == ['charge', 'settle'] + ['charge'] * 3
+
+
+def test_it_goes_on_after_its_checkpoint():
+  one = training(done=3)
+  one.run(0, 5)
+  assert sorted(one.directory.saved) == [3, 4, 5]
+  assert one.events[0] == ('resuming', {'after': 3})
