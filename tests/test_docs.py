@@ -76,6 +76,31 @@ def test_the_code_in_the_readme_trains(tmp_path, monkeypatch):
     tff.framework.set_default_context(previous)
 
 
+RUNNABLE = [path for path in DOCUMENTS if '```python run\n' in path.read_text(encoding='utf-8')]
+
+
+@pytest.mark.parametrize('document', RUNNABLE, ids=lambda path: path.name)
+def test_the_code_that_a_document_marks_runs(document, tmp_path, monkeypatch, capsys):
+  """Blocks ```` ```python run ````, in order; a ```` ```text ```` right after one is its output."""
+  found = re.findall(
+    r'```python run\n(.*?)```\n(?:```text\n(.*?)```)?', document.read_text(), re.DOTALL
+  )
+  names = {'model_fn': _model_fn, 'client_data': _client_data()}
+  monkeypatch.chdir(tmp_path)
+  previous = tff.framework.get_context_stack().current
+  try:
+    for code, printed in found:
+      capsys.readouterr()
+      exec(compile(code, document.name, 'exec'), names)
+      if printed:
+        assert capsys.readouterr().out == printed
+  finally:
+    context = tff.framework.get_context_stack().current
+    if isinstance(context, runtime.SimulationContext):
+      context.close()
+    tff.framework.set_default_context(previous)
+
+
 def _paragraph(start):
   text = (ROOT / 'README.md').read_text(encoding='utf-8')
   paragraphs = [part for part in text.split('\n\n') if part.startswith(start)]
