@@ -1,0 +1,86 @@
+"""What a round is made of, as golden numbers: a guard against slow rounds that times nothing.
+
+A number that grows wants a reason; one that falls is to be written down here.
+"""
+
+import cases
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+from tensorflow.core.framework import graph_pb2
+from tensorflow_federated.proto.v0 import computation_pb2
+
+import tff_privacy_agg as tpa
+from tff_privacy_agg.stack import Stack
+
+DIM = 10_000
+VALUE = tff.TensorType(tf.float32.as_numpy_dtype, [DIM])
+COHORT = tpa.Cohort(expected=10)
+
+
+def stack_with(randomness):
+  return tpa.compose(
+    [
+      tpa.Mean(),
+      tpa.Zeroing(threshold=tpa.AdaptiveQuantile(initial=10.0, target=0.98)),
+      tpa.Clipping(norm=tpa.AdaptiveQuantile(initial=0.1, target=0.5)),
+      tpa.HadamardRotation(),
+      tpa.Quantization(),
+      tpa.DiscreteGaussianNoise(noise_multiplier=0.5),
+      tpa.SecureModularSum(bits=20),
+    ],
+    cohort=COHORT,
+    randomness=randomness,
+  )
+
+
+def operations(computation) -> list[int]:
+  """Operations of each TensorFlow graph in a computation, functions included, largest first."""
+  counts = []
+
+  def visit(message):
+    for descriptor, value in message.ListFields():
+      parts = value if descriptor.label == descriptor.LABEL_REPEATED else [value]
+      for part in parts:
+        if isinstance(part, computation_pb2.TensorFlow):
+          graph = graph_pb2.GraphDef()
+          part.graph_def.Unpack(graph)
+          functions = sum(len(function.node_def) for function in graph.library.function)
+          counts.append(len(graph.node) + functions)
+        elif hasattr(part, 'ListFields'):
+          visit(part)
+
+  visit(type(computation).get_proto(computation))
+  return sorted(counts, reverse=True)
+
+
+# Operations of the client's graph, of the server's, of the broadcast's.
+OPERATIONS = {'chacha20': [772, 303, 10], 'philox': [769, 303, 10]}
+
+
+@pytest.mark.parametrize('randomness', OPERATIONS)
+def test_graphs_have_as_many_operations_as_before(randomness):
+  process = stack_with(randomness).create(VALUE)
+  assert operations(process.next)[:3] == OPERATIONS[randomness]
+
+
+def test_a_round_is_one_map_at_the_clients_and_one_sum():
+  """`federated_map` here is the clients' (one, and TFF's selection); `federated_apply` the server's."""
+  assert cases.intrinsics(stack_with('chacha20').create(VALUE).next) == {
+    'federated_apply': 5,
+    'federated_broadcast': 2,
+    'federated_map': 2,
+    'federated_secure_modular_sum': 1,
+    'federated_value_at_server': 1,
+    'federated_zip_at_clients': 2,
+    'federated_zip_at_server': 1,
+  }
+
+
+def test_a_value_takes_one_random_word():
+  bound = stack_with('chacha20').bind(VALUE)
+  stack = Stack(binding=bound, delta=1e-6)
+  words = sum(stack._random_words().values())
+  # The padded vector, four words for the rounding's seed, one for each of two bits.
+  assert words == bound.design.dimension + 4 + 2
+  assert bound.design.dimension <= 1.1 * DIM
