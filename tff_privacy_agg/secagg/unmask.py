@@ -74,14 +74,9 @@ class Answers:
     self.answered[position] = answered
     self.shares[position, answered] = shares
 
-  def count(self, owner: int) -> int:
-    """Number of shares for a client."""
-    return int(self.answered[self._graph.neighbours[owner], self._graph.slots[owner]].sum())
-
-  def points(self, owner: int) -> tuple[int, ...]:
-    """Holder numbers, 1 .. k, of the shares for a client."""
-    holders, slots = self._graph.neighbours[owner], self._graph.slots[owner]
-    return tuple((np.flatnonzero(self.answered[holders, slots]) + 1).tolist())
+  def given(self) -> np.ndarray:
+    """[n, k]; whether the neighbour in this column gave a share of the client in this row."""
+    return self.answered[self._graph.neighbours, self._graph.slots]
 
   def values(self, owners: list[int], points: tuple[int, ...]) -> np.ndarray:
     """[owners, points, 16] field elements: what the holders of these numbers gave for each."""
@@ -181,6 +176,7 @@ class Unmasker:
     self._salt = salt
     self._threshold = threshold
     self._answers = answers
+    self._given = answers.given()
     self._bound_to = bound_to
     # Positions of holders that were blamed: their shares come last, so that a holder of
     # nothing but wrong shares costs one search, and not one for each client.
@@ -189,14 +185,19 @@ class Unmasker:
 
   def check_counts(self, positions: list[int]) -> None:
     """Raises NotEnoughShares unless every secret has its threshold of shares."""
+    counts = self._given.sum(axis=1).tolist()
     for position in positions:
-      require_shares(self._graph.ids[position], self._answers.count(position), self._threshold)
+      require_shares(self._graph.ids[position], counts[position], self._threshold)
+
+  def _points(self, position: int) -> tuple[int, ...]:
+    """Holder numbers, 1 .. k, of the shares for a client."""
+    return tuple((np.flatnonzero(self._given[position]) + 1).tolist())
 
   def _first_tries(self, positions: list[int]) -> dict[int, bytes | None]:
     """The secrets if all shares are right; one product for all with the same holders."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for position in positions:
-      points = self._answers.points(position)[: self._threshold]
+      points = self._points(position)[: self._threshold]
       groups.setdefault(points, []).append(position)
     found: dict[int, bytes | None] = {}
     for points, owners in groups.items():
@@ -211,7 +212,7 @@ class Unmasker:
   ) -> Secret:
     if first_try is not None and fits(first_try):
       return Secret(first_try)
-    points = self._answers.points(position)
+    points = self._points(position)
     values = self._answers.values([position], points)[0]
     client, row = self._graph.ids[position], self._graph.neighbours[position]
     if self._suspects:
