@@ -9,6 +9,7 @@ import numpy as np
 from tff_privacy_agg import secagg
 from tff_privacy_agg.runtime import arrays, coordinator, participant, tls
 from tff_privacy_agg.runtime.events import Events
+from tff_privacy_agg.runtime.live_session import Deadlines
 from tff_privacy_agg.runtime.round_book import RoundBook
 
 TASK = 'numbers'
@@ -33,7 +34,7 @@ class Log(Events):
 
 
 def deadlines(**changed):
-  return coordinator.Deadlines(**{'join': 10.0, 'work': 10.0, 'round': 10.0, **changed})
+  return Deadlines(**{'join': 10.0, 'work': 10.0, 'round': 10.0, **changed})
 
 
 class Deployment:

@@ -236,14 +236,14 @@ def test_a_client_does_not_talk_to_a_server_of_another_authority(deploy, keys, t
 def test_another_task_or_schema_is_refused_in_a_sentence(what, deploy):
   deployment = deploy()
   client = client_of(deployment, 'north', **{what: 'something else'})
-  with pytest.raises(ConfigurationError, match=f"server has {what} .*client 'something else'"):
+  with pytest.raises(ConfigurationError, match=f'it has {what} .*this client something else'):
     client.serve(None)
   client.close()
 
 
 def test_a_client_refuses_another_model_than_the_others_got(deploy):
   deployment = deploy()
-  original = deployment.coordinator._await_session
+  original = deployment.coordinator._service._await_session
   other = arrays.encode([np.arange(3, dtype=np.float32) + 1])
 
   def swap(client, context):
@@ -255,7 +255,7 @@ def test_a_client_refuses_another_model_than_the_others_got(deploy):
     copy.__dict__ = {**session.__dict__, 'offer': kept + other}
     return copy
 
-  deployment.coordinator._await_session = swap
+  deployment.coordinator._service._await_session = swap
   # The other four cannot open the shares of the fifth.
   with running(deployment) as clients, pytest.raises(secagg.SecAggError):
     deployment.session(minimum_clients=5)
@@ -424,8 +424,8 @@ def test_a_round_book_only_grows(tmp_path):
 
 def test_deadlines_are_positive():
   with pytest.raises(ConfigurationError):
-    deployments.coordinator.Deadlines(round=0)
-  assert dataclasses.asdict(deployments.coordinator.Deadlines()) == {
+    deployments.Deadlines(round=0)
+  assert dataclasses.asdict(deployments.Deadlines()) == {
     'join': 60.0,
     'work': 600.0,
     'round': 30.0,

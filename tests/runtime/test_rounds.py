@@ -63,7 +63,7 @@ def deployment(keys, tmp_path):
 def test_rounds_are_those_of_tff(deployment, simulation):
   form = rounds.form_of(Process(_weighted_sum), 5)
   assert form.leaves[0].bits == 19
-  deployment.coordinator._schema = form.schema
+  deployment.coordinator._service._schema = form.schema
   clients = []
   for number, name in enumerate(deployments.NAMES):
     # Each client makes the form from its own code.

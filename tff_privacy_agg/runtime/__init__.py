@@ -13,9 +13,10 @@ from typing import Any
 
 _HOMES = {
   'hints': ('explain', 'explained', 'warn_if_secure_sums_cannot_run'),
-  'runtime.coordinator': ('Coordinator', 'Deadlines'),
+  'runtime.coordinator': ('Coordinator',),
   'runtime.drops': ('RandomDrops',),
   'runtime.executors': ('Executor',),
+  'runtime.live_session': ('Deadlines',),
   'runtime.participant': ('Member', 'Participant'),
   'runtime.pool': ('Cluster', 'WorkerPool'),
   'runtime.secagg_context': ('SecAggContext', 'use'),

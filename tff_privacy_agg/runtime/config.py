@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
-from tff_privacy_agg.runtime.coordinator import Deadlines
+from tff_privacy_agg.runtime.live_session import Deadlines
 
 Section = TypeVar('Section')
 

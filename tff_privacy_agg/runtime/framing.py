@@ -9,6 +9,7 @@ A head is JSON with `bytes`, the length of what follows. The receiver compares i
 limit before it allocates anything, and takes not one byte more.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -49,6 +50,12 @@ def frames(head: Mapping[str, Any], payload: bytes | bytearray = b'') -> Iterato
   view = memoryview(payload)
   for start in range(0, len(view), CHUNK_BYTES):
     yield bytes(view[start : start + CHUNK_BYTES])
+
+
+def hello(task: str, schema: str) -> dict[str, str]:
+  """What a client says when it joins, and the server compares."""
+  digest = hashlib.sha256(schema.encode()).hexdigest()
+  return {'format': FORMAT, 'task': task, 'schema': digest}
 
 
 def parse_head(data: bytes) -> dict[str, Any]:

@@ -129,8 +129,7 @@ class Participant:
 
   def _join(self) -> _Offer | None:
     """Waits for a session; None if there will be none."""
-    hello = {'format': framing.FORMAT, 'task': self._task, 'schema': self._schema}
-    request = next(framing.frames(hello))
+    request = next(framing.frames(framing.hello(self._task, self._schema)))
     while True:
       limit = self._limit + _PARAMETER_BYTES
       head, payload = self._patiently(
@@ -144,9 +143,11 @@ class Participant:
         self._events('ended', reason=str(head.get('reason'))[:300])
         return None
       if head.get('state') != 'wait':
+        ours = {'task': self._task, 'schema': self._schema}.get(str(head.get('what')), '')
         raise ConfigurationError(
           f'Client {self._member.name!r} asked to join; the server refused: '
-          f'{str(head.get("reason"))[:3000]}. Give both the same task and process.'
+          f'{str(head.get("reason"))[:3000]}, this client {ours[:2000] or "another"}. Give both the '
+          'same task and process.'
         )
 
   def _read_offer(self, head: Mapping[str, Any], payload: bytes) -> _Offer:
