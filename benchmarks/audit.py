@@ -1,6 +1,6 @@
 """How often the bounds of an audit are right, where the true epsilon is known.
 
-    python benchmarks/audit.py [--runs 100] [--json FILE]
+    python benchmarks/audit.py [--runs 100] [--demo] [--json FILE]
 
 Each run sums the vectors of 200 canaries, each in or out by a coin, with noise, and asks
 whether the audit's lower bound exceeds a claim. `as claimed`: it should do so in at most
@@ -10,6 +10,9 @@ be caught in at least 90 of 100.
 Two mechanisms: Gaussian noise on a sum of floats, whose epsilon is exact; and this
 package's stack (clipping, rotation, quantization, discrete Gaussian shares, modular sum),
 whose epsilon is that of its account.
+
+`--demo` trains the demo with canaries instead: without noise, with its noise, and with canaries
+as the only clients; and measures what canaries cost a round.
 """
 
 import argparse
@@ -21,6 +24,7 @@ import tensorflow as tf
 
 import tff_privacy_agg as tpa
 from tff_privacy_agg import accounting, audit, binding
+from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.numerics import modular
 from tff_privacy_agg.numerics.randomness import RandomStream
 from tff_privacy_agg.stack import Stack
@@ -101,11 +105,100 @@ def million_scores() -> float:
   return time.perf_counter() - started
 
 
+def demo() -> dict[str, object]:
+  """Bounds on the demo, and the CPU time of a round with canaries over one without."""
+  noisy, clear = TrainingTask(), TrainingTask(noise_multiplier=None)
+  return {
+    'without noise': bounds(clear, everyone=False),
+    'with the noise of the demo': bounds(noisy, everyone=False),
+    'canaries alone': bounds(noisy, everyone=True),
+    'cost of a round': cost(noisy),
+  }
+
+
+def audited(task: TrainingTask):
+  """The task's process with canaries, its input spec, and every client's batches."""
+
+  class Audited(TrainingTask):
+    def model_fn(self):
+      return audit.with_canaries(super().model_fn())
+
+  beside = Audited(**vars(task))
+  spec = beside.model_fn()().input_spec
+  examples = task.load().train
+  plain = {
+    client: task.preprocess(examples.create_tf_dataset_for_client(client))
+    for client in examples.client_ids
+  }
+  marked = {client: audit.mark_ordinary(one, spec) for client, one in plain.items()}
+  canaries = audit.Canaries(count=100, norm=4.0)
+  held = {canary: canaries.dataset(canary, spec) for canary in canaries.ids}
+  return beside.process(), canaries, plain, marked, held
+
+
+def bounds(task: TrainingTask, *, everyone: bool) -> dict[str, float]:
+  process, canaries, _, marked, held = audited(task)
+  clients = held if everyone else marked | held
+  cohorts = tpa.learning.UniformCohorts(
+    client_ids=list(clients), size=task.clients_per_round, seed=task.seed
+  )
+  found = audit.run_with_canaries(
+    process,
+    canaries,
+    dataset_of=clients.__getitem__,
+    cohort_of=cohorts.cohort,
+    rounds=task.rounds,
+  ).result(delta=task.delta)
+  return {
+    'lower': found.lower,
+    'all_iterates': found.all_iterates.epsilon,
+    'final_model': found.final_model.epsilon,
+    'one_run': found.one_run.lower,
+  }
+
+
+def cost(task: TrainingTask) -> dict[str, float]:
+  process, canaries, plain, marked, held = audited(task)
+  bare = task.process()
+  third = task.clients_per_round // 3
+  mixed = [*marked.values()][: task.clients_per_round - third] + [*held.values()][:third]
+  start = process.initialize()
+  watch = audit.CanaryAudit(canaries, process.get_model_weights(start))
+
+  def with_canaries(state):
+    state = process.next(state, mixed).state
+    watch.observe(canaries.ids[:third], process.get_model_weights(state))
+    return state
+
+  alone = [*plain.values()][: task.clients_per_round]
+  costs, failed = _measure.interleave(
+    {
+      'without': _measure.stepper(bare.initialize(), lambda state: bare.next(state, alone).state),
+      'with': _measure.stepper(start, with_canaries),
+    },
+    rounds=8,
+  )
+  if failed:
+    raise RuntimeError(failed)
+  return {
+    'cpu_ratio': costs['with'].cpu / costs['without'].cpu,
+    'wall_ratio': costs['with'].wall / costs['without'].wall,
+  }
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--runs', type=int, default=100)
+  parser.add_argument('--demo', action='store_true')
   parser.add_argument('--json')
   args = parser.parse_args()
+  if args.demo:
+    with tpa.runtime.simulation_context():
+      shown = demo()
+    for name, values in shown.items():
+      print(name, {key: round(value, 2) for key, value in values.items()})
+    _measure.write_json(args.json, {'environment': _measure.environment(), **shown})
+    return
   found = {'environment': _measure.environment(), 'runs': args.runs, 'rates': {}}
   for kind in ('gaussian sum', 'composed stack'):
     for case, factor in (('as claimed', 1.0), ('half the noise', 0.5)):

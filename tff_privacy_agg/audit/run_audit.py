@@ -1,0 +1,334 @@
+"""The audits of a training that lies in a run directory, beside what its ledger promises."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import os
+import pathlib
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import tff_privacy_agg
+from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting import LedgerRecord, PrivacyLedger
+from tff_privacy_agg.audit import digits_membership, memorization
+from tff_privacy_agg.audit.attacks import GALLERY
+from tff_privacy_agg.audit.canaries import Canaries, mark_ordinary, with_canaries
+from tff_privacy_agg.audit.canary_run import CanaryResult, run_with_canaries
+from tff_privacy_agg.audit.pictures import png
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.learning import RunDirectory, UniformCohorts
+from tff_privacy_agg.learning.run_directory import write_json
+from tff_privacy_agg.learning.training_task import TrainingTask
+
+AUDITS = ('canaries', 'membership', 'memorization', 'gallery')
+_MEMORIZATION_ROUNDS, _MEMORIZATION_CANARIES = 12, 10
+# Called with what is going on, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunAudit:
+  """What the audits of a run found.
+
+  Attributes:
+    claim: The ledger's epsilon for those who see the models, at its delta.
+    exceeded: Whether a lower bound is above the claim, at the stated confidence.
+    found: All results by audit, as JSON values; what is in `audit.json`.
+  """
+
+  claim: float
+  exceeded: bool
+  found: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _AuditedTask(TrainingTask):
+  """The same training with canaries among its clients."""
+
+  def model_fn(self):
+    return with_canaries(super().model_fn())
+
+
+def audit_run(
+  path: str | os.PathLike[str],
+  *,
+  audits: Sequence[str] = AUDITS,
+  canaries: int = 100,
+  norm: float = 4.0,
+  confidence: float = 0.95,
+  seed: int = 0,
+  progress: Progress = lambda what, done, total: None,
+) -> RunAudit:
+  """Audits a training by `tff-privacy-agg train`, in a TFF context that is there.
+
+  'canaries' trains once more, as the run did and with its stack, with canaries among the
+  clients; that model is thrown away, so nothing of a canary reaches a checkpoint. It holds
+  the data of a simulation: on a real fleet a second training costs privacy as the first
+  did, and `CanaryAudit` belongs into the training itself. 'membership' attacks the last
+  checkpoint (of a linear model of the digits). 'memorization' trains small models with the
+  run's stack, and in the clear. 'gallery' runs `audit.attacks`. Writes `audit.json` and
+  pictures into the directory, and one note into the ledger.
+
+  Args:
+    path: The run directory.
+    audits: Which of `AUDITS`.
+    canaries: Canaries to add.
+    norm: Length of a canary's update; see `Canaries`.
+    confidence: Of every bound and interval.
+    seed: Of canaries, shadow models and attacks.
+    progress: Called while the audits run.
+
+  Raises:
+    ConfigurationError: If the directory holds no training with a ledger, or an audit does
+      not fit it.
+    LedgerError: If the ledger cannot be believed.
+  """
+  path = pathlib.Path(path)
+  for name in audits:
+    _validate.one_of(AUDITS, audits=name)
+  _validate.fraction(confidence=confidence)
+  config, record = _read(path)
+  task, delta = TrainingTask(**config), record.facts.delta
+  claim = record.epsilon('release')
+  found: dict[str, Any] = {
+    'version': tff_privacy_agg.__version__,
+    'confidence': confidence,
+    'claim': {
+      'epsilon': claim,
+      'server_epsilon': record.epsilon('server'),
+      'delta': delta,
+      'rounds': record.state.rounds,
+      'ledger_hash': record.hash,
+    },
+  }
+  pictures: dict[str, np.ndarray] = {}
+  shown = None
+  if 'canaries' in audits:
+    added = Canaries(
+      count=canaries, norm=norm, client_learning_rate=task.client_learning_rate, seed=seed
+    )
+    shown, costs = _with_canaries(task, config, record, added, confidence, progress)
+    found['canaries'] = {**_plain(shown), **costs, **_beside(path)}
+  if 'membership' in audits:
+    found['membership'] = _plain(_membership(path, task, confidence, seed, progress))
+  if 'memorization' in audits:
+    found['memorization'] = _memorization(task, seed, progress)
+  if 'gallery' in audits:
+    reports = []
+    for number, (name, attack) in enumerate(GALLERY.items()):
+      progress(f'attack {name}', number, len(GALLERY))
+      reports.append(attack(seed))
+      pictures.update(reports[-1].pictures)
+    progress('attacks', len(GALLERY), len(GALLERY))
+    found['gallery'] = [
+      {key: value for key, value in _plain(report).items() if key != 'pictures'}
+      for report in reports
+    ]
+  exceeded = shown is not None and shown.exceeds(claim)
+  found['exceeded'] = exceeded
+  for name, image in pictures.items():
+    _write_bytes(path / f'audit_{name}.png', png(image))
+  found = _plain(found)
+  write_json(path / 'audit.json', found)
+  with PrivacyLedger(path / 'ledger.jsonl') as ledger:
+    ledger.note('empirical_audit', _entry(found, shown, sorted(audits)))
+  return RunAudit(claim=claim, exceeded=exceeded, found=found)
+
+
+def _read(path: pathlib.Path) -> tuple[dict[str, Any], LedgerRecord]:
+  config, ledger = path / 'config.json', path / 'ledger.jsonl'
+  if not config.exists():
+    raise ConfigurationError(
+      f'A training was to be audited; {path} holds none. Train one with '
+      f'`tff-privacy-agg train --run-dir {path}`, or pass --fresh.'
+    )
+  if not ledger.exists():
+    raise ConfigurationError(
+      f'An audit compares leakage with a ledger; {path} has none. Audit a training with noise, '
+      'which keeps one.'
+    )
+  values = json.loads(config.read_text(encoding='utf-8'))
+  unknown = {*values} - {field.name for field in dataclasses.fields(TrainingTask)}
+  if unknown:
+    raise ConfigurationError(
+      f'A training by `tff-privacy-agg train` was to be audited; {config} states also '
+      f'{", ".join(sorted(unknown))}. Use `CanaryAudit` in the loop that trained it.'
+    )
+  record = LedgerRecord.read(ledger)
+  if record.state.rounds == 0:
+    raise ConfigurationError(
+      f'A training was to be audited; the ledger in {path} has no round. Train first.'
+    )
+  return values, record
+
+
+def _with_canaries(
+  task: TrainingTask,
+  config: Mapping[str, Any],
+  record: LedgerRecord,
+  canaries: Canaries,
+  confidence: float,
+  progress: Progress,
+) -> tuple[CanaryResult, Mapping[str, float]]:
+  """Trains once more with canaries; also what it cost and at which length they were clipped."""
+  audited = _AuditedTask(**{**config, 'target_epsilon': None, 'metrics': 'none'})
+  examples, spec = task.load(), audited.model_fn()().input_spec
+  held = {canary: canaries.dataset(canary, spec) for canary in canaries.ids}
+  for client in examples.train.client_ids:
+    batches = task.preprocess(examples.train.create_tf_dataset_for_client(client))
+    held[client] = mark_ordinary(batches, spec)
+  cohorts = UniformCohorts(client_ids=list(held), size=task.clients_per_round, seed=task.seed)
+  seen: Counter[str] = Counter()
+
+  def cohort_of(number: int) -> list[str]:
+    cap = record.facts.participation_cap
+    eligible = None if cap is None else [client for client in held if seen[client] < cap]
+    cohort = cohorts.cohort(number, eligible)
+    seen.update(cohort)
+    return cohort
+
+  rounds, moments, at_full_length = record.state.rounds, [time.monotonic()], []
+
+  def observe(number: int, metrics: Mapping[str, Any]) -> None:
+    moments.append(time.monotonic())
+    told = metrics['aggregator']
+    at_full_length.append(
+      float(told['clipping']['norm']) <= canaries.norm <= float(told['zeroing']['threshold'])
+    )
+    progress('training with canaries', number, rounds)
+
+  progress('training with canaries', 0, rounds)
+  collected = run_with_canaries(
+    audited.process(),
+    canaries,
+    dataset_of=held.__getitem__,
+    cohort_of=cohort_of,
+    rounds=rounds,
+    observe_round=observe,
+  )
+  shown = collected.result(delta=record.facts.delta, confidence=confidence)
+  costs = {
+    'norm': canaries.norm,
+    'rounds_at_full_length': sum(at_full_length),
+    'seconds_a_round': statistics.median(np.diff(moments)),
+  }
+  return shown, costs
+
+
+def _beside(path: pathlib.Path) -> Mapping[str, float]:
+  """What a round of the run itself took, if its metrics say."""
+  file = path / 'metrics.csv'
+  if not file.exists():
+    return {}
+  head, *lines = file.read_text(encoding='utf-8').splitlines()
+  names = head.split(',')
+  if 'seconds' not in names or not lines:
+    return {}
+  column = names.index('seconds')
+  seconds = [float(line.split(',')[column]) for line in lines]
+  return {'seconds_a_round_without': statistics.median(seconds)}
+
+
+def _membership(path, task: TrainingTask, confidence: float, seed: int, progress: Progress):
+  if (task.data, task.model) != ('digits', 'linear'):
+    raise ConfigurationError(
+      f'The membership attack scores a linear model of the digits; this is {task.model} on '
+      f'{task.data}. Leave out `membership`, or use `measure_attack` with scores of your own.'
+    )
+  process = task.process()
+  state, done = RunDirectory(path, dataclasses.asdict(task)).latest(process.initialize())
+  if not done:
+    raise ConfigurationError(
+      f'The last model was to be attacked; {path} has no checkpoint. Train at least one round.'
+    )
+  return digits_membership.attack_digits(
+    process.get_model_weights(state).trainable,
+    task.load(),
+    confidence=confidence,
+    seed=seed,
+    progress=lambda number, total: progress('shadow models', number, total),
+  )
+
+
+def _memorization(task: TrainingTask, seed: int, progress: Progress) -> list[dict[str, Any]]:
+  rounds = min(task.rounds, _MEMORIZATION_ROUNDS)
+  population = max(task.population - _MEMORIZATION_CANARIES, 1)
+  rows = []
+  for make in (memorization.digits_task, memorization.text_task):
+    held = make(population, _MEMORIZATION_CANARIES, seed=seed)
+    row: dict[str, Any] = {'model': held.name, 'rounds': rounds}
+    for kind, aggregator in (('clear', None), ('private', task.aggregator())):
+      counted = functools.partial(_count, progress, f'memorization of {held.name}, {kind}', rounds)
+      row[kind] = _plain(
+        memorization.memorized(
+          held,
+          aggregator=aggregator,
+          cohort=task.clients_per_round,
+          rounds=rounds,
+          seed=seed,
+          observe_round=counted,
+        )
+      )
+    rows.append(row)
+  return rows
+
+
+def _count(progress: Progress, what: str, rounds: int, number: int, metrics: Any) -> None:
+  progress(what, number, rounds)
+
+
+def _entry(found: Mapping[str, Any], shown: CanaryResult | None, audits: list[str]):
+  """The note in the ledger: the numbers of the report's field, and the file's hash."""
+  text = json.dumps(found, sort_keys=True, separators=(',', ':'))
+  entry: dict[str, Any] = {
+    'audits': audits,
+    'exceeded': found['exceeded'],
+    'claim': found['claim']['epsilon'],
+    'confidence': found['confidence'],
+    'results_sha256': hashlib.sha256(text.encode()).hexdigest(),
+  }
+  if shown is not None:
+    entry |= {
+      'method': 'random canary directions, one-shot and one-run',
+      'canaries': shown.one_run.canaries,
+      'lower_bound': shown.lower,
+      'estimate': shown.all_iterates.epsilon,
+      'estimate_final_model': shown.final_model.epsilon,
+      'delta': shown.delta,
+    }
+  return _plain(entry)
+
+
+def _plain(value: Any) -> Any:
+  """JSON values; an infinite number is the word inf, as in the ledger."""
+  if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    fields = dataclasses.fields(value)
+    return {field.name: _plain(getattr(value, field.name)) for field in fields}
+  if isinstance(value, Mapping):
+    return {str(key): _plain(one) for key, one in value.items()}
+  if isinstance(value, list | tuple):
+    return [_plain(one) for one in value]
+  if isinstance(value, float | np.floating):
+    return float(value) if math.isfinite(value) else 'inf'
+  if isinstance(value, np.integer):
+    return int(value)
+  return bool(value) if isinstance(value, np.bool_) else value
+
+
+def _write_bytes(path: pathlib.Path, content: bytes) -> None:
+  """Writes a file so that a crash leaves the old one or the new one, never a part."""
+  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+  with os.fdopen(handle, 'wb') as file:
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)

@@ -1,0 +1,142 @@
+"""`tff-privacy-agg audit`: what a training leaks, measured, beside what its ledger promises."""
+
+import argparse
+import json
+import pathlib
+import sys
+
+_AUDITS = ('canaries', 'membership', 'memorization', 'gallery')
+_BAR = 30
+
+
+def add(commands) -> None:
+  """Adds the command to the parser."""
+  audit = commands.add_parser(
+    'audit',
+    help='measure what a training leaks; fails if that is more than its ledger says',
+    description='Exit code 1: a lower bound on epsilon is above that of the ledger.',
+  )
+  audit.set_defaults(run=_audit)
+  audit.add_argument('run_dir', type=pathlib.Path, nargs='?', help='of `tff-privacy-agg train`')
+  audit.add_argument('--fresh', action='store_true', help='train the demo first, and audit that')
+  audit.add_argument(
+    '--only', action='append', choices=_AUDITS, help='one audit; may be repeated (default: all)'
+  )
+  audit.add_argument('--canaries', type=int, default=100, help='canary clients to add')
+  audit.add_argument(
+    '--norm', type=float, default=4.0, help="length of a canary's update: above the clipping norm"
+  )
+  audit.add_argument('--confidence', type=float, default=0.95)
+  audit.add_argument('--seed', type=int, default=0)
+  audit.add_argument('--json', action='store_true', help='print audit.json')
+
+
+def _audit(args: argparse.Namespace) -> int:
+  from tff_privacy_agg import cli, runtime
+  from tff_privacy_agg.audit import run_audit
+  from tff_privacy_agg.errors import ConfigurationError
+
+  if args.fresh == (args.run_dir is not None):
+    raise ConfigurationError(
+      'An audit takes a run directory, or --fresh to train the demo first; got '
+      f'{"both" if args.fresh else "neither"}. Give one of them.'
+    )
+  path = args.run_dir
+  if args.fresh:
+    path = _free_directory()
+    if code := cli.main(['train', '--run-dir', str(path)]):
+      return code
+  with runtime.simulation_context(), runtime.explained():
+    result = run_audit.audit_run(
+      path,
+      audits=args.only or _AUDITS,
+      canaries=args.canaries,
+      norm=args.norm,
+      confidence=args.confidence,
+      seed=args.seed,
+      progress=_progress,
+    )
+  if args.json:
+    print(json.dumps(result.found, indent=2))
+  else:
+    print('\n'.join(_summary(result, path)))
+  return 1 if result.exceeded else 0
+
+
+def _free_directory() -> pathlib.Path:
+  number = 1
+  while (path := pathlib.Path('runs') / f'audit-{number}').exists():
+    number += 1
+  return path
+
+
+def _progress(what: str, done: int, total: int) -> None:
+  """One line that a terminal draws anew; elsewhere a line at the end of each part."""
+  filled = _BAR * done // max(total, 1)
+  line = f'{what:<42} [{"#" * filled:<{_BAR}}] {done}/{total}'
+  if sys.stderr.isatty():
+    print(f'\r{line}', end='\n' if done == total else '', file=sys.stderr, flush=True)
+  elif done == total:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _summary(result, path) -> list[str]:
+  found = result.found
+  claim = found['claim']
+  lines = [f'claim: epsilon {_short(claim["epsilon"])} at delta {claim["delta"]:g}, {path}']
+  if shown := found.get('canaries'):
+    iterates, final = shown['all_iterates'], shown['final_model']
+    lines += [
+      f'canaries: epsilon at least {_short(shown["lower"])} ({found["confidence"]:.0%} '
+      f'confidence), estimate {_short(iterates["epsilon"])} from all models, '
+      f'{_short(final["epsilon"])} from the last',
+      f'  {shown["one_run"]["canaries"]} drawn, {iterates["canaries"]} of them included, in '
+      f'{shown["appearances"]:.1f} of {shown["rounds"]} rounds each; at full length in '
+      f'{shown["rounds_at_full_length"]} rounds',
+      f'  cost: {shown["seconds_a_round"]:.2f} s a round'
+      + (
+        f' beside {shown["seconds_a_round_without"]:.2f} s without canaries'
+        if 'seconds_a_round_without' in shown
+        else ''
+      ),
+    ]
+  for name, attack in found.get('membership', {}).items():
+    if name != 'shadows':
+      lines.append(_membership_line(name, attack))
+  for row in found.get('memorization', []):
+    clear, private = row['clear'], row['private']
+    lines.append(
+      f'memorization, {row["model"]}: {clear["mean_bits"]:.2f} bits of exposure in the clear, '
+      f'{private["mean_bits"]:.2f} private, of {clear["largest_bits"]:.2f} (1.44 is none)'
+    )
+  for report in found.get('gallery', []):
+    mark = 'defended' if report['defended'] else 'NOT DEFENDED'
+    lines += [
+      f'attack {report["name"]} ({mark}): {report["attempt"]}',
+      f'  unprotected: {report["unprotected"]}',
+      f'  ours: {report["ours"]}',
+    ]
+  if 'canaries' in found:
+    verdict = 'MORE THAN THE LEDGER SAYS' if result.exceeded else 'no more than the ledger says'
+    lines.append(f'leak measured: {verdict}')
+  return [*lines, f'{path}: audit.json, pictures audit_*.png; noted in ledger.jsonl']
+
+
+def _membership_line(name: str, attack) -> str:
+  area = attack['auc']
+  parts = [f'membership, {name}: AUC {_interval(area)}']
+  for rate, found in attack['tpr_at'].items():
+    if found is None:
+      needed = round(1 / float(rate))
+      parts.append(f'at {float(rate):.1%} FPR none (needs {needed:,} others)')
+    else:
+      parts.append(f'TPR {_interval(found)} at {float(rate):.1%} FPR')
+  return ', '.join(parts)
+
+
+def _interval(value) -> str:
+  return f'{value["value"]:.3f} [{value["low"]:.3f}, {value["high"]:.3f}]'
+
+
+def _short(value) -> str:
+  return value if isinstance(value, str) else f'{value:.2f}'
