@@ -11,7 +11,7 @@ import importlib.util
 import os
 import sys
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 if sys.version_info[:2] != (3, 11):
   raise RuntimeError(
     f'TensorFlow Federated 0.87 needs Python 3.11; this is {sys.version.split()[0]}. On Colab: '
