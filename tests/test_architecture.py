@@ -34,13 +34,14 @@ MAY_IMPORT = {
   'values': {'_compat', 'errors', 'numerics'},
   'factories': PROCESS - {'recipes'},
   'recipes': PROCESS,
+  'profiling': STACK,
   'data': BASICS,
   'learning': PROCESS | {'data'},
   'secagg': BASICS,
   'runtime': BASICS | {'_cleanup', '_compat', 'hints', 'secagg'},
   'audit': PROCESS | {'data', 'learning', 'secagg', 'runtime'},
   'doctor': {'_compat', 'runtime'},
-  'cli': PROCESS | {'data', 'learning', 'secagg', 'runtime', 'audit', 'doctor'},
+  'cli': PROCESS | {'profiling', 'data', 'learning', 'secagg', 'runtime', 'audit', 'doctor'},
 }
 IMPORT_TFF = {
   '_compat',
