@@ -158,6 +158,7 @@ def run(z, canaries, rounds=2):
   return found, float(seen[-1])
 
 
+@pytest.mark.slow
 def test_without_noise_the_leak_is_seen_and_with_noise_it_is_within_the_claim():
   """Sixty canaries; the noise has no seed, so the confidence is 0.9999, and so is the test's."""
   canaries = audit.Canaries(count=60, norm=5.0, seed=2)

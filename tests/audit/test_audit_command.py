@@ -35,7 +35,8 @@ def test_an_audit_leaves_its_results_and_the_claim_as_it_was(trained, capsys, mo
   assert 'no more than the ledger says' in shown.out
   assert 'training with canaries' in shown.err
   found = json.loads((trained / 'audit.json').read_text())
-  assert found['claim']['epsilon'] == pytest.approx(before.epsilon('release'))
+  assert found['claim']['epsilon'] == pytest.approx(before.epsilon('server'))
+  assert found['claim']['view'] == 'server'
   assert found['canaries']['lower'] <= found['claim']['epsilon']
   assert found['canaries']['rounds'] == 4
   assert found['canaries']['rounds_at_full_length'] == 4
@@ -56,6 +57,7 @@ def test_an_audit_leaves_its_results_and_the_claim_as_it_was(trained, capsys, mo
   assert 'lower_bound' in after.statement('json')
 
 
+@pytest.mark.slow
 def test_of_the_test_too_little_noise_fails(trained, capsys, monkeypatch):
   """The ledger says what the run added; the stack of the audit adds a fortieth of it."""
   honest = run_audit.TrainingTask.aggregator

@@ -112,6 +112,7 @@ def test_place_names_are_text_without_digits():
   assert codes[4827] == 'code 4827'
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('simulation')
 def test_what_a_client_repeats_is_memorized_in_the_clear():
   """Twelve codes among few names: without memory their mean is 1.44 bits, deviation 0.42."""

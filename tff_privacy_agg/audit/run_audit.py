@@ -40,7 +40,7 @@ class RunAudit:
   """What the audits of a run found.
 
   Attributes:
-    claim: The ledger's epsilon for those who see the models, at its delta.
+    claim: The ledger's epsilon at its delta, of the view that the audit tests.
     exceeded: Whether a lower bound is above the claim, at the stated confidence.
     found: All results by audit, as JSON values; what is in `audit.json`.
   """
@@ -98,13 +98,13 @@ def audit_run(
   _validate.fraction(confidence=confidence)
   config, record = _read(path)
   task, delta = TrainingTask(**config), record.facts.delta
-  claim = record.epsilon('release')
+  claim, server = _claim(record), record.epsilon('server')
   found: dict[str, Any] = {
     'version': tff_privacy_agg.__version__,
     'confidence': confidence,
     'claim': {
       'epsilon': claim,
-      'server_epsilon': record.epsilon('server'),
+      'view': 'server' if claim == server else 'release',
       'delta': delta,
       'rounds': record.state.rounds,
       'ledger_hash': record.hash,
@@ -113,9 +113,9 @@ def audit_run(
   pictures: dict[str, np.ndarray] = {}
   shown = None
   if 'canaries' in audits:
-    added = Canaries(
-      count=canaries, norm=norm, client_learning_rate=task.client_learning_rate, seed=seed
-    )
+    # The clients of FedSGD send gradients; no learning rate of theirs scales them.
+    rate = 1.0 if task.algorithm == 'fed_sgd' else task.client_learning_rate
+    added = Canaries(count=canaries, norm=norm, client_learning_rate=rate, seed=seed)
     shown, costs = _with_canaries(task, config, record, added, confidence, progress)
     found['canaries'] = {**_plain(shown), **costs, **_beside(path)}
   if 'membership' in audits:
@@ -171,6 +171,16 @@ def _read(path: pathlib.Path) -> tuple[dict[str, Any], LedgerRecord]:
   return values, record
 
 
+def _claim(record: LedgerRecord) -> float:
+  """Epsilon of the server's view; of the release view where the server has none.
+
+  The scores know who took part in which round, as the server does: what secret sampling
+  gains for the release view is not tested.
+  """
+  epsilon = record.epsilon('server')
+  return epsilon if math.isfinite(epsilon) else record.epsilon('release')
+
+
 def _with_canaries(
   task: TrainingTask,
   config: Mapping[str, Any],
@@ -178,7 +188,7 @@ def _with_canaries(
   canaries: Canaries,
   confidence: float,
   progress: Progress,
-) -> tuple[CanaryResult, Mapping[str, float]]:
+) -> tuple[CanaryResult, Mapping[str, Any]]:
   """Trains once more with canaries; also what it cost and at which length they were clipped."""
   audited = _AuditedTask(**{**config, 'target_epsilon': None, 'metrics': 'none'})
   examples, spec = task.load(), audited.model_fn()().input_spec
@@ -200,10 +210,10 @@ def _with_canaries(
 
   def observe(number: int, metrics: Mapping[str, Any]) -> None:
     moments.append(time.monotonic())
-    told = metrics['aggregator']
-    at_full_length.append(
-      float(told['clipping']['norm']) <= canaries.norm <= float(told['zeroing']['threshold'])
-    )
+    told = metrics.get('aggregator') or {}
+    if 'clipping' in told and 'zeroing' in told:  # TFF drops them under Mime
+      clip, threshold = float(told['clipping']['norm']), float(told['zeroing']['threshold'])
+      at_full_length.append(clip <= canaries.norm <= threshold)
     progress('training with canaries', number, rounds)
 
   progress('training with canaries', 0, rounds)
@@ -218,7 +228,7 @@ def _with_canaries(
   shown = collected.result(delta=record.facts.delta, confidence=confidence)
   costs = {
     'norm': canaries.norm,
-    'rounds_at_full_length': sum(at_full_length),
+    'rounds_at_full_length': sum(at_full_length) if at_full_length else None,
     'seconds_a_round': statistics.median(np.diff(moments)),
   }
   return shown, costs

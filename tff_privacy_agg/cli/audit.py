@@ -86,13 +86,14 @@ def _summary(result, path) -> list[str]:
   lines = [f'claim: epsilon {_short(claim["epsilon"])} at delta {claim["delta"]:g}, {path}']
   if shown := found.get('canaries'):
     iterates, final = shown['all_iterates'], shown['final_model']
+    full = shown['rounds_at_full_length']
     lines += [
       f'canaries: epsilon at least {_short(shown["lower"])} ({found["confidence"]:.0%} '
       f'confidence), estimate {_short(iterates["epsilon"])} from all models, '
       f'{_short(final["epsilon"])} from the last',
       f'  {shown["one_run"]["canaries"]} drawn, {iterates["canaries"]} of them included, in '
       f'{shown["appearances"]:.1f} of {shown["rounds"]} rounds each; at full length in '
-      f'{shown["rounds_at_full_length"]} rounds',
+      f'{"?" if full is None else full} rounds',
       f'  cost: {shown["seconds_a_round"]:.2f} s a round'
       + (
         f' beside {shown["seconds_a_round_without"]:.2f} s without canaries'
