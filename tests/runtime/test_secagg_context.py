@@ -1,6 +1,7 @@
 """TFF computations whose secure sums run through the real protocol."""
 
 import collections
+import weakref
 from collections import OrderedDict
 
 import numpy as np
@@ -13,6 +14,7 @@ import tff_privacy_agg as tpa
 from tff_privacy_agg import secagg
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.runtime import SecAggContext, executors, structures, use
+from tff_privacy_agg.runtime.session import LocalSession
 
 COMPUTATIONS = {
   'modular, unsorted names': (cases.with_state(cases.modular, cases.DATA), cases.values(7)),
@@ -264,3 +266,30 @@ def test_containers_are_flattened_and_packed_in_declared_order():
 
 def test_it_is_a_context_for_programs_too(context):
   assert isinstance(context.program_context(), tff.program.NativeFederatedContext)
+
+
+def test_one_clients_vector_lives_at_a_time():
+  class Vector(np.ndarray):
+    pass
+
+  alive, most = weakref.WeakSet(), []
+
+  def inputs(clients):
+    for client in clients:
+      vector = np.full(1000, client).view(Vector)
+      alive.add(Holder(vector))
+      most.append(len(alive))
+      yield client, {'vector': vector}
+
+  class Holder:
+    """Ends with its vector, which cannot be referenced weakly in a set itself."""
+
+    def __init__(self, vector):
+      vector.holder = self
+
+  params = secagg.SessionParams(
+    task='t', round_number=1, leaves=[secagg.Leaf('vector', (1000,), 20)]
+  )
+  outcome = LocalSession(params, 30, {}).run(inputs)
+  assert outcome.values['vector'][0] == sum(range(30))
+  assert max(most) <= 2  # the one that is made while the last is let go

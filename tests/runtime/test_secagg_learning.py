@@ -9,6 +9,7 @@ import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
 from tff_privacy_agg import secagg
+from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.runtime import SecAggContext, executors, use
 
 _PATH = pathlib.Path(__file__).parents[1] / 'process' / 'cases.py'
@@ -141,3 +142,27 @@ def test_an_aggregation_process_with_weights_runs_too(context):
   assert isinstance(output, tff.templates.MeasuredProcessOutput)
   assert list(output.result) == ['w', 'b']
   assert output.result['w'].shape == (2, 3)
+
+
+def test_a_training_runs_with_its_ledger(tmp_path):
+  task = TrainingTask(population=20, clients_per_round=10, noise_multiplier=2.0, rounds=2)
+  examples = task.load()
+  context = SecAggContext(minimum_clients=10, dropout_fraction=0.0)
+  lines = []
+  with use(context):
+    result = tpa.train(
+      task.process(),
+      examples.train,
+      2,
+      cohorts=task.cohorts(examples),
+      preprocess=task.preprocess,
+      run_directory=tmp_path / 'run',
+      report=lines.append,
+    )
+  context.close()
+  assert result.rounds_run == 2
+  record = tpa.accounting.LedgerRecord.read(tmp_path / 'run' / 'ledger.jsonl')
+  spent = record.spent('server')
+  assert (spent.rounds, spent.unsettled) == (2, 0)
+  assert result.metrics['ledger/epsilon'] == pytest.approx(spent.epsilon)
+  assert len(context.last_round.survivors) == 10
