@@ -139,6 +139,18 @@ def test_the_account_is_the_same_with_canaries_and_without():
   bound = stack().bind(tff.learning.models.weights_type_from_model(model_fn).trainable)
   again = stack().bind(tff.learning.models.weights_type_from_model(audited).trainable)
   assert bound.facts() == again.facts()
+  built = [
+    tpa.build_private_learning_process(
+      'fed_avg',
+      model,
+      aggregator=stack(),
+      accounting=tpa.Accounting(population=1000, delta=1e-5),
+      client_optimizer_fn=sgd(),
+      server_optimizer_fn=sgd(),
+    )
+    for model in (model_fn, audited)
+  ]
+  assert built[0].facts == built[1].facts
 
 
 def run(z, canaries, rounds=2):
