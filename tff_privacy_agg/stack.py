@@ -168,7 +168,7 @@ class Stack:
     for layer, slot in self._layers():
       counts.update(layer.random_words(slot))
     for number, sampler, positions in self._channel_noise():
-      counts[number] = sampler.words_per_value * len(positions)
+      counts[number] = sampler.words(len(positions))
     return counts
 
   def _channel_noise(self) -> list[tuple[int, samplers.NoiseSampler, list[int]]]:

@@ -40,9 +40,12 @@ def unpack(table):
   """Thresholds and aliases of a table as Python integers, from its arrays alone."""
   k = table.log_columns
   packed = table.packed.view(np.uint32).tolist()
-  high = [(p >> k) ^ (1 << (31 - k)) for p in packed]
-  low = table.low.tolist()
-  thresholds = [h << alias.LOW_BITS | w for h, w in zip(high, low, strict=True)]
+  flipped = 1 << (31 - k) if table.draw_bits == 32 else 0
+  high = [(p >> k) ^ flipped for p in packed]
+  middle_bits = 32 - table.draw_bits
+  assert all(0 <= m < 2**middle_bits for m in table.middle.tolist())
+  tops = [h << middle_bits | m for h, m in zip(high, table.middle.tolist(), strict=True)]
+  thresholds = [t << alias.LOW_BITS | w for t, w in zip(tops, table.low.tolist(), strict=True)]
   return thresholds, [p & (table.columns - 1) for p in packed]
 
 

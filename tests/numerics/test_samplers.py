@@ -187,26 +187,39 @@ def test_agrees_with_the_readable_reference(mechanism, variance):
 
 
 class _Script:
-  """A stream that returns chosen words, and chosen 62-bit numbers for the ties."""
+  """A stream that returns chosen words, and chosen numbers of 62 or 78 bits for the ties."""
 
   def __init__(self, words, tie_uniforms):
     self._words = np.array(words, np.uint32).view(np.int32)
-    self._ties = np.array(tie_uniforms, np.int64)
+    self._ties = np.array([tie & (2**62 - 1) for tie in tie_uniforms], np.int64)
+    self._middle = np.array([tie >> 62 for tie in tie_uniforms], np.int64)
 
   def words(self, stream, count):
     if stream == MODEL_NOISE:
+      assert int(count) == len(self._words)
       return tf.constant(self._words)
     assert stream == randomness.tie_stream(MODEL_NOISE, 0)
-    assert int(count) == 2 * len(self._ties)
-    # The sampler reads the top 31 bits of each word; the other bit must not matter.
-    halves = np.concatenate([self._ties >> 31, self._ties & (2**31 - 1)])
-    words = (halves << 1 | (halves & 1)).astype(np.uint32)
-    return tf.constant(words.view(np.int32) ^ np.int32(-(2**31)))
+    words_each = int(count) // len(self._ties)
+    assert int(count) == words_each * len(self._ties)
+    # The sampler reads the top 31 bits of two words; the other bit must not matter. Of a third
+    # one it reads the low 16 bits.
+    low = self._ties & (2**62 - 1)
+    halves = np.concatenate([low >> 31, low & (2**31 - 1)])
+    words = (halves << 1 | (halves & 1)).astype(np.uint32).view(np.int32) ^ np.int32(-(2**31))
+    if words_each == 3:
+      words = np.concatenate([words, (self._middle | 0x5EED0000).astype(np.uint32).view(np.int32)])
+    return tf.constant(words)
 
 
 @pytest.mark.parametrize(
   ('mechanism', 'variance'),
-  [('skellam', 0.25), ('discrete_gaussian', 7.0625), ('discrete_gaussian', 3500**2)],
+  [
+    ('skellam', 0.25),
+    ('discrete_gaussian', 7.0625),
+    ('discrete_gaussian', 170**2),
+    ('discrete_gaussian', 200**2),
+    ('discrete_gaussian', 3500**2),
+  ],
 )
 def test_every_column_at_and_beside_its_threshold(mechanism, variance):
   """All columns, with the uniform number one below, at, and above the 94 - k bit threshold."""
@@ -218,17 +231,25 @@ def test_every_column_at_and_beside_its_threshold(mechanism, variance):
   words, ties, expected = [], [], []
   for column, (threshold, other) in enumerate(zip(thresholds, aliases, strict=True)):
     limit = 1 << (alias.WEIGHT_BITS - k)
-    step = 1 << alias.LOW_BITS
-    for uniform in (0, threshold - step, threshold - 1, threshold, threshold + step, limit - 1):
+    rest = alias.WEIGHT_BITS - table.draw_bits
+    step, middle_step = 1 << rest, 1 << alias.LOW_BITS
+    beside = (-step, -middle_step, -1, 0, 1, middle_step, step)
+    for uniform in (0, *(threshold + by for by in beside), limit - 1):
       if not 0 <= uniform < limit:
         continue
-      high = uniform >> alias.LOW_BITS
-      # The table's bits are read as a signed number: the top one is flipped.
-      words.append(column << (32 - k) | high ^ 1 << (31 - k))
-      if high == threshold >> alias.LOW_BITS:
+      high = uniform >> rest
+      if table.draw_bits == 16:
+        words.append(high << k | column)
+      else:
+        # The table's bits are read as a signed number: the top one is flipped.
+        words.append(column << (32 - k) | high ^ 1 << (31 - k))
+      if high == threshold >> rest:
         ties.append(uniform & (step - 1))
       expected.append((column if uniform < threshold else other) + table.offset)
-  drawn = sampler.sample(_Script(words, ties), MODEL_NOISE, len(words)).numpy()
+  count = len(words)
+  if table.draw_bits == 16:  # two to a word
+    words = np.array(words + [0] * (count % 2), np.uint16).view(np.uint32).tolist()
+  drawn = sampler.sample(_Script(words, ties), MODEL_NOISE, count).numpy()
   np.testing.assert_array_equal(drawn, expected)
   assert len(ties) >= 2 * np.count_nonzero(thresholds)
 
@@ -289,7 +310,7 @@ def test_two_tables_have_exactly_the_variance(sigma):
   sampler = noise_sampler('discrete_gaussian', Fraction(sigma) ** 2)
   first, second = sampler.tables
   assert first.variance + sampler.stride**2 * second.variance == Fraction(sigma) ** 2
-  assert sampler.words_per_value == 2
+  assert len(sampler.tables) == 2
   assert max(table.columns for table in sampler.tables) <= 2**15
   assert sampler.distance < 2.0**-78
 
@@ -341,3 +362,28 @@ def test_distance_of_a_large_model_is_negligible():
 def test_refuses_what_it_cannot_sample(mechanism, variance, message):
   with pytest.raises(ConfigurationError, match=message):
     noise_sampler(mechanism, variance)
+
+
+class _Counting:
+  """A stream that counts the words that are drawn from it."""
+
+  def __init__(self, stream):
+    self._stream, self.count = stream, 0
+
+  def words(self, stream, count):
+    self.count += int(count)
+    return self._stream.words(stream, count)
+
+
+@pytest.mark.parametrize('sigma', [0.5, 5, 20, 50, 100, 175])
+def test_small_noise_takes_at_most_22_secret_bits_a_value(sigma):
+  """On average, ties included: half a word, and three words for one draw in 2^(16 - k)."""
+  counting = _Counting(stream_of(3))
+  sampler = noise_sampler('discrete_gaussian', sigma**2)
+  sampler.sample(counting, MODEL_NOISE, DRAWS)
+  (table,) = sampler.tables
+  assert table.draw_bits == 16
+  tie = 2.0 ** (table.log_columns - 16)
+  error = 5 * 96 * math.sqrt(tie / DRAWS)  # five standard errors
+  assert counting.count * 32 / DRAWS == pytest.approx(16 + 96 * tie, abs=error + 1e-3)
+  assert counting.count * 32 / DRAWS <= 22 + error

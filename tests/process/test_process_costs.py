@@ -18,7 +18,7 @@ VALUE = tff.TensorType(tf.float32.as_numpy_dtype, [DIM])
 COHORT = tpa.Cohort(expected=10)
 
 
-def stack_with(randomness):
+def stack_with(randomness, noise_multiplier=0.5):
   return tpa.compose(
     [
       tpa.Mean(),
@@ -26,7 +26,7 @@ def stack_with(randomness):
       tpa.Clipping(norm=tpa.AdaptiveQuantile(initial=0.1, target=0.5)),
       tpa.HadamardRotation(),
       tpa.Quantization(),
-      tpa.DiscreteGaussianNoise(noise_multiplier=0.5),
+      tpa.DiscreteGaussianNoise(noise_multiplier=noise_multiplier),
       tpa.SecureModularSum(bits=20),
     ],
     cohort=COHORT,
@@ -55,7 +55,7 @@ def operations(computation) -> list[int]:
 
 
 # Operations of the client's graph, of the server's, of the broadcast's.
-OPERATIONS = {'chacha20': [772, 303, 10], 'philox': [769, 303, 10]}
+OPERATIONS = {'chacha20': [787, 303, 10], 'philox': [784, 303, 10]}
 
 
 @pytest.mark.parametrize('randomness', OPERATIONS)
@@ -77,10 +77,14 @@ def test_a_round_is_one_map_at_the_clients_and_one_sum():
   }
 
 
-def test_a_value_takes_one_random_word():
+def test_a_value_takes_one_random_word_or_half_of_one():
   bound = stack_with('chacha20').bind(VALUE)
   stack = Stack(binding=bound, delta=1e-6)
   words = sum(stack._random_words().values())
-  # The padded vector, four words for the rounding's seed, one for each of two bits.
-  assert words == bound.design.dimension + 4 + 2
+  # The padded vector, four words for the rounding's seed, half a word for each of two bits.
+  assert words == bound.design.dimension + 4 + 1
   assert bound.design.dimension <= 1.1 * DIM
+
+  narrow = Stack(binding=stack_with('chacha20', noise_multiplier=0.1).bind(VALUE), delta=1e-6)
+  assert narrow.binding.design.local_variance < 180**2
+  assert sum(narrow._random_words().values()) == bound.design.dimension // 2 + 4 + 1

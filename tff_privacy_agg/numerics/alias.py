@@ -14,15 +14,19 @@ import itertools
 import math
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
 
-WEIGHT_BITS = 94  # one 32-bit word and 62 bits that only ties need
+WEIGHT_BITS = 94  # 16 or 32 bits that every draw takes, and 78 or 62 that only ties need
 LOW_BITS = 62
 MAX_LOG_COLUMNS = 16
+# Half a word serves tables of up to 2^12 columns: a standard deviation of about 180. With more,
+# so many draws would tie (one in 2^(16 - k)) that a whole word is cheaper.
+MAX_LOG_COLUMNS_OF_HALF_WORDS = 12
 MAX_RADIUS = 2 ** (MAX_LOG_COLUMNS - 1) - 1
 # A wider distribution than 3500 would be cut at less than nine standard deviations.
 MAX_TABLE_VARIANCE = 3500**2
@@ -111,9 +115,11 @@ class AliasTable:
 
   Attributes:
     columns: K = 2^k.
-    packed: int32 `[K]`: the top 32-k bits of T_j (with the very top bit flipped, so that
+    draw_bits: Bits that every draw takes, w: 16 or 32.
+    packed: int32 `[K]`: the top w-k bits of T_j (for w = 32 with the very top bit flipped, so that
       signed comparison orders them), then the k bits of alias_j.
-    low: int64 `[K]`: the other 62 bits of T_j.
+    middle: int32 `[K]`: for w = 16 the next 16 bits of T_j; zeros for w = 32.
+    low: int64 `[K]`: the last 62 bits of T_j.
     offset: The value of column 0, at most 0.
     variance: The variance parameter, exactly.
     distance: Total variation distance of a draw to the true distribution: an upper bound
@@ -121,7 +127,9 @@ class AliasTable:
   """
 
   columns: int
+  draw_bits: int
   packed: np.ndarray
+  middle: np.ndarray
   low: np.ndarray
   offset: int
   variance: Fraction
@@ -131,6 +139,15 @@ class AliasTable:
   def log_columns(self) -> int:
     """k, the bits of a word that choose the column."""
     return self.columns.bit_length() - 1
+
+  @property
+  def tie_words(self) -> int:
+    """32-bit words that settle one tie."""
+    return 3 if self.draw_bits == 16 else 2
+
+  def words(self, count: Any) -> Any:
+    """32-bit words that `count` draws take, an integer or a scalar tensor, ties apart."""
+    return -(-count // 2) if self.draw_bits == 16 else count
 
   @property
   def radius(self) -> int:
@@ -156,14 +173,19 @@ def alias_table(mechanism: str, variance: Fraction) -> AliasTable:
   weights, distance = symmetric_weights(_PMFS[mechanism](variance))
   log_columns = (len(weights) - 1).bit_length()
   thresholds, aliases = vose(weights, log_columns)
-  high_bits = 32 - log_columns
+  draw_bits = 16 if log_columns <= MAX_LOG_COLUMNS_OF_HALF_WORDS else 32
+  rest_bits = WEIGHT_BITS - draw_bits
+  flipped = 1 << (31 - log_columns) if draw_bits == 32 else 0
   packed = [
-    ((t >> LOW_BITS) ^ (1 << (high_bits - 1))) << log_columns | alias
+    ((t >> rest_bits) ^ flipped) << log_columns | alias
     for t, alias in zip(thresholds, aliases, strict=True)
   ]
+  middle = [(t >> LOW_BITS) & ((1 << (rest_bits - LOW_BITS)) - 1) for t in thresholds]
   return AliasTable(
     columns=1 << log_columns,
+    draw_bits=draw_bits,
     packed=np.array(packed, np.uint32).view(np.int32),
+    middle=np.array(middle, np.int32),
     low=np.array([t & ((1 << LOW_BITS) - 1) for t in thresholds], np.int64),
     offset=-(len(weights) // 2),
     variance=Fraction(variance),

@@ -1,8 +1,9 @@
 """Exact integer noise from packed alias tables.
 
-A draw takes one 32-bit word: its top k bits choose a column and the rest is compared
-with the top 32-k bits of the column's threshold. Equal bits (a tie, probability
-2^-(32-k)) say nothing, so those draws, and only those, are settled with 62 further bits.
+A draw takes a 32-bit word, or half of one where the table is small: k of its w bits choose
+a column and the rest is compared with the top w-k bits of the column's threshold. Equal bits (a
+tie, probability 2^-(w-k)) say nothing, so those draws, and only those, are settled with the
+threshold's other bits, 62 or 78.
 No floating-point number is involved, and no value is ever rejected: the only distance
 to the named distribution is the one that the sampler states.
 """
@@ -44,10 +45,9 @@ class NoiseSampler:
   stride: int
   distance: float
 
-  @property
-  def words_per_value(self) -> int:
-    """Number of 32-bit words that a draw takes, ties apart."""
-    return len(self.tables)
+  def words(self, count: int) -> int:
+    """Number of 32-bit words that `count` draws take, ties apart."""
+    return sum(table.words(count) for table in self.tables)
 
   @property
   def radius(self) -> int:
@@ -68,31 +68,34 @@ class NoiseSampler:
     Returns:
       int32 `[count]`, each in [-radius, radius].
     """
-    words = stream.words(stream_id, self.words_per_value * count)
-    first, *second = [
-      _draw(
-        table,
-        words[i * count : (i + 1) * count],
-        stream,
-        randomness.tie_stream(stream_id, i),
-      )
-      for i, table in enumerate(self.tables)
-    ]
+    words, start, drawn = stream.words(stream_id, self.words(count)), 0, []
+    for i, table in enumerate(self.tables):
+      part = words[start : start + table.words(count)]
+      drawn.append(_draw(table, part, count, stream, randomness.tie_stream(stream_id, i)))
+      start += table.words(count)
+    first, *second = drawn
     return first + self.stride * second[0] if second else first
 
 
 def _draw(
-  table: alias.AliasTable, words: tf.Tensor, stream: randomness.RandomStream, ties_id: int
+  table: alias.AliasTable,
+  words: tf.Tensor,
+  count: int | tf.Tensor,
+  stream: randomness.RandomStream,
+  ties_id: int,
 ) -> tf.Tensor:
-  """One draw of `table` for each word, int32 `[n]`."""
-  k = table.log_columns
-  column = tf.bitcast(
-    tf.bitwise.right_shift(tf.bitcast(words, tf.uint32), tf.constant(32 - k, tf.uint32)),
-    tf.int32,
-  )
-  # The bits below the column's, moved to the top and read as a signed number: uniform on
-  # the multiples of 2^k, in the order of the table's packed thresholds.
-  uniform = words * (1 << k)
+  """Draws of `table`, int32 `[count]`."""
+  # The bits that do not choose the column are uniform on the multiples of 2^k, in the order
+  # of the table's packed thresholds.
+  if table.draw_bits == 16:
+    halves = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:count]
+    number = tf.cast(halves, tf.int32)
+    column = tf.bitwise.bitwise_and(number, table.columns - 1)
+    uniform = number - column
+  else:
+    shift = tf.constant(32 - table.log_columns, tf.uint32)
+    column = tf.bitcast(tf.bitwise.right_shift(tf.bitcast(words, tf.uint32), shift), tf.int32)
+    uniform = words * table.columns
   packed = tf.gather(tf.constant(table.packed), column)
   other = tf.bitwise.bitwise_and(packed, table.columns - 1)
   # The alias bits in `packed` lie below the bits of `uniform`: they matter to ties only.
@@ -102,10 +105,14 @@ def _draw(
   def settle_ties():
     rows = tf.where(tied)
     own = tf.gather_nd(column, rows)
-    bits = stream.words(ties_id, 2 * tf.size(own))
-    high, low = tf.unstack(tf.cast(tf.reshape(bits, [2, -1]), tf.int64))
+    bits = stream.words(ties_id, table.tie_words * tf.size(own))
+    high, low, *more = tf.unstack(tf.cast(tf.reshape(bits, [table.tie_words, -1]), tf.int64))
     low_uniform = (high + 2**31) // 2 * 2**31 + (low + 2**31) // 2
     below = low_uniform < tf.gather(tf.constant(table.low), own)
+    if more:
+      middle_uniform = tf.cast(tf.bitwise.bitwise_and(more[0], 2**16 - 1), tf.int32)
+      middle = tf.gather(tf.constant(table.middle), own)
+      below = (middle_uniform < middle) | (tf.equal(middle_uniform, middle) & below)
     settled = tf.where(below, own, tf.gather_nd(other, rows))
     return tf.tensor_scatter_nd_update(value, rows, settled)
 
