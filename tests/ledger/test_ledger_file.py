@@ -61,7 +61,7 @@ def test_every_line_fits_the_schema(path):
   with PrivacyLedger(path) as ledger:
     ledger.mark_unaccounted('training metrics')
     ledger.note('empirical_audit', {'estimate': 1.5, 'canaries': 100})
-  for file in (path, GOLDEN / 'ledger-v1.jsonl'):
+  for file in (path, *sorted(GOLDEN.glob('*.jsonl'))):
     lines = file.read_bytes().splitlines()
     for line in lines:
       if line.endswith(b'}'):
@@ -307,11 +307,11 @@ def test_other_facts_than_the_ledger_s_are_refused(path, changed, named):
 def test_ledgers_from_the_future_are_refused(path):
   def later(record):
     if record['event'] == 'header':
-      record.update(schema=2, version='9.0')
+      record.update(schema=3, version='9.0')
 
   forge(path, later)
   for use in (LedgerRecord.read, PrivacyLedger, verify):
-    with pytest.raises(LedgerError, match=r'schema 2, written by tff_privacy_agg 9\.0'):
+    with pytest.raises(LedgerError, match=r'schema 3, written by tff_privacy_agg 9\.0'):
       use(path)
 
 
@@ -334,17 +334,23 @@ def test_a_missing_ledger_is_named(tmp_path):
       use(missing)
 
 
-def test_the_golden_ledger_of_schema_1_stays_readable(tmp_path):
-  expected = json.loads((GOLDEN / 'ledger-v1.expected.json').read_text())
-  assert verify(GOLDEN / 'ledger-v1.jsonl').ok
-  record = LedgerRecord.read(GOLDEN / 'ledger-v1.jsonl')
+@pytest.mark.parametrize('schema', [1, 2])
+def test_the_golden_ledgers_of_earlier_versions_stay_readable(tmp_path, schema):
+  name = f'ledger-v{schema}'
+  expected = json.loads((GOLDEN / f'{name}.expected.json').read_text())
+  assert verify(GOLDEN / f'{name}.jsonl').ok
+  record = LedgerRecord.read(GOLDEN / f'{name}.jsonl')
   for view in ('server', 'release'):
     assert record.epsilon(view) == pytest.approx(expected[view], rel=1e-9)
   assert record.hash == expected['hash']
   assert list(record.unaccounted) == expected['unaccounted']
   assert record.spent('server').rounds == expected['rounds']
-  for name in ('ledger-v1.jsonl', 'ledger-v1.jsonl.head', 'ledger-v1.jsonl.participants'):
-    shutil.copy(GOLDEN / name, tmp_path / name)
-  with PrivacyLedger(tmp_path / 'ledger-v1.jsonl') as ledger:
-    ledger.settle(ledger.charge(9, cohort=['f', 'g']), survivors=90)
-  assert verify(tmp_path / 'ledger-v1.jsonl').ok
+  for suffix in ('.jsonl', '.jsonl.head', '.jsonl.participants'):
+    shutil.copy(GOLDEN / f'{name}{suffix}', tmp_path / f'{name}{suffix}')
+  path = tmp_path / f'{name}.jsonl'
+  with PrivacyLedger(path, record.facts, budget=record.budget) as ledger:
+    cohort = ['f', 'g'] if schema == 1 else [f'client {number}' for number in range(50)]
+    charge = ledger.charge(9, cohort=cohort, drawn=record.facts.sampling)
+    survivors, top_up = (90, 0) if schema == 1 else (50, 20)
+    ledger.settle(charge, survivors=survivors, top_up=top_up)
+  assert verify(path).ok

@@ -38,6 +38,7 @@ from tff_privacy_agg.accounting.mechanisms import (
 )
 from tff_privacy_agg.accounting.planning import Plan, plan
 from tff_privacy_agg.accounting.sampling import participation_cap, poisson, without_replacement
+from tff_privacy_agg.accounting.sampling_claims import Sampling
 from tff_privacy_agg.accounting.scales import (
   clip_stddevs,
   fits_modulus,
@@ -70,6 +71,7 @@ __all__ = [
   'Plan',
   'PrivacyLedger',
   'RdpCurve',
+  'Sampling',
   'Spent',
   'Verification',
   'banded_noise_multiplier',

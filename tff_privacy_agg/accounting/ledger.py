@@ -16,6 +16,7 @@ from tff_privacy_agg.accounting.ledger_facts import LedgerFacts, printable, vers
 from tff_privacy_agg.accounting.ledger_record import LedgerRecord
 from tff_privacy_agg.accounting.ledger_state import SCHEMA, STATED_ORDERS, LedgerState, begun
 from tff_privacy_agg.accounting.participants import Participants, missing, register_path
+from tff_privacy_agg.accounting.sampling_claims import Sampling
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
 
 NOTES = ('empirical_audit', 'tuning_runs')
@@ -83,14 +84,17 @@ class PrivacyLedger(LedgerRecord):
     *,
     planned_survivors: int | None = None,
     cohort: Iterable[str] | None = None,
+    drawn: Sampling | None = None,
   ) -> int:
     """Charges a round at its worst, before it runs.
 
     Args:
       round_number: The round, at least 0; one that runs again is charged again.
       planned_survivors: How many clients are expected to survive; for the report.
-      cohort: Identities of the clients. Needed under a participation cap; only salted
-        hashes of them are kept, beside the ledger.
+      cohort: Identities of the clients. Needed under a participation cap and where the
+        sampling is claimed; only salted hashes of them are kept, beside the ledger.
+      drawn: What the sampler of the cohort did; must be what the facts claim, if they claim
+        anything.
 
     Returns:
       The number of the charge, for `settle`.
@@ -98,17 +102,30 @@ class PrivacyLedger(LedgerRecord):
     Raises:
       BudgetExceededError: If the round could spend more than the budget; nothing is
         charged, and the round must not run.
-      LedgerError: If the cohort repeats a client, or one of it has reached the cap.
+      LedgerError: If the cohort repeats a client, one of it has reached the cap, or it was
+        not drawn as the facts claim; nothing is charged then.
     """
     _validate.at_least(0, round_number=round_number)
     if planned_survivors is not None:
       _validate.at_least(1, planned_survivors=planned_survivors)
+    if drawn is not None:
+      _validate.instance(Sampling, drawn=drawn)
+      printable(drawn=drawn.text)
     self._writer.check()
     hashed, most = None, None
+    claim = Sampling() if self.state.claim_broken else self.facts.sampling
     if cohort is not None:
       hashed = self._register.hashes(cohort)
       _validate.at_least(1, cohort_size=len(hashed))
       most = max(self.state.most, self._register.check(hashed))
+      if claim.claims:
+        claim.check_round(drawn, len(hashed), round_number)
+        self._register.check_practice(hashed, claim)
+    elif claim.claims:
+      raise ConfigurationError(
+        f'The ledger claims that cohorts are drawn so: {claim.sentence}. Round {round_number} was '
+        'to be charged without its cohort. Pass `cohort=` and `drawn=`, from the sampler.'
+      )
     elif self.facts.participation_cap is not None:
       raise ConfigurationError(
         f'The ledger counts on at most {self.facts.participation_cap} rounds a client; a round was '
@@ -126,6 +143,7 @@ class PrivacyLedger(LedgerRecord):
         'planned_survivors': None if planned_survivors is None else int(planned_survivors),
         'honest_at_worst': self.facts.honest(self._worst_survivors()),
         'participants': digest,
+        'sampling': None if drawn is None else drawn.as_dict(),
         'most_participations': most,
         'version': tff_privacy_agg.__version__,
       }
@@ -133,7 +151,13 @@ class PrivacyLedger(LedgerRecord):
     return seq
 
   def settle(
-    self, charge: int, *, survivors: int, honest: int | None = None, accepted: bool = True
+    self,
+    charge: int,
+    *,
+    survivors: int,
+    honest: int | None = None,
+    accepted: bool = True,
+    top_up: int = 0,
   ) -> Mapping[str, Any]:
     """Records what happened in a charged round, and lowers its cost to that.
 
@@ -144,16 +168,24 @@ class PrivacyLedger(LedgerRecord):
         colluding fraction leaves.
       accepted: Whether the model took the sum. If not, the server has seen it all the
         same, so it costs the same.
+      top_up: Shares of noise that the server added to the sum; they count in the release
+        view alone.
 
     Returns:
       The line that was written.
 
     Raises:
       LedgerError: If the charge is not open, if nobody survived or more than the cohort
-        admits did, or if fewer survived than the threshold. In the last case alone
-        the line is written; in the others the round stays charged at its worst.
+        admits did: the round stays charged at its worst. Or if fewer survived than
+        the threshold, or the round was not as the facts claim: the line is written
+        first, and from then on the claim counts for nothing.
     """
-    _validate.at_least(0, charge=charge, survivors=survivors)
+    _validate.at_least(0, charge=charge, survivors=survivors, top_up=top_up)
+    if top_up and self.facts.top_up is None:
+      raise ConfigurationError(
+        f'{top_up} shares were stated to be topped up; the facts of this ledger know of no top-up. '
+        "Begin a ledger with `stack['top_up']`."
+      )
     if honest is not None:
       _validate.at_least(0, honest=honest)
     counted = self.facts.honest(survivors)
@@ -177,11 +209,18 @@ class PrivacyLedger(LedgerRecord):
         'survivors': int(survivors),
         'honest': int(counted),
         'updated': bool(accepted),
+        'top_up': int(top_up),
         'z_eff': self.state.costs.noise_multiplier(counted),
-        'rdp': self._stated(counted) if math.isfinite(row[-1]) else None,
+        'rdp': self._stated(counted, top_up) if math.isfinite(row[-1]) else None,
         'version': tff_privacy_agg.__version__,
       }
     )
+    if not self.state.meets_claim(survivors, top_up):
+      raise LedgerError(
+        f'The release view counts on {self._promise()}; round {line["round"]} had {survivors} '
+        f'survivors and {top_up} shares from the server. It is settled, and the claim counts for '
+        'nothing from now on; begin a ledger without it, or mend the runtime.'
+      )
     if survivors < self.facts.worst_survivors:
       raise LedgerError(
         f'The runtime was to show no sum of fewer than {self.facts.worst_survivors} survivors; '
@@ -297,10 +336,24 @@ class PrivacyLedger(LedgerRecord):
     self.hash = self._writer.append(record, after=after)
     return record
 
-  def _stated(self, honest: int) -> dict[str, list[float] | str]:
-    values = self.state.costs.curve(honest).rdp(STATED_ORDERS).tolist()
-    server = values if self.state.costs.distributed else 'inf'
-    return {'server': server, 'release': values}
+  def _stated(self, honest: int, top_up: int) -> dict[str, list[float] | str]:
+    costs = self.state.costs
+    server = costs.curve(honest).rdp(STATED_ORDERS).tolist()
+    release = costs.curve(honest + top_up)
+    if self.facts.sampling.claims and not self.state.claim_broken:
+      release = self.facts.sampling.curve(costs, honest + top_up)
+    return {
+      'server': server if costs.holds_against_server else 'inf',
+      'release': release.rdp(STATED_ORDERS).tolist(),
+    }
+
+  def _promise(self) -> str:
+    parts = []
+    if self.facts.top_up is not None:
+      parts.append(f'noise topped up to {self.facts.top_up} shares')
+    if self.facts.sampling.cohort is not None:
+      parts.append(f'cohorts of {self.facts.sampling.cohort} clients who all survive')
+    return ' and '.join(parts)
 
   def _worst_survivors(self) -> int:
     return 1 if self.state.threshold_broken else self.facts.worst_survivors

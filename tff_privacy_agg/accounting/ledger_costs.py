@@ -22,15 +22,19 @@ class RoundCosts:
   Args:
     stack: Facts of a bound stack.
     worst_honest: Honest ones among the fewest survivors that the runtime lets be seen.
+    orders: Renyi orders; by default those that the computation keeps too.
 
   Attributes:
-    orders: Renyi orders, float64, shape [m]; those that the computation keeps too, so
-      that its metrics and the ledger state the same epsilon.
+    orders: Renyi orders, float64, shape [m]. With those of the computation its metrics
+      and the ledger state the same epsilon.
+    distance: Total variation distance of one round's noise from its law.
     worst: RDP of a round of which only the threshold is known, shape [m].
     hopeless: RDP of a round of which nothing is known, shape [m].
   """
 
-  def __init__(self, stack: Mapping[str, Any], *, worst_honest: int):
+  def __init__(
+    self, stack: Mapping[str, Any], *, worst_honest: int, orders: np.ndarray | None = None
+  ):
     self._mechanism = stack['mechanism']
     _validate.one_of(('none', 'gaussian', *DISTRIBUTED), mechanism=self._mechanism)
     self._adjacency = stack['adjacency']
@@ -51,15 +55,23 @@ class RoundCosts:
     self._beside = tuple(
       RoundCosts(other, worst_honest=worst_honest) for other in stack.get('beside', ())
     )
+    self._hides = self.distributed and bool(stack['holds_against_server'])
+    self.distance = float(stack['sampler_distance_per_round'])
     self.orders = table_orders(integer_only=self._mechanism == 'skellam')
+    self.orders = self.orders if orders is None else orders
     self._rows: dict[int, np.ndarray] = {}
-    self.worst = self._at_least(worst_honest)
-    self.hopeless = self._at_least(1)
+    self.worst = self.at_least(worst_honest)
+    self.hopeless = self.at_least(1)
 
   @property
   def distributed(self) -> bool:
     """Whether the clients add the noise."""
     return self._mechanism in DISTRIBUTED
+
+  @property
+  def holds_against_server(self) -> bool:
+    """Whether the server learns nothing but a sum whose noise it does not know."""
+    return self._hides and all(other.holds_against_server for other in self._beside)
 
   @property
   def private(self) -> bool:
@@ -85,18 +97,22 @@ class RoundCosts:
       return 0.0
     return 1 / math.sqrt(sum(1 / part**2 for part in parts)) / factor
 
-  def curve(self, honest: int) -> RdpCurve:
-    """The curve of one round: vector, channels and what is released beside them."""
+  def curve(self, honest: int, *, adjacency: str | None = None) -> RdpCurve:
+    """The curve of one round: vector, channels and what is released beside them.
+
+    Args:
+      honest: Shares of noise that are not known.
+      adjacency: By default that of the stack.
+    """
+    adjacency = adjacency or self._adjacency
     if self._design is None or not self.distributed:
       # The noise multiplier of a central mechanism covers what is beside it.
-      return mechanisms.gaussian(self._multiplier if self.private else 0, adjacency=self._adjacency)
-    total = self._design.curve(honest, adjacency=self._adjacency)
+      return mechanisms.gaussian(self._multiplier if self.private else 0, adjacency=adjacency)
+    total = self._design.curve(honest, adjacency=adjacency)
     for bound, variance in self._channels:
-      total += mechanisms.bit_channel(
-        self._mechanism, bound, variance, honest, adjacency=self._adjacency
-      )
+      total += mechanisms.bit_channel(self._mechanism, bound, variance, honest, adjacency=adjacency)
     for other in self._beside:
-      total += other.curve(honest)
+      total += other.curve(honest, adjacency=adjacency)
     return total
 
   def row(self, honest: int) -> np.ndarray:
@@ -106,17 +122,20 @@ class RoundCosts:
       self._rows[key] = self.curve(key).rdp(self.orders)
     return self._rows[key]
 
-  def _at_least(self, honest: int) -> np.ndarray:
-    """The most that a round with `honest` or more honest survivors can cost."""
+  def at_least(self, honest: int) -> np.ndarray:
+    """The most that a round with `honest` or more honest survivors can cost, shape [m]."""
     row = self.row(honest)
-    if self._mechanism == 'discrete_gaussian' and self._grows():
+    if self.grows:
       rows = [self.row(more) for more in range(honest, self._maximum + 1)]
       return np.max([row, *rows], axis=0)
     return row
 
-  def _grows(self) -> bool:
-    # More shares of a narrow discrete Gaussian may cost more: tau grows with their number.
+  @property
+  def grows(self) -> bool:
+    """Whether more shares may cost more: tau of narrow discrete Gaussians grows with them."""
+    if self._mechanism != 'discrete_gaussian':
+      return False
     variances = [variance for _, variance in self._channels]
     variances += [] if self._design is None else [self._design.local_variance]
     own = any(v > 0 and mechanisms.tau(v, self._maximum) > 0 for v in variances)
-    return own or any(other._grows() for other in self._beside)
+    return own or any(other.grows for other in self._beside)

@@ -12,6 +12,9 @@ import tff_privacy_agg
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting import ledger_lines
 from tff_privacy_agg.accounting.ledger_costs import RoundCosts
+from tff_privacy_agg.accounting.ledger_views import ReleaseCosts
+from tff_privacy_agg.accounting.sampling import SAMPLED_ORDERS
+from tff_privacy_agg.accounting.sampling_claims import Sampling, check_proved, hides_count
 from tff_privacy_agg.accounting.shares import honest_survivors
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 
@@ -38,7 +41,9 @@ class LedgerFacts:
   """The facts of a training that its ledger rests on.
 
   Attributes:
-    stack: What `factory.bind(type).facts()` gives; more keys are left out.
+    stack: What `factory.bind(type).facts()` gives; more keys are left out. `top_up`, if
+      it is there, is the number of shares to which the server tops up the noise of each
+      sum before it is decoded, for the release view.
     delta: Delta of the stated epsilons; below 1/population, a tenth of it to be safe.
     population: Clients in all.
     randomness: 'chacha20', or 'philox' for simulations.
@@ -46,8 +51,8 @@ class LedgerFacts:
       threshold of the secure aggregation, or the size of the cohort in a simulation
       without drop-outs. None promises nothing: see `PrivacyLedger.charge`.
     participation_cap: Most rounds in which one client takes part; None for no cap.
-    sampling: How the cohorts are chosen, in words, for the report. Nothing is claimed
-      for it.
+    sampling: How the cohorts are drawn: a `Sampling` claims what its kind says, for the
+      release view alone; words claim nothing.
     unit: Who is protected.
     task: What is trained, for the report.
     tuning_runs: Other trainings on the same clients that chose the parameters; None if
@@ -65,7 +70,7 @@ class LedgerFacts:
   randomness: str = 'chacha20'
   secagg_threshold: int | None = None
   participation_cap: int | None = None
-  sampling: str = ''
+  sampling: Sampling = Sampling()  # noqa: RUF009, it is frozen
   unit: str = 'client'
   task: str = ''
   tuning_runs: int | None = None
@@ -85,10 +90,11 @@ class LedgerFacts:
         _validate.at_least(1, **{name: getattr(self, name)})
     if self.tuning_runs is not None:
       _validate.at_least(0, tuning_runs=self.tuning_runs)
-    printable(sampling=self.sampling, unit=self.unit, task=self.task)
+    object.__setattr__(self, 'sampling', Sampling.of(self.sampling))
+    printable(sampling=self.sampling.text, unit=self.unit, task=self.task)
     for what in self.unaccounted:
       printable(unaccounted=what)
-    kept = (*_STACK_KEYS, 'beside')
+    kept = (*_STACK_KEYS, 'beside', 'top_up')
     stack = {key: self.stack[key] for key in kept if key in self.stack}
     missing = sorted({*_STACK_KEYS} - {*stack})
     if missing:
@@ -103,7 +109,15 @@ class LedgerFacts:
         f'`secagg_threshold` must be at most the largest cohort, {self.maximum}, got '
         f'{self.secagg_threshold}. Lower it.'
       )
-    self.costs()  # refuses a design without a curve
+    costs = self.costs()  # refuses a design without a curve
+    self._check_top_up(costs)
+    check_proved(
+      self.sampling,
+      costs,
+      stack,
+      population=self.population,
+      participation_cap=self.participation_cap,
+    )
 
   @property
   def maximum(self) -> int:
@@ -119,6 +133,11 @@ class LedgerFacts:
   def worst_survivors(self) -> int:
     """Fewest survivors of a round of which nothing more is known."""
     return self.secagg_threshold or 1
+
+  @property
+  def top_up(self) -> int | None:
+    """Shares up to which the server tops up the noise, for the release view; or None."""
+    return self.stack.get('top_up')
 
   @property
   def entropy_bits(self) -> int:
@@ -137,18 +156,58 @@ class LedgerFacts:
     """
     return RoundCosts(self.stack, worst_honest=self.honest(self.worst_survivors))
 
+  def release_costs(self, costs: RoundCosts) -> RoundCosts | ReleaseCosts:
+    """What one round costs in the release view.
+
+    Args:
+      costs: What it costs without a claim and without a top-up.
+    """
+    claim, total = self.sampling, self.top_up
+    if total is None and not claim.claims:
+      return costs
+    if claim.claims:
+      worst = self.honest(self.worst_survivors)
+      costs = RoundCosts(self.stack, worst_honest=worst, orders=SAMPLED_ORDERS)
+    fixed = total is not None or not costs.distributed
+    return ReleaseCosts(
+      costs,
+      claim,
+      fewest=None if total is None else total - self.maximum + self.honest(self.maximum),
+      most=total,
+      dropouts=claim.claims and fixed and hides_count(self.stack),
+      maximum=self.maximum,
+    )
+
   def as_dict(self) -> dict[str, Any]:
     """The facts as JSON values."""
     values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-    return {**values, 'stack': dict(self.stack), 'unaccounted': list(self.unaccounted)}
+    return {
+      **values,
+      'stack': dict(self.stack),
+      'sampling': self.sampling.as_dict(),
+      'unaccounted': list(self.unaccounted),
+    }
 
   def differences(self, other: 'LedgerFacts') -> list[str]:
     """Names of the facts in which two trainings differ."""
     mine, theirs = (json.loads(ledger_lines.canonical(f.as_dict())) for f in (self, other))
+    for facts in (mine, theirs):
+      del facts['sampling']['text']  # words for the report
     names = [key for key in mine if key != 'stack' and mine[key] != theirs[key]]
     mine, theirs = mine['stack'], theirs['stack']
     keys = sorted({*mine, *theirs})
     return names + [f'stack.{key}' for key in keys if mine.get(key) != theirs.get(key)]
+
+  def _check_top_up(self, costs: RoundCosts) -> None:
+    if self.top_up is None:
+      return
+    _validate.at_least(1, top_up=self.top_up)
+    if not costs.distributed or self.top_up < self.maximum:
+      raise ConfigurationError(
+        f'`top_up` tops up the noise that clients add, to at least the {self.maximum} shares of '
+        f'the largest cohort; got {self.top_up} with {self.stack["mechanism"]} noise. Raise it, '
+        'or leave it out.'
+      )
 
   @classmethod
   def from_dict(cls, values: Mapping[str, Any]) -> 'LedgerFacts':

@@ -25,6 +25,7 @@ class Spent:
 
   Attributes:
     view: 'server' or 'release'.
+    adjacency: The neighbouring relation of this view.
     epsilon: In nats; infinite where the view has no privacy.
     delta: Of this epsilon.
     order: The Renyi order that gives it; NaN if none does.
@@ -35,6 +36,7 @@ class Spent:
   """
 
   view: str
+  adjacency: str
   epsilon: float
   delta: float
   order: float
@@ -131,6 +133,7 @@ class LedgerRecord:
     epsilon, order = self.state.epsilon(view, delta)
     return Spent(
       view=view,
+      adjacency=self.state.views[view].costs.adjacency,
       epsilon=epsilon,
       delta=delta,
       order=order,
@@ -153,7 +156,7 @@ class LedgerRecord:
     if self.would_exceed(budget):
       return 0
     left = fixed.limit - float(self.state.rdp(fixed.budget.view)[fixed.index])
-    return max(1, math.floor(left / float(self.state.worst()[fixed.index])))
+    return max(1, math.floor(left / float(self.state.worst(fixed.budget.view)[fixed.index])))
 
   def statement(self, format: str = 'text') -> str:
     """The privacy card: what is promised, to whom, on what it rests, what is not covered.

@@ -1,6 +1,5 @@
 """The sum of a ledger: its lines replayed one by one, in memory, by reader and writer alike."""
 
-import collections
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -11,9 +10,10 @@ import numpy as np
 from tff_privacy_agg.accounting.accountant import conversion_offsets
 from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
 from tff_privacy_agg.accounting.ledger_facts import LedgerFacts
+from tff_privacy_agg.accounting.ledger_views import ReleaseCosts, View
 from tff_privacy_agg.errors import LedgerError
 
-SCHEMA = 1
+SCHEMA = 2
 EVENTS = ('charge', 'settle', 'recovered', 'unaccounted', 'note')
 # Orders at which every settled line states what its round cost.
 STATED_ORDERS = (2, 4, 8, 16, 32, 64)
@@ -41,7 +41,8 @@ class LedgerState:
 
   Attributes:
     facts: The facts of the header.
-    costs: What a round costs.
+    costs: What a round costs, whatever is claimed of its cohort.
+    views: The rounds as each view pays for them.
     filter: The budget at its fixed order, or None.
     open: Line numbers of charged rounds that are not settled, with their rounds.
     settled: The settled rounds, in order.
@@ -50,6 +51,8 @@ class LedgerState:
     most: Most rounds that any client took part in, as far as was recorded.
     recovered: Lines that were cut off, by what they had begun to say.
     threshold_broken: Whether a round had fewer survivors than the threshold.
+    claim_broken: Whether a round was not as the facts claim for the release view.
+    drawn: Rounds whose sampler said what it did.
     unaccounted: What left the clients outside this sum.
     notes: Findings recorded for the report.
   """
@@ -58,6 +61,11 @@ class LedgerState:
     check_header(header)
     self.facts = LedgerFacts.from_dict(header.get('facts', {}))
     self.costs = self.facts.costs()
+    release = self.facts.release_costs(self.costs)
+    self.views = {
+      'server': View(self.costs, private=self.costs.holds_against_server),
+      'release': View(release, private=self.costs.private),
+    }
     budget = header.get('budget')
     try:
       self.filter = None if budget is None else self.fix(Budget(**budget))
@@ -73,11 +81,11 @@ class LedgerState:
     self.most = 0
     self.recovered: list[str] = []
     self.threshold_broken = False
+    self.claim_broken = False
+    self.drawn = 0
     self.unaccounted: list[str] = list(self.facts.unaccounted)
     self.notes: dict[str, Any] = {}
     self._unknown = 0  # rounds of which only a part of the charge is left
-    self._settled_rdp = np.zeros_like(self.costs.orders)
-    self._honest: collections.Counter[int] = collections.Counter()
 
   @property
   def rounds(self) -> int:
@@ -123,9 +131,9 @@ class LedgerState:
         'Restore the file.'
       ) from error
 
-  def worst(self) -> np.ndarray:
+  def worst(self, view: str) -> np.ndarray:
     """RDP of a round of which nothing is known but the threshold, if that ever held."""
-    return self.costs.hopeless if self.threshold_broken else self.costs.worst
+    return self.views[view].worst(self.threshold_broken)
 
   def rdp(self, view: str, *, more: int = 0, most: int | None = None) -> np.ndarray:
     """Total RDP of one client's rounds, shape [m]; infinite where a view has no privacy.
@@ -135,15 +143,14 @@ class LedgerState:
       more: Further rounds at their worst to count in.
       most: `most` after them, under a cap.
     """
-    if not self.costs.private or (view == 'server' and not self.costs.distributed):
-      return np.full_like(self.costs.orders, np.inf)
-    waiting = self.unsettled + more
     exposures = self.exposures + more
     if self.facts.participation_cap is not None:
       exposures = min(self.rounds + more, (self.most if most is None else most) + self._unknown)
-    if exposures < self.rounds + more:
-      return self._dearest(exposures, waiting)
-    return self._settled_rdp + (waiting * self.worst() if waiting else 0.0)
+    return self.views[view].total(
+      exposures=exposures,
+      waiting=self.unsettled + more,
+      threshold_broken=self.threshold_broken,
+    )
 
   def epsilon(self, view: str, delta: float | None = None) -> tuple[float, float]:
     """Epsilon of all rounds at `delta`, and the order that gives it.
@@ -151,29 +158,28 @@ class LedgerState:
     The distance of the noise samplers from their laws takes its part of `delta`.
     """
     delta = self.facts.delta if delta is None else delta
-    total = self.rdp(view)
+    total, orders = self.rdp(view), self.views[view].costs.orders
     if self.rounds == 0:
       return (0.0, math.nan) if total[0] == 0 else (math.inf, math.nan)
-    distance = self.sampler_distance
+    distance = self.distance(view)
     kept_back = 0.0
     for _ in range(_RESERVES):
-      bounds = total + conversion_offsets(self.costs.orders, delta - kept_back)
+      bounds = total + conversion_offsets(orders, delta - kept_back)
       best = int(np.argmin(bounds))
       epsilon = max(float(bounds[best]), 0.0)
       if math.isinf(epsilon):
         return math.inf, math.nan
       needed = distance * (1 + math.exp(min(epsilon, 700.0)))
       if needed <= kept_back:
-        return epsilon, float(self.costs.orders[best])
+        return epsilon, float(orders[best])
       kept_back = max(2 * kept_back, 1.01 * needed)
       if kept_back >= delta:
         break
     return math.inf, math.nan
 
-  @property
-  def sampler_distance(self) -> float:
-    """Total variation distance of the noise of all rounds from its law."""
-    return self.rounds * float(self.facts.stack['sampler_distance_per_round'])
+  def distance(self, view: str, *, more: int = 0) -> float:
+    """Total variation distance of all rounds, and `more`, from the laws of their bounds."""
+    return (self.rounds + more) * self.views[view].costs.distance
 
   def totals(self) -> dict[str, float | str]:
     """Epsilon by view as a line states it; an infinite one is the word 'inf'."""
@@ -182,9 +188,8 @@ class LedgerState:
 
   def fix(self, budget: Budget) -> Filter:
     """A budget at the order that follows from the facts alone."""
-    view_holds = self.costs.private and (budget.view == 'release' or self.costs.distributed)
-    worst = self.costs.worst if view_holds else np.full_like(self.costs.orders, np.inf)
-    return budget.fix(self.costs.orders, worst)
+    view = self.views[budget.view]
+    return budget.fix(view.costs.orders, view.worst(False))
 
   def admits(self, fixed: Filter, *, most: int | None = None) -> bool:
     """Whether one more round at its worst stays within a budget.
@@ -195,27 +200,28 @@ class LedgerState:
     """
     if most is None:
       most = min(self.most + 1, self.facts.participation_cap or self.rounds + 1)
-    distance = self.sampler_distance + float(self.facts.stack['sampler_distance_per_round'])
-    return fixed.admits(self.rdp(fixed.budget.view, more=1, most=most), distance)
+    view = fixed.budget.view
+    return fixed.admits(self.rdp(view, more=1, most=most), self.distance(view, more=1))
 
-  def _dearest(self, exposures: int, waiting: int) -> np.ndarray:
-    honest = sorted(self._honest)
-    rows = [self.costs.row(h) for h in honest]
-    counts = [self._honest[h] for h in honest]
-    if waiting:
-      rows.insert(0, self.worst())
-      counts.insert(0, waiting)
-    # An upper bound that falls from row to row, so that the dearest come first at every order.
-    falling = np.maximum.accumulate(np.stack(rows)[::-1])[::-1]
-    counted = np.minimum(np.cumsum(counts), exposures)
-    weights = np.diff(counted, prepend=0)
-    taken = weights > 0
-    return weights[taken].astype(np.float64) @ falling[taken]
+  def meets_claim(self, survivors: int, top_up: int) -> bool:
+    """Whether a settled round is as the facts claim it for the release view.
+
+    Args:
+      survivors: Clients in the sum.
+      top_up: Shares of noise that the server added.
+    """
+    release, total = self.views['release'].costs, self.facts.top_up
+    if total is not None and top_up != total - survivors:
+      return False
+    size = self.facts.sampling.cohort
+    fixed = isinstance(release, ReleaseCosts) and release.dropouts
+    return size is None or fixed or survivors == size
 
   def _charge(self, line: Mapping[str, Any]) -> None:
     self.open[int(line['seq'])] = int(line['round'])
     if line['planned_survivors'] is not None:
       self.planned.append(int(line['planned_survivors']))
+    self.drawn += line.get('sampling') is not None
     if line['participants'] is not None:
       self.digests.append(line['participants'])
       self.most = max(self.most, int(line['most_participations']))
@@ -234,6 +240,12 @@ class LedgerState:
         f'{honest} honest clients were stated among {survivors} survivors; there are at most '
         f'{self.facts.honest(survivors)}. Restore the file.'
       )
+    top_up = int(line.get('top_up', 0))
+    if top_up < 0 or (top_up and self.facts.top_up is None):
+      raise LedgerError(
+        f'{top_up} shares were stated to be topped up; the facts of this ledger know of no top-up. '
+        'Restore the file.'
+      )
     del self.open[entry]
     self.settled.append(
       Settled(
@@ -244,8 +256,12 @@ class LedgerState:
         updated=bool(line['updated']),
       )
     )
-    self._settled_rdp = self._settled_rdp + self.costs.row(honest)
-    self._honest[honest] += 1
+    self.views['server'].settle(honest)
+    release = self.views['release']
+    release.settle(honest + top_up)
+    if isinstance(release.costs, ReleaseCosts) and not self.meets_claim(survivors, top_up):
+      self.claim_broken = True
+      release.recost(release.costs.plain)
     if survivors < self.facts.worst_survivors:
       self.threshold_broken = True
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting import ledger_file
+from tff_privacy_agg.accounting.sampling_claims import Sampling
 from tff_privacy_agg.errors import LedgerError
 
 _HASH_SIZE = 24  # hexadecimal digits: 96 bits, no two of a million clients meet
@@ -46,6 +47,8 @@ class Participants:
     self._descriptor = -1
     self._most = 0
     self._size = 0
+    self._people = 0
+    self._coincidences = 0  # pairs of rounds that a client took part in, over all clients
     if path.exists():
       self._read()
 
@@ -82,6 +85,18 @@ class Participants:
       return list(clients)
     return [name for name in clients if self._counts[self._hash(name)] < self._cap]
 
+  def check_practice(self, hashed: Sequence[str], claim: Sampling) -> None:
+    """Raises if the cohorts so far and this one are not drawn as is claimed.
+
+    Raises:
+      LedgerError: If they are not.
+    """
+    claim.check_practice(
+      rounds=len(self._digests) + 1,
+      people=self._people + len(hashed),
+      coincidences=self._coincidences + sum(self._counts[one] for one in hashed),
+    )
+
   def check(self, hashed: Sequence[str]) -> int:
     """Returns what `most` would be with this cohort.
 
@@ -117,6 +132,8 @@ class Participants:
     return hmac.new(self._salt, name.encode('utf-8'), hashlib.sha256).hexdigest()[:_HASH_SIZE]
 
   def _count(self, hashed: list[str], digest: str) -> None:
+    self._people += len(hashed)
+    self._coincidences += sum(self._counts[one] for one in hashed)
     self._counts.update(hashed)
     self._most = max([self._most, *(self._counts[one] for one in hashed)])
     self._digests.append(digest)

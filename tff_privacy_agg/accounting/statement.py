@@ -70,10 +70,7 @@ def promises(record: 'LedgerRecord') -> list[str]:
     ('release', 'Whoever sees the released models and metrics only'),
   ):
     spent = record.spent(view)
-    terms = (
-      f'delta {spent.delta:g}; unit: one {record.facts.unit}; adjacency: '
-      f'{record.state.costs.adjacency}'
-    )
+    terms = f'delta {spent.delta:g}; unit: one {record.facts.unit}; adjacency: {spent.adjacency}'
     if math.isinf(spent.epsilon):
       sentences.append(f'{who} ({view} view): epsilon is infinite, nothing is promised ({terms}).')
     else:

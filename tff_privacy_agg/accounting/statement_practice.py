@@ -44,6 +44,21 @@ def assumptions(record: 'LedgerRecord') -> list[str]:
     'Which clients take part, and which drop out, does not depend on their data.',
     'The number of survivors of each round is public.',
   ]
+  if facts.sampling.claims and not record.state.claim_broken:
+    sentences += [
+      'For the release view: who takes part in a round is drawn anew and independently each time, '
+      'from chance that nobody else knows, and stays unknown to those who see the release.',
+      'For the release view: with the number of survivors goes what the proof rests on; metrics '
+      'that tell it, this card and the ledger do not go to those who see the release.'
+      if facts.sampling.kind == 'poisson'
+      else 'For the release view: nobody who was drawn drops out, or the noise does not depend on it '
+      'and neither does anything else that is released.',
+    ]
+  if facts.top_up is not None:
+    sentences.append(
+      f'For the release view: the server adds the shares of noise that a cohort lacks of '
+      f'{facts.top_up}, before it decodes a sum, and forgets them.'
+    )
   if facts.participation_cap is not None:
     sentences.append('One person is one client: an identity cannot be used up and replaced.')
   return sentences
@@ -90,11 +105,10 @@ def practised(record: 'LedgerRecord') -> list[Field]:
     field(
       'sampling',
       'Sampling, claimed and actual',
-      {'claimed': 'none', 'actual': facts.sampling or 'not stated'},
-      HEADER,
+      _sampling(record),
+      f'{HEADER}, and "sampling" of the lines with the event "charge"; {_bound(record)}',
       ACCOUNTING,
       'Algorithm correctness',
-      f'claimed: none; actual: {facts.sampling or "not stated"}',
     ),
     field(
       'releases',
@@ -139,7 +153,7 @@ def verifiable(record: 'LedgerRecord') -> list[Field]:
   epsilon = record.epsilon('release')
   moved = 0.0
   if distance and state.rounds:
-    moved = min(1.0, state.sampler_distance * (1 + math.exp(min(epsilon, 700.0))))
+    moved = min(1.0, state.distance('release') * (1 + math.exp(min(epsilon, 700.0))))
   audit = state.notes.get('empirical_audit')
   return [
     field(
@@ -202,6 +216,26 @@ def verifiable(record: 'LedgerRecord') -> list[Field]:
       'Algorithm correctness',
     ),
   ]
+
+
+def _sampling(record: 'LedgerRecord') -> dict[str, str]:
+  state, claim = record.state, record.facts.sampling
+  if not claim.claims:
+    return {'claimed:': 'none;', 'actual:': claim.sentence}
+  met = f'so in all {state.rounds} charged rounds, as their samplers say'
+  broken = 'BROKEN by a round, so nothing is claimed now'
+  return {
+    'claimed:': f'{claim.sentence}; in the release view alone;',
+    'actual:': broken if state.claim_broken else met,
+  }
+
+
+def _bound(record: 'LedgerRecord') -> str:
+  return {
+    'none': 'no bound is used',
+    'poisson': 'Zhu and Wang (ICML 2019), Theorem 5',
+    'without_replacement': 'arXiv:1808.00087, Theorem 9',
+  }[record.facts.sampling.kind]
 
 
 def _covered(record: 'LedgerRecord') -> list[str]:

@@ -43,7 +43,7 @@ def promised(record: 'LedgerRecord') -> list[Field]:
   rows = rows_of(record)
   accountant = f'{_REFERENCES[law]}; {_CONVERSION}; {rows}'
   view_text = 'server and release, stated apart and never added'
-  if not costs.distributed:
+  if not costs.holds_against_server:
     view_text += '; nothing is promised in the server view'
   fields = [
     field('task', 'Task', facts.task or 'not stated', HEADER, SETTING, 'Privacy hazards'),
@@ -57,7 +57,7 @@ def promised(record: 'LedgerRecord') -> list[Field]:
       DEFINITION,
       'Unit of privacy',
     ),
-    field('adjacency', 'Adjacency', costs.adjacency, HEADER, DEFINITION, 'Unit of privacy'),
+    field('adjacency', 'Adjacency', *_adjacency(record), DEFINITION, 'Unit of privacy'),
     field(
       'view',
       'Views',
@@ -66,7 +66,17 @@ def promised(record: 'LedgerRecord') -> list[Field]:
       SETTING,
       'Trust model',
     ),
-    field('mechanism', 'Mechanism', law, HEADER, SETTING, 'Algorithm correctness'),
+    field(
+      'mechanism',
+      'Mechanism',
+      law,
+      HEADER,
+      SETTING,
+      'Algorithm correctness',
+      law
+      if facts.top_up is None
+      else f'{law}; the server tops its noise up to {facts.top_up} shares',
+    ),
     field(
       'noise_multiplier',
       'Effective noise multiplier',
@@ -88,6 +98,8 @@ def promised(record: 'LedgerRecord') -> list[Field]:
     ),
   ]
   for view, spent in releases.items():
+    claimed = view == 'release' and facts.sampling.claims and not state.claim_broken
+    gained = 'for the sampling that is claimed below' if claimed else 'no amplification is claimed'
     no_view = '' if math.isfinite(spent.epsilon) else ' (nothing is promised)'
     fields.append(
       field(
@@ -98,15 +110,26 @@ def promised(record: 'LedgerRecord') -> list[Field]:
         ACCOUNTING,
         'Epsilon',
         f'epsilon {rounded_up(spent.epsilon, 6)} at delta {spent.delta:g}, unit one {facts.unit}, adjacency '
-        f'{costs.adjacency}{no_view}; no amplification is claimed',
+        f'{spent.adjacency}{no_view}; {gained}',
       )
     )
   return [*fields, *_estimates(record, rows)]
 
 
+def _adjacency(record: 'LedgerRecord') -> tuple[str, str]:
+  """The relation of each view, and its origin."""
+  of_views = [record.state.views[view].costs.adjacency for view in ('server', 'release')]
+  if of_views[0] == of_views[1]:
+    return of_views[0], HEADER
+  return (
+    f'{of_views[0]} in the server view, {of_views[1]} in the release view',
+    f'{HEADER}; the bound for cohorts of fixed size is about {of_views[1]}',
+  )
+
+
 def _estimates(record: 'LedgerRecord', rows: str) -> list[Field]:
   state, facts = record.state, record.facts
-  slopes = state.rdp('release') / state.costs.orders
+  slopes = state.rdp('release') / state.views['release'].costs.orders
   known = bool(np.all(np.isfinite(slopes)))
   mu = math.sqrt(2 * float(slopes.min())) if known else math.inf
   linear = known and float(slopes.max() - slopes.min()) <= _LINEAR * max(
@@ -124,7 +147,7 @@ def _estimates(record: 'LedgerRecord', rows: str) -> list[Field]:
       ACCOUNTING,
       'Epsilon',
       f'epsilon {rounded_up(estimate, 6)} at delta {facts.delta:g}, unit one {facts.unit}, adjacency '
-      f'{state.costs.adjacency}, release view, if the noise were Gaussian',
+      f'{state.views["release"].costs.adjacency}, release view, if the noise were Gaussian',
     ),
     field(
       'rho_zcdp',
@@ -148,9 +171,9 @@ def _estimates(record: 'LedgerRecord', rows: str) -> list[Field]:
 
 
 def _delta(record: 'LedgerRecord', epsilon: float) -> float:
-  a, rdp = record.state.costs.orders, record.state.rdp('release')
+  a, rdp = record.state.views['release'].costs.orders, record.state.rdp('release')
   if not np.all(np.isfinite(rdp)):
     return 1.0
   logs = (a - 1) * (rdp + np.log1p(-1 / a) - epsilon) - np.log(a)
-  moved = record.state.sampler_distance * (1 + math.exp(epsilon))
+  moved = record.state.distance('release') * (1 + math.exp(epsilon))
   return min(1.0, math.exp(min(float(logs.min()), 0.0)) + moved)

@@ -55,7 +55,7 @@ def _epsilon(args: argparse.Namespace) -> int:
   for view, one in spent.items():
     print(
       f'{view}: epsilon {one.epsilon:.6g} at delta {one.delta:g}, unit one '
-      f'{record.facts.unit}, adjacency {record.facts.stack["adjacency"]}, {one.rounds} rounds, '
+      f'{record.facts.unit}, adjacency {one.adjacency}, {one.rounds} rounds, '
       f'{one.unsettled} of them charged at the worst'
     )
   if not record.complete:
