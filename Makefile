@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # TensorFlow's start-up notices are of no use here.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help env demo test test-all lint format bench notebooks doctor lock clean
+.PHONY: help env demo test test-all lint format bench notebooks api doctor lock clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ bench: env  ## Measure rounds beside TFF's own aggregators
 
 notebooks: env  ## Run the text twins and write the notebooks
 	$(BIN)/python notebooks/build.py $(ARGS)
+
+api: env  ## Write docs/api.md from the docstrings
+	$(BIN)/python docs/build_api.py
 
 doctor: env  ## Say what is installed and whether it works
 	$(BIN)/tff-privacy-agg doctor

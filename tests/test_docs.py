@@ -1,6 +1,7 @@
 """What the documents tell a reader to do works, and what they point at is there."""
 
 import collections
+import importlib.util
 import pathlib
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
+import tff_privacy_agg as tpa
 from tff_privacy_agg import cli, runtime
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -99,6 +101,17 @@ def test_the_code_that_a_document_marks_runs(document, tmp_path, monkeypatch, ca
     if isinstance(context, runtime.SimulationContext):
       context.close()
     tff.framework.set_default_context(previous)
+
+
+def test_the_api_reference_is_what_the_docstrings_say():
+  spec = importlib.util.spec_from_file_location('build_api', ROOT / 'docs/build_api.py')
+  build_api = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(build_api)
+  page = build_api.page()
+  assert (ROOT / 'docs/api.md').read_text(encoding='utf-8') == page, 'Run `make api`.'
+  for name in tpa.__all__:
+    assert f'### `tpa.{name}`' in page or f'## tpa.{name}\n' in page or name == '__version__'
+  assert ' at 0x' not in page
 
 
 def _paragraph(start):
