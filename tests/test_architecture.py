@@ -35,13 +35,14 @@ MAY_IMPORT = {
   'factories': PROCESS - {'recipes'},
   'recipes': PROCESS,
   'profiling': STACK,
+  'analytics': PROCESS,
   'data': BASICS,
   'learning': PROCESS | {'data'},
   'secagg': BASICS,
   'runtime': BASICS | {'_cleanup', '_compat', 'hints', 'secagg'},
   'audit': PROCESS | {'data', 'learning', 'secagg', 'runtime'},
   'doctor': {'_compat', 'runtime'},
-  'cli': PROCESS | {'profiling', 'data', 'learning', 'secagg', 'runtime', 'audit', 'doctor'},
+  'cli': PROCESS | {'analytics', 'profiling', 'data', 'learning', 'secagg', 'runtime', 'audit', 'doctor'},
 }
 IMPORT_TFF = {
   '_compat',
@@ -155,12 +156,12 @@ def test_no_file_is_above_400_lines(path):
 
 @each_file
 def test_what_is_public_has_a_docstring(path):
-  """Layers' methods are documented by their base class; modules named `_x` are not public."""
+  """Methods of layers and queries are documented by their base class; modules named `_x` are not public."""
   tree = tree_of(path)
   assert ast.get_docstring(tree)
   if path.name.startswith('_') and path.name != '__init__.py':
     return
-  overrides = part_of(path) == 'layers' and path.name != 'base.py'
+  overrides = part_of(path) in ('layers', 'analytics') and path.name != 'base.py'
   for node in tree.body:
     if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith('_'):
       assert ast.get_docstring(node), node.name

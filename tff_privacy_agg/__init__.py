@@ -9,7 +9,7 @@ from typing import Any
 
 __version__ = '0.1.0'
 
-_MODULES = ('accounting', 'audit', 'data', 'learning', 'runtime', 'secagg')
+_MODULES = ('accounting', 'analytics', 'audit', 'data', 'learning', 'runtime', 'secagg')
 _HOMES = {
   'accounting': ('Budget', 'PrivacyLedger'),
   'domains': ('Channel', 'Cohort', 'IntegerVectors', 'ModularVectors', 'RealVectors'),
@@ -96,6 +96,7 @@ __all__ = [
   'Zeroing',
   '__version__',
   'accounting',
+  'analytics',
   'audit',
   'build_private_learning_process',
   'compose',

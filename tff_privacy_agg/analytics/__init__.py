@@ -1,0 +1,16 @@
+"""Private statistics of what clients hold, for those who need no model."""
+
+from tff_privacy_agg.analytics.base import Query
+from tff_privacy_agg.analytics.queries import Count, Histogram, Mean, Quantiles, Sum
+from tff_privacy_agg.analytics.statistic import Statistic, private_statistic
+
+__all__ = [
+  'Count',
+  'Histogram',
+  'Mean',
+  'Quantiles',
+  'Query',
+  'Statistic',
+  'Sum',
+  'private_statistic',
+]

@@ -1,0 +1,244 @@
+"""What can be asked of the clients."""
+
+import dataclasses
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tff_privacy_agg import _compat, _validate
+from tff_privacy_agg.analytics import trees
+from tff_privacy_agg.analytics.base import Query
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.layers import Clipping, CoordinateClipping
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sum(Query):
+  """The sum of a number that every client holds.
+
+  Attributes:
+    maximum: Largest absolute value of one client's number; larger ones are cut to it.
+      Positive.
+  """
+
+  maximum: float
+
+  def __post_init__(self):
+    _validate.positive(maximum=self.maximum)
+
+  @property
+  def value_type(self):
+    return _compat.TensorType(np.float64)
+
+  @property
+  def size(self):
+    return 1
+
+  @property
+  def bound(self):
+    return CoordinateClipping(maximum=(self.maximum,))
+
+  @property
+  def unit(self):
+    return self.maximum
+
+  def encode(self, value):
+    return tf.reshape(value, [1])
+
+  def decode(self, sums, survivors, stddev):
+    return OrderedDict(sum=sums[0], stddev=stddev)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Count(Query):
+  """How many clients answer yes. The number of those who answered at all is public."""
+
+  @property
+  def value_type(self):
+    return _compat.TensorType(np.bool_)
+
+  @property
+  def size(self):
+    return 1
+
+  @property
+  def bound(self):
+    return CoordinateClipping(maximum=(1.0,))
+
+  @property
+  def unit(self):
+    return 1.0
+
+  def encode(self, value):
+    return tf.reshape(tf.cast(value, tf.float64), [1])
+
+  def decode(self, sums, survivors, stddev):
+    return OrderedDict(count=sums[0], fraction=sums[0] / survivors, stddev=stddev)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mean(Query):
+  """The mean of a number that every client holds.
+
+  Numbers are cut to [lower, upper] and summed as differences from the middle, which halves
+  the noise. Under zero-out adjacency the denominator, the number of clients, is public.
+
+  Attributes:
+    lower: Least number.
+    upper: Largest number, above `lower`.
+  """
+
+  lower: float
+  upper: float
+
+  def __post_init__(self):
+    _range(self.lower, self.upper)
+
+  @property
+  def value_type(self):
+    return _compat.TensorType(np.float64)
+
+  @property
+  def size(self):
+    return 1
+
+  @property
+  def bound(self):
+    return CoordinateClipping(maximum=(self.unit,))
+
+  @property
+  def unit(self):
+    return (self.upper - self.lower) / 2
+
+  def encode(self, value):
+    return tf.reshape(value - self._middle, [1])
+
+  def decode(self, sums, survivors, stddev):
+    return OrderedDict(mean=self._middle + sums[0] / survivors, stddev=stddev / survivors)
+
+  @property
+  def _middle(self) -> float:
+    return (self.lower + self.upper) / 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Histogram(Query):
+  """How many clients hold each of some categories.
+
+  Attributes:
+    categories: Names of the categories, at least 1; no two alike.
+    contributions: Most categories of one client that count in full: a client in more
+      of them counts for less in each. At least 1.
+  """
+
+  categories: tuple[str, ...]
+  contributions: int = 1
+
+  def __post_init__(self):
+    object.__setattr__(self, 'categories', tuple(self.categories))
+    _validate.at_least(1, contributions=self.contributions, categories=len(self.categories))
+    if len(set(self.categories)) != len(self.categories):
+      raise ConfigurationError(
+        f'`categories` must differ from one another, got {list(self.categories)}. '
+        'Remove the duplicates.'
+      )
+
+  @property
+  def value_type(self):
+    return _compat.TensorType(np.bool_, [self.size])
+
+  @property
+  def size(self):
+    return len(self.categories)
+
+  @property
+  def bound(self):
+    return Clipping(norm=self.unit)
+
+  @property
+  def unit(self):
+    return math.sqrt(self.contributions)
+
+  def encode(self, value):
+    return tf.cast(value, tf.float64)
+
+  def decode(self, sums, survivors, stddev):
+    return OrderedDict(counts=sums, stddev=stddev)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quantiles(Query):
+  """Quantiles of a number that every client holds.
+
+  Every client counts in one node of each level of a binary tree over [lower, upper]; the
+  noised counts are made consistent, and each quantile is where the cumulated count of the
+  leaves reaches it, between leaves by straight lines.
+
+  Attributes:
+    probabilities: Of the quantiles, in (0, 1).
+    lower: Least number.
+    upper: Largest number, above `lower`.
+    levels: Levels below the root: 2^levels leaves. 1 to 12.
+
+  Reference: arXiv:0904.0942 (hierarchical counts and their consistent estimate).
+  """
+
+  probabilities: tuple[float, ...]
+  lower: float
+  upper: float
+  levels: int = 8
+
+  def __post_init__(self):
+    object.__setattr__(self, 'probabilities', tuple(self.probabilities))
+    for position, one in enumerate(self.probabilities):
+      _validate.fraction(**{f'probabilities[{position}]': one})
+    _range(self.lower, self.upper)
+    _validate.at_least(1, levels=self.levels, probabilities=len(self.probabilities))
+    if self.levels > 12:
+      raise ConfigurationError(f'`levels` must be at most 12, got {self.levels}.')
+
+  @property
+  def value_type(self):
+    return _compat.TensorType(np.float64)
+
+  @property
+  def size(self):
+    return trees.nodes(self.levels)
+
+  @property
+  def bound(self):
+    return Clipping(norm=self.unit)
+
+  @property
+  def unit(self):
+    return math.sqrt(self.levels)
+
+  def encode(self, value):
+    leaves = 2**self.levels
+    place = (value - self.lower) / (self.upper - self.lower)
+    # What is no number is nowhere; the comparison in `clip_by_value` would let it pass.
+    place = tf.where(tf.math.is_nan(place), tf.zeros_like(place), place)
+    leaf = tf.cast(tf.clip_by_value(tf.floor(place * leaves), 0, leaves - 1), tf.int32)
+    return trees.path(leaf, self.levels)
+
+  def decode(self, sums, survivors, stddev):
+    counts = tf.maximum(trees.consistent_leaves(sums, self.levels), 0)
+    places = trees.quantile_places(counts, self.probabilities)
+    return OrderedDict(
+      quantiles=self.lower + (self.upper - self.lower) * places, stddev_of_a_count=stddev
+    )
+
+
+def _range(lower: float, upper: float) -> None:
+  if not (math.isfinite(lower) and math.isfinite(upper) and lower < upper):
+    raise ConfigurationError(
+      f'`lower` must be below `upper`, both finite, got {lower!r} and {upper!r}.'
+    )
+
+
+def encode_categories(query: Histogram, held: Sequence[str]) -> np.ndarray:
+  """One client's value for a histogram: whether it holds each category, bool `[size]`."""
+  return np.array([category in held for category in query.categories])
