@@ -1,10 +1,11 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := $(VENV)/dp-accounting-oldest
 # TensorFlow's start-up notices are of no use here.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help env demo test test-all lint format bench notebooks api doctor lock clean
+.PHONY: help env demo test test-accounting test-all lint format bench notebooks api doctor lock clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +27,15 @@ test: env  ## Run the tests
 
 test-all: env  ## Run the tests, the slow ones too
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-accounting: $(OLDEST)/.stamp  ## Run the accounting's tests with the oldest dp_accounting that is supported
+	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -n 2 --dist loadfile tests/accounting $(ARGS)
+
+# The newest one is in the lock. Only the accounting's yardsticks import it.
+$(OLDEST)/.stamp: requirements/dp-accounting-oldest.txt $(VENV)/.stamp
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
+	  --target $(OLDEST) -r requirements/dp-accounting-oldest.txt
+	touch $@
 
 lint: env  ## Check format, lint and types
 	$(BIN)/ruff format --check .
