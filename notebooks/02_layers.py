@@ -137,7 +137,7 @@ print(
 # came out longer than the bound B is drawn again: B is what the noise is measured against. K, B, the noise
 # and the bits are solved together, once, when the dimension is known.
 
-# %% tags=["stable"]
+# %%
 integers = encode(quantization, rotated)
 lengths = np.linalg.norm(integers.astype(np.float64), axis=1)
 print(f'K = {design.scaled_norm:.1f}: a clipped vector becomes integers of length at most that')
@@ -159,7 +159,7 @@ plt.show()
 # Every client adds integer noise of variance v. One share protects little; the sum of the honest clients'
 # shares protects everybody. `noise_multiplier` is about that sum: its standard deviation over B.
 
-# %% tags=["stable"]
+# %%
 noised = encode(noise, integers)
 share = noised - integers
 total_noise = share.sum(axis=0)
@@ -204,7 +204,7 @@ print(f'wrapped coordinates: {np.sum(total != noised.sum(axis=0))} of {len(total
 # The server undoes the layers from the last to the first. What it gets is the sum of the clipped updates
 # with an error, nearly all of which is the noise that was asked for.
 
-# %% tags=["stable"]
+# %%
 survivors = {'survivors': tf.constant(float(CLIENTS), tf.float64)}
 decoded = tf.constant(sent.sum(axis=0))
 for layer in reversed(layers):
