@@ -9,7 +9,19 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tff_privacy_agg.cli import audit, client, completion, doctor, keys, ledger, plan, serve, train
+from tff_privacy_agg.cli import (
+  analytics,
+  audit,
+  bench,
+  client,
+  completion,
+  doctor,
+  keys,
+  ledger,
+  plan,
+  serve,
+  train,
+)
 
 # TensorFlow reads this when it is imported: no start-up notices between progress lines.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -38,6 +50,18 @@ def parser() -> argparse.ArgumentParser:
     epilog='exit codes: 0 done, 1 a check found something, 2 refused, 130 interrupted (resumable)',
   )
   commands = made.add_subparsers(dest='command', required=True)
-  for command in (train, plan, ledger, keys, serve, client, audit, doctor, completion):
+  for command in (
+    train,
+    plan,
+    ledger,
+    keys,
+    serve,
+    client,
+    audit,
+    analytics,
+    doctor,
+    bench,
+    completion,
+  ):
     command.add(commands)
   return made
