@@ -7,11 +7,11 @@ import pathlib
 import re
 import sys
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 PAGE = pathlib.Path(__file__).parent / 'api.md'
 PACKAGE = 'tff_privacy_agg'
-MODULES = ('accounting', 'audit', 'data', 'learning', 'runtime', 'secagg')
 _SECTIONS = ('Args', 'Attributes', 'Returns', 'Raises', 'Yields')
 _HEAD = """# API reference
 
@@ -23,10 +23,11 @@ Names that are not listed here may change without notice.
 def page() -> str:
   """The whole reference, as Markdown."""
   package = importlib.import_module(PACKAGE)
-  parts = [_HEAD, _contents(package)]
-  own = [name for name in package.__all__ if name not in (*MODULES, '__version__')]
+  modules = [name for name in package.__all__ if inspect.ismodule(getattr(package, name))]
+  own = [name for name in package.__all__ if name not in (*modules, '__version__')]
+  parts = [_HEAD, _contents(modules)]
   parts += ['## tpa\n', *(_entry('tpa', package, name) for name in own)]
-  for name in MODULES:
+  for name in modules:
     module = importlib.import_module(f'{PACKAGE}.{name}')
     parts.append(f'## tpa.{name}\n\n{_prose(inspect.getdoc(module) or "")}')
     known = [other for other in module.__all__ if other not in own]
@@ -34,8 +35,8 @@ def page() -> str:
   return '\n'.join(parts)
 
 
-def _contents(package: Any) -> str:
-  names = ', '.join(f'[{name}](#tpa{name})' for name in MODULES)
+def _contents(modules: Sequence[str]) -> str:
+  names = ', '.join(f'[{name}](#tpa{name})' for name in modules)
   return f'Here: [tpa](#tpa), {names}.\n'
 
 
@@ -86,7 +87,7 @@ def _default(value: Any) -> str:
 
 def _methods(kind: type) -> str:
   lines = []
-  for name, member in vars(kind).items():
+  for name, member in list(vars(kind).items()):
     if name.startswith('_') or (dataclasses.is_dataclass(kind) and name in kind.__annotations__):
       continue
     function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
