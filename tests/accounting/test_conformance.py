@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import pathlib
+import random
 import subprocess
 import sys
 
@@ -128,6 +129,53 @@ def test_bad_inputs_fail_with_a_reason():
   assert 'overflow' in conformance.check(changed('ddp-01', bits=2)).reason
   assert 'zero_out' in conformance.check(changed('ddp-01', adjacency='add_or_remove_one')).reason
   assert conformance.check(changed('ddp-01', delta='small')).verdict == 'error'
+
+
+_ODD = (None, 'x', '', [], {}, -1, 0, 1, 2, 0.5, 1e-9, 1e9, 1e308, math.nan, math.inf, True)
+_ODD += (10**30, 'ln 10', 'integers 9..2', 'poisson', 'replace_one', [1.5, 2], ['a'])
+# Valid where they are large, and slow.
+_COUNTS = ('rounds', 'num_clients', 'total_steps', 'max_participation', 'sampled', 'dim')
+
+
+@pytest.mark.parametrize('kind', sorted({case['kind'] for case in _QUICK}))
+def test_odd_inputs_are_named_and_raise_nothing(kind):
+  chance = random.Random(kind)
+  cases = [case for case in _QUICK if case['kind'] == kind]
+  for _ in range(40):
+    case = copy.deepcopy(chance.choice(cases))
+    name = chance.choice(sorted(case['inputs']))
+    odd = chance.choice(_ODD)
+    if name in _COUNTS and isinstance(odd, float | int) and odd > 100:
+      odd = 100
+    case['inputs'][name] = odd
+    result = conformance.check(case)
+    assert 'TypeError' not in result.reason, (name, odd)
+    assert 'AttributeError' not in result.reason, (name, odd)
+    assert result.verdict != 'error' or len(result.reason) > 15
+
+
+@pytest.mark.parametrize(
+  ('change', 'named'),
+  [
+    ({'bits': '20'}, '`bits` must be an integer'),
+    ({'rounds': 1.5}, '`rounds` must be an integer'),
+    ({'clip': math.nan}, '`clip` must be a finite number'),
+    ({'clip': -1.0}, '`clip` must be at least 0'),
+    ({'mechanism': 3}, '`mechanism` must be a string'),
+    ({'orders': []}, '`orders` must be a list of numbers'),
+    ({'orders': 'integers 9..2'}, '`orders` must begin below'),
+  ],
+  ids=str,
+)
+def test_a_wrong_input_is_named(change, named):
+  assert named in conformance.check(changed('ddp-01', **change)).reason
+
+
+def test_out_of_all_proportion_is_an_error_and_not_the_end():
+  reason = conformance.check(changed('oracle-01', shift=10**9)).reason
+  assert 'An exact divergence was asked' in reason
+  whole = computed(changed('ddp-01', expected={'padded_dim': 0}, dim=1e6))
+  assert whole['padded_dim'] == 2**20
 
 
 def test_other_cases_of_the_same_kinds():

@@ -10,6 +10,7 @@ import numpy as np
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.accounting.curves import RdpCurve, sensitivity_factor
+from tff_privacy_agg.errors import ConfigurationError
 
 _MECHANISMS = {
   'skellam': 'skellam',
@@ -144,15 +145,24 @@ def orders(inputs: Mapping[str, Any], *, sampled: bool = False) -> np.ndarray | 
   if named is None:
     return None
   if isinstance(named, list):
+    if not named or not all(type(order) in (int, float) for order in named):
+      raise ConfigurationError(f'Input `orders` must be a list of numbers, got {named!r}.')
     return np.array(named, dtype=np.float64)
   found = re.fullmatch(r'integers (\d+)\.\.(\d+)', str(named))
   if found is None:
     raise NotImplementedCaseError(f'orders {named!r}')
+  if int(found[1]) > int(found[2]):
+    raise ConfigurationError(f'Input `orders` must begin below its end, got {named!r}.')
   return np.arange(float(found[1]), float(found[2]) + 1)
 
 
 def number(value: Any) -> float:
   """Returns a number that may be written as 'ln x'."""
-  if isinstance(value, str) and value.startswith('ln '):
-    return math.log(float(value[3:]))
-  return float(value)
+  try:
+    if isinstance(value, str) and value.startswith('ln '):
+      return math.log(float(value[3:]))
+    return float(value)
+  except (TypeError, ValueError):
+    raise ConfigurationError(
+      f"A number may be written as such or as 'ln x'; got {value!r}."
+    ) from None

@@ -15,10 +15,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tff_privacy_agg.accounting import _cases, _compare
+from tff_privacy_agg.accounting import _cases, _compare, _input_types
 from tff_privacy_agg.accounting._inputs import NotImplementedCaseError
 from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
 
+# What a case out of all proportion may end in; one bad case does not stop the others.
+_FAULTS = (
+  PrivacyAggError,
+  TypeError,
+  ValueError,
+  ArithmeticError,
+  AttributeError,
+  LookupError,
+  MemoryError,
+)
 PASS, FAIL, MISSING, ERROR = 'pass', 'fail', 'not implemented', 'error'
 
 
@@ -85,13 +95,15 @@ def check(case: Mapping[str, Any]) -> CaseResult:
   if unknown:
     return _failed(case, MISSING, f'tolerance {", ".join(unknown)}')
   try:
-    values = _cases.KINDS[kind](case['inputs'], expected)
+    values = _cases.KINDS[kind](_input_types.checked(case['inputs']), expected)
     fields = [_field(name, values, value, tolerance) for name, value in expected.items()]
   except NotImplementedCaseError as error:
     return _failed(case, MISSING, str(error))
   except KeyError as error:
     return _failed(case, ERROR, f'input {error} is missing')
-  except (PrivacyAggError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+  except ConfigurationError as error:
+    return _failed(case, ERROR, str(error))
+  except _FAULTS as error:
     return _failed(case, ERROR, f'{type(error).__name__}: {error}')
   fields += [
     _field(claim, values, True, tolerance) for claim in _compare.CLAIMS if tolerance.get(claim)

@@ -14,6 +14,10 @@ from dp_accounting.pld import pld_privacy_accountant, privacy_loss_distribution
 from dp_accounting.rdp import rdp_privacy_accountant
 from scipy import special
 
+from tff_privacy_agg.errors import ConfigurationError
+
+# Above it the exact laws take minutes.
+_LARGEST_HALF_WIDTH = 2**20
 _NEIGHBOURS = privacy_accountant.NeighboringRelation
 
 
@@ -144,7 +148,13 @@ def recovered_below_counts(
 
 def _half_width(variance: float, shift: int, orders: Sequence[float]) -> int:
   # P^a Q^(1-a) is centred about a shifts away from P, farther where tails are heavier.
-  return math.ceil(14 * math.sqrt(variance) + 3 * shift * max(orders)) + 40
+  width = math.ceil(14 * math.sqrt(variance) + 3 * shift * max(orders)) + 40
+  if width > _LARGEST_HALF_WIDTH:
+    raise ConfigurationError(
+      f'An exact divergence was asked over {2 * width + 1} integers; at most '
+      f'{2 * _LARGEST_HALF_WIDTH + 1} are summed. Ask for a smaller variance, shift or order.'
+    )
+  return width
 
 
 def _log_convolve(first: np.ndarray, second: np.ndarray) -> np.ndarray:
