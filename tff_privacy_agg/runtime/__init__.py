@@ -9,6 +9,7 @@ Names load when they are first used: the real parties need no TensorFlow.
 """
 
 import importlib
+import sys
 from typing import Any
 
 _HOMES = {
@@ -24,6 +25,10 @@ _HOMES = {
   'runtime.simulation': ('SimulationContext', 'simulation_context'),
   'runtime.tls': ('Roster', 'make_keys'),
 }
+# A program that has TFF's own contexts is rid of their workers at its end; see `_cleanup`.
+if 'tensorflow_federated' in sys.modules:
+  importlib.import_module('tff_privacy_agg._cleanup')
+
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
