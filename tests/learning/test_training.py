@@ -199,3 +199,44 @@ def test_an_iterator_survives_serialization_with_its_source():
   lost = iterator.to_bytes().replace(source.key.encode(), b'0')
   with pytest.raises(tpa.ConfigurationError, match='Make the `CohortDataSource`'):
     CohortIterator.from_bytes(lost)
+
+
+def central_process(**account):
+  return tpa.build_private_learning_process(
+    'fed_avg',
+    model_fn,
+    aggregator=tpa.dp_aggregator(3.0, SIZE, maximum_clients=len(IDS)),
+    accounting=tpa.Accounting(population=len(IDS), **account),
+    client_optimizer_fn=tff.learning.optimizers.build_sgdm(0.1),
+  )
+
+
+def test_secret_cohorts_of_fixed_size_are_accounted_in_the_release_view_alone(tmp_path):
+  secret = tpa.UniformCohorts(client_ids=IDS, size=SIZE, seed=None)
+  process = central_process(sampling=secret.sampling)
+  result, _ = train(process, 3, tmp_path / 'run', cohorts=secret)
+  spent = accounting.LedgerRecord.read(tmp_path / 'run/ledger.jsonl').spent('release')
+  assert spent.adjacency == 'replace_one'
+  assert spent.epsilon == pytest.approx(result.metrics['ledger/release_epsilon'])
+  costs = process.facts.costs()
+  plain = costs.curve(1, adjacency='replace_one').scaled(3)
+  assert 0 < spent.epsilon < accounting.epsilon(plain, process.facts.delta)[0]
+  assert result.metrics['ledger/epsilon'] == float('inf')
+  assert accounting.verify(tmp_path / 'run/ledger.jsonl').ok
+
+
+def test_a_claim_that_practice_does_not_meet_is_refused(tmp_path):
+  claimed = tpa.UniformCohorts(client_ids=IDS, size=SIZE, seed=None).sampling
+  process = central_process(sampling=claimed)
+  with pytest.raises(tpa.LedgerError, match='The sampler of round 1 says'):
+    train(process, 1, tmp_path / 'run', cohorts=cohorts(seed=5))
+  other = tpa.UniformCohorts(client_ids=IDS, size=SIZE - 1, seed=None)
+  with pytest.raises(tpa.LedgerError, match='The sampler of round 1 says'):
+    train(process, 1, tmp_path / 'run', cohorts=other)
+
+
+def test_poisson_cohorts_claim_nothing_where_their_size_is_public():
+  """The count of survivors tells whether one more client was drawn."""
+  claimed = tpa.PoissonCohorts(client_ids=IDS, probability=0.7).sampling
+  with pytest.raises(tpa.ConfigurationError, match='the proof needs it unknown'):
+    central_process(sampling=claimed)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting import Budget, LedgerFacts
+from tff_privacy_agg.accounting import Budget, LedgerFacts, Sampling
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,9 @@ class Accounting:
       nothing, and a round that was never settled is then charged as if a single honest
       client's noise had covered it.
     participation_cap: Most rounds in which one client takes part; None for no cap.
-    sampling: How the cohorts are chosen.
+    sampling: How the cohorts are drawn: words claim nothing; a `Sampling`, such as
+      `cohorts.sampling` of a sampler that draws in secret, lowers epsilon in the release
+      view where that is proved, and each round must then be drawn so.
     task: What is trained, for the report.
     tuning_runs: Other trainings on the same clients that chose the parameters.
 
@@ -36,7 +38,7 @@ class Accounting:
   budget: Budget | None = None
   secagg_threshold: int | None = None
   participation_cap: int | None = None
-  sampling: Any = ''
+  sampling: Sampling | str = ''
   task: str = ''
   tuning_runs: int | None = None
 
@@ -67,7 +69,7 @@ class Accounting:
       randomness=randomness,
       secagg_threshold=self.secagg_threshold,
       participation_cap=self.participation_cap,
-      sampling=self.sampling,
+      sampling=Sampling.of(self.sampling),
       task=self.task,
       tuning_runs=self.tuning_runs,
       unaccounted=tuple(unaccounted),

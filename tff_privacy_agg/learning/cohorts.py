@@ -2,12 +2,14 @@
 
 import dataclasses
 import os
+import random
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting import Sampling
 from tff_privacy_agg.errors import ConfigurationError
 
 # Rounds without a client cannot run; one in this many may be refused for it.
@@ -20,6 +22,10 @@ class Cohorts(Protocol):
   @property
   def client_ids(self) -> Sequence[str]:
     """All clients; no two alike."""
+
+  @property
+  def sampling(self) -> Sampling:
+    """What the sampler does, as a ledger records it."""
 
   def cohort(self, round_number: int, eligible: Sequence[str] | None = None) -> list[str]:
     """Ids of the clients of a round, none twice.
@@ -37,12 +43,14 @@ class UniformCohorts:
 
   A pure function of the seed, the round and the eligible clients, so that a resumed training
   draws the cohorts that an unbroken one would have drawn. No client is twice in a cohort.
-  The seed is not secret: no amplification by sampling can be claimed from it.
+  A seed is not secret: no amplification by sampling can be claimed from it. Without one the
+  draws come from the operating system's entropy and are kept nowhere; a resumed training
+  then draws anew.
 
   Args:
     client_ids: All clients; no two alike.
     size: Clients a round.
-    seed: Seed of the draws; not negative.
+    seed: Seed of the draws, not negative; None for secret ones.
 
   Raises:
     ConfigurationError: If `size` exceeds the number of clients, or two ids are alike.
@@ -50,11 +58,12 @@ class UniformCohorts:
 
   client_ids: Sequence[str]
   size: int
-  seed: int = 0
+  seed: int | None = 0
 
   def __post_init__(self):
     _validate.at_least(1, size=self.size)
-    _validate.at_least(0, seed=self.seed)
+    if self.seed is not None:
+      _validate.at_least(0, seed=self.seed)
     _check_ids(self.client_ids)
     if self.size > len(self.client_ids):
       raise ConfigurationError(
@@ -73,9 +82,19 @@ class UniformCohorts:
         f'Round {round_number} needs {self.size} clients; the participation cap leaves {len(ids)}. '
         'Raise the cap, or train for fewer rounds or with smaller cohorts.'
       )
+    if self.seed is None:
+      secret = random.SystemRandom().sample(range(len(ids)), self.size)
+      return [ids[index] for index in sorted(secret)]
     rng = np.random.default_rng([self.seed, round_number])
     chosen = rng.choice(len(ids), size=self.size, replace=False)
     return [ids[index] for index in sorted(chosen)]
+
+  @property
+  def sampling(self) -> Sampling:
+    """Fixed size without replacement, if the draws are secret."""
+    if self.seed is not None:
+      return Sampling(text='uniform, fixed size, drawn from a seed that is not secret')
+    return Sampling(kind='without_replacement', population=len(self.client_ids), cohort=self.size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,9 +130,15 @@ class PoissonCohorts:
   def cohort(self, round_number: int, eligible: Sequence[str] | None = None) -> list[str]:
     """Ids of the clients of a round; another cohort at every call."""
     ids = self.client_ids if eligible is None else eligible
+    del round_number
     coins = np.frombuffer(os.urandom(8 * len(ids)), np.uint64)
     heads = coins < np.uint64(self.probability * 2.0**64)
     return [ids[index] for index in np.flatnonzero(heads)]
+
+  @property
+  def sampling(self) -> Sampling:
+    """Poisson sampling."""
+    return Sampling(kind='poisson', population=len(self.client_ids), rate=self.probability)
 
 
 def _check_ids(client_ids: Sequence[str]) -> None:

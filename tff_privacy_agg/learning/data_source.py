@@ -101,7 +101,9 @@ class CohortIterator(tff.program.FederatedDataSourceIterator):
         'both the same size.'
       )
     if ledger is not None:
-      ledger.charge(round_number, planned_survivors=len(cohort), cohort=cohort)
+      ledger.charge(
+        round_number, planned_survivors=len(cohort), cohort=cohort, drawn=cohorts.sampling
+      )
     self.round_number, self.cohort = round_number, cohort
     return [self._source.dataset(client) for client in cohort]
 
