@@ -9,6 +9,7 @@ import sys
 
 import jsonschema
 import pytest
+from ledger_forge import forge
 from ledger_stacks import facts
 
 from tff_privacy_agg.accounting import ledger_lines
@@ -29,20 +30,6 @@ def path(tmp_path):
       ledger.settle(ledger.charge(number), survivors=90 + number)
     ledger.charge(3)
   return file
-
-
-def forge(path, edit):
-  """Rewrites a ledger with a valid chain, as somebody might who knows how."""
-  records = [json.loads(line) for line in path.read_bytes().splitlines()]
-  previous, lines = ledger_lines.GENESIS, []
-  for record in records:
-    del record['sha256']
-    edit(record)
-    line = ledger_lines.seal({**record, 'previous': previous})
-    previous = ledger_lines.sha256(line)
-    lines.append(line)
-  path.write_bytes(b'\n'.join(lines) + b'\n')
-  ledger_lines.head_path(path).unlink()
 
 
 def test_what_is_read_is_what_was_written(path):

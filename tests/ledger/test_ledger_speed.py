@@ -1,4 +1,7 @@
-"""A long training's ledger costs milliseconds a round and less than a second to read."""
+"""A long training's ledger costs milliseconds of CPU a round and less than a second to read.
+
+`benchmarks/ledger.py` measures it with the waits for the disk.
+"""
 
 import statistics
 import time
@@ -27,11 +30,10 @@ def test_a_round_takes_less_than_ten_milliseconds_at_ten_thousand_rounds(long_le
   with PrivacyLedger(long_ledger) as ledger:
     seconds = []
     for number in range(40):
-      started = time.monotonic()
+      started = time.process_time()
       ledger.settle(ledger.charge(ROUNDS + number), survivors=100)
-      seconds.append(time.monotonic() - started)
-  # The fastest tenth: what the ledger takes, not what else the disk is doing.
-  assert statistics.quantiles(seconds, n=10)[0] < 0.010
+      seconds.append(time.process_time() - started)
+  assert statistics.median(seconds) < 0.010
 
 
 def test_epsilon_of_ten_thousand_rounds_takes_less_than_a_second(long_ledger):

@@ -19,7 +19,7 @@ from tff_privacy_agg.accounting.participants import Participants, missing, regis
 from tff_privacy_agg.accounting.sampling_claims import Sampling
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
 
-NOTES = ('empirical_audit', 'tuning_runs')
+NOTES = ('empirical_audit', 'example_level', 'tuning_runs')
 
 
 class PrivacyLedger(LedgerRecord):
@@ -243,7 +243,8 @@ class PrivacyLedger(LedgerRecord):
     """Records a finding for the report; the last one of a name counts.
 
     Args:
-      name: 'empirical_audit' or 'tuning_runs'.
+      name: 'empirical_audit', 'example_level' (the noise of DP-SGD on the clients, whose unit
+        is the example) or 'tuning_runs'.
       value: JSON values.
     """
     _validate.one_of(NOTES, name=name)
@@ -276,6 +277,11 @@ class PrivacyLedger(LedgerRecord):
           f'A ledger was to be begun at {self.path}; {left.name} of an earlier one is there. '
           'Restore that ledger, or choose another path.'
         )
+    if budget is not None and budget.delta * facts.population >= 1 < facts.population:
+      raise ConfigurationError(
+        f"The budget's `delta` must be below 1/population = {1 / facts.population:g}, got "
+        f'{budget.delta!r}. At that size it allows to publish a client. Lower it.'
+      )
     header = {
       'event': 'header',
       'schema': SCHEMA,
@@ -362,7 +368,12 @@ class PrivacyLedger(LedgerRecord):
     budget = fixed.budget
     spent = self.state.epsilon(budget.view, budget.delta)[0]
     mend = 'Stop here, or plan the training anew with more noise or fewer rounds.'
-    if self.state.rounds == 0 and self.facts.secagg_threshold is None:
+    if fixed.most_rounds(self.state.distance(budget.view, more=1)) < 1:
+      mend = (
+        'At an epsilon that large the distance of the noise from its law does not fit into delta: '
+        'lower the epsilon of the budget.'
+      )
+    elif self.state.rounds == 0 and self.facts.secagg_threshold is None:
       mend = (
         'Without `secagg_threshold` a round could have a single survivor: state the threshold that '
         'the runtime keeps.'

@@ -243,10 +243,11 @@ def _replay_problems(file: pathlib.Path, found: ledger_lines.Scan) -> list[str]:
     except LedgerError as error:
       return [*problems, str(error)]
     if 'total' in record:
-      total = state.totals()
-      wrong = [view for view in VIEWS if not _same(total[view], record['total'].get(view))]
+      total, stated = state.totals(), record['total']
+      stated = stated if isinstance(stated, dict) else {}
+      wrong = [view for view in VIEWS if not _same(total[view], stated.get(view))]
       problems += [
-        f'Line {record["seq"] + 1} states epsilon {record["total"].get(view)} in the {view} view; '
+        f'Line {record["seq"] + 1} states epsilon {stated.get(view)} in the {view} view; '
         f'its rounds give {total[view]}.'
         for view in wrong
       ]

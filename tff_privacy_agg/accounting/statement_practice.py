@@ -5,6 +5,7 @@ import re
 import statistics
 from typing import TYPE_CHECKING, Any
 
+from tff_privacy_agg.accounting import accountant, mechanisms
 from tff_privacy_agg.accounting.scales import noise_multiplier_supremum
 from tff_privacy_agg.accounting.statement_field import (
   ACCOUNTING,
@@ -191,6 +192,7 @@ def verifiable(record: 'LedgerRecord') -> list[Field]:
       'Algorithm correctness',
       'none was recorded' if audit is None else None,
     ),
+    *_example_level(record),
     field(
       'threats_not_covered',
       'Threats not covered',
@@ -249,3 +251,27 @@ def _covered(record: 'LedgerRecord') -> list[str]:
 def _not_covered(record: 'LedgerRecord') -> list[str]:
   everything = [] if record.state.costs.private else ['every sum of this training: it has no noise']
   return everything + list(record.unaccounted)
+
+
+def _example_level(record: 'LedgerRecord') -> list[Field]:
+  """DP-SGD on the clients, if there was any: another unit, so another epsilon."""
+  setting = record.state.notes.get('example_level')
+  if setting is None:
+    return []
+  steps = record.state.exposures * int(setting['local_epochs'])
+  spent = 0.0
+  if steps:
+    curve = mechanisms.gaussian(float(setting['noise_multiplier'])).scaled(steps)
+    spent = accountant.epsilon(curve, record.facts.delta)[0]
+  return [
+    field(
+      'example_level',
+      'Example level, on the clients',
+      {**setting, 'unit': 'example', 'epsilon': spent, 'delta': record.facts.delta},
+      'lines with the event "note"; Gaussian mechanism, once for each batch that an example is in',
+      ACCOUNTING,
+      'Unit',
+      f'one example, zero-out: epsilon {spent:.4g} at delta {record.facts.delta:g} against all who '
+      f"see a client's update; noise from a generator for simulations",
+    )
+  ]

@@ -1,0 +1,136 @@
+"""What a privacy ledger costs a round, and how that grows with the rounds behind it.
+
+    python benchmarks/ledger.py [--rounds 10000] [--json FILE]
+
+Rounds are charged and settled in ledgers that already hold 0, a tenth and all of the
+rounds; then the longest is read, its epsilon computed from the file, and verified. With
+`cohort`: 100 ids of 10,000 clients a round, hashed and recorded, and their sampling claimed.
+Every line is synced to the disk in what is measured, and in nothing else. Wall time includes
+the wait for the disk, CPU time does not.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import tempfile
+import time
+import unittest.mock
+from collections.abc import Callable
+
+import _measure
+import numpy as np
+
+from tff_privacy_agg import accounting
+
+MEASURED = 100
+POPULATION, COHORT = 10_000, 100
+CLAIM = accounting.Sampling(kind='without_replacement', population=POPULATION, cohort=COHORT)
+GOALS = {'round_ms': 10.0, 'epsilon_s': 1.0}
+
+
+def facts(claim: accounting.Sampling) -> accounting.LedgerFacts:
+  """Discrete Gaussian noise of multiplier 2 on a million coordinates, no further channels."""
+  design = accounting.solve(
+    noise_multiplier=2.0,
+    cohort_maximum=COHORT,
+    minimum_honest=80,
+    bits=20,
+    dimension=2**20,
+    mechanism='discrete_gaussian',
+  )
+  stack = {
+    'mechanism': 'discrete_gaussian',
+    'adjacency': 'zero_out',
+    'holds_against_server': True,
+    'noise_multiplier': 2.0,
+    'cohort': {
+      'expected': COHORT,
+      'maximum': COHORT,
+      'minimum': 80,
+      'colluding_fraction': 0.0,
+    },
+    'integer_design': dataclasses.asdict(design),
+    'channels': [],
+    'public': ['number of survivors'],
+    'sampler_distance_per_round': 1e-20,
+    'layers': [],
+  }
+  return accounting.LedgerFacts(
+    stack=stack, delta=1e-6, population=POPULATION, secagg_threshold=80, sampling=claim
+  )
+
+
+def rounds_of(claim: accounting.Sampling) -> Callable[[accounting.PrivacyLedger], None]:
+  """Runs one round: with a cohort where its sampling is claimed, else of 80 to 100 survivors."""
+  rng = np.random.default_rng(0)
+  ids = [f'client {number}' for number in range(POPULATION)]
+
+  def run(ledger: accounting.PrivacyLedger) -> None:
+    number = ledger.state.rounds
+    if not claim.claims:
+      ledger.settle(ledger.charge(number), survivors=80 + number % 21)
+      return
+    cohort = [ids[index] for index in rng.choice(POPULATION, COHORT, replace=False)]
+    ledger.settle(ledger.charge(number, cohort=cohort, drawn=claim), survivors=COHORT)
+
+  return run
+
+
+def costs_of(action: Callable[[], object], times: int) -> _measure.Cost:
+  """Median wall and CPU time of one call, seconds."""
+  walls, cpus = [], []
+  for _ in range(times):
+    wall, cpu = time.monotonic(), time.process_time()
+    action()
+    walls.append(time.monotonic() - wall)
+    cpus.append(time.process_time() - cpu)
+  return _measure.Cost(float(np.median(walls)), float(np.median(cpus)))
+
+
+def measure(claim: accounting.Sampling, rounds: int, directory: pathlib.Path) -> dict:
+  """Costs of one kind of ledger, at several lengths."""
+  path = directory / f'{claim.kind}.jsonl'
+  run = rounds_of(claim)
+  found: dict = {'round_ms': {}}
+  with accounting.PrivacyLedger(path, facts(claim)) as ledger:
+    for length in (0, rounds // 10, rounds):
+      with unittest.mock.patch('os.fdatasync', return_value=None):
+        while ledger.state.rounds < length:
+          run(ledger)
+      cost = costs_of(lambda: run(ledger), MEASURED)
+      found['round_ms'][str(length)] = [round(1000 * cost.wall, 3), round(1000 * cost.cpu, 3)]
+    stated = ledger.epsilon('release')
+    found['epsilon_in_memory_ms'] = costs_of(lambda: ledger.epsilon('server'), 20).rounded(6)
+  read = costs_of(lambda: accounting.LedgerRecord.read(path).epsilon('server'), 5)
+  found['epsilon_from_file_s'] = read.rounded(3)
+  found['verify_s'] = costs_of(lambda: accounting.verify(path), 1).rounded(3)
+  found['megabytes'] = round(os.path.getsize(path) / 1e6, 2)
+  if accounting.LedgerRecord.read(path).epsilon('release') != stated:
+    raise RuntimeError('The file gives another epsilon than the ledger that wrote it.')
+  return found
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--rounds', type=int, default=10_000)
+  parser.add_argument('--json')
+  args = parser.parse_args()
+  result = {'environment': _measure.environment(), 'rounds': args.rounds, 'goals': GOALS}
+  with tempfile.TemporaryDirectory() as directory:
+    for name, claim in (('plain', accounting.Sampling()), ('cohort', CLAIM)):
+      found = measure(claim, args.rounds, pathlib.Path(directory))
+      first, *_, last = found['round_ms'].values()
+      found['growth_of_cpu'] = round(last[1] / first[1], 2)
+      result[name] = found
+      print(f'{name}: [wall, CPU]')
+      for length, cost in found['round_ms'].items():
+        print(f'  one round after {length}: {cost} ms (goal {GOALS["round_ms"]:g} ms)')
+      print(f'  CPU time of a round, the last over the first: {found["growth_of_cpu"]}')
+      print(f'  epsilon from the file: {found["epsilon_from_file_s"]} s (goal 1 s)')
+      print(f'  verify: {found["verify_s"]} s; the file has {found["megabytes"]} MB')
+  _measure.write_json(args.json, result)
+
+
+if __name__ == '__main__':
+  main()

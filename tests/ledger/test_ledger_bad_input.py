@@ -1,0 +1,132 @@
+"""Whatever is asked or found that cannot be: a named error, with the mend, and nothing written."""
+
+import json
+import random
+
+import pytest
+from ledger_forge import forge
+from ledger_stacks import facts
+
+from tff_privacy_agg.accounting.budget import Budget
+from tff_privacy_agg.accounting.ledger import PrivacyLedger
+from tff_privacy_agg.accounting.ledger_record import LedgerRecord, verify
+from tff_privacy_agg.accounting.participants import register_path
+from tff_privacy_agg.accounting.sampling_claims import Sampling
+from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
+
+ODD = (None, 'x', '', [], {}, [1], {'a': 1}, -1, 0, 3, 0.5, 1e300, 2**70, True, 'inf')
+
+
+@pytest.fixture
+def path(tmp_path):
+  """A closed ledger with every event but a recovery."""
+  file = tmp_path / 'ledger.jsonl'
+  with PrivacyLedger(file, facts(), budget=Budget(epsilon=30.0, delta=5e-4)) as ledger:
+    ledger.settle(ledger.charge(0, cohort=['a', 'b'], drawn=Sampling(text='all')), survivors=90)
+    ledger.mark_unaccounted('example counts')
+    ledger.note('tuning_runs', 3)
+    ledger.charge(1)
+  return file
+
+
+def places(value, at=()):
+  """Where the leaves and branches of a record are."""
+  yield at
+  if isinstance(value, dict | list):
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in items:
+      yield from places(inner, (*at, key))
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_lines_that_were_forged_at_random_are_read_or_named(path, seed):
+  chance = random.Random(seed)
+  whole = path.read_bytes()
+  for _ in range(60):
+    path.write_bytes(whole)
+    line = chance.choice([0, 0, 1, 2, 3, 4, 5])
+
+    def spoil(record, line=line):
+      if record['seq'] != line:
+        return
+      where = chance.choice([at for at in places(record) if at and at[0] not in ('seq', 'utc')])
+      inner = record
+      for key in where[:-1]:
+        inner = inner[key]
+      if chance.random() < 0.2 and isinstance(inner, dict):
+        del inner[where[-1]]
+      else:
+        inner[where[-1]] = chance.choice(ODD)
+
+    forge(path, spoil)
+    for use in (LedgerRecord.read, verify):
+      try:
+        found = use(path)
+      except LedgerError:
+        continue
+      if use is LedgerRecord.read:
+        json.loads(found.statement('json'))
+
+
+@pytest.mark.parametrize(
+  'content', [b'', b'\x00\xff\n', b'{}\n', b'{"salt":"zz"}\n{}\n', b'[]\n[]\n']
+)
+def test_a_corrupt_register_is_named(path, content):
+  register_path(path).write_bytes(content)
+  with pytest.raises(LedgerError, match=r'ledger\.jsonl\.participants'):
+    PrivacyLedger(path)
+
+
+def test_a_budget_that_is_spent_is_refused_with_the_mend_and_costs_nothing(tmp_path):
+  budget = Budget(epsilon=0.05, delta=5e-4)
+  with PrivacyLedger(tmp_path / 'l.jsonl', facts(), budget=budget) as ledger:
+    with pytest.raises(BudgetExceededError, match='more noise or fewer rounds'):
+      ledger.charge(0)
+    assert ledger.epsilon('server') == 0.0
+  with pytest.raises(LedgerError, match='budget'):  # a larger one does not come by the back door
+    PrivacyLedger(tmp_path / 'l.jsonl', facts(), budget=Budget(epsilon=5.0, delta=5e-4))
+
+
+def test_a_budget_beyond_what_the_samplers_carry_says_so(tmp_path):
+  ledger = PrivacyLedger(tmp_path / 'l', facts(), budget=Budget(epsilon=60.0, delta=5e-4))
+  with ledger, pytest.raises(BudgetExceededError, match='lower the epsilon of the budget'):
+    ledger.charge(0)
+
+
+@pytest.mark.parametrize('delta', [0.005, 0.5])
+def test_the_delta_of_a_budget_stays_below_one_over_the_population(tmp_path, delta):
+  with pytest.raises(ConfigurationError, match='1/population'):
+    PrivacyLedger(tmp_path / 'l.jsonl', facts(), budget=Budget(epsilon=5.0, delta=delta))
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  ('wrong', 'named'),
+  [
+    ({'round_number': -1}, 'round_number'),
+    ({'round_number': 1.5}, 'round_number'),
+    ({'planned_survivors': 0}, 'planned_survivors'),
+    ({'cohort': []}, 'cohort_size'),
+    ({'cohort': [1, 2]}, 'client_id'),
+    ({'drawn': 'uniform'}, 'drawn'),
+    ({'drawn': Sampling(text='amplified by sampling')}, 'amplified'),
+  ],
+  ids=str,
+)
+def test_charges_of_nonsense_are_refused(path, wrong, named):
+  before = path.read_bytes()
+  with PrivacyLedger(path) as ledger, pytest.raises(ConfigurationError, match=named):
+    ledger.charge(**{'round_number': 2, **wrong})
+  assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize('changed', [{'sampling': Sampling(text='otherwise')}, {}])
+def test_other_words_for_the_cohorts_do_not_stop_a_resumption(path, changed):
+  with PrivacyLedger(path, facts(**changed), budget=Budget(epsilon=30.0, delta=5e-4)) as ledger:
+    assert ledger.spent('server').rounds == 2
+
+
+def test_another_claim_than_the_ledger_s_is_refused(path):
+  claim = Sampling(kind='without_replacement', population=200, cohort=100)
+  with pytest.raises(LedgerError, match='differ: sampling'):
+    PrivacyLedger(path, facts(sampling=claim), budget=Budget(epsilon=30.0, delta=5e-4))
