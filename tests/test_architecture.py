@@ -42,7 +42,8 @@ MAY_IMPORT = {
   'runtime': BASICS | {'_cleanup', '_compat', 'hints', 'secagg'},
   'audit': PROCESS | {'data', 'learning', 'secagg', 'runtime'},
   'doctor': {'_compat', 'runtime'},
-  'cli': PROCESS | {'analytics', 'profiling', 'data', 'learning', 'secagg', 'runtime', 'audit', 'doctor'},
+  'cli': PROCESS
+  | {'analytics', 'profiling', 'data', 'learning', 'secagg', 'runtime', 'audit', 'doctor'},
 }
 IMPORT_TFF = {
   '_compat',

@@ -39,7 +39,9 @@ StructWithPythonType = _language.StructWithPythonType
 TensorType = _language.TensorType
 Type = _language.Type
 to_type = _language.to_type
-tensorflow_to_type = tff.types.tensorflow_to_type
+tensorflow_to_type = (
+  tff.types.tensorflow_to_type if hasattr(tff, 'types') else tff.tensorflow.to_type
+)
 
 SyncContext = _language.framework.SyncContext
 SyncExecutionContext = _language.framework.SyncExecutionContext

@@ -1,5 +1,7 @@
 """DP-SGD on the clients: the gradient that TFF's loops take is clipped and noised by example."""
 
+import json
+
 import cases
 import numpy as np
 import pytest
@@ -57,20 +59,37 @@ def test_noise_has_the_promised_size():
   assert np.std(noise, ddof=3) == pytest.approx(2.0 * 5.0 / 4, rel=0.085)
 
 
-def test_it_trains_in_tffs_algorithms():
-  setting = ExampleLevel(l2_norm_clip=1.0, noise_multiplier=0.5, local_epochs=2)
-  process = tpa.build_private_learning_process(
+def private_process(setting):
+  return tpa.build_private_learning_process(
     'fed_avg',
-    setting.wrap(cases.model_fn),
+    cases.model_fn,
     aggregator=tpa.ddp_secure_aggregator(1.0, 3),
-    accounting=tpa.Accounting(population=100),
+    accounting=tpa.Accounting(population=100, secagg_threshold=3),
     client_optimizer_fn=cases.sgd(0.1),
+    example_level=setting,
   )
+
+
+def test_it_trains_in_tffs_algorithms_and_its_ledger_states_both_units(tmp_path):
+  setting = ExampleLevel(l2_norm_clip=1.0, noise_multiplier=4.0, local_epochs=2)
+  process = private_process(setting)
   tff.test.assert_not_contains_unsecure_aggregation(process.next)
   state = process.initialize()
-  output = process.next(state, [cases.client_dataset(c) for c in range(3)])
+  with process.open_ledger(tmp_path / 'ledger.jsonl') as ledger:
+    charge = ledger.charge(1)
+    output = process.next(state, [cases.client_dataset(c) for c in range(3)])
+    ledger.settle(charge, survivors=3)
+    fields = {f['name']: f for f in json.loads(ledger.statement('json'))['fields']}
   before, after = (process.get_model_weights(s).trainable[0] for s in (state, output.state))
   assert np.any(before != after)
+  found = fields['example_level']['value']
+  assert found['epsilon'] == pytest.approx(setting.epsilon(1, process.facts.delta))
+  assert found['unit'] == 'example'
+  assert accounting.verify(tmp_path / 'ledger.jsonl').ok
+  process.open_ledger(tmp_path / 'ledger.jsonl').close()
+  other = private_process(ExampleLevel(l2_norm_clip=1.0, noise_multiplier=5.0, local_epochs=2))
+  with pytest.raises(tpa.LedgerError, match='example-level noise'):
+    other.open_ledger(tmp_path / 'ledger.jsonl')
 
 
 def test_epsilon_is_that_of_all_passes_over_an_example():

@@ -9,7 +9,10 @@ from tff_privacy_agg import _compat
 
 def test_takes_moved_names_from_federated_language(monkeypatch):
   # What is left of TFF's main branch, and what has moved out of it.
-  remaining = types.SimpleNamespace(backends=tff.backends, tensorflow=tff.tensorflow)
+  tensorflow = types.SimpleNamespace(
+    computation=tff.tensorflow.computation, to_type=tff.types.tensorflow_to_type
+  )
+  remaining = types.SimpleNamespace(backends=tff.backends, tensorflow=tensorflow)
   monkeypatch.setitem(sys.modules, 'tensorflow_federated', remaining)
   monkeypatch.setitem(sys.modules, 'federated_language', tff)
   spec = importlib.util.spec_from_file_location('moved_compat', _compat.__file__)

@@ -9,6 +9,8 @@ import tensorflow_federated as tff
 
 from tff_privacy_agg import _compat
 from tff_privacy_agg.accounting import Budget, LedgerFacts, PrivacyLedger
+from tff_privacy_agg.errors import LedgerError
+from tff_privacy_agg.learning.example_level import ExampleLevel
 
 
 class PrivateLearningProcess(tff.learning.templates.LearningProcess):
@@ -18,6 +20,7 @@ class PrivateLearningProcess(tff.learning.templates.LearningProcess):
     inner: The process that TFF builds, with one of this package's aggregators.
     facts: What the ledger of a training rests on.
     budget: The budget that the aggregator keeps; None without one.
+    example_level: DP-SGD in the clients' local training; None without it.
   """
 
   def __init__(
@@ -26,7 +29,9 @@ class PrivateLearningProcess(tff.learning.templates.LearningProcess):
     *,
     facts: LedgerFacts,
     budget: Budget | None,
+    example_level: ExampleLevel | None = None,
   ):
+    self._example_level = example_level
     self._facts = facts
     self._budget = budget
     super().__init__(
@@ -57,7 +62,18 @@ class PrivateLearningProcess(tff.learning.templates.LearningProcess):
     Raises:
       LedgerError: As `PrivacyLedger` does.
     """
-    return PrivacyLedger(path, self._facts, budget=self._budget)
+    ledger = PrivacyLedger(path, self._facts, budget=self._budget)
+    if self._example_level is not None:
+      setting = self._example_level.as_dict()
+      if ledger.state.notes.get('example_level', setting) != setting:
+        ledger.close()
+        raise LedgerError(
+          'A training resumes with the example-level noise that its ledger notes; this process '
+          'has another. Build the process as before, or begin another ledger.'
+        )
+      if 'example_level' not in ledger.state.notes:
+        ledger.note('example_level', setting)
+    return ledger
 
 
 def _next(inner: tff.learning.templates.LearningProcess, halts: bool):

@@ -12,6 +12,7 @@ from tff_privacy_agg.binding import Binding
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.factories import ComposedFactory, WeightedComposedFactory
 from tff_privacy_agg.learning.accounting_plan import Accounting
+from tff_privacy_agg.learning.example_level import ExampleLevel
 from tff_privacy_agg.learning.metrics import no_metrics
 from tff_privacy_agg.learning.private_metrics import (
   PrivateMetrics,
@@ -42,6 +43,7 @@ def build_private_learning_process(
   accounting: Accounting,
   metrics: str | PrivateMetrics = 'none',
   gradient_aggregator: ComposedFactory | WeightedComposedFactory | None = None,
+  example_level: ExampleLevel | None = None,
   **options: Any,
 ) -> PrivateLearningProcess:
   """Builds one of TFF's learning processes in which every release is accounted.
@@ -66,6 +68,8 @@ def build_private_learning_process(
       says so.
     gradient_aggregator: Stack for the full gradients that Mime sums beside the model
       updates; defaults to `aggregator`.
+    example_level: DP-SGD in the clients' local training, beside all that; the ledger then
+      states the epsilon of one example, too.
     **options: What TFF's builder of the algorithm takes beside: optimizers,
       `proximal_strength`, `client_weighting`, ...
 
@@ -87,6 +91,9 @@ def build_private_learning_process(
       f'`gradient_aggregator` is for mime_lite, which sums gradients; {algorithm} sums none. '
       'Leave it out.'
     )
+  if example_level is not None:
+    _validate.instance(ExampleLevel, example_level=example_level)
+    model_fn = example_level.wrap(model_fn)
   weights_type = _weights_type(model_fn)
   bound = {name: _private(name, stack, weights_type) for name, stack in stacks.items()}
   beside = [bound['gradient_aggregator']] if 'gradient_aggregator' in bound else []
@@ -115,6 +122,7 @@ def build_private_learning_process(
       unaccounted=('training metrics, summed in the clear',) if metrics == 'clear' else (),
     ),
     budget=accounting.budget,
+    example_level=example_level,
   )
 
 
