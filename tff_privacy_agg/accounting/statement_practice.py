@@ -77,6 +77,7 @@ def practised(record: 'LedgerRecord') -> list[Field]:
     threshold = f'{facts.secagg_threshold} survivors'
     threshold += '; BROKEN by a round' if state.threshold_broken else ''
   tuning = state.notes.get('tuning_runs', facts.tuning_runs)
+  drawn = _sampling(record)
   return [
     field(
       'rounds',
@@ -106,10 +107,11 @@ def practised(record: 'LedgerRecord') -> list[Field]:
     field(
       'sampling',
       'Sampling, claimed and actual',
-      _sampling(record),
+      drawn,
       f'{HEADER}, and "sampling" of the lines with the event "charge"; {_bound(record)}',
       ACCOUNTING,
       'Algorithm correctness',
+      '; '.join(f'{name}: {text}' for name, text in drawn.items()),
     ),
     field(
       'releases',
@@ -223,12 +225,12 @@ def verifiable(record: 'LedgerRecord') -> list[Field]:
 def _sampling(record: 'LedgerRecord') -> dict[str, str]:
   state, claim = record.state, record.facts.sampling
   if not claim.claims:
-    return {'claimed:': 'none;', 'actual:': claim.sentence}
+    return {'claimed': 'none', 'actual': claim.sentence}
   met = f'so in all {state.rounds} charged rounds, as their samplers say'
   broken = 'BROKEN by a round, so nothing is claimed now'
   return {
-    'claimed:': f'{claim.sentence}; in the release view alone;',
-    'actual:': broken if state.claim_broken else met,
+    'claimed': f'{claim.sentence}; in the release view alone',
+    'actual': broken if state.claim_broken else met,
   }
 
 
