@@ -163,12 +163,12 @@ class Stack:
     return [(layer, self.binding.slots[layer.name]) for layer in self.binding.layers]
 
   def _random_words(self) -> dict[int, int]:
-    """Words that a client draws, by stream, those that settle ties apart."""
+    """Words that a client draws, by stream, and hardly ever more."""
     counts: dict[int, int] = {}
     for layer, slot in self._layers():
       counts.update(layer.random_words(slot))
     for number, sampler, positions in self._channel_noise():
-      counts[number] = sampler.words(len(positions))
+      counts.update(sampler.random_words(number, len(positions)))
     return counts
 
   def _channel_noise(self) -> list[tuple[int, samplers.NoiseSampler, list[int]]]:

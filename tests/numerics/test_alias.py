@@ -40,11 +40,11 @@ def unpack(table):
   """Thresholds and aliases of a table as Python integers, from its arrays alone."""
   k = table.log_columns
   packed = table.packed.view(np.uint32).tolist()
-  flipped = 1 << (31 - k) if table.draw_bits == 32 else 0
-  high = [(p >> k) ^ flipped for p in packed]
-  middle_bits = 32 - table.draw_bits
-  assert all(0 <= m < 2**middle_bits for m in table.middle.tolist())
-  tops = [h << middle_bits | m for h, m in zip(high, table.middle.tolist(), strict=True)]
+  high = [p >> k for p in packed]
+  assert all(p < 2**table.draw_bits for p in packed)
+  assert table.draw_bits + table.middle_bits + alias.LOW_BITS == alias.WEIGHT_BITS
+  assert all(0 <= m < 2**table.middle_bits for m in table.middle.tolist())
+  tops = [h << table.middle_bits | m for h, m in zip(high, table.middle.tolist(), strict=True)]
   thresholds = [t << alias.LOW_BITS | w for t, w in zip(tops, table.low.tolist(), strict=True)]
   return thresholds, [p & (table.columns - 1) for p in packed]
 
@@ -63,9 +63,10 @@ def reconstruct(thresholds, aliases):
 @designs
 def test_table_reproduces_its_integer_weights_exactly(mechanism, variance):
   table = alias.alias_table(mechanism, variance)
-  weights, _ = alias.symmetric_weights(PMFS[mechanism](variance))
+  weights, distance = alias.symmetric_weights(PMFS[mechanism](variance), table.radius)
   assert sum(weights) == 2**alias.WEIGHT_BITS
   assert len(weights) == 2 * table.radius + 1
+  assert table.distance == distance
   assert table.columns // 2 < len(weights) <= table.columns <= 2**16
   padding = [0] * (table.columns - len(weights))
   assert reconstruct(*unpack(table)) == weights + padding
@@ -85,19 +86,31 @@ def test_any_integer_weights_are_reproduced(parts):
 def test_distance_bounds_the_total_variation(mechanism, variance):
   """Half the sum of |weight / 2^94 - p| over the table, and half of what lies beyond it."""
   pmf = PMFS[mechanism](variance)
-  weights, distance = alias.symmetric_weights(pmf)
+  table = alias.alias_table(mechanism, variance)
+  weights, distance = alias.symmetric_weights(pmf, table.radius)
   radius = len(weights) // 2
+  assert (radius, distance) == (table.radius, table.distance)
   inside = sum(abs(Decimal(w) / 2**94 - pmf[abs(i - radius)]) for i, w in enumerate(weights))
   exact = (inside + 2 * sum(pmf[radius + 1 :])) / 2
   assert exact <= Decimal(distance) <= exact * Decimal('1.000001')
 
 
 @pytest.mark.parametrize(
-  ('sigma', 'bits'), [(0.25, 90), (1, 90), (5, 88), (100, 83), (3000, 78), (3500, 66)]
+  ('sigma', 'bits'), [(0.25, 79), (1, 79), (5, 79), (100, 79), (200, 79), (3000, 78), (3500, 66)]
 )
 def test_distance_per_draw(sigma, bits):
   """With 64-bit thresholds it would be 2^-58.6 at sigma 5 and 2^-49.3 at sigma 3000."""
   assert alias.alias_table('discrete_gaussian', Fraction(sigma) ** 2).distance < 2.0**-bits
+
+
+@pytest.mark.parametrize('mechanism', PMFS)
+@pytest.mark.parametrize('sigma', [0.5, 7, 50, 199])
+def test_no_smaller_table_is_as_close(mechanism, sigma):
+  """What cutting one column in two would cost: the reason for the size of the table."""
+  table = alias.alias_table(mechanism, Fraction(sigma) ** 2)
+  smaller = (table.columns // 2 - 1) // 2
+  _, distance = alias.symmetric_weights(PMFS[mechanism](Fraction(sigma) ** 2), smaller)
+  assert table.distance < 2.0**-79 < distance
 
 
 def exact_skellam(x: int, variance: int) -> Decimal:

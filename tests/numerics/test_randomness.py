@@ -69,10 +69,11 @@ def test_seeds_differ_between_streams_and_keys(kind):
   assert stream.seed(0).dtype == tf.int64
 
 
-def test_seed_holds_all_bits_of_four_words():
-  low_0, low_1, high_0, high_1 = (int(w) for w in words('chacha20', 7, 4).view(np.uint32))
-  seed = RandomStream(kind='chacha20', key=tf.constant(KEY)).seed(7).numpy().view(np.uint64)
-  assert {int(s) for s in seed} == {high_0 << 32 | low_0, high_1 << 32 | low_1}
+@kinds
+def test_seed_holds_all_bits_of_four_words(kind):
+  four = words(kind, 7, 4).view(np.uint32).tolist()
+  seed = RandomStream(kind=kind, key=tf.constant(KEY)).seed(7).numpy().view(np.uint64)
+  assert [int(s) for s in seed] == [four[1] << 32 | four[0], four[3] << 32 | four[2]]
 
 
 def test_stream_numbers_leave_room_for_ties():
@@ -99,9 +100,33 @@ def test_words_drawn_ahead_are_the_same_words(kind):
   assert bool(ahead.ready) == (kind == 'chacha20')
 
 
-def test_too_many_words_are_not_drawn_ahead():
+def test_the_short_streams_are_drawn_ahead():
   stream = RandomStream(kind='chacha20', key=tf.constant(KEY))
   most = chacha.BLOCKS_PER_CHUNK * chacha.WORDS_PER_BLOCK
-  assert stream.prefetch({0: most}).ready
-  assert not stream.prefetch({0: most, 16: 1}).ready
+  assert set(stream.prefetch({0: most}).ready) == {0}
+  assert set(stream.prefetch({0: most, 16: 1, 32: 40}).ready) == {16, 32}
+  assert not stream.prefetch({0: most + 1}).ready
   assert not stream.prefetch({}).ready
+
+
+@kinds
+def test_a_number_of_words_known_only_to_the_graph_is_drawn_ahead_or_beyond(kind):
+  @tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.int32)])
+  def drawn(count):
+    return RandomStream(kind=kind, key=tf.constant(KEY)).prefetch({16: 100}).words(16, count)
+
+  for count in (0, 1, 100, 101, 5000):
+    np.testing.assert_array_equal(drawn(count), words(kind, 16, count))
+
+
+def test_philox_streams_start_2_to_the_40_blocks_apart():
+  """Words of the next stream are those that the generator gives 2^40 blocks of 4 words later."""
+  seed = tf.constant([3, -5], tf.int64)
+  key, high = tf.split(tf.bitcast(seed, tf.uint64), 2)
+  for stream in (0, 1, 33):
+    generator = tf.random.Generator.from_state(
+      tf.bitcast(tf.concat([tf.constant([stream * 2**40], tf.uint64), high, key], 0), tf.int64),
+      alg='philox',
+    )
+    expected = generator.uniform_full_int([50], tf.int32)
+    np.testing.assert_array_equal(randomness.philox_words(seed, 50, stream), expected)

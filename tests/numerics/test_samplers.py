@@ -165,7 +165,7 @@ PMFS = {'skellam': alias.skellam_pmf, 'discrete_gaussian': alias.discrete_gaussi
 
 def reference_sample(mechanism, variance, seed, count):
   """The readable sampler: invert the distribution function with 62 uniform bits."""
-  weights, _ = alias.symmetric_weights(PMFS[mechanism](variance))
+  weights, _ = alias.symmetric_weights(PMFS[mechanism](variance), 40 * math.isqrt(int(variance)))
   total, cdf = 0, []
   for weight in weights[:-1]:
     total += weight
@@ -187,7 +187,7 @@ def test_agrees_with_the_readable_reference(mechanism, variance):
 
 
 class _Script:
-  """A stream that returns chosen words, and chosen numbers of 62 or 78 bits for the ties."""
+  """A stream that returns chosen words, and chosen numbers of 70 or 78 bits for the ties."""
 
   def __init__(self, words, tie_uniforms):
     self._words = np.array(words, np.uint32).view(np.int32)
@@ -199,16 +199,23 @@ class _Script:
       assert int(count) == len(self._words)
       return tf.constant(self._words)
     assert stream == randomness.tie_stream(MODEL_NOISE, 0)
-    words_each = int(count) // len(self._ties)
-    assert int(count) == words_each * len(self._ties)
-    # The sampler reads the top 31 bits of two words; the other bit must not matter. Of a third
-    # one it reads the low 16 bits.
+    assert int(count) == alias.TIE_WORDS * len(self._ties)
+    # The sampler reads the top 31 bits of two words; the other bit must not matter. Of the third
+    # one it reads the low 8 or 16 bits.
     low = self._ties & (2**62 - 1)
     halves = np.concatenate([low >> 31, low & (2**31 - 1)])
-    words = (halves << 1 | (halves & 1)).astype(np.uint32).view(np.int32) ^ np.int32(-(2**31))
-    if words_each == 3:
-      words = np.concatenate([words, (self._middle | 0x5EED0000).astype(np.uint32).view(np.int32)])
-    return tf.constant(words)
+    words = np.concatenate([halves << 1 | (halves & 1), self._middle | 0x5EED0000])
+    return tf.constant(words.astype(np.uint32).view(np.int32))
+
+
+def words_of(numbers, table):
+  """The words that hold chosen numbers: first their low 16 bits, then the 8 above them."""
+  low = np.array(numbers + [0] * (-len(numbers) % 2), np.int64) & 0xFFFF
+  words = low.astype(np.uint16).view(np.uint32).tolist()
+  if table.draw_bits == 24:
+    high = np.array(numbers + [0] * (-len(numbers) % 4), np.int64) >> 16
+    words += high.astype(np.uint8).view(np.uint32).tolist()
+  return words
 
 
 @pytest.mark.parametrize(
@@ -216,8 +223,9 @@ class _Script:
   [
     ('skellam', 0.25),
     ('discrete_gaussian', 7.0625),
-    ('discrete_gaussian', 170**2),
+    ('discrete_gaussian', 90**2),
     ('discrete_gaussian', 200**2),
+    ('discrete_gaussian', 201**2),
     ('discrete_gaussian', 3500**2),
   ],
 )
@@ -226,9 +234,9 @@ def test_every_column_at_and_beside_its_threshold(mechanism, variance):
   sampler = noise_sampler(mechanism, variance)
   (table,) = sampler.tables
   k = table.log_columns
-  weights, _ = alias.symmetric_weights(PMFS[mechanism](variance))
+  weights, _ = alias.symmetric_weights(PMFS[mechanism](variance), table.radius)
   thresholds, aliases = alias.vose(weights, k)
-  words, ties, expected = [], [], []
+  numbers, ties, expected = [], [], []
   for column, (threshold, other) in enumerate(zip(thresholds, aliases, strict=True)):
     limit = 1 << (alias.WEIGHT_BITS - k)
     rest = alias.WEIGHT_BITS - table.draw_bits
@@ -238,18 +246,11 @@ def test_every_column_at_and_beside_its_threshold(mechanism, variance):
       if not 0 <= uniform < limit:
         continue
       high = uniform >> rest
-      if table.draw_bits == 16:
-        words.append(high << k | column)
-      else:
-        # The table's bits are read as a signed number: the top one is flipped.
-        words.append(column << (32 - k) | high ^ 1 << (31 - k))
+      numbers.append(high << k | column)
       if high == threshold >> rest:
         ties.append(uniform & (step - 1))
       expected.append((column if uniform < threshold else other) + table.offset)
-  count = len(words)
-  if table.draw_bits == 16:  # two to a word
-    words = np.array(words + [0] * (count % 2), np.uint16).view(np.uint32).tolist()
-  drawn = sampler.sample(_Script(words, ties), MODEL_NOISE, count).numpy()
+  drawn = sampler.sample(_Script(words_of(numbers, table), ties), MODEL_NOISE, len(numbers)).numpy()
   np.testing.assert_array_equal(drawn, expected)
   assert len(ties) >= 2 * np.count_nonzero(thresholds)
 
@@ -368,22 +369,62 @@ class _Counting:
   """A stream that counts the words that are drawn from it."""
 
   def __init__(self, stream):
-    self._stream, self.count = stream, 0
+    self._stream, self.by_stream = stream, {}
+
+  @property
+  def count(self):
+    return sum(self.by_stream.values())
 
   def words(self, stream, count):
-    self.count += int(count)
+    self.by_stream[stream] = self.by_stream.get(stream, 0) + int(count)
     return self._stream.words(stream, count)
 
 
-@pytest.mark.parametrize('sigma', [0.5, 5, 20, 50, 100, 175])
-def test_small_noise_takes_at_most_22_secret_bits_a_value(sigma):
-  """On average, ties included: half a word, and three words for one draw in 2^(16 - k)."""
+@pytest.mark.parametrize('sigma', [0.5, 5, 20, 50, 100, 200, 201, 3500])
+def test_secret_bits_of_a_value(sigma):
+  """On average, ties included: 16 or 24, and three words for one draw in 2^(w - k)."""
   counting = _Counting(stream_of(3))
   sampler = noise_sampler('discrete_gaussian', sigma**2)
   sampler.sample(counting, MODEL_NOISE, DRAWS)
   (table,) = sampler.tables
-  assert table.draw_bits == 16
-  tie = 2.0 ** (table.log_columns - 16)
+  assert table.draw_bits == (16 if sigma <= 200 else 24)
+  tie = 2.0 ** (table.log_columns - table.draw_bits)
   error = 5 * 96 * math.sqrt(tie / DRAWS)  # five standard errors
-  assert counting.count * 32 / DRAWS == pytest.approx(16 + 96 * tie, abs=error + 1e-3)
-  assert counting.count * 32 / DRAWS <= 22 + error
+  assert counting.count * 32 / DRAWS == pytest.approx(table.draw_bits + 96 * tie, abs=error + 1e-3)
+  assert counting.count * 32 / DRAWS <= (22 if sigma <= 200 else 24.4) + error
+
+
+@pytest.mark.parametrize('count', [1, 2, 3, 4, 5, 7, 1000])
+@pytest.mark.parametrize('sigma', [20, 1000])
+def test_every_random_bit_serves_one_draw_only(count, sigma):
+  """Turning one bit of one word changes one number at most, and all bits but the last word's do."""
+  (table,) = noise_sampler('discrete_gaussian', sigma**2).tables
+  words = np.random.default_rng(7).integers(-(2**31), 2**31, table.words(count)).astype(np.int32)
+  before = samplers._numbers(table, tf.constant(words), count).numpy()
+  assert before.shape == (count,)
+  assert before.min() >= 0
+  assert before.max() < 2**table.draw_bits
+  turned = 0
+  for word in range(min(len(words), 3)):
+    for bit in range(32):
+      changed = words.copy()
+      changed[word] ^= np.int32(np.uint32(1 << bit).view(np.int32))
+      after = samplers._numbers(table, tf.constant(changed), count).numpy()
+      differing = np.flatnonzero(after != before)
+      assert len(differing) <= 1
+      turned += len(differing)
+  if len(words) <= 3:
+    assert turned == count * table.draw_bits
+
+
+@pytest.mark.parametrize('sigma', [0.5, 50, 200, 3500, 1e4])
+def test_words_drawn_ahead_suffice(sigma):
+  """Six standard deviations above the mean number of ties: no draw here needs a further run."""
+  sampler = noise_sampler('discrete_gaussian', sigma**2)
+  ahead = sampler.random_words(MODEL_NOISE, 10_000)
+  for seed in range(20):
+    counting = _Counting(stream_of(seed))
+    sampler.sample(counting, MODEL_NOISE, 10_000)
+    assert {
+      stream: count for stream, count in counting.by_stream.items() if count > ahead[stream]
+    } == {}

@@ -55,7 +55,7 @@ def operations(computation) -> list[int]:
 
 
 # Operations of the client's graph, of the server's, of the broadcast's.
-OPERATIONS = {'chacha20': [787, 303, 10], 'philox': [784, 303, 10]}
+OPERATIONS = {'chacha20': [734, 275, 10], 'philox': [558, 275, 10]}
 
 
 @pytest.mark.parametrize('randomness', OPERATIONS)
@@ -77,14 +77,29 @@ def test_a_round_is_one_map_at_the_clients_and_one_sum():
   }
 
 
-def test_a_value_takes_one_random_word_or_half_of_one():
-  bound = stack_with('chacha20').bind(VALUE)
-  stack = Stack(binding=bound, delta=1e-6)
-  words = sum(stack._random_words().values())
-  # The padded vector, four words for the rounding's seed, half a word for each of two bits.
-  assert words == bound.design.dimension + 4 + 1
-  assert bound.design.dimension <= 1.1 * DIM
+def bound_with(noise_multiplier):
+  bound = stack_with('chacha20', noise_multiplier).bind(VALUE)
+  words = Stack(binding=bound, delta=1e-6)._random_words()
+  return bound.design, {stream: count for stream, count in words.items() if count}
 
-  narrow = Stack(binding=stack_with('chacha20', noise_multiplier=0.1).bind(VALUE), delta=1e-6)
-  assert narrow.binding.design.local_variance < 180**2
-  assert sum(narrow._random_words().values()) == bound.design.dimension // 2 + 4 + 1
+
+# Of a stack: 4 for the rounding's seed, then the vector's noise and its ties, then one draw for each
+# of two bits and their ties. The padded dimension is 10,240.
+WORDS = {
+  0.5: {0: 4, 16: 7680, 17: 75, 32: 1, 33: 6},  # 24 bits a value
+  0.1: {0: 4, 16: 5120, 17: 726, 32: 1, 33: 6},  # 16 bits a value
+}
+
+
+@pytest.mark.parametrize('noise_multiplier', WORDS)
+def test_a_value_takes_24_or_16_random_bits(noise_multiplier):
+  design, words = bound_with(noise_multiplier)
+  assert design.dimension <= 1.1 * DIM
+  assert words == WORDS[noise_multiplier]
+  assert (design.local_variance > 200**2) == (noise_multiplier == 0.5)
+
+
+def test_secret_bits_of_a_value_at_most_24_where_the_deviation_is_at_most_200():
+  """Noise and rounding together, and what is drawn ahead for ties that do not come."""
+  _, words = bound_with(0.1)
+  assert 32 * sum(words.values()) / DIM <= 24

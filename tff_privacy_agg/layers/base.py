@@ -70,7 +70,7 @@ class Layer(abc.ABC):
     """
 
   def random_words(self, slot: Slot) -> Mapping[int, int]:
-    """How many random words `encode` draws from which stream, rare ones apart."""
+    """How many random words `encode` draws from which stream, and hardly ever more."""
     del slot
     return {}
 

@@ -32,7 +32,7 @@ class _DistributedNoise(Mechanism):
     return dataclasses.replace(domain, noised=True)
 
   def random_words(self, slot):
-    return {randomness.MODEL_NOISE: self._sampler(slot).words(slot.dim)}
+    return self._sampler(slot).random_words(randomness.MODEL_NOISE, slot.dim)
 
   def encode(self, slot, params, value):
     noise = self._sampler(slot).sample(params['randomness'], randomness.MODEL_NOISE, slot.dim)

@@ -21,13 +21,16 @@ import numpy as np
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
 
-WEIGHT_BITS = 94  # 16 or 32 bits that every draw takes, and 78 or 62 that only ties need
+WEIGHT_BITS = 94  # 16 or 24 bits that every draw takes, and 78 or 70 that only ties need
 LOW_BITS = 62
+# 62 bits that settle a tie are in two words; the 16 or 8 above them are in a third.
+TIE_WORDS = 3
 MAX_LOG_COLUMNS = 16
-# Half a word serves tables of up to 2^12 columns: a standard deviation of about 180. With more,
-# so many draws would tie (one in 2^(16 - k)) that a whole word is cheaper.
-MAX_LOG_COLUMNS_OF_HALF_WORDS = 12
-MAX_RADIUS = 2 ** (MAX_LOG_COLUMNS - 1) - 1
+# 16 bits serve tables of up to 2^12 columns: a standard deviation of 200. With more, so many
+# draws would tie (one in 2^(16 - k)) that 24 bits are cheaper.
+MAX_LOG_COLUMNS_OF_16_BITS = 12
+# The support is cut where what is lost is less than this: not even 2^40 draws would show it.
+_LARGEST_DISTANCE = 2.0**-79
 # A wider distribution than 3500 would be cut at less than nine standard deviations.
 MAX_TABLE_VARIANCE = 3500**2
 
@@ -115,10 +118,9 @@ class AliasTable:
 
   Attributes:
     columns: K = 2^k.
-    draw_bits: Bits that every draw takes, w: 16 or 32.
-    packed: int32 `[K]`: the top w-k bits of T_j (for w = 32 with the very top bit flipped, so that
-      signed comparison orders them), then the k bits of alias_j.
-    middle: int32 `[K]`: for w = 16 the next 16 bits of T_j; zeros for w = 32.
+    draw_bits: Bits that every draw takes, w: 16 or 24.
+    packed: int32 `[K]`: the top w-k bits of T_j, then the k bits of alias_j.
+    middle: int32 `[K]`: the next `middle_bits` bits of T_j.
     low: int64 `[K]`: the last 62 bits of T_j.
     offset: The value of column 0, at most 0.
     variance: The variance parameter, exactly.
@@ -141,13 +143,26 @@ class AliasTable:
     return self.columns.bit_length() - 1
 
   @property
-  def tie_words(self) -> int:
-    """32-bit words that settle one tie."""
-    return 3 if self.draw_bits == 16 else 2
+  def middle_bits(self) -> int:
+    """Bits of a threshold between those in `packed` and those in `low`: 16 or 8."""
+    return WEIGHT_BITS - LOW_BITS - self.draw_bits
+
+  def halves(self, count: Any) -> Any:
+    """32-bit words that hold 16 bits for each of `count` draws."""
+    return -(-count // 2)
+
+  def quarters(self, count: Any) -> Any:
+    """32-bit words that hold 8 more bits for each of `count` draws, where they take them."""
+    return -(-count // 4) if self.draw_bits == 24 else 0
 
   def words(self, count: Any) -> Any:
     """32-bit words that `count` draws take, an integer or a scalar tensor, ties apart."""
-    return -(-count // 2) if self.draw_bits == 16 else count
+    return self.halves(count) + self.quarters(count)
+
+  def likely_ties(self, count: int) -> int:
+    """More ties than `count` draws have, but for once in 10^8 times."""
+    mean = count * 2.0 ** (self.log_columns - self.draw_bits)
+    return min(count, math.ceil(mean + 6 * math.sqrt(mean) + 6))
 
   @property
   def radius(self) -> int:
@@ -159,8 +174,8 @@ class AliasTable:
 def alias_table(mechanism: str, variance: Fraction) -> AliasTable:
   """Builds the table of 'discrete_gaussian' or 'skellam' noise.
 
-  The support is every integer whose probability is at least 2^-94, up to the 2^16
-  columns of the largest table.
+  The support is every integer whose probability is at least 2^-94, or as many as the fewest
+  columns hold that keep the distance below 2^-79, up to the 2^16 columns of the largest table.
 
   Args:
     mechanism: 'discrete_gaussian' or 'skellam'.
@@ -170,21 +185,22 @@ def alias_table(mechanism: str, variance: Fraction) -> AliasTable:
     The table with the fewest columns that holds the support.
   """
   _validate.one_of(tuple(_PMFS), mechanism=mechanism)
-  weights, distance = symmetric_weights(_PMFS[mechanism](variance))
-  log_columns = (len(weights) - 1).bit_length()
+  pmf = _PMFS[mechanism](variance)
+  for log_columns in range(MAX_LOG_COLUMNS + 1):
+    weights, distance = symmetric_weights(pmf, ((1 << log_columns) - 1) // 2)
+    if distance < _LARGEST_DISTANCE:
+      break
   thresholds, aliases = vose(weights, log_columns)
-  draw_bits = 16 if log_columns <= MAX_LOG_COLUMNS_OF_HALF_WORDS else 32
+  draw_bits = 16 if log_columns <= MAX_LOG_COLUMNS_OF_16_BITS else 24
   rest_bits = WEIGHT_BITS - draw_bits
-  flipped = 1 << (31 - log_columns) if draw_bits == 32 else 0
   packed = [
-    ((t >> rest_bits) ^ flipped) << log_columns | alias
-    for t, alias in zip(thresholds, aliases, strict=True)
+    t >> rest_bits << log_columns | alias for t, alias in zip(thresholds, aliases, strict=True)
   ]
   middle = [(t >> LOW_BITS) & ((1 << (rest_bits - LOW_BITS)) - 1) for t in thresholds]
   return AliasTable(
     columns=1 << log_columns,
     draw_bits=draw_bits,
-    packed=np.array(packed, np.uint32).view(np.int32),
+    packed=np.array(packed, np.int32),
     middle=np.array(middle, np.int32),
     low=np.array([t & ((1 << LOW_BITS) - 1) for t in thresholds], np.int64),
     offset=-(len(weights) // 2),
@@ -196,7 +212,7 @@ def alias_table(mechanism: str, variance: Fraction) -> AliasTable:
 _PMFS = {'discrete_gaussian': discrete_gaussian_pmf, 'skellam': skellam_pmf}
 
 
-def symmetric_weights(pmf: list[Decimal]) -> tuple[list[int], float]:
+def symmetric_weights(pmf: list[Decimal], radius: int) -> tuple[list[int], float]:
   """Integer weights that sum to 2^94, and their distance to a symmetric pmf.
 
   Every probability but P(0) is rounded down, and zero receives the rest. So the total
@@ -204,14 +220,15 @@ def symmetric_weights(pmf: list[Decimal]) -> tuple[list[int], float]:
 
   Args:
     pmf: P(0), P(1), ..., to at least 150 bits.
+    radius: The largest absolute value to keep.
 
   Returns:
     The weights of -R, ..., R for the largest R with a positive weight (at most
-    `MAX_RADIUS`), and an upper bound on the distance.
+    `radius`), and an upper bound on the distance, which includes all that is cut off.
   """
   total = 1 << WEIGHT_BITS
   with decimal.localcontext(_CONTEXT):
-    floors = [int(p * total) for p in pmf[1 : MAX_RADIUS + 1]]
+    floors = [int(p * total) for p in pmf[1 : radius + 1]]
     positive = list(itertools.takewhile(bool, floors))
     centre = total - 2 * sum(positive)
     gained = (centre - pmf[0] * total) / total

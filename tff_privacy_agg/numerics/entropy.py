@@ -5,14 +5,16 @@ new version 4 UUID at every read: random bits as text of a known length, which
 plain TensorFlow operations can parse. Linux only: elsewhere, or where `/proc` is
 hidden, the read is an error. There is no fallback.
 
-TensorFlow registers `ReadFile` as a stateless operation. Read at a constant path, it
-is evaluated once by the graph optimiser, and every later execution of the graph gets
-that one text as a constant; two reads of one path are merged. Both would break
-privacy without a sign, so the paths here
-  - depend on `unfoldable`, a value of the running round, and on `tf.timestamp`, which is
-    registered as stateful: an optimiser knows neither, and either alone prevents folding;
-  - differ from read to read, so that no two reads are the same node;
-and the graph fails unless the texts that were read differ.
+It is read as the lines of a `TextLineDataset`, with a buffer of 64 bytes: `tf.io.read_file`
+asks for a mebibyte each time, which costs more than all else that is done for a key.
+
+An operation that TensorFlow takes for a function of its inputs may be evaluated once by the graph
+optimiser, and every later execution of the graph gets that one text as a constant; two reads of
+one path may be merged. Both would break privacy without a sign. So
+  - the operations that read are registered as stateful: no optimiser folds or merges them;
+  - the paths depend on `unfoldable`, a value of the running round, and on `tf.timestamp`, which is
+    stateful too, and they differ from read to read: that alone would prevent either;
+  - the graph fails unless the texts that were read differ.
 """
 
 import tensorflow as tf
@@ -21,7 +23,8 @@ from tff_privacy_agg.errors import ConfigurationError
 
 _DIRECTORY = '/proc/sys/kernel/random/'
 _READS = 4
-_TEXT_BYTES = 37  # 36 characters and a line feed
+_TEXT_BYTES = 36
+_BUFFER_BYTES = 64
 _HEX_DIGITS_PER_WORD = 8
 # The first and last eight digits of a version 4 UUID are random bits in full.
 _RANDOM_DIGITS = (*range(8), *range(28, 36))
@@ -30,6 +33,22 @@ _RANDOM_DIGITS = (*range(8), *range(28, 36))
 def _paths(variant: int) -> tf.Tensor:
   """Spellings of the one path, all different between reads and variants."""
   return tf.constant([_DIRECTORY + './' * (2 * read + variant) + 'uuid' for read in range(_READS)])
+
+
+def _read_lines(paths: tf.Tensor) -> tf.Tensor:
+  """The lines of all files, string `[_READS]`; an error if there are more or none."""
+  # The plain operations: the classes of `tf.data` wrap them in others that cost more.
+  lines = tf.raw_ops.TextLineDataset(
+    filenames=paths, compression_type='', buffer_size=_BUFFER_BYTES
+  )
+  types, shapes = [tf.string], [tf.TensorShape([None])]
+  batch = tf.raw_ops.BatchDataset(
+    input_dataset=lines, batch_size=_READS, output_types=types, output_shapes=shapes
+  )
+  (texts,) = tf.raw_ops.DatasetToSingleElement(
+    dataset=batch, output_types=types, output_shapes=shapes
+  )
+  return tf.ensure_shape(texts, [_READS])
 
 
 def operating_system_key(unfoldable: tf.Tensor) -> tf.Tensor:
@@ -54,8 +73,7 @@ def operating_system_key(unfoldable: tf.Tensor) -> tf.Tensor:
     )
   microseconds = tf.cast(1e6 * tf.timestamp(), tf.int64)
   odd = tf.bitwise.bitwise_and(tf.cast(unfoldable, tf.int64) + microseconds, 1) > 0
-  paths = tf.where(odd, _paths(1), _paths(0))
-  texts = tf.stack([tf.io.read_file(path) for path in tf.unstack(paths)])
+  texts = _read_lines(tf.where(odd, _paths(1), _paths(0)))
   distinct = tf.size(tf.unique(texts).y)
   check = tf.debugging.Assert(
     tf.equal(distinct, _READS),

@@ -13,7 +13,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from tff_privacy_agg.numerics import structures
+from tff_privacy_agg.numerics import randomness, structures
 
 # Order -> (prime q, kind): kind 1 has order q + 1 (q = 3 mod 4), kind 2 has
 # order 2 (q + 1) (q = 1 mod 4). Paley, J. Math. Phys. 12 (1933).
@@ -92,10 +92,8 @@ def signs(seed: tf.Tensor, dim: int, dtype: tf.DType) -> tf.Tensor:
     dim: Number of signs.
     dtype: Float dtype of the result.
   """
-  words = tf.random.stateless_uniform(
-    [-(-dim // 32), 1], seed, minval=None, maxval=None, dtype=tf.int32, alg='philox'
-  )
-  bits = tf.bitwise.right_shift(words, tf.range(32, dtype=tf.int32)[None, :])
+  words = randomness.philox_words(seed, -(-dim // 32))
+  bits = tf.bitwise.right_shift(words[:, None], tf.range(32, dtype=tf.int32)[None, :])
   bit = tf.bitwise.bitwise_and(tf.reshape(bits, [-1])[:dim], 1)
   return tf.cast(1 - 2 * bit, dtype)
 

@@ -7,6 +7,7 @@ Each use of randomness has a stream number of its own. Streams are spaced by
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -16,6 +17,8 @@ from tff_privacy_agg.numerics import chacha
 KINDS = ('chacha20', 'philox')
 
 SEED_WORDS = 4
+_PHILOX = 1  # TensorFlow's number of the algorithm
+_PHILOX_STREAM = 2**40  # blocks of four words from one stream to the next
 STREAM_SPACING = 16
 ROUNDING = 0
 MODEL_NOISE = STREAM_SPACING
@@ -28,14 +31,43 @@ def tie_stream(stream: int, table: int) -> int:
   return stream + 1 + table
 
 
+def _philox(seed: tf.Tensor, stream: int | tf.Tensor) -> dict[str, Any]:
+  """The seed is the key and the upper half of the counter; a stream starts at its lower half."""
+  key, high = tf.split(tf.bitcast(seed, tf.uint64), 2)
+  low = tf.cast(tf.reshape(stream, [1]), tf.uint64) * tf.constant(_PHILOX_STREAM, tf.uint64)
+  return {'key': key, 'counter': tf.concat([low, high], axis=0), 'alg': _PHILOX}
+
+
+def philox_words(seed: tf.Tensor, count: int | tf.Tensor, stream: int = 0) -> tf.Tensor:
+  """Words of Philox 4x32-10, int32 `[count]`, for what needs no secrecy.
+
+  Args:
+    seed: int64 `[2]`, any numbers.
+    count: Number of words, at most 2^42, a Python integer or an int32 scalar tensor.
+    stream: From 0 on, below 2^24: those of one seed never overlap.
+  """
+  _validate.at_least(0, stream=stream)
+  return tf.raw_ops.StatelessRandomUniformFullIntV2(
+    shape=[count], dtype=tf.int32, **_philox(seed, stream)
+  )
+
+
+def philox_uniform(
+  seed: tf.Tensor, count: int | tf.Tensor, dtype: tf.DType, stream: int | tf.Tensor = 0
+) -> tf.Tensor:
+  """Floats of `dtype`, uniform on [0, 1), `[count]`: as `philox_words`."""
+  return tf.raw_ops.StatelessRandomUniformV2(shape=[count], dtype=dtype, **_philox(seed, stream))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RandomStream:
   """Random words from a key, by a cipher or by a simulation-grade generator.
 
   `chacha20` is the ChaCha20 key stream (RFC 8439) with the nonce (stream, 0, 0). `philox`
-  is TensorFlow's counter-based Philox 4x32-10 seeded with 128 bits folded from the key:
-  several times faster, of good statistical quality, and not designed to resist an
-  adversary. Both give the same words for the same key, stream and count.
+  is TensorFlow's counter-based Philox 4x32-10: 128 bits folded from the key are its key
+  and the upper half of its counter, and the lower half starts at stream * 2^40. It is several
+  times faster, of good statistical quality, and not designed to resist an adversary. Both give
+  the same words for the same key, stream and count, and never overlap between streams.
 
   Args:
     kind: 'chacha20' or 'philox'.
@@ -57,43 +89,51 @@ class RandomStream:
     """The same stream, with words of several streams drawn by one run of the cipher.
 
     A run costs some hundred operations whatever it draws, so few words are as dear as many.
+    What is drawn beyond `counts` takes a run of its own, and the words are the same either way.
 
     Args:
-      counts: Number of words that will be drawn, by stream.
+      counts: Number of words that are likely to be drawn, by stream.
     """
-    blocks = sum(-(-count // chacha.WORDS_PER_BLOCK) for count in counts.values())
-    if self.kind != 'chacha20' or not 0 < blocks <= chacha.BLOCKS_PER_CHUNK:
+    if self.kind != 'chacha20':
       return self
-    return dataclasses.replace(self, ready=chacha.chacha20_streams(self.key, counts))
+    # The short streams: a long one is worth a run of its own.
+    chosen: dict[int, int] = {}
+    free = chacha.BLOCKS_PER_CHUNK
+    for stream, count in sorted(counts.items(), key=lambda item: item[1]):
+      free -= -(-count // chacha.WORDS_PER_BLOCK)
+      if free < 0:
+        break
+      if count:
+        chosen[stream] = count
+    if not chosen:
+      return self
+    return dataclasses.replace(self, ready=chacha.chacha20_streams(self.key, chosen))
 
   def _cipher_words(self, stream: int, count: int | tf.Tensor) -> tf.Tensor:
+    def drawn_now():
+      return chacha.chacha20_words(self.key, (stream, 0, 0), count)
+
     ready = self.ready.get(stream)
-    if ready is not None and isinstance(count, int) and count <= ready.shape[0]:
-      return ready[:count]
-    return chacha.chacha20_words(self.key, (stream, 0, 0), count)
+    if ready is None:
+      return drawn_now()
+    if isinstance(count, int):
+      return ready[:count] if count <= ready.shape[0] else drawn_now()
+    return tf.cond(count <= ready.shape[0], lambda: ready[:count], drawn_now)
 
   def words(self, stream: int, count: int | tf.Tensor) -> tf.Tensor:
     """Uniform 32-bit words, int32 `[count]`; `count` may be a scalar tensor."""
     if self.kind == 'chacha20':
       return self._cipher_words(stream, count)
-    return tf.random.stateless_uniform(
-      [count], self.seed(stream), minval=None, maxval=None, dtype=tf.int32, alg='philox'
-    )
+    folded = tf.bitwise.bitwise_xor(self.key[:4], self.key[4:])
+    return philox_words(tf.bitcast(tf.reshape(folded, [2, 2]), tf.int64), count, stream)
 
   def seed(self, stream: int) -> tf.Tensor:
     """A seed for TensorFlow's stateless generators, for coins that need no secrecy.
 
     Args:
-      stream: A stream number of which `words` is not used.
+      stream: A stream number of which `words` is used for nothing else.
 
     Returns:
       int64 `[2]`.
     """
-    _validate.at_least(0, stream=stream)
-    if self.kind == 'chacha20':
-      words = self._cipher_words(stream, SEED_WORDS)
-    else:
-      folded = tf.bitwise.bitwise_xor(self.key[:4], self.key[4:])
-      words = tf.bitwise.bitwise_xor(folded, tf.constant([stream, 0, 0, 0]))
-    low, high = tf.unstack(tf.reshape(tf.cast(words, tf.int64), [2, 2]))
-    return high * 2**32 + tf.bitwise.bitwise_and(low, 2**32 - 1)
+    return tf.bitcast(tf.reshape(self.words(stream, SEED_WORDS), [2, 2]), tf.int64)

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tff_privacy_agg.numerics import randomness
+
 _MOST_TRIES = 16
 
 
@@ -30,30 +32,29 @@ def conditional_round(
   """
   if l2_bound == float('inf'):
     return tf.cast(_attempt(vector, seed, 0), dtype)
-  # Exact: a sum of squares of integers is exact in float64 below 2^53, and one
+  # Exact: a sum of squares of integers, and half of it, is exact in float64 below 2^53, and one
   # above stays above any bound that lies below.
   limit = tf.constant(int(l2_bound**2), tf.float64)
 
   def within(rounded):
-    return tf.reduce_sum(tf.square(tf.cast(rounded, tf.float64))) <= limit
+    return 2 * tf.nn.l2_loss(tf.cast(rounded, tf.float64)) <= limit
+
+  def try_again():
+    rounded, _ = tf.while_loop(
+      lambda current, tries: (tries < _MOST_TRIES) & ~within(current),
+      lambda _, tries: (_attempt(vector, seed, tries), tries + 1),
+      (first, tf.constant(1)),
+      parallel_iterations=1,
+    )
+    rounded = tf.cond(within(rounded), lambda: rounded, lambda: _truncate(vector))
+    return tf.cond(within(rounded), lambda: rounded, lambda: tf.zeros_like(vector))
 
   first = _attempt(vector, seed, 0)
-  rounded, _ = tf.while_loop(
-    lambda current, tries: (tries < _MOST_TRIES) & ~within(current),
-    lambda _, tries: (_attempt(vector, seed, tries), tries + 1),
-    (first, tf.constant(1)),
-    parallel_iterations=1,
-  )
-  rounded = tf.cond(within(rounded), lambda: rounded, lambda: _truncate(vector))
-  rounded = tf.cond(within(rounded), lambda: rounded, lambda: tf.zeros_like(vector))
-  return tf.cast(rounded, dtype)
+  return tf.cast(tf.cond(within(first), lambda: first, try_again), dtype)
 
 
 def _attempt(vector: tf.Tensor, seed: tf.Tensor, attempt) -> tf.Tensor:
-  step = tf.stack([tf.constant(0, tf.int64), tf.cast(attempt, tf.int64)])
-  coins = tf.random.stateless_uniform(
-    tf.shape(vector), seed + step, dtype=vector.dtype, alg='philox'
-  )
+  coins = randomness.philox_uniform(seed, vector.shape[0], vector.dtype, stream=attempt)
   return tf.floor(vector + coins)
 
 

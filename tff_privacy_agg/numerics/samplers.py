@@ -1,9 +1,9 @@
 """Exact integer noise from packed alias tables.
 
-A draw takes a 32-bit word, or half of one where the table is small: k of its w bits choose
-a column and the rest is compared with the top w-k bits of the column's threshold. Equal bits (a
-tie, probability 2^-(w-k)) say nothing, so those draws, and only those, are settled with the
-threshold's other bits, 62 or 78.
+A draw takes w = 16 random bits, or 24 where the table is large: k of them choose a column and
+the rest is compared with the top w-k bits of the column's threshold. Equal bits (a tie,
+probability 2^-(w-k)) say nothing, so those draws, and only those, are settled with the
+threshold's other bits, 78 or 70.
 No floating-point number is involved, and no value is ever rejected: the only distance
 to the named distribution is the one that the sampler states.
 """
@@ -11,6 +11,7 @@ to the named distribution is the one that the sampler states.
 import dataclasses
 import math
 from fractions import Fraction
+from typing import Any
 
 import tensorflow as tf
 
@@ -45,9 +46,17 @@ class NoiseSampler:
   stride: int
   distance: float
 
-  def words(self, count: int) -> int:
+  def words(self, count: Any) -> Any:
     """Number of 32-bit words that `count` draws take, ties apart."""
     return sum(table.words(count) for table in self.tables)
+
+  def random_words(self, stream_id: int, count: int) -> dict[int, int]:
+    """Words by stream that `sample` draws, and hardly ever more."""
+    ties = {
+      randomness.tie_stream(stream_id, i): alias.TIE_WORDS * table.likely_ties(count)
+      for i, table in enumerate(self.tables)
+    }
+    return {stream_id: self.words(count), **ties}
 
   @property
   def radius(self) -> int:
@@ -70,53 +79,55 @@ class NoiseSampler:
     """
     words, start, drawn = stream.words(stream_id, self.words(count)), 0, []
     for i, table in enumerate(self.tables):
-      part = words[start : start + table.words(count)]
-      drawn.append(_draw(table, part, count, stream, randomness.tie_stream(stream_id, i)))
+      numbers = _numbers(table, words[start : start + table.words(count)], count)
+      drawn.append(_draw(table, numbers, stream, randomness.tie_stream(stream_id, i)))
       start += table.words(count)
     first, *second = drawn
     return first + self.stride * second[0] if second else first
 
 
-def _draw(
-  table: alias.AliasTable,
-  words: tf.Tensor,
-  count: int | tf.Tensor,
-  stream: randomness.RandomStream,
-  ties_id: int,
-) -> tf.Tensor:
-  """Draws of `table`, int32 `[count]`."""
-  # The bits that do not choose the column are uniform on the multiples of 2^k, in the order
-  # of the table's packed thresholds.
+def _numbers(table: alias.AliasTable, words: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
+  """Uniform numbers of `table.draw_bits` bits, int32 `[count]`: every bit of `words` serves once."""
+  split = table.halves(count)
+  halves = tf.reshape(tf.bitcast(words[:split], tf.uint16), [-1])[:count]
+  numbers = tf.cast(halves, tf.int32)
   if table.draw_bits == 16:
-    halves = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:count]
-    number = tf.cast(halves, tf.int32)
-    column = tf.bitwise.bitwise_and(number, table.columns - 1)
-    uniform = number - column
-  else:
-    shift = tf.constant(32 - table.log_columns, tf.uint32)
-    column = tf.bitcast(tf.bitwise.right_shift(tf.bitcast(words, tf.uint32), shift), tf.int32)
-    uniform = words * table.columns
+    return numbers
+  quarters = tf.reshape(tf.bitcast(words[split:], tf.uint8), [-1])[:count]
+  return numbers + tf.cast(quarters, tf.int32) * 2**16
+
+
+def _draw(
+  table: alias.AliasTable, numbers: tf.Tensor, stream: randomness.RandomStream, ties_id: int
+) -> tf.Tensor:
+  """Draws of `table`, int32 `[count]`, one from each uniform number."""
+  column = tf.bitwise.bitwise_and(numbers, table.columns - 1)
   packed = tf.gather(tf.constant(table.packed), column)
   other = tf.bitwise.bitwise_and(packed, table.columns - 1)
-  # The alias bits in `packed` lie below the bits of `uniform`: they matter to ties only.
-  value = tf.where(uniform < packed, column, other)
-  tied = tf.equal(uniform, packed - other)
+  # Both have the bits to compare above k others: the column in `numbers`, the alias in `packed`.
+  uniform, threshold = numbers - column, packed - other
+  value = tf.where(uniform < threshold, column, other)
+  tied = tf.where(tf.equal(uniform, threshold))
 
   def settle_ties():
-    rows = tf.where(tied)
-    own = tf.gather_nd(column, rows)
-    bits = stream.words(ties_id, table.tie_words * tf.size(own))
-    high, low, *more = tf.unstack(tf.cast(tf.reshape(bits, [table.tie_words, -1]), tf.int64))
-    low_uniform = (high + 2**31) // 2 * 2**31 + (low + 2**31) // 2
-    below = low_uniform < tf.gather(tf.constant(table.low), own)
-    if more:
-      middle_uniform = tf.cast(tf.bitwise.bitwise_and(more[0], 2**16 - 1), tf.int32)
-      middle = tf.gather(tf.constant(table.middle), own)
-      below = (middle_uniform < middle) | (tf.equal(middle_uniform, middle) & below)
-    settled = tf.where(below, own, tf.gather_nd(other, rows))
-    return tf.tensor_scatter_nd_update(value, rows, settled)
+    own = tf.gather_nd(column, tied)
+    bits = stream.words(ties_id, alias.TIE_WORDS * tf.size(own))
+    high, low, top = tf.unstack(tf.reshape(bits, [alias.TIE_WORDS, -1]))
+    low_uniform = _top_31_bits(high) * 2**31 + _top_31_bits(low)
+    middle_uniform = tf.bitwise.bitwise_and(top, 2**table.middle_bits - 1)
+    middle = tf.gather(tf.constant(table.middle), own)
+    below = (middle_uniform < middle) | (
+      tf.equal(middle_uniform, middle) & (low_uniform < tf.gather(tf.constant(table.low), own))
+    )
+    settled = tf.where(below, own, tf.gather_nd(other, tied))
+    return tf.tensor_scatter_nd_update(value, tied, settled)
 
-  return tf.cond(tf.reduce_any(tied), settle_ties, lambda: value) + table.offset
+  return tf.cond(tf.size(tied) > 0, settle_ties, lambda: value) + table.offset
+
+
+def _top_31_bits(words: tf.Tensor) -> tf.Tensor:
+  one = tf.constant(1, tf.uint32)
+  return tf.cast(tf.bitwise.right_shift(tf.bitcast(words, tf.uint32), one), tf.int64)
 
 
 def noise_sampler(mechanism: str, variance: Fraction | float) -> NoiseSampler:
