@@ -1,8 +1,10 @@
 """Says in one sentence what a TFF runtime error means and how to mend it."""
 
 import contextlib
+import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow_federated as tff
@@ -13,6 +15,11 @@ from tff_privacy_agg.errors import PrivacyAggError, RuntimeUnavailableError
 _NO_SECURE_SUMS = (
   "A secure sum was called, and TFF's native context cannot run one. "
   'Call `tff_privacy_agg.runtime.simulation_context()` first, in the same thread.'
+)
+_MOST_ARGUMENT_BYTES = 2**31 - 1
+_MEND_OF_LARGE_ARGUMENTS = (
+  'Let the clients compute their values, as a learning process does, or run their work client by '
+  'client in a `tff_privacy_agg.runtime.SecAggContext()`, or take fewer clients a round.'
 )
 # What TFF's (or gRPC's, or protobuf's) message contains, and what it means.
 _EXPLANATIONS = (
@@ -25,12 +32,13 @@ _EXPLANATIONS = (
   (
     'Error parsing message',
     'A computation or an argument could not be read back by protobuf, which takes 100 nested '
-    'messages and 2 GiB. Nest fewer aggregators, or run fewer clients at once.',
+    'messages and 2 GiB. Nest fewer aggregators, if it is too deep. '
+    f'If it is too large: {_MEND_OF_LARGE_ARGUMENTS}',
   ),
   (
     'message larger than max',
     'An argument or a result is larger than the 2 GiB that one message may have. '
-    'Run fewer clients at once.',
+    f'{_MEND_OF_LARGE_ARGUMENTS}',
   ),
 )
 
@@ -68,6 +76,66 @@ def explained() -> Iterator[None]:
     if meaning is None:
       raise
     raise RuntimeUnavailableError(meaning) from error
+
+
+def _number_bytes(value: Any) -> int:
+  """Bytes of the arrays and tensors in a structure; datasets, which are sent as graphs, apart."""
+  if isinstance(value, Mapping):
+    value = list(value.values())
+  if isinstance(value, (list, tuple, tff.structure.Struct)):
+    return sum(map(_number_bytes, value))
+  size = getattr(value, 'nbytes', None)
+  return size if isinstance(size, int) else 0
+
+
+def refuse_too_large(argument: Any) -> None:
+  """Refuses an argument of a TFF computation that cannot be sent, before time is spent on it.
+
+  All clients' values go to TFF's worker as one message, which protobuf limits to 2 GiB.
+
+  Args:
+    argument: What a TFF context is asked to run a computation on.
+
+  Raises:
+    RuntimeUnavailableError: If its arrays take more than 2 GiB.
+  """
+  size = _number_bytes(argument)
+  if size > _MOST_ARGUMENT_BYTES:
+    raise RuntimeUnavailableError(
+      f'A computation was called with {size / 2**30:.1f} GiB of values, which TFF sends as one '
+      f'message of at most 2 GiB. {_MEND_OF_LARGE_ARGUMENTS}'
+    )
+
+
+@contextlib.contextmanager
+def announced(report: Callable[[str], None], what: str, *, every: float = 10.0) -> Iterator[None]:
+  """Reports how long the work of a block takes, while it runs.
+
+  TFF compiles a computation at its first call, and makes its executors at the first round of each
+  number of clients: some seconds in which nothing else is to be seen.
+
+      with announced(print, 'first round'):
+        output = process.next(state, cohort)
+
+  Args:
+    report: Takes the lines; called from another thread while the block runs.
+    what: What is being done.
+    every: Seconds between two lines, positive.
+  """
+  began, done = time.monotonic(), threading.Event()
+
+  def tell():
+    while not done.wait(every):
+      report(f'{what}: {time.monotonic() - began:.0f} s so far')
+
+  teller = threading.Thread(target=tell, daemon=True)
+  teller.start()
+  try:
+    yield
+  finally:
+    done.set()
+    teller.join()
+  report(f'{what}: done in {time.monotonic() - began:.1f} s')
 
 
 def _is_native(context: Any) -> bool:

@@ -1,4 +1,5 @@
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -7,7 +8,7 @@ import tensorflow_federated as tff
 from google.protobuf import struct_pb2
 from google.protobuf.message import DecodeError
 
-from tff_privacy_agg import runtime
+from tff_privacy_agg import hints, runtime
 from tff_privacy_agg.errors import ConfigurationError, RuntimeUnavailableError
 
 
@@ -97,3 +98,36 @@ def test_lost_worker_keeps_its_own_message(modular_sum):
   tff.framework.set_default_context(context)
   with pytest.raises(RuntimeUnavailableError, match='closed'), runtime.explained():
     modular_sum(np.int32([1]))
+
+
+def test_values_that_one_message_cannot_hold_are_refused_at_once():
+  """2.2 GiB that take no memory: the refusal comes before anything is serialized."""
+  value = np.broadcast_to(np.float32(0), [300_000_000])
+  process = tff.aggregators.SumFactory().create(tff.TensorType(np.float32, value.shape))
+  with runtime.simulation_context():
+    state = process.initialize()
+    began = time.monotonic()
+    with pytest.raises(RuntimeUnavailableError, match=r'2\.2 GiB.*client by client.*SecAggContext'):
+      process.next(state, [value, value])
+    assert time.monotonic() - began < 1
+
+
+def test_arrays_are_measured_in_every_structure():
+  part = np.zeros([10], np.float32)
+  nested = [{'a': part, 'b': (part, part)}, tff.structure.Struct([('c', part), (None, 3)])]
+  assert hints._number_bytes(nested) == 160
+  hints.refuse_too_large(nested)
+
+
+def test_long_work_is_announced_while_it_runs():
+  lines = []
+  with runtime.announced(lines.append, 'first round', every=0.01):
+    while len(lines) < 2:
+      time.sleep(0.001)
+  assert lines[0] == 'first round: 0 s so far'
+  assert lines[-1].startswith('first round: done in ')
+  count = threading.active_count()
+  with pytest.raises(ZeroDivisionError), runtime.announced(lines.append, 'it fails'):
+    raise ZeroDivisionError
+  assert threading.active_count() == count
+  assert not any('it fails' in line for line in lines)

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 _HOMES = {
-  'hints': ('explain', 'explained', 'warn_if_secure_sums_cannot_run'),
+  'hints': ('announced', 'explain', 'explained', 'warn_if_secure_sums_cannot_run'),
   'runtime.coordinator': ('Coordinator',),
   'runtime.drops': ('RandomDrops',),
   'runtime.executors': ('Executor',),
@@ -44,6 +44,7 @@ __all__ = [
   'SecAggContext',
   'SimulationContext',
   'WorkerPool',
+  'announced',
   'explain',
   'explained',
   'make_keys',

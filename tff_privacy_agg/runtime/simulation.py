@@ -11,7 +11,7 @@ import grpc
 import tensorflow_federated as tff
 
 from tff_privacy_agg import _cleanup as _cleanup  # its exit hook
-from tff_privacy_agg import _compat, _validate
+from tff_privacy_agg import _compat, _validate, hints
 from tff_privacy_agg.errors import RuntimeUnavailableError
 from tff_privacy_agg.runtime.worker import Worker
 
@@ -108,7 +108,7 @@ class SimulationContext(_compat.SyncContext):
 
     Raises:
       RuntimeUnavailableError: If the context is closed, belongs to the parent of
-        a forked process, or has lost its worker.
+        a forked process, or has lost its worker; or if `arg` is too large to be sent.
     """
     if not self._finalizer.alive:
       raise RuntimeUnavailableError(
@@ -124,6 +124,7 @@ class SimulationContext(_compat.SyncContext):
       # Not in a `with` statement, so there is nothing to put back: let the
       # former context go, and its worker with it.
       self._previous = None
+    hints.refuse_too_large(arg)
     return self._inner.invoke(comp, arg)
 
   def program_context(self) -> Any:
