@@ -22,6 +22,7 @@ PROCESS = STACK | {'_cleanup', '_compat', 'hints', 'values', 'factories', 'recip
 MAY_IMPORT = {
   'errors': set(),
   '_validate': {'errors'},
+  '_entry_points': {'errors'},
   'domains': BASICS,
   'numerics': BASICS,
   'accounting': BASICS,
@@ -37,13 +38,14 @@ MAY_IMPORT = {
   'profiling': STACK,
   'analytics': PROCESS,
   'data': BASICS,
-  'learning': PROCESS | {'data'},
+  'learning': PROCESS | {'_entry_points', 'data'},
   'secagg': BASICS,
   'runtime': BASICS | {'_cleanup', '_compat', 'hints', 'secagg'},
   'audit': PROCESS | {'data', 'learning', 'secagg', 'runtime'},
+  'reports': BASICS | {'accounting', 'secagg'},
   'doctor': {'_compat', 'runtime'},
   'cli': PROCESS
-  | {'analytics', 'profiling', 'data', 'learning', 'secagg', 'runtime', 'audit', 'doctor'},
+  | {'_entry_points', 'analytics', 'profiling', 'data', 'learning', 'secagg', 'runtime', 'audit', 'reports', 'doctor'},
 }
 IMPORT_TFF = {
   '_compat',
@@ -56,7 +58,7 @@ IMPORT_TFF = {
   'audit',
   'doctor',
 }
-WITHOUT_TENSORFLOW = {'__init__', 'errors', '_validate', 'domains', 'accounting', 'secagg', 'cli'}
+WITHOUT_TENSORFLOW = {'__init__', 'errors', '_validate', 'domains', 'accounting', 'secagg', 'reports', 'cli'}
 MOVED_TYPES = {'CLIENTS', 'SERVER', 'to_type', 'types', 'Computation'}
 
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob('*.py'))

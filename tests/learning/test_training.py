@@ -11,6 +11,7 @@ import tensorflow_federated as tff
 import tff_privacy_agg as tpa
 from tff_privacy_agg import accounting
 from tff_privacy_agg.learning.data_source import CohortIterator
+from tff_privacy_agg.learning.ledger_release import settle
 
 IDS = [f'client {i}' for i in range(12)]
 SIZE = 4
@@ -175,7 +176,9 @@ def test_a_round_that_tffs_program_discards_stays_charged(simulation, plain_proc
 def test_a_round_that_was_not_charged_is_not_settled(plain_process, tmp_path):
   with plain_process.open_ledger(tmp_path / 'ledger.jsonl') as ledger:
     manager = tpa.PrivacyLedgerReleaseManager(ledger)
-    metrics = {'aggregator': {'privacy': {'survivors': 4, 'honest': 4, 'accepted': True}}}
+    noise = ledger.state.costs.noise_multiplier(4)
+    facts = {'survivors': 4, 'honest': 4, 'accepted': True, 'noise_multiplier': noise}
+    metrics = {'aggregator': {'privacy': facts}}
     with pytest.raises(tpa.LedgerError, match='not charged before it ran'):
       asyncio.run(manager.release(metrics, 1))
     ledger.charge(1)
@@ -240,3 +243,40 @@ def test_poisson_cohorts_claim_nothing_where_their_size_is_public():
   claimed = tpa.PoissonCohorts(client_ids=IDS, probability=0.7).sampling
   with pytest.raises(tpa.ConfigurationError, match='the proof needs it unknown'):
     central_process(sampling=claimed)
+
+
+def test_a_ledger_of_another_process_is_refused(plain_process, tmp_path):
+  quiet = process_with(participation_cap=5)
+  with quiet.open_ledger(tmp_path / 'ledger.jsonl') as ledger:
+    with pytest.raises(tpa.LedgerError, match='these differ: participation_cap'):
+      train(plain_process, 1, ledger=ledger)
+    assert ledger.state.rounds == 0
+
+
+def test_noise_that_is_not_the_ledgers_is_not_settled(plain_process, tmp_path):
+  with plain_process.open_ledger(tmp_path / 'ledger.jsonl') as ledger:
+    ledger.charge(1)
+    worst = ledger.epsilon('server')
+    facts = {'survivors': 4, 'honest': 4, 'accepted': True, 'noise_multiplier': 0.5}
+    with pytest.raises(tpa.LedgerError, match=r'round 1 had 0\.5'):
+      asyncio.run(
+        tpa.PrivacyLedgerReleaseManager(ledger).release({'aggregator': {'privacy': facts}}, 1)
+      )
+    assert ledger.epsilon('server') == worst
+
+
+def test_clear_metrics_are_named_beside_the_epsilon(tmp_path):
+  process = process_with(metrics='clear')
+  result, lines = train(process, 1, tmp_path / 'run')
+  assert result.metrics['ledger/complete'] is False
+  assert 'NOT ALL IS COVERED' in lines[-1]
+
+
+def test_a_client_that_counts_itself_twice_makes_no_noise(plain_process, tmp_path):
+  """The count is a sum, too; what can be in it is known where the cohort is."""
+  with plain_process.open_ledger(tmp_path / 'ledger.jsonl') as ledger:
+    noise = ledger.state.costs.noise_multiplier(5)
+    facts = {'survivors': 5, 'honest': 5, 'accepted': True, 'noise_multiplier': noise}
+    ledger.charge(1)
+    settle(ledger, 1, {'aggregator': {'privacy': facts}}, most=SIZE)
+    assert ledger.state.settled[-1].survivors == SIZE

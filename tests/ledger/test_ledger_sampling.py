@@ -240,7 +240,8 @@ def test_a_top_up_counts_in_the_release_view_alone(tmp_path):
 
 
 def test_a_budget_in_the_release_view_lasts_longer_with_a_claim(tmp_path):
-  budget = Budget(epsilon=4.0, delta=1e-5, view='release')
+  """The budget must hold a round that never settles, which costs as much as without the claim."""
+  budget = Budget(epsilon=12.0, delta=1e-5, view='release')
   ran = []
   for sampling in (Sampling(), FIXED):
     path = tmp_path / f'{sampling.kind}.jsonl'
@@ -252,7 +253,7 @@ def test_a_budget_in_the_release_view_lasts_longer_with_a_claim(tmp_path):
           break
         ledger.settle(charge, survivors=100)
       ran.append(ledger.spent('release').rounds)
-      assert ledger.epsilon('release') <= 4.0
+      assert ledger.epsilon('release') <= 12.0
   assert ran[1] > 2 * ran[0] > 0
 
 

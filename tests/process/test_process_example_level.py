@@ -94,10 +94,26 @@ def test_it_trains_in_tffs_algorithms_and_its_ledger_states_both_units(tmp_path)
 
 def test_epsilon_is_that_of_all_passes_over_an_example():
   setting = ExampleLevel(l2_norm_clip=1.0, noise_multiplier=4.0, local_epochs=3)
-  expected, _ = accounting.epsilon(accounting.gaussian(4.0).scaled(30), 1e-5)
+  expected, _ = accounting.epsilon(accounting.gaussian(4.0).scaled(90), 1e-5)
   assert setting.epsilon(10, 1e-5) == pytest.approx(expected)
-  exact = accounting.gaussian_epsilon(np.sqrt(30) / 4.0, 1e-5)
+  exact = accounting.gaussian_epsilon(np.sqrt(90) / 4.0, 1e-5)
   assert exact <= setting.epsilon(10, 1e-5) <= 1.2 * exact
+
+
+def test_copies_of_an_example_in_one_batch_cost_what_they_can_move():
+  """k copies far above the clip move the sum by k clips; k separate batches would by sqrt(k)."""
+  narrow = ExampleLevel(l2_norm_clip=1e-3, noise_multiplier=1e-9, local_epochs=3)
+  model = narrow.wrap(cases.model_fn)()
+  copied = {key: tf.repeat(part[:1], 3, axis=0) for key, part in BATCH.items()}
+  with tf.GradientTape() as tape:
+    loss = model.forward_pass(copied).loss
+  moved = 3 * np.linalg.norm(flat(tape.gradient(loss, list(model.trainable_variables)))) / 1e-3
+  assert moved == pytest.approx(3, rel=1e-3)
+  charged = (
+    narrow.epsilon(1, 1e-5),
+    ExampleLevel(l2_norm_clip=1.0, noise_multiplier=1e-9 / moved).epsilon(1, 1e-5),
+  )
+  assert charged[0] >= charged[1] * (1 - 1e-3)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tff_privacy_agg import cli
+from tff_privacy_agg._entry_points import entry_point
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.runtime import config, tls
 from tff_privacy_agg.runtime.events import Events
@@ -108,7 +109,7 @@ def test_entry_points_beside_the_file(written):
   code = 'def data():\n  return 3\ndef fails():\n  open("no-such-file")\nnumber = 4\n'
   written(code, 'entry_points_beside.py')
   beside = written('')
-  assert config.entry_point('entry_points_beside:data', beside)() == 3
+  assert entry_point('entry_points_beside:data', beside.parent)() == 3
   for bad in (
     'entry_points_beside',
     'entry_points_beside:x',
@@ -116,9 +117,9 @@ def test_entry_points_beside_the_file(written):
     'entry_points_beside:number',
   ):
     with pytest.raises(ConfigurationError, match='entry point'):
-      config.entry_point(bad, beside)
+      entry_point(bad, beside.parent)
   with pytest.raises(ConfigurationError, match='it failed with FileNotFoundError'):
-    config.entry_point('entry_points_beside:fails', beside)()
+    entry_point('entry_points_beside:fails', beside.parent)()
 
 
 def test_the_command_that_makes_keys(tmp_path, capsys):

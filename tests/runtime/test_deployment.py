@@ -297,7 +297,9 @@ def test_a_server_that_comes_back_goes_on_and_takes_nothing_old(deploy, keys, tm
   assert_sum(deployment.session(), range(5))
   # As a killed server: no goodbye.
   deployment.coordinator._grpc.stop(None).wait()
-  again = deploy(address=f'127.0.0.1:{port}')
+  # gRPC waits longer and longer before it tries a lost server again.
+  limits = deployments.deadlines(join=60.0)
+  again = deploy(address=f'127.0.0.1:{port}', limits=limits)
   cohort = again.coordinator.gather(5, 5)
   client = client_of(again, 'north')
   with pytest.raises(secagg.SessionAborted, match='refused the message'):

@@ -117,7 +117,7 @@ class PrivacyLedger(LedgerRecord):
     if cohort is not None:
       hashed = self._register.hashes(cohort)
       _validate.at_least(1, cohort_size=len(hashed))
-      most = max(self.state.most, self._register.check(hashed))
+      most = max(self.state.most, self._register.check(hashed, self.facts.population))
       if claim.claims:
         claim.check_round(drawn, len(hashed), round_number)
         self._register.check_practice(hashed, claim)

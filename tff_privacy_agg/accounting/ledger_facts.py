@@ -165,12 +165,17 @@ class LedgerFacts:
     claim, total = self.sampling, self.top_up
     if total is None and not claim.claims:
       return costs
+    unclaimed = costs
     if claim.claims:
       worst = self.honest(self.worst_survivors)
       costs = RoundCosts(self.stack, worst_honest=worst, orders=SAMPLED_ORDERS)
+      # Neighbours that replace a client move the sum twice as far, sampled or not.
+      stack = {**self.stack, 'adjacency': claim.adjacency(costs)}
+      unclaimed = RoundCosts(stack, worst_honest=worst, orders=SAMPLED_ORDERS)
     fixed = total is not None or not costs.distributed
     return ReleaseCosts(
       costs,
+      unclaimed,
       claim,
       fewest=None if total is None else total - self.maximum + self.honest(self.maximum),
       most=total,

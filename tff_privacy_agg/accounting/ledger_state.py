@@ -240,6 +240,11 @@ class LedgerState:
         f'{honest} honest clients were stated among {survivors} survivors; there are at most '
         f'{self.facts.honest(survivors)}. Restore the file.'
       )
+    if survivors > self.facts.maximum:
+      raise LedgerError(
+        f'{survivors} survivors were stated of a round of at most {self.facts.maximum} clients. '
+        'Restore the file.'
+      )
     top_up = int(line.get('top_up', 0))
     if top_up < 0 or (top_up and self.facts.top_up is None):
       raise LedgerError(
@@ -258,7 +263,9 @@ class LedgerState:
     )
     self.views['server'].settle(honest)
     release = self.views['release']
-    release.settle(honest + top_up)
+    # More than what the cohort lacked is not counted, whatever was stated.
+    lacking = max((self.facts.top_up or 0) - survivors, 0)
+    release.settle(honest + min(top_up, lacking))
     if isinstance(release.costs, ReleaseCosts) and not self.meets_claim(survivors, top_up):
       self.claim_broken = True
       release.recost(release.costs.plain)

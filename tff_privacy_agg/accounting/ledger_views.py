@@ -40,6 +40,8 @@ class ReleaseCosts:
 
   Args:
     costs: What rounds cost without either, at the orders of this view.
+    unclaimed: The same in the neighbouring relation of the claim: what rounds cost that have
+      not settled.
     claim: How cohorts are drawn.
     fewest: Fewest unknown shares of a round whose noise is topped up; None if it is not.
     most: Shares of a round whose noise is topped up; None if it is not.
@@ -53,6 +55,7 @@ class ReleaseCosts:
   def __init__(
     self,
     costs: RoundCosts,
+    unclaimed: RoundCosts,
     claim: Sampling,
     *,
     fewest: int | None,
@@ -65,11 +68,11 @@ class ReleaseCosts:
     self._rows: dict[int, np.ndarray] = {}
     self.orders = costs.orders
     self.distance = costs.distance + claim.distance(maximum)
-    self.worst, self.hopeless = costs.worst, costs.hopeless
+    self.worst, self.hopeless = unclaimed.worst, unclaimed.hopeless
     if fewest is not None and most is not None:
       # The server adds what the cohort lacks, however few survive.
       unknown = range(fewest, most + 1) if costs.grows else range(fewest, fewest + 1)
-      row = self.row if dropouts else costs.row
+      row = self.row if dropouts else unclaimed.row
       self.worst = self.hopeless = np.max([row(shares) for shares in unknown], axis=0)
     elif dropouts:
       self.worst = self.hopeless = self.row(1)  # the server's own noise

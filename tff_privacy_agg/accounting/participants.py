@@ -97,12 +97,23 @@ class Participants:
       coincidences=self._coincidences + sum(self._counts[one] for one in hashed),
     )
 
-  def check(self, hashed: Sequence[str]) -> int:
+  def check(self, hashed: Sequence[str], population: int) -> int:
     """Returns what `most` would be with this cohort.
 
+    Args:
+      hashed: The cohort.
+      population: Clients that there are, as the ledger states it.
+
     Raises:
-      LedgerError: If a client would take part in more rounds than the cap.
+      LedgerError: If a client would take part in more rounds than the cap, or there are
+        more clients than the population.
     """
+    people = len(self._counts.keys() | set(hashed))
+    if people > population:
+      raise LedgerError(
+        f'The ledger is of a population of {population} clients; with this cohort {people} have '
+        'taken part. Begin a ledger with the true number, which delta is judged by.'
+      )
     next_counts = [self._counts[one] + 1 for one in hashed]
     if self._cap is not None and max(next_counts, default=0) > self._cap:
       spent = sum(count > self._cap for count in next_counts)

@@ -184,8 +184,10 @@ def plan(
         else f'the fewest whose error is within {_WORTHWHILE_ERROR - 1:.0%} of the least'
       )
       + f'; the error is {error:.4g} times that of central noise.',
-      'Amplification by secret Poisson sampling is claimed: the number holds for readers of the '
-      'models, not against the server.'
+      'Amplification by secret Poisson sampling is assumed: the number holds for readers of the '
+      'models, not against the server, if the server tops up the noise to the same total in every '
+      'round and nobody learns the number of survivors. The stacks of this package publish that '
+      'number, so their ledgers do not make this claim.'
       if sampling == 'poisson'
       else 'No amplification is claimed: the number holds against the server.',
     ),

@@ -260,7 +260,8 @@ def _example_level(record: 'LedgerRecord') -> list[Field]:
   setting = record.state.notes.get('example_level')
   if setting is None:
     return []
-  steps = record.state.exposures * int(setting['local_epochs'])
+  # Copies of an example may share a batch, whose sum they then move together.
+  steps = record.state.exposures * int(setting['local_epochs']) ** 2
   spent = 0.0
   if steps:
     curve = mechanisms.gaussian(float(setting['noise_multiplier'])).scaled(steps)
@@ -270,7 +271,7 @@ def _example_level(record: 'LedgerRecord') -> list[Field]:
       'example_level',
       'Example level, on the clients',
       {**setting, 'unit': 'example', 'epsilon': spent, 'delta': record.facts.delta},
-      'lines with the event "note"; Gaussian mechanism, once for each batch that an example is in',
+      'lines with the event "note"; Gaussian mechanism; k copies of an example in a round count as k^2',
       ACCOUNTING,
       'Unit',
       f'one example, zero-out: epsilon {spent:.4g} at delta {record.facts.delta:g} against all who '

@@ -13,6 +13,7 @@ def add(commands) -> None:
 
 
 def _client(args: argparse.Namespace) -> int:
+  from tff_privacy_agg._entry_points import entry_point
   from tff_privacy_agg.errors import ConfigurationError
   from tff_privacy_agg.runtime import config, participant, tls
   from tff_privacy_agg.runtime.events import Events
@@ -36,8 +37,8 @@ def _client(args: argparse.Namespace) -> int:
   )
   credentials = tls.channel_credentials(keys.ca, keys.certificate, keys.key)
   book = RoundBook(pathlib.Path(section.state) / 'rounds.json')
-  make_process = config.entry_point(section.process, args.config)
-  make_data = config.entry_point(section.data, args.config)
+  make_process = entry_point(section.process, args.config.parent)
+  make_data = entry_point(section.data, args.config.parent)
 
   from tff_privacy_agg.runtime import rounds, simulation_context
 

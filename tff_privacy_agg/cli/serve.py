@@ -19,6 +19,7 @@ def add(commands) -> None:
 
 
 def _serve(args: argparse.Namespace) -> int:
+  from tff_privacy_agg._entry_points import entry_point
   from tff_privacy_agg.runtime import Coordinator, config, tls
   from tff_privacy_agg.runtime.events import Events
   from tff_privacy_agg.runtime.round_book import RoundBook
@@ -39,7 +40,7 @@ def _serve(args: argparse.Namespace) -> int:
     'verify': settings.session.verify or None,
   }
   make = {
-    name: config.entry_point(getattr(asked, name), args.config)
+    name: entry_point(getattr(asked, name), args.config.parent)
     for name in ('process', 'evaluate', 'ledger')
     if getattr(asked, name)
   }

@@ -174,6 +174,7 @@ def _summary(task, result) -> dict[str, Any]:
     'delta': float(result.metrics.get('privacy/delta', task.delta)),
     'rounds': task.rounds,
     'stopped': result.stopped,
+    'complete': bool(result.metrics.get('ledger/complete', False)),
     'population': task.population,
   }
 
@@ -195,6 +196,8 @@ def _summary_text(task, summary, path) -> str:
       f', at delta {summary["delta"]:.2g}; unit: one client, zero-out adjacency, '
       'no amplification by sampling'
     )
+    if not summary['complete']:
+      privacy += '\nNOT COVERED by it: training metrics, which leave the clients in the clear'
   files = 'metrics.csv, tensorboard/, checkpoints/, privacy.json, summary.json'
   if task.noise_multiplier is not None:
     files += ', ledger.jsonl'

@@ -26,7 +26,8 @@ class ExampleLevel:
       clipped to. Positive.
     noise_multiplier: Standard deviation of the noise in the sum of a batch's gradients over
       `l2_norm_clip`. Positive.
-    local_epochs: Most batches of a round that one example is in. At least 1.
+    local_epochs: Most copies of one example in a client's batches of one round, in the same
+      batch or in different ones. At least 1.
 
   Raises:
     ConfigurationError: If an argument is outside its range.
@@ -46,12 +47,14 @@ class ExampleLevel:
   def epsilon(self, rounds: int, delta: float) -> float:
     """Epsilon of one example after its client took part in `rounds` rounds (zero-out).
 
+    Copies in one batch move its sum together: k copies cost at most as much as k^2 batches.
+
     Args:
       rounds: Rounds, at least 1.
       delta: In (0, 1).
     """
     _validate.at_least(1, rounds=rounds)
-    curve = accounting.gaussian(self.noise_multiplier).scaled(rounds * self.local_epochs)
+    curve = accounting.gaussian(self.noise_multiplier).scaled(rounds * self.local_epochs**2)
     return accounting.epsilon(curve, delta)[0]
 
   def as_dict(self) -> dict[str, Any]:

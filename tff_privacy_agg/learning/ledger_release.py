@@ -1,5 +1,6 @@
 """Settles the rounds of a TFF program in its privacy ledger."""
 
+import math
 from typing import Any
 
 import tensorflow_federated as tff
@@ -37,16 +38,21 @@ class PrivacyLedgerReleaseManager(tff.program.ReleaseManager):
     settle(self._ledger, int(key), metrics)
 
 
-def settle(ledger: PrivacyLedger, round_number: int, metrics: Any) -> None:
+def settle(
+  ledger: PrivacyLedger, round_number: int, metrics: Any, *, most: int | None = None
+) -> None:
   """Settles the last charge of a round with what its metrics say.
 
   Args:
     ledger: The ledger.
     round_number: The round.
     metrics: Its metrics.
+    most: Clients that can be in the sum, by the count of the runtime or the size of the cohort:
+      a client that sends the sum more than one for itself does not make them more.
 
   Raises:
-    LedgerError: If the round was not charged, or its metrics have no account.
+    LedgerError: If the round was not charged, its metrics have no account, or the noise
+      in them is not that of the ledger's stack.
   """
   charges = [charge for charge, charged in ledger.state.open.items() if charged == round_number]
   if not charges:
@@ -56,11 +62,20 @@ def settle(ledger: PrivacyLedger, round_number: int, metrics: Any) -> None:
     )
   try:
     facts = metrics['aggregator']['privacy']
-    survivors, honest = int(facts['survivors']), int(facts['honest'])
-    accepted = bool(facts['accepted'])
+    counted, honest = int(facts['survivors']), int(facts['honest'])
+    accepted, multiplier = bool(facts['accepted']), float(facts['noise_multiplier'])
   except (KeyError, TypeError) as error:
     raise LedgerError(
       f"Round {round_number} was to be settled; its metrics have no ['aggregator']['privacy']. "
       "Train with one of this package's aggregators, and release all metrics to this manager."
     ) from error
-  ledger.settle(max(charges), survivors=survivors, honest=honest, accepted=accepted)
+  expected = ledger.state.costs.noise_multiplier(honest)
+  if not math.isclose(multiplier, expected, rel_tol=1e-6, abs_tol=1e-9):
+    raise LedgerError(
+      f'The ledger is of a stack whose noise multiplier is {expected:.6g} with {honest} honest '
+      f'clients; round {round_number} had {multiplier:.6g}. It stays charged; keep a ledger '
+      'that was begun with the facts of this process.'
+    )
+  if most is not None:
+    counted, honest = min(counted, most), min(honest, ledger.facts.honest(most))
+  ledger.settle(max(charges), survivors=counted, honest=honest, accepted=accepted)

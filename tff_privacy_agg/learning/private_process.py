@@ -111,3 +111,17 @@ def _next(inner: tff.learning.templates.LearningProcess, halts: bool):
     return tff.learning.templates.LearningProcessOutput(state=kept, metrics=output.metrics)
 
   return next_round
+
+
+def check_ledger(process: PrivateLearningProcess, ledger: PrivacyLedger) -> None:
+  """Raises unless a ledger is one of this process.
+
+  Raises:
+    LedgerError: If it was begun with other facts.
+  """
+  changed = process.facts.differences(ledger.facts)
+  if changed:
+    raise LedgerError(
+      'A ledger records the process that it was begun for; of this one and its process these '
+      f'differ: {", ".join(changed)}. Open it by `process.open_ledger(path)`.'
+    )

@@ -93,6 +93,11 @@ def build_private_learning_process(
     )
   if example_level is not None:
     _validate.instance(ExampleLevel, example_level=example_level)
+    if algorithm == 'mime_lite':
+      raise ConfigurationError(
+        '`example_level` counts the batches of local training; mime_lite takes gradients of all '
+        'examples once more. Use another algorithm.'
+      )
     model_fn = example_level.wrap(model_fn)
   weights_type = _weights_type(model_fn)
   bound = {name: _private(name, stack, weights_type) for name, stack in stacks.items()}

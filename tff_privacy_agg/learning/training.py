@@ -12,13 +12,13 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_privacy_agg import _validate
+from tff_privacy_agg import _compat, _validate
 from tff_privacy_agg.accounting import PrivacyLedger
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError
 from tff_privacy_agg.learning.cohorts import Cohorts
 from tff_privacy_agg.learning.data_source import CohortDataSource, CohortIterator
 from tff_privacy_agg.learning.ledger_release import settle
-from tff_privacy_agg.learning.private_process import PrivateLearningProcess
+from tff_privacy_agg.learning.private_process import PrivateLearningProcess, check_ledger
 from tff_privacy_agg.learning.run_directory import RunDirectory
 
 
@@ -75,6 +75,8 @@ def progress_line(
   if 'clipping/norm' in metrics:
     parts.append(f'clip {metrics["clipping/norm"]:.3f}')
   parts.append(f'{seconds:.1f} s' + (f', {left:.0f} s left' if round_number < rounds else ''))
+  if not metrics.get('ledger/complete', True):
+    parts.append('NOT ALL IS COVERED')
   if not metrics.get('privacy/accepted', True):
     parts.append('too few survivors: model unchanged')
   return '  '.join(parts)
@@ -127,6 +129,8 @@ def train(
     directory = _directory(run_directory, process)
     if ledger is None and directory is not None and isinstance(process, PrivateLearningProcess):
       ledger = stack.enter_context(process.open_ledger(directory.path / 'ledger.jsonl'))
+    if ledger is not None and isinstance(process, PrivateLearningProcess):
+      check_ledger(process, ledger)
     source = CohortDataSource(data, cohorts, preprocess=preprocess, ledger=ledger)
     report('compiling, the first round takes some seconds longer')
     initial = process.initialize()
@@ -149,7 +153,9 @@ def train(
         break
       output = process.next(state, selected)
       if ledger is not None:
-        settle(ledger, round_number, output.metrics)
+        most = _protocol_survivors()
+        most = len(iterator.cohort) if most is None else most
+        settle(ledger, round_number, output.metrics, most=most)
       if _halted(output.metrics):
         report(f'stopped before round {round_number}: the process has spent its budget')
         stopped = 'budget'
@@ -168,6 +174,12 @@ def train(
   return TrainingResult(state=state, metrics=metrics, rounds_run=ran, stopped=stopped)
 
 
+def _protocol_survivors() -> int | None:
+  """Clients in the last sum, where the runtime counts them itself."""
+  report = getattr(_compat.get_context_stack().current, 'last_round', None)
+  return None if report is None else len(report.survivors)
+
+
 def _halted(metrics) -> bool:
   return bool((metrics.get('aggregator') or {}).get('privacy', {}).get('halted', False))
 
@@ -180,6 +192,7 @@ def _metrics(process, state, output, evaluate, ledger) -> Mapping[str, Any]:
   if ledger is not None:
     metrics['ledger/epsilon'] = ledger.epsilon('server')
     metrics['ledger/release_epsilon'] = ledger.epsilon('release')
+    metrics['ledger/complete'] = ledger.complete
   return metrics
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._entry_points import entry_point
 from tff_privacy_agg.accounting import Budget
 from tff_privacy_agg.data import FederatedExamples, load_digits
 from tff_privacy_agg.domains import Cohort
@@ -31,7 +33,6 @@ from tff_privacy_agg.layers import (
 )
 from tff_privacy_agg.learning.accounting_plan import Accounting
 from tff_privacy_agg.learning.cohorts import UniformCohorts
-from tff_privacy_agg.learning.entry_points import entry_point
 from tff_privacy_agg.learning.metrics import no_metrics
 from tff_privacy_agg.learning.models import evaluate_softmax, held_out_evaluator, softmax_regression
 from tff_privacy_agg.learning.process_builder import (
@@ -191,7 +192,7 @@ class TrainingTask:
     """
     if self.data == 'digits':
       return load_digits(self.population, seed=self.seed)
-    loaded = entry_point(self.data)()
+    loaded = entry_point(self.data, os.getcwd())()
     _validate.instance(FederatedExamples, **{f'{self.data}()': loaded})
     clients = len(loaded.train.client_ids)
     if clients != self.population:
@@ -221,7 +222,7 @@ class TrainingTask:
 
   def model_fn(self) -> Callable[[], tff.learning.models.VariableModel]:
     """A function that makes the model."""
-    return softmax_regression if self.model == 'linear' else entry_point(self.model)
+    return softmax_regression if self.model == 'linear' else entry_point(self.model, os.getcwd())
 
   def _options(self) -> dict[str, Any]:
     sgd = tff.learning.optimizers.build_sgdm

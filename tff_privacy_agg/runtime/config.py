@@ -5,16 +5,14 @@ the file. An entry point `module:function` is looked up beside the file first.
 """
 
 import dataclasses
-import importlib
 import os
 import pathlib
-import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
+from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.runtime.live_session import Deadlines
 
 Section = TypeVar('Section')
@@ -188,42 +186,3 @@ def _known(path: Any, where: str, given: Mapping[str, Any], known: Mapping[str, 
     raise ConfigurationError(
       f'{path}: {where} has no {", ".join(map(repr, unknown))}; it has {", ".join(known)}.'
     )
-
-
-def entry_point(name: str, beside: str | os.PathLike[str]) -> Callable[[], Any]:
-  """The function `module:function`, looked up beside a file first.
-
-  Returns:
-    The function; what it raises comes as a `ConfigurationError`.
-
-  Raises:
-    ConfigurationError: If there is none.
-  """
-  module, colon, function = name.partition(':')
-  directory = os.fspath(pathlib.Path(beside).absolute().parent)
-  if directory not in sys.path:
-    sys.path.insert(0, directory)
-  try:
-    if not colon:
-      raise ValueError('no colon in it')
-    found = getattr(importlib.import_module(module), function)
-    if not callable(found):
-      raise TypeError('no function')
-  except Exception as error:
-    raise ConfigurationError(
-      f'An entry point `module:function` was asked for; {name!r} gives none '
-      f'({type(error).__name__}: {error}). Correct the name, or its module.'
-    ) from error
-
-  def call() -> Any:
-    try:
-      return found()
-    except PrivacyAggError:
-      raise
-    except Exception as error:
-      raise ConfigurationError(
-        f'The entry point {name!r} was called; it failed with {type(error).__name__}: {error}. '
-        'Mend the function, or what it reads.'
-      ) from error
-
-  return call
