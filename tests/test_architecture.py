@@ -45,7 +45,8 @@ MAY_IMPORT = {
   'reports': BASICS | {'accounting', 'secagg'},
   'doctor': {'_compat', 'runtime'},
   'cli': PROCESS
-  | {'_entry_points', 'analytics', 'profiling', 'data', 'learning', 'secagg', 'runtime', 'audit', 'reports', 'doctor'},
+  | {'_entry_points', 'analytics', 'profiling', 'data', 'learning', 'secagg', 'runtime'}
+  | {'audit', 'reports', 'doctor'},
 }
 IMPORT_TFF = {
   '_compat',
@@ -58,7 +59,7 @@ IMPORT_TFF = {
   'audit',
   'doctor',
 }
-WITHOUT_TENSORFLOW = {'__init__', 'errors', '_validate', 'domains', 'accounting', 'secagg', 'reports', 'cli'}
+WITHOUT_TENSORFLOW = {'__init__', *BASICS, 'domains', 'accounting', 'secagg', 'reports', 'cli'}
 MOVED_TYPES = {'CLIENTS', 'SERVER', 'to_type', 'types', 'Computation'}
 
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob('*.py'))

@@ -19,6 +19,7 @@ from tff_privacy_agg.cli import (
   keys,
   ledger,
   plan,
+  report,
   serve,
   train,
 )
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     train,
     plan,
     ledger,
+    report,
     keys,
     serve,
     client,

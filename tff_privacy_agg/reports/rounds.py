@@ -1,0 +1,244 @@
+"""What happened round by round: epsilon, utility, clipping, noise, wrap-around, survivors."""
+
+import math
+
+from tff_privacy_agg.accounting import IntegerDesign
+from tff_privacy_agg.reports.charts import Line, chart
+from tff_privacy_agg.reports.markup import Html, element, joined, section, short, table
+from tff_privacy_agg.reports.run_files import RunFiles, Total
+
+_QUALITIES = {'accuracy': 'Accuracy on held-out examples', 'loss': 'Loss on held-out examples'}
+_NOISE_OPTIONS = {
+  'noise_multiplier',
+  'mechanism',
+  'bits',
+  'target_epsilon',
+  'participation_cap',
+  'metrics',
+  'randomness',
+}
+
+
+def spending(run: RunFiles) -> Html:
+  """Epsilon over the charged rounds, by view, with the budget."""
+  if run.ledger is None:
+    return section('spending', 'Epsilon over the rounds', element('p', 'No ledger: no epsilon.'))
+  lines, remarks = [], []
+  for style, view in enumerate(('server', 'release')):
+    points = [(float(one.number), one.epsilon[view]) for one in run.totals]
+    finite = [point for point in points if math.isfinite(point[1])]
+    lines.append(Line(name=f'{view} view', points=finite, style=style))
+    if len(finite) < len(points):
+      remarks.append(f'In the {view} view epsilon is infinite: nothing is promised.')
+  budget = run.ledger.budget
+  if budget is not None:
+    remarks.append(
+      f'Budget: epsilon {budget.epsilon:g} at delta {budget.delta:g}, {budget.view} view.'
+    )
+    if budget.delta != run.ledger.facts.delta:
+      remarks.append(
+        f'The curves are at delta {run.ledger.facts.delta:g}, not at that of the budget.'
+      )
+  else:
+    remarks.append('No budget was set.')
+  return section(
+    'spending',
+    'Epsilon over the rounds',
+    chart(
+      'chart-epsilon',
+      f'Epsilon of one {run.ledger.facts.unit} at delta {run.ledger.facts.delta:g}',
+      lines,
+      x='charged rounds',
+      limit=None if budget is None else budget.epsilon,
+    ),
+    element('p', ' '.join(remarks)),
+  )
+
+
+def utility(run: RunFiles, beside: RunFiles | None) -> Html:
+  """How good the model became, beside another run."""
+  figures = []
+  own = 'this run' if run.ledger else 'this run, no privacy'
+  for name, title in _QUALITIES.items():
+    lines = [Line(name=own, points=run.column(name))]
+    if beside is not None:
+      other = 'the other run' if beside.ledger else 'without privacy'
+      lines.append(Line(name=other, points=beside.column(name), style=1))
+    if lines[0].points:
+      figures.append(chart(f'chart-{name}', title, lines, x='round'))
+  content: list[Html] = [element('div', *figures, class_='figures')]
+  if not figures:
+    content = [element('p', 'The metrics of this run hold no accuracy and no loss.')]
+  if beside is not None:
+    content.append(_compared(run, beside))
+  return section('utility', 'Utility', *content)
+
+
+def _compared(run: RunFiles, beside: RunFiles) -> Html:
+  rows = []
+  for name, title in _QUALITIES.items():
+    ends = [one.column(name)[-1:] for one in (run, beside)]
+    if all(ends):
+      here, there = ends[0][0][1], ends[1][0][1]
+      rows.append((title, short(here), short(there), short(here - there)))
+  other = {
+    key
+    for key in {*run.config, *beside.config} - _NOISE_OPTIONS
+    if run.config.get(key) != beside.config.get(key)
+  }
+  remark = (
+    f'Not a like for like comparison: the two runs differ in {", ".join(sorted(other))}, too.'
+    if other
+    else 'The two runs differ in their privacy only. One run each: the noise of a single run can '
+    'be as large as the difference.'
+  )
+  made = table(['After the last round', 'this run', 'the other', 'difference'], rows)
+  return joined([made, element('p', remark, id='comparison', class_='soft')])
+
+
+def layers(run: RunFiles) -> Html:
+  """Clip norm, large updates, noise and wrap-around, as far as the files tell."""
+  figures = [
+    chart(
+      'chart-clip',
+      'Clip norm: length to which an update is cut',
+      [Line(name='clip norm', points=run.column('clipping/norm'))],
+      x='round',
+    ),
+    chart(
+      'chart-large',
+      'Fraction of clients, noised, with an update above ...',
+      [
+        Line(name='the clip norm', points=_above(run.column('clipping/below'))),
+        Line(name='the outlier quantile', points=run.column('zeroing/above'), style=1),
+      ],
+      x='round',
+    ),
+  ]
+  remarks = [
+    'Of the updates above the outlier quantile, those above the zeroing threshold were replaced by '
+    'zeros. Both fractions carry noise of their own, as the account counts them.'
+  ]
+  design = None if run.ledger is None else run.ledger.facts.stack['integer_design']
+  if design is not None:
+    solved = IntegerDesign(**design)
+    settled = [one for one in run.totals if one.survivors]
+    figures += [
+      chart(
+        'chart-noise',
+        'Noise in one coordinate of the mean update (standard deviation)',
+        [Line(name='noise', points=_noise(run, solved, settled))],
+        x='round',
+      ),
+      chart(
+        'chart-signal',
+        'Signal-to-noise of the sum if every update is at full length and',
+        [
+          Line(name='all agree', points=_signal(solved, settled, 1.0)),
+          Line(name='none do', points=_signal(solved, settled, 0.5), style=1),
+        ],
+        x='settled rounds',
+      ),
+      chart(
+        'chart-wrap',
+        'Wrap-around: coordinates expected to wrap, at most',
+        [
+          Line(
+            name='wrapped',
+            points=[
+              (
+                float(one.number),
+                wrapped(solved, clients=one.survivors or 1, rotated=_rotated(run)),
+              )
+              for one in settled
+            ],
+          )
+        ],
+        x='settled rounds',
+      ),
+    ]
+    spread = 'spread evenly by the rotation' if _rotated(run) else 'all in one coordinate'
+    remarks.append(
+      'Signal and wrap-around are computed from the integer design and the number of survivors, not '
+      'measured: the sums are not kept. The wrap-around assumes the longest sum that clipping admits, '
+      f'all clients in one direction, {spread}; formula as in arXiv:2102.06387. Real updates agree '
+      'less, so less of it wraps.'
+    )
+  return section(
+    'layers',
+    'What the layers did',
+    element('div', *figures, class_='figures'),
+    element('p', ' '.join(remarks)),
+  )
+
+
+def wrapped(design: IntegerDesign, *, clients: int, rotated: bool) -> float:
+  """Coordinates of the longest sum of so many clients that are expected to leave the modulus."""
+  length = (clients * design.scaled_norm) ** 2
+  noise = clients * (0.25 + design.local_variance)
+  if rotated:
+    deviation = math.sqrt(length / design.dimension + noise)
+    return design.dimension * math.erfc(design.modulus / (2 * math.sqrt(2) * deviation))
+  rest = math.erfc(design.modulus / (2 * math.sqrt(2 * noise)))
+  room = max(design.modulus / 2 - math.sqrt(length), 0.0)
+  return math.erfc(room / math.sqrt(2 * noise)) + (design.dimension - 1) * rest
+
+
+def survivors(run: RunFiles) -> Html:
+  """Who took part to the end, and which rounds did not count."""
+  if run.ledger is None:
+    return section('survivors', 'Survivors', element('p', 'Not recorded without a ledger.'))
+  settled = [one for one in run.totals if one.survivors is not None]
+  planned = [(float(one.number), float(one.planned)) for one in run.totals if one.planned]
+  counts = [(float(one.number), float(one.survivors or 0)) for one in settled]
+  dropped = sum(max(one.planned - (one.survivors or 0), 0) for one in settled if one.planned)
+  state = run.ledger.state
+  rows = [
+    ('Rounds charged', state.rounds),
+    ('of these settled', len(settled)),
+    ('charged at the worst, never settled', state.unsettled),
+    ('seen by the server, not taken by the model', sum(not one.accepted for one in settled)),
+    ('Clients that were planned and dropped out, all rounds', dropped),
+  ]
+  return section(
+    'survivors',
+    'Survivors and drop-outs',
+    chart(
+      'chart-survivors',
+      'Clients in the sum of a round',
+      [
+        Line(name='survivors', points=counts),
+        Line(name='planned', points=planned, style=1),
+      ],
+      x='charged rounds',
+    ),
+    table(['Rounds', 'number'], rows),
+  )
+
+
+def _above(below: list[tuple[float, float]]) -> list[tuple[float, float]]:
+  return [(x, 1 - y) for x, y in below]
+
+
+def _noise(run: RunFiles, design: IntegerDesign, settled: list[Total]) -> list[tuple[float, float]]:
+  clients = {one.round_number: one.survivors for one in settled if one.survivors}
+  return [
+    (x, clip / design.scaled_norm * math.sqrt(design.local_variance / clients[int(x)]))
+    for x, clip in run.column('clipping/norm')
+    if int(x) in clients
+  ]
+
+
+def _signal(design: IntegerDesign, settled: list[Total], power: float) -> list[tuple[float, float]]:
+  """L2 norm of the sum over that of its noise: n K if all agree, sqrt(n) K if orthogonal."""
+  points = []
+  for one in settled:
+    clients = one.survivors or 0
+    noise = math.sqrt(design.dimension * clients * (design.local_variance + 0.25))
+    points.append((float(one.number), clients**power * design.scaled_norm / noise))
+  return points
+
+
+def _rotated(run: RunFiles) -> bool:
+  layer_names = () if run.ledger is None else run.ledger.facts.stack['layers']
+  return any('Rotation(' in name for name in layer_names)

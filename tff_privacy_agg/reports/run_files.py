@@ -1,0 +1,177 @@
+"""What a run directory holds, read and checked before anything is said of it."""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from tff_privacy_agg import accounting
+from tff_privacy_agg.accounting import LedgerRecord, ledger_lines
+from tff_privacy_agg.errors import ConfigurationError, LedgerError
+
+_WORDS = {'True': 1.0, 'False': 0.0, '': math.nan}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Total:
+  """What a ledger states after one charged round.
+
+  Attributes:
+    number: 1 for the first charge; a round that ran twice has two.
+    round_number: The round.
+    epsilon: By view, all rounds so far; infinite where nothing is promised.
+    survivors: Clients in the sum; None if the round is charged at its worst.
+    noise_multiplier: Effective one of the round; None as above.
+    accepted: Whether the model took the sum.
+    planned: Survivors that were planned; None if that was not said.
+  """
+
+  number: int
+  round_number: int
+  epsilon: Mapping[str, float]
+  survivors: int | None = None
+  noise_multiplier: float | None = None
+  accepted: bool = False
+  planned: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunFiles:
+  """The files of one training; made by `read`.
+
+  Attributes:
+    path: The run directory.
+    config: What was asked.
+    rows: Metrics, one row a round; NaN where a row lacks one.
+    ledger: The ledger, which verifies; None for a training without noise.
+    totals: What the ledger states, charge by charge.
+    audit: `audit.json`, or None.
+    audit_is_noted: Whether the ledger notes the hash of that very file.
+  """
+
+  path: pathlib.Path
+  config: Mapping[str, Any]
+  rows: tuple[Mapping[str, float], ...]
+  ledger: LedgerRecord | None
+  totals: tuple[Total, ...]
+  audit: Mapping[str, Any] | None
+  audit_is_noted: bool
+
+  @classmethod
+  def read(cls, path: str | os.PathLike[str]) -> 'RunFiles':
+    """Reads a run directory and verifies its ledger.
+
+    Raises:
+      ConfigurationError: If it holds no training, or a file in it cannot be read; or if
+        it has no ledger and does not say that it was trained without privacy.
+      LedgerError: If the ledger does not verify.
+    """
+    where = pathlib.Path(path)
+    if not (where / 'config.json').exists():
+      raise ConfigurationError(
+        f'A run directory was to be read; {where} holds no config.json. Pass the directory that '
+        '`tff-privacy-agg train` names.'
+      )
+    ledger: LedgerRecord | None = None
+    totals: tuple[Total, ...] = ()
+    if (where / 'ledger.jsonl').exists():
+      ledger, totals = _ledger(where / 'ledger.jsonl')
+    elif _json(where / 'privacy.json', {}).get('private') is not False:
+      raise ConfigurationError(
+        f'A private training keeps a ledger; {where} has none, and its privacy.json does not say '
+        'that it was trained without privacy. Restore ledger.jsonl.'
+      )
+    audit = _json(where / 'audit.json', None)
+    return cls(
+      path=where,
+      config=_json(where / 'config.json', {}),
+      rows=_rows(where / 'metrics.csv'),
+      ledger=ledger,
+      totals=totals,
+      audit=audit,
+      audit_is_noted=audit is not None and _noted(ledger) == _hash(audit),
+    )
+
+  def column(self, name: str) -> list[tuple[float, float]]:
+    """Round and value of one of the metrics, where it is a finite number."""
+    points = [(row['round'], row.get(name, math.nan)) for row in self.rows if 'round' in row]
+    return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+
+
+def _json(path: pathlib.Path, missing: Any) -> Any:
+  if not path.exists():
+    return missing
+  try:
+    found = json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise ConfigurationError(
+      f'JSON was to be read from {path}; it is broken: {error}. Restore the file.'
+    ) from error
+  if not isinstance(found, dict):
+    raise ConfigurationError(
+      f'{path} was to hold an object; it holds {type(found).__name__}. Restore the file.'
+    )
+  return found
+
+
+def _rows(path: pathlib.Path) -> tuple[Mapping[str, float], ...]:
+  if not path.exists():
+    return ()
+  with path.open(encoding='utf-8', newline='') as lines:
+    rows = list(csv.DictReader(lines))
+  return tuple(
+    {name: _number(text) for name, text in row.items() if isinstance(name, str)} for row in rows
+  )
+
+
+def _number(text: str | None) -> float:
+  try:
+    return _WORDS[text or ''] if (text or '') in _WORDS else float(str(text))
+  except ValueError:
+    return math.nan
+
+
+def _ledger(path: pathlib.Path) -> tuple[LedgerRecord, tuple[Total, ...]]:
+  checked = accounting.verify(path)
+  if not checked.ok:
+    raise LedgerError(
+      f'A report rests on its ledger; {path} does not verify. {checked.problems[0]} Restore the '
+      'file; `tff-privacy-agg verify` lists all that is wrong.'
+    )
+  totals: dict[int, Total] = {}
+  for line in ledger_lines.scan(path).records[1:]:
+    if line['event'] == 'charge':
+      totals[line['seq']] = Total(
+        number=len(totals) + 1,
+        round_number=line['round'],
+        epsilon=_epsilons(line['total']),
+        planned=line['planned_survivors'],
+      )
+    elif line['event'] == 'settle':
+      totals[line['of']] = dataclasses.replace(
+        totals[line['of']],
+        epsilon=_epsilons(line['total']),
+        survivors=line['survivors'],
+        noise_multiplier=line['z_eff'],
+        accepted=line['updated'],
+      )
+  return LedgerRecord.read(path), tuple(totals.values())
+
+
+def _epsilons(stated: Mapping[str, Any]) -> Mapping[str, float]:
+  return {view: float(value) for view, value in stated.items()}
+
+
+def _noted(ledger: LedgerRecord | None) -> str | None:
+  note = None if ledger is None else ledger.state.notes.get('empirical_audit')
+  return note.get('results_sha256') if isinstance(note, dict) else None
+
+
+def _hash(audit: Mapping[str, Any]) -> str:
+  text = json.dumps(audit, sort_keys=True, separators=(',', ':'))
+  return hashlib.sha256(text.encode()).hexdigest()
