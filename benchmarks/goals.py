@@ -1,0 +1,207 @@
+"""Puts the committed results beside the goals: a table in docs/performance.md, and a plot."""
+
+import argparse
+import json
+import pathlib
+import sys
+
+import matplotlib
+from matplotlib.figure import Figure
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / 'benchmarks' / 'results'
+DOCUMENT = ROOT / 'docs' / 'performance.md'
+PLOT = ROOT / 'docs' / 'performance.svg'
+BEGIN, END = '<!-- begin: python benchmarks/goals.py -->', '<!-- end -->'
+KINDS = ('philox', 'chacha20')
+SUM, INNER, DDP, NONE = 'tff sum', 'tff ddp sum', 'tff ddp', 'no aggregator'
+
+
+def load(name: str) -> dict:
+  return json.loads((RESULTS / f'{name}.json').read_text(encoding='utf-8'))
+
+
+class Goals:
+  """Rows of the table: what, then for each generator the goal and what was measured."""
+
+  def __init__(self):
+    self.rounds, self.growth = load('rounds'), load('growth')
+    self.fedavg, self.kernels = load('fedavg'), load('kernels')
+    self.rows: list[list[str]] = []
+    self.bars: list[tuple[str, float, dict[str, float]]] = []
+
+  def add(self, what: str, goals: dict[str, float | None], found: dict, at_least: bool) -> None:
+    """`found` has wall and CPU, or one number, by generator; a goal of None is only reported."""
+    row = [what]
+    for kind in KINDS:
+      if kind not in found:
+        row.append('')
+        continue
+      values = found[kind] if isinstance(found[kind], list) else [found[kind]]
+      text = f'{values[0]:.2f}' + (f' ({values[1]:.2f})' if len(values) > 1 else '')
+      goal = goals.get(kind)
+      if goal is None:
+        row.append(text)
+        continue
+      sign = '>=' if at_least else '<='
+      met = [value >= goal if at_least else value <= goal for value in values]
+      verdict = 'met' if met[0] else 'met by CPU' if met[-1] else '**not met**'
+      row.append(f'{sign} {goal:g}: {text}, {verdict}')
+    self.rows.append(row)
+
+  def cell(self, mode: str, clients: int, dim: int) -> dict:
+    (found,) = (
+      c for c in self.rounds['cells'] if (c['mode'], c['clients'], c['dim']) == (mode, clients, dim)
+    )
+    return found
+
+  def times_faster(self, theirs, mode, clients, dim, philox, chacha20) -> None:
+    cell = self.cell(mode, clients, dim)
+    found = {
+      kind: [
+        cell['upstream_over_ours'][f'ours, {kind}'][f'{theirs}, {clock}']
+        for clock in ('wall', 'cpu')
+      ]
+      for kind in KINDS
+    }
+    where = 'from Python' if mode == 'A' else 'made in the worker'
+    what = f'times faster than `{theirs}`, {clients} x {dim:,} values {where}'
+    self.add(what, {'philox': philox, 'chacha20': chacha20}, found, True)
+    if mode == 'B':
+      self.bars.append((f'{clients} x {dim:,}', philox, {k: found[k][0] for k in KINDS}))
+
+  def over_sum(self, mode, dim, philox, chacha20) -> None:
+    cell = self.cell(mode, 10, dim)
+    found = {
+      kind: [cell[key][f'ours, {kind}'] for key in ('wall_over_sum', 'cpu_over_sum')]
+      for kind in KINDS
+    }
+    where = 'from Python' if mode == 'A' else 'made in the worker'
+    what = f'over a plain sum, 10 x {dim:,} values {where}'
+    self.add(what, {'philox': philox, 'chacha20': chacha20}, found, False)
+
+  def collect(self) -> None:
+    for clients, dim, philox, chacha20 in (
+      (10, 10_000, 2, 1.7),
+      (100, 10_000, 3, 2.2),
+      (1000, 10_000, 3.5, 2.5),
+      (10, 100_000, 2.5, 1.7),
+      (10, 1_000_000, 3, 1.5),
+    ):
+      self.times_faster(INNER, 'B', clients, dim, philox, chacha20)
+    for dim, philox, chacha20 in ((10_000, 3.5, 3), (100_000, 2.8, 2), (1_000_000, 1.7, 1.3)):
+      self.times_faster(DDP, 'A', 10, dim, philox, chacha20)
+    self._python_protobuf()
+    for dim in (10_000, 100_000, 1_000_000):
+      self.over_sum('A', dim, 2.2, 2.6)
+    for dim, philox, chacha20 in ((10_000, 3, 3.5), (100_000, 5, 7), (1_000_000, 8, 14)):
+      self.over_sum('B', dim, philox, chacha20)
+    self._fedavg()
+    self._kernels()
+    self._growth()
+
+  def _python_protobuf(self) -> None:
+    for part, what in (('steady', 'a round'), ('first', 'create and first round')):
+      found = {
+        kind: self.growth['python_protobuf']['upstream_over_ours'][f'ours, {kind}'][part]
+        for kind in KINDS
+      }
+      goal = 50 if part == 'steady' else 100
+      self.add(
+        f'times faster than `ddp_secure_aggregator` with protobuf in Python, 10 x 10,000, {what}',
+        dict.fromkeys(KINDS, goal),
+        found,
+        True,
+      )
+
+  def _fedavg(self) -> None:
+    for cell in self.fedavg['cells']:
+      cnn = cell['model'] == 'cnn'
+      found = {
+        kind: [cell[key][f'ours, {kind}'] for key in ('wall_over_none', 'cpu_over_none')]
+        for kind in KINDS
+      }
+      goals = {'philox': 1.5, 'chacha20': 1.8} if cnn else {'philox': 1.15, 'chacha20': 1.2}
+      model = 'a CNN of 1.2 M weights' if cnn else 'the digits'
+      what = f'federated averaging of {model}, {cell["clients"]} clients, over no aggregator'
+      self.add(what, goals, found, False)
+
+  def _kernels(self) -> None:
+    over = self.kernels['cpu_over_normal']
+    for sigmas, goal in (
+      ((5, 50, 100, 200, 250, 1000, 3500), 1.15),
+      ((4000, 10_000, 100_000), 2.2),
+    ):
+      found = {k: max(over[f'noise {sigma}, {k}'] for sigma in sigmas) for k in KINDS}
+      what = f'noise over `tf.random.normal`, deviation {sigmas[0]} to {sigmas[-1]}, worst'
+      self.add(what, {'philox': goal}, found, False)
+    self.add(
+      'rotation over `tf.random.normal`', {'philox': 0.35}, {'philox': over['rotation']}, False
+    )
+    worst = 100 * max(self.kernels['padding'].values())
+    self.add('padding, %', {'philox': 10}, {'philox': worst}, False)
+    ratio = self.kernels['chacha20_word_over_philox_word']
+    self.add('a ChaCha20 word over a Philox word', {'chacha20': 6}, {'chacha20': ratio}, False)
+    bits = max(b for s, b in self.kernels['secret_bits_of_noise'].items() if int(s) <= 200)
+    self.add('secret bits a value, deviation <= 200', {'chacha20': 24}, {'chacha20': bits}, False)
+
+  def _growth(self) -> None:
+    for key, what, goal in (
+      ('values_1m_to_10m', 'growth from 10^6 to 10^7 values', 13),
+      ('clients_100_to_1000', 'growth from 100 to 1000 clients of 10,000 values', 12),
+    ):
+      found = {kind: self.growth[key][f'ours, {kind}'] for kind in KINDS}
+      self.add(what, dict.fromkeys(KINDS, goal), found, False)
+    for key, what in (
+      ('per_client_over_value', "memory of a further client over its value's, 10^6 values"),
+      ('peak_of_10_x_10m_over_values', 'peak memory of 10 x 10^7 over the values'),
+    ):
+      found = {kind: self.growth['memory'][f'ours, {kind}'][key] for kind in KINDS}
+      self.add(what, dict.fromkeys(KINDS, 5), found, False)
+    extra = self.growth['new_cohort_size']['over_upstream']
+    found = {kind: extra[f'ours, {kind}'] for kind in KINDS}
+    what = f'extra time of a new number of clients over that of `{INNER}`'
+    self.add(what, dict.fromkeys(KINDS, 0.6), found, False)
+
+  def table(self) -> str:
+    lines = ['| wall (CPU) | philox | chacha20 |', '| --- | --- | --- |']
+    return '\n'.join(lines + ['| ' + ' | '.join(row) + ' |' for row in self.rows])
+
+  def plot(self) -> None:
+    figure = Figure(figsize=(8, 3.6))
+    axes = figure.subplots()
+    for position, (_, goal, found) in enumerate(self.bars):
+      for shift, kind in ((-0.2, 'philox'), (0.2, 'chacha20')):
+        color = {'philox': '#8fb8de', 'chacha20': '#1f4e79'}[kind]
+        label = kind if position == 0 else None
+        axes.bar(position + shift, found[kind], width=0.38, color=color, label=label)
+      axes.hlines(goal, position - 0.4, position, color='black', linestyle=':')
+    axes.axhline(1, color='gray', linewidth=0.8)
+    axes.set_xticks(range(len(self.bars)), [name for name, *_ in self.bars])
+    axes.set_ylabel(f'times faster than {INNER}')
+    axes.set_xlabel('clients x values, made in the worker; dotted: the goal with philox')
+    axes.legend()
+    figure.tight_layout()
+    with matplotlib.rc_context({'svg.hashsalt': 'tff_privacy_agg'}):
+      figure.savefig(PLOT, metadata={'Date': None})
+
+
+def main() -> int:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--write', action='store_true', help='into docs/, else print')
+  args = parser.parse_args()
+  goals = Goals()
+  goals.collect()
+  if not args.write:
+    print(goals.table())
+    return 0
+  text = DOCUMENT.read_text(encoding='utf-8')
+  before, rest = text.split(BEGIN)
+  _, after = rest.split(END)
+  DOCUMENT.write_text(f'{before}{BEGIN}\n{goals.table()}\n{END}{after}', encoding='utf-8')
+  goals.plot()
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
