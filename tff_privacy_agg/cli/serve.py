@@ -56,9 +56,13 @@ def _serve(args: argparse.Namespace) -> int:
     directory = learning.RunDirectory(
       asked.directory, {**dataclasses.asdict(settings.session), 'task': asked.task}
     )
+    facts = make['ledger']() if 'ledger' in make else getattr(process, 'facts', None)
     ledger = None
-    if 'ledger' in make:
-      ledger = accounting.PrivacyLedger(directory.path / 'ledger.jsonl', make['ledger']())
+    if facts is not None:
+      _check_facts(facts, process, session)
+      ledger = accounting.PrivacyLedger(
+        directory.path / 'ledger.jsonl', facts, budget=getattr(process, 'budget', None)
+      )
       stack.enter_context(ledger)
     coordinator = Coordinator(
       address=settings.server.listen,
@@ -85,6 +89,30 @@ def _serve(args: argparse.Namespace) -> int:
     training.run(process.initialize(), asked.rounds)
     coordinator.close('the training is complete')
   return 0
+
+
+def _check_facts(facts: Any, process: Any, session: Mapping[str, Any]) -> None:
+  """Raises unless a ledger's facts are those of the process and of the sessions."""
+  from tff_privacy_agg.errors import ConfigurationError
+
+  changed = process.facts.differences(facts) if hasattr(process, 'facts') else []
+  if changed:
+    raise ConfigurationError(
+      'The ledger is to record the process that is run; its facts differ from those of the process '
+      f'in {", ".join(changed)}. Leave `ledger` out: the process knows its facts.'
+    )
+  fewest = session['minimum_clients']
+  if facts.secagg_threshold is not None and facts.secagg_threshold > fewest:
+    raise ConfigurationError(
+      f'The ledger counts on sums of at least {facts.secagg_threshold} clients; a session opens '
+      f'those of {fewest}. Raise `minimum_clients`, or lower `secagg_threshold`.'
+    )
+  if facts.colluding_fraction < session['colluding_fraction']:
+    raise ConfigurationError(
+      f'The sessions are made for a colluding fraction of {session["colluding_fraction"]:g}; the '
+      f"noise of the ledger's stack for {facts.colluding_fraction:g}. Set "
+      '`Cohort.colluding_fraction` to that of the sessions.'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
