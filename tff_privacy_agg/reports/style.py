@@ -16,13 +16,14 @@ table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{border-top:1px solid var(--rule);padding:.35rem .6rem .35rem 0;text-align:left;
 vertical-align:top;overflow-wrap:break-word}
 .scrolls{overflow-x:auto}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(13rem,1fr));gap:.8rem;
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(10rem,1fr));gap:.8rem;
 margin:1rem 0}
 .card{background:var(--panel);border:1px solid var(--rule);border-radius:.5rem;padding:.8rem}
 .card b{display:block;font-size:1.7rem;line-height:1.2}.card span{color:var(--soft);
 font-size:.85rem}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1rem}
-figure{margin:0}section>figure{max-width:36rem}#picture-parties{max-width:none}figcaption{font-size:.85rem}svg{width:100%;height:auto;display:block}
+figure{margin:0}section>figure{max-width:36rem}#picture-parties{max-width:none;
+overflow-x:auto}#picture-parties svg{min-width:38rem}figcaption{font-size:.85rem}svg{width:100%;height:auto;display:block}
 svg text{fill:var(--ink);font:12px system-ui,sans-serif}svg .head{font-weight:bold;font-size:14px}
 .grid{stroke:var(--rule)}.limit{stroke:var(--bad);stroke-width:2;stroke-dasharray:2 4}
 .line{fill:none;stroke-width:2.2}.line.style0{stroke:var(--a)}
@@ -35,5 +36,6 @@ img{max-width:100%;image-rendering:pixelated}
 @media print{:root{color-scheme:light;--page:#fff;--ink:#000;--soft:#444;--rule:#bbb;
 --panel:#fff;--a:#0072b2;--b:#b34700;--c:#00795a;--bad:#a3003d}
 body{font-size:10.5pt;max-width:none;padding:0}figure,.card,tr{break-inside:avoid}
-h2,h3{break-after:avoid}.scrolls{overflow:visible}}
+h2,h3{break-after:avoid}.scrolls,#picture-parties{overflow:visible}
+#picture-parties svg{min-width:0}}
 """
