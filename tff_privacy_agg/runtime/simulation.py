@@ -125,7 +125,15 @@ class SimulationContext(_compat.SyncContext):
       # former context go, and its worker with it.
       self._previous = None
     hints.refuse_too_large(arg)
-    return self._inner.invoke(comp, arg)
+    try:
+      return self._inner.invoke(comp, arg)
+    except ValueError as error:  # of gRPC, where `close` was between two of its calls
+      if self._finalizer.alive:
+        raise
+      raise RuntimeUnavailableError(
+        'A computation was cut short: its worker is gone, it was ended by its owner. Close a '
+        'context after its last computation.'
+      ) from error
 
   def program_context(self) -> Any:
     """Returns a `tff.program.NativeFederatedContext` on the same worker.
