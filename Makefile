@@ -2,10 +2,11 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := $(VENV)/dp-accounting-oldest
+MLFLOW := $(VENV)/mlflow
 # TensorFlow's start-up notices are of no use here.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help env demo test test-accounting test-all lint format bench notebooks api doctor lock clean
+.PHONY: help env demo test test-accounting test-mlflow test-all lint format bench notebooks api doctor lock clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +36,15 @@ test-accounting: $(OLDEST)/.stamp  ## Run the accounting's tests with the oldest
 $(OLDEST)/.stamp: requirements/dp-accounting-oldest.txt $(VENV)/.stamp
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
 	  --target $(OLDEST) -r requirements/dp-accounting-oldest.txt
+	touch $@
+
+test-mlflow: $(MLFLOW)/.stamp  ## Run the tests of the extra mlflow
+	PYTHONPATH=$(MLFLOW) $(BIN)/python -m pytest tests/learning/test_statement_release.py $(ARGS)
+
+# Apart from the environment, which holds for those without the extra, too.
+$(MLFLOW)/.stamp: requirements/mlflow.txt $(VENV)/.stamp
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
+	  --target $(MLFLOW) -r requirements/mlflow.txt
 	touch $@
 
 lint: env  ## Check format, lint and types

@@ -32,8 +32,13 @@ setuptools.setup(
     'grpcio>=1.60,<1.75',
     'shtab>=1.7',
   ],
-  # Simulations on several hosts: `runtime.Cluster`.
-  extras_require={'cluster': ['distributed>=2026.8']},
+  extras_require={
+    # Simulations on several hosts: `runtime.Cluster`.
+    'cluster': ['distributed>=2026.8'],
+    # `learning.MLflowReleaseManager`. Later versions ask for a typing_extensions that TensorFlow
+    # 2.14 does not run with, and for a protobuf that it refuses.
+    'mlflow': ['mlflow-skinny>=2.9,<3', 'protobuf<5', 'typing-extensions<4.6'],
+  },
   entry_points={'console_scripts': ['tff-privacy-agg=tff_privacy_agg.cli:main']},
   classifiers=[
     'License :: OSI Approved :: Apache Software License',

@@ -206,7 +206,7 @@ def verifiable(record: 'LedgerRecord') -> list[Field]:
     field(
       'versions',
       'Versions',
-      record.header.get('versions'),
+      dict(sorted(record.header.get('versions', {}).items())) or None,  # as the file has them
       HEADER,
       TRANSPARENCY,
       'Algorithm correctness',

@@ -10,6 +10,10 @@ from tff_privacy_agg.learning.private_metrics import PrivateMetrics, private_met
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess
 from tff_privacy_agg.learning.process_builder import build_private_learning_process
 from tff_privacy_agg.learning.run_directory import RunDirectory
+from tff_privacy_agg.learning.statement_release import (
+  MLflowReleaseManager,
+  StatementReleaseManager,
+)
 from tff_privacy_agg.learning.training import TrainingResult, train
 
 __all__ = [
@@ -17,11 +21,13 @@ __all__ = [
   'CohortDataSource',
   'Cohorts',
   'ExampleLevel',
+  'MLflowReleaseManager',
   'PoissonCohorts',
   'PrivacyLedgerReleaseManager',
   'PrivateLearningProcess',
   'PrivateMetrics',
   'RunDirectory',
+  'StatementReleaseManager',
   'TrainingResult',
   'UniformCohorts',
   'build_private_learning_process',

@@ -1,6 +1,8 @@
 """Metrics aggregators for TFF's learning processes."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
 
 from tff_privacy_agg import _compat
 
@@ -28,3 +30,15 @@ def no_metrics(metric_finalizers, local_unfinalized_metrics_type=None):
     return _compat.federated_computation(drop)
   placed = _compat.FederatedType(local_unfinalized_metrics_type, _compat.CLIENTS)
   return _compat.federated_computation(drop, placed)
+
+
+def flatten(metrics: Any, prefix: str = '') -> Mapping[str, Any]:
+  """Nested metrics as one level, with names joined by `/`."""
+  flat: OrderedDict[str, Any] = OrderedDict()
+  for name, value in metrics.items():
+    path = f'{prefix}{name}'
+    if isinstance(value, Mapping):
+      flat.update(flatten(value, f'{path}/'))
+    else:
+      flat[path] = value
+  return flat

@@ -5,7 +5,7 @@ privacy.json    the facts that the epsilon rests on
 metrics.csv     one line a round
 ledger.jsonl    what each round may have revealed, charged before it runs
 summary.json    what it ended with, once it has
-tensorboard/    the same for TensorBoard
+tensorboard/    the same for TensorBoard; in privacy/ the ledger's statement after each round
 checkpoints/    the process's state after each of the last rounds
 """
 

@@ -1,12 +1,13 @@
 """The training program: cohorts, charges, rounds, settlements, progress, checkpoints, metrics."""
 
+import asyncio
 import contextlib
 import dataclasses
 import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -18,8 +19,10 @@ from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError
 from tff_privacy_agg.learning.cohorts import Cohorts
 from tff_privacy_agg.learning.data_source import CohortDataSource, CohortIterator
 from tff_privacy_agg.learning.ledger_release import settle
+from tff_privacy_agg.learning.metrics import flatten
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess, check_ledger
 from tff_privacy_agg.learning.run_directory import RunDirectory
+from tff_privacy_agg.learning.statement_release import StatementReleaseManager
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,18 +40,6 @@ class TrainingResult:
   metrics: Mapping[str, float]
   rounds_run: int
   stopped: str | None = None
-
-
-def flatten(metrics: Any, prefix: str = '') -> Mapping[str, Any]:
-  """Nested metrics as one level, with names joined by `/`."""
-  flat: OrderedDict[str, Any] = OrderedDict()
-  for name, value in metrics.items():
-    path = f'{prefix}{name}'
-    if isinstance(value, Mapping):
-      flat.update(flatten(value, f'{path}/'))
-    else:
-      flat[path] = value
-  return flat
 
 
 def progress_line(
@@ -92,6 +83,7 @@ def train(
   evaluate: Callable[[Any], Mapping[str, float]] | None = None,
   run_directory: RunDirectory | str | os.PathLike[str] | None = None,
   ledger: PrivacyLedger | None = None,
+  release_managers: Sequence[tff.program.ReleaseManager] = (),
   report: Callable[[str], None] = print,
 ) -> TrainingResult:
   """Runs, or resumes, a federated training.
@@ -115,6 +107,7 @@ def train(
     ledger: Record of what every round may have revealed; its epsilon, which counts rounds
       that were cut off, is then the one reported. By default, a process from
       `build_private_learning_process` keeps one in the run directory.
+    release_managers: Take each round's flat metrics, such as `learning.MLflowReleaseManager`.
     report: Takes each line of progress.
 
   Returns:
@@ -131,6 +124,9 @@ def train(
       ledger = stack.enter_context(process.open_ledger(directory.path / 'ledger.jsonl'))
     if ledger is not None and isinstance(process, PrivateLearningProcess):
       check_ledger(process, ledger)
+    managers = list(release_managers)
+    if ledger is not None and directory is not None:
+      managers.append(StatementReleaseManager(directory.path / 'tensorboard/privacy', ledger))
     source = CohortDataSource(data, cohorts, preprocess=preprocess, ledger=ledger)
     report('compiling, the first round takes some seconds longer')
     initial = process.initialize()
@@ -163,10 +159,14 @@ def train(
       state, ran = output.state, ran + 1
       metrics = _metrics(process, state, output, evaluate, ledger)
       seconds = time.monotonic() - started
+      released = OrderedDict(metrics, seconds=seconds)
       if directory is not None:
         # Released first: a checkpoint then always has its line in the metrics.
-        directory.release(OrderedDict(metrics, seconds=seconds), round_number)
+        directory.release(released, round_number)
         directory.save(state, round_number)
+      # Last: a tracking server that fails does not cost the round, whose state is kept.
+      for manager in managers:
+        asyncio.run(manager.release(released, round_number))
       # The first round compiles; the others tell how long the rest will take.
       first = first if ran > 1 else seconds
       mean = (time.monotonic() - began - first) / (ran - 1) if ran > 1 else seconds
