@@ -1,6 +1,6 @@
 """Takes docs/report.png: the report of a run as a headless browser shows it.
 
-  python docs/build_screenshot.py RUN_DIR [--beside RUN_DIR]
+  python docs/build_screenshot.py RUN_DIR [--beside RUN_DIR] [--output FILE]
 
 The browser is found on the path: chromium, or one of its family. Debian: `apt-get install chromium`.
 """
@@ -63,17 +63,18 @@ def browse(page: pathlib.Path, *options: str) -> subprocess.CompletedProcess[str
 
 
 def main() -> None:
-  """Writes docs/report.png."""
+  """Writes the picture."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('run_dir', type=pathlib.Path)
   parser.add_argument('--beside', type=pathlib.Path)
+  parser.add_argument('--output', type=pathlib.Path, default=_OUT)
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
     page = reports.write_report(
       args.run_dir, pathlib.Path(folder) / 'report.html', beside=args.beside
     )
-    browse(page.resolve(), '--window-size=1000,1240', f'--screenshot={_OUT}')
-  print(_OUT)
+    browse(page.resolve(), '--window-size=1000,1240', f'--screenshot={args.output}')
+  print(args.output)
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 import html
 import importlib.util
 import json
+import os
 import pathlib
 import re
 import urllib.parse
@@ -19,8 +20,20 @@ SPEC = importlib.util.spec_from_file_location('build_screenshot', SCRIPT)
 screenshot = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(screenshot)
 
-pytestmark = pytest.mark.skipif(screenshot.browser() is None, reason='no headless browser here')
 DARK, LIGHT = '--blink-settings=preferredColorScheme=0', '--blink-settings=preferredColorScheme=1'
+
+
+def need_browser():
+  """Skips where there is no browser; in CI nothing is left out."""
+  if screenshot.browser() is None:
+    if os.environ.get('CI') == 'true':
+      pytest.fail('CI is to check the report in a browser, and there is none: see .ci/run.')
+    pytest.skip('no headless browser here; Debian: apt-get install chromium')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _browser():
+  need_browser()
 
 
 @pytest.fixture(scope='module')
@@ -97,3 +110,26 @@ def test_it_prints(page, tmp_path):
   screenshot.browse(page, f'--print-to-pdf={out}', '--no-pdf-header-footer')
   pages = len(re.findall(rb'/Type\s*/Page[^s]', out.read_bytes()))
   assert 3 <= pages <= 12
+
+
+def test_the_script_takes_the_picture_of_the_readme(page, tmp_path, monkeypatch):
+  out = tmp_path / 'report.png'
+  monkeypatch.setattr('sys.argv', ['build_screenshot.py', str(page.parent), '--output', str(out)])
+  screenshot.main()
+  committed = matplotlib.image.imread(SCRIPT.with_name('report.png'))
+  for image in (matplotlib.image.imread(out), committed):
+    assert image.shape[:2] == (1240, 1000)
+    gray = image[:, :, :3].mean(axis=2)
+    # Text and charts from top to bottom: no band of a tenth of the picture is empty.
+    assert min(np.ptp(band) for band in np.array_split(gray, 10)) > 0.3
+    assert np.median(gray) > 0.5
+
+
+def test_of_the_test_a_missing_browser_fails_in_ci_only(monkeypatch):
+  monkeypatch.setattr(screenshot, 'browser', lambda: None)
+  monkeypatch.setenv('CI', 'true')
+  with pytest.raises(pytest.fail.Exception, match='there is none'):
+    need_browser()
+  monkeypatch.delenv('CI')
+  with pytest.raises(pytest.skip.Exception):
+    need_browser()
