@@ -15,7 +15,7 @@ PAGE = (pathlib.Path(__file__).parents[2] / 'docs' / 'runtime.md').read_text(enc
 
 
 def test_the_code_runs(simulation):
-  (code,) = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
+  (code,) = re.findall(r'```python run\n(.*?)```', PAGE, re.DOTALL)
   names = {
     'process': tpa.secure_aggregator(weighted=False).create(tff.TensorType(np.float32, [2])),
     'client_data': [np.ones(2, np.float32)] * 100,
