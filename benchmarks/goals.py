@@ -77,7 +77,8 @@ class Goals:
       for kind in KINDS
     }
     where = 'from Python' if mode == 'A' else 'made in the worker'
-    what = f'over a plain sum, 10 x {dim:,} values {where}'
+    floor = cell['wall_over_sum']['empty round']
+    what = f'over a plain sum, 10 x {dim:,} values {where} (an empty round: {floor:.2f})'
     self.add(what, {'philox': philox, 'chacha20': chacha20}, found, False)
 
   def collect(self) -> None:
@@ -130,7 +131,7 @@ class Goals:
     over = self.kernels['cpu_over_normal']
     for sigmas, goal in (
       ((5, 50, 100, 200, 250, 1000, 3500), 1.15),
-      ((4000, 10_000, 100_000), 2.2),
+      ((6400, 10_000, 100_000), 2.2),
     ):
       found = {k: max(over[f'noise {sigma}, {k}'] for sigma in sigmas) for k in KINDS}
       what = f'noise over `tf.random.normal`, deviation {sigmas[0]} to {sigmas[-1]}, worst'
@@ -156,7 +157,9 @@ class Goals:
       ('per_client_over_value', "memory of a further client over its value's, 10^6 values"),
       ('peak_of_10_x_10m_over_values', 'peak memory of 10 x 10^7 over the values'),
     ):
-      found = {kind: self.growth['memory'][f'ours, {kind}'][key] for kind in KINDS}
+      memory = self.growth['memory']
+      found = {kind: memory[f'ours, {kind}'][key] for kind in KINDS}
+      what += f' (an empty round: {memory["empty round"][key]:.2f})'
       self.add(what, dict.fromkeys(KINDS, 5), found, False)
     extra = self.growth['new_cohort_size']['over_upstream']
     found = {kind: extra[f'ours, {kind}'] for kind in KINDS}

@@ -19,7 +19,7 @@ import tff_privacy_agg as tpa
 
 MEMORY_DIM, FEW, MANY = 1_000_000, 5, 25
 LARGE_DIM = 10_000_000
-COMPARED = (rounds.SUM, rounds.PHILOX, rounds.CHACHA)
+COMPARED = (rounds.SUM, rounds.EMPTY, rounds.PHILOX, rounds.CHACHA)
 
 
 def candidate(name: str, dim: int, clients: int):

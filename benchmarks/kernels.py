@@ -15,7 +15,7 @@ from tff_privacy_agg.numerics import alias, entropy, hadamard, rounding, sampler
 from tff_privacy_agg.numerics.randomness import MODEL_NOISE, RandomStream, philox_words
 
 NORMAL, NOTHING = 'tf.random.normal', 'an empty graph'
-SIGMAS = (5, 50, 100, 200, 250, 1000, 3500, 4000, 10_000, 100_000)
+SIGMAS = (5, 50, 100, 200, 250, 1000, 3500, 6400, 10_000, 100_000)
 PADDED = (1_000, 1_500, 7_850, 10_000, 33_000, 65_537, 100_000, 1_000_000, 1_199_882, 10_000_000)
 _UUID = '/proc/sys/kernel/random/uuid'
 

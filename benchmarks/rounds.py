@@ -14,14 +14,14 @@ import _measure as measure
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
+from _round_floors import BITS, EmptyRoundFactory, ModularSumFactory
 from tensorflow_federated.python.aggregators import distributed_dp
 
 import tff_privacy_agg as tpa
 
-BITS = 20
 # TFF's own adaptive clip refuses 1.0 and more for 10 clients.
 NOISE_MULTIPLIER = 0.5
-SUM, MODULAR = 'tff sum', 'modular sum'
+SUM, MODULAR, EMPTY = 'tff sum', 'modular sum', 'empty round'
 CHACHA, PHILOX = 'ours, chacha20', 'ours, philox'
 UPSTREAM, UPSTREAM_MEAN, UPSTREAM_FULL = 'tff ddp sum', 'tff ddp', 'tff ddp + zeroing'
 OURS = (CHACHA, PHILOX)
@@ -29,6 +29,7 @@ THEIRS = (UPSTREAM, UPSTREAM_MEAN, UPSTREAM_FULL)
 LEGEND = f"""\
 {SUM}: `tff.aggregators.SumFactory`, the sum in the clear
 {MODULAR}: a cast to int32 and one `federated_secure_modular_sum`, nothing else
+{EMPTY}: state, broadcast, map, modular sum and map as in ours, with nothing computed: the floor
 {CHACHA} and {PHILOX}: Mean, adaptive Zeroing, adaptive Clipping, HadamardRotation, Quantization,
   DiscreteGaussianNoise, SecureModularSum({BITS}), with either generator
 {UPSTREAM}: TFF's own `DistributedDpSumFactory` (hd, {BITS} bits, Skellam; fixed clip, no zeroing or mean)
@@ -63,37 +64,13 @@ def stack(clients: int, randomness: str, noise_multiplier: float = NOISE_MULTIPL
   )
 
 
-class ModularSumFactory(tff.aggregators.UnweightedAggregationFactory):
-  """The least that a secure modular sum costs."""
-
-  def create(self, value_type):
-    @tff.tensorflow.computation(value_type)
-    def cast(value):
-      return tf.bitwise.bitwise_and(tf.cast(value, tf.int32), 2**BITS - 1)
-
-    @tff.federated_computation
-    def initialize():
-      return tff.federated_value((), tff.SERVER)
-
-    @tff.federated_computation(
-      tff.FederatedType((), tff.SERVER), tff.FederatedType(value_type, tff.CLIENTS)
-    )
-    def next_round(state, values):
-      total = tff.backends.mapreduce.federated_secure_modular_sum(
-        tff.federated_map(cast, values), np.int32(2**BITS)
-      )
-      return tff.templates.MeasuredProcessOutput(
-        state=state, result=total, measurements=tff.federated_value((), tff.SERVER)
-      )
-
-    return tff.templates.AggregationProcess(initialize, next_round)
-
-
 def factory(name: str, clients: int, noise_multiplier: float = NOISE_MULTIPLIER):
   if name == SUM:
     return tff.aggregators.SumFactory()
   if name == MODULAR:
     return ModularSumFactory()
+  if name == EMPTY:
+    return EmptyRoundFactory()
   if name in OURS:
     return stack(clients, 'chacha20' if name == CHACHA else 'philox', noise_multiplier)
   if name == UPSTREAM:
@@ -110,7 +87,7 @@ def factory(name: str, clients: int, noise_multiplier: float = NOISE_MULTIPLIER)
   )
 
 
-NAMES = (SUM, MODULAR, CHACHA, PHILOX, *THEIRS)
+NAMES = (SUM, MODULAR, EMPTY, CHACHA, PHILOX, *THEIRS)
 
 
 def value_type(dim: int):

@@ -57,12 +57,12 @@ def test_transform_is_the_kronecker_product_of_its_factors(order):
 def test_signs_are_fair_coins_of_the_seed():
   """|z| < 5 for the mean and for the correlation of neighbours: false alarm 1e-6."""
   n = 100_003
-  signs = hadamard.signs(SEED, n, tf.float64).numpy()
+  signs = hadamard.flip(tf.ones([n], tf.float64), SEED).numpy()
   assert set(signs) == {-1.0, 1.0}
   assert abs(signs.mean()) * math.sqrt(n) < 5
   assert abs(np.mean(signs[1:] * signs[:-1])) * math.sqrt(n) < 5
-  np.testing.assert_array_equal(signs, hadamard.signs(SEED, n, tf.float64))
-  other = hadamard.signs(SEED + tf.constant([0, 1], tf.int64), n, tf.float64).numpy()
+  np.testing.assert_array_equal(signs, hadamard.flip(tf.ones([n]), SEED))
+  other = hadamard.flip(tf.ones([n]), SEED + tf.constant([0, 1], tf.int64)).numpy()
   assert abs(np.mean(signs * other)) * math.sqrt(n) < 5
 
 

@@ -38,7 +38,7 @@ def tails(share, variance):
   ('noise', 'bits', 'clients', 'least'),
   [
     (DiscreteGaussianNoise(noise_multiplier=1.0), 16, 10, 10),
-    (DiscreteGaussianNoise(noise_multiplier=30.0), 28, 10, 3500),
+    (DiscreteGaussianNoise(noise_multiplier=30.0), 28, 10, 6400),
     (SkellamNoise(noise_multiplier=1.0), 16, 10, 10),
     (SkellamNoise(noise_multiplier=10.0), 20, 100, 100),
   ],

@@ -20,11 +20,11 @@ DESIGNS = [
   ('discrete_gaussian', Fraction(1)),
   ('discrete_gaussian', Fraction(113, 16)),
   ('discrete_gaussian', Fraction(100_000)),
-  ('discrete_gaussian', Fraction(3500**2)),
+  ('discrete_gaussian', Fraction(6400**2)),
   ('skellam', Fraction(1, 4)),
   ('skellam', Fraction(1)),
   ('skellam', Fraction(400)),
-  ('skellam', Fraction(3500**2)),
+  ('skellam', Fraction(6400**2)),
 ]
 designs = pytest.mark.parametrize(('mechanism', 'variance'), DESIGNS)
 PMFS = {'discrete_gaussian': alias.discrete_gaussian_pmf, 'skellam': alias.skellam_pmf}
@@ -67,7 +67,7 @@ def test_table_reproduces_its_integer_weights_exactly(mechanism, variance):
   assert sum(weights) == 2**alias.WEIGHT_BITS
   assert len(weights) == 2 * table.radius + 1
   assert table.distance == distance
-  assert table.columns // 2 < len(weights) <= table.columns <= 2**16
+  assert table.columns // 2 < len(weights) <= table.columns <= 2**alias.MAX_LOG_COLUMNS
   padding = [0] * (table.columns - len(weights))
   assert reconstruct(*unpack(table)) == weights + padding
 
@@ -96,7 +96,8 @@ def test_distance_bounds_the_total_variation(mechanism, variance):
 
 
 @pytest.mark.parametrize(
-  ('sigma', 'bits'), [(0.25, 79), (1, 79), (5, 79), (100, 79), (200, 79), (3000, 78), (3500, 66)]
+  ('sigma', 'bits'),
+  [(0.25, 79), (1, 79), (5, 79), (100, 79), (200, 79), (3000, 79), (3500, 78), (6400, 77)],
 )
 def test_distance_per_draw(sigma, bits):
   """With 64-bit thresholds it would be 2^-58.6 at sigma 5 and 2^-49.3 at sigma 3000."""
@@ -129,7 +130,7 @@ def test_skellam_probabilities_to_150_bits(variance, x):
   assert abs(error) < Decimal(2) ** -150
 
 
-@pytest.mark.parametrize('variance', [Fraction(1, 16), Fraction(113, 16), Fraction(3500**2)])
+@pytest.mark.parametrize('variance', [Fraction(1, 16), Fraction(113, 16), Fraction(6400**2)])
 def test_discrete_gaussian_probabilities_to_150_bits(variance):
   pmf = alias.discrete_gaussian_pmf(variance)
   assert abs(pmf[0] + 2 * sum(pmf[1:]) - 1) < Decimal(2) ** -150
@@ -139,7 +140,7 @@ def test_discrete_gaussian_probabilities_to_150_bits(variance):
     assert abs(pmf[x] / (pmf[0] * ratio) - 1) < Decimal(2) ** -150
 
 
-@pytest.mark.parametrize('variance', [0.25, 7.0625, 1e5, 3500.0**2])
+@pytest.mark.parametrize('variance', [0.25, 7.0625, 1e5, 6400.0**2])
 def test_skellam_agrees_with_scipy(variance):
   pmf = np.array(alias.skellam_pmf(variance)[:4], float)
   np.testing.assert_allclose(
@@ -151,11 +152,11 @@ def test_skellam_agrees_with_scipy(variance):
 def test_the_largest_table_is_built_within_a_second(mechanism):
   alias.alias_table.cache_clear()
   start = time.process_time()
-  alias.alias_table(mechanism, Fraction(3500**2))
+  alias.alias_table(mechanism, Fraction(6400**2))
   assert time.process_time() - start < 1
 
 
-@pytest.mark.parametrize('variance', [0, -1, 3501**2])
+@pytest.mark.parametrize('variance', [0, -1, 6401**2])
 @pytest.mark.parametrize('mechanism', PMFS)
 def test_refuses_variances_outside_the_range(mechanism, variance):
   with pytest.raises(ConfigurationError, match='variance'):

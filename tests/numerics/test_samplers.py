@@ -28,7 +28,8 @@ DESIGNS = [
   ('discrete_gaussian', 400),
   ('discrete_gaussian', 1e5),
   ('discrete_gaussian', 3500**2),
-  ('discrete_gaussian', 3501**2),
+  ('discrete_gaussian', 6400**2),
+  ('discrete_gaussian', 6401**2),
   ('discrete_gaussian', 1e4**2),
   ('discrete_gaussian', 1e6**2),
 ]
@@ -227,6 +228,7 @@ def words_of(numbers, table):
     ('discrete_gaussian', 200**2),
     ('discrete_gaussian', 201**2),
     ('discrete_gaussian', 3500**2),
+    ('discrete_gaussian', 6400**2),
   ],
 )
 def test_every_column_at_and_beside_its_threshold(mechanism, variance):
@@ -306,7 +308,7 @@ def test_the_two_tables_of_a_draw_are_independent():
   assert abs(np.corrcoef(first, second)[0, 1]) * math.sqrt(DRAWS) < SIGMAS
 
 
-@pytest.mark.parametrize('sigma', [3501, 5000, 1e4, 123_456.5, 1e6])
+@pytest.mark.parametrize('sigma', [6401, 1e4, 123_456.5, 1e6])
 def test_two_tables_have_exactly_the_variance(sigma):
   sampler = noise_sampler('discrete_gaussian', Fraction(sigma) ** 2)
   first, second = sampler.tables
@@ -380,7 +382,7 @@ class _Counting:
     return self._stream.words(stream, count)
 
 
-@pytest.mark.parametrize('sigma', [0.5, 5, 20, 50, 100, 200, 201, 3500])
+@pytest.mark.parametrize('sigma', [0.5, 5, 20, 50, 100, 200, 201, 3500, 6400])
 def test_secret_bits_of_a_value(sigma):
   """On average, ties included: 16 or 24, and three words for one draw in 2^(w - k)."""
   counting = _Counting(stream_of(3))
@@ -391,7 +393,7 @@ def test_secret_bits_of_a_value(sigma):
   tie = 2.0 ** (table.log_columns - table.draw_bits)
   error = 5 * 96 * math.sqrt(tie / DRAWS)  # five standard errors
   assert counting.count * 32 / DRAWS == pytest.approx(table.draw_bits + 96 * tie, abs=error + 1e-3)
-  assert counting.count * 32 / DRAWS <= (22 if sigma <= 200 else 24.4) + error
+  assert counting.count * 32 / DRAWS <= (22 if sigma <= 200 else 24.8) + error
 
 
 @pytest.mark.parametrize('count', [1, 2, 3, 4, 5, 7, 1000])
@@ -417,7 +419,7 @@ def test_every_random_bit_serves_one_draw_only(count, sigma):
     assert turned == count * table.draw_bits
 
 
-@pytest.mark.parametrize('sigma', [0.5, 50, 200, 3500, 1e4])
+@pytest.mark.parametrize('sigma', [0.5, 50, 200, 6400, 1e4])
 def test_words_drawn_ahead_suffice(sigma):
   """Six standard deviations above the mean number of ties: no draw here needs a further run."""
   sampler = noise_sampler('discrete_gaussian', sigma**2)

@@ -25,14 +25,14 @@ WEIGHT_BITS = 94  # 16 or 24 bits that every draw takes, and 78 or 70 that only 
 LOW_BITS = 62
 # 62 bits that settle a tie are in two words; the 16 or 8 above them are in a third.
 TIE_WORDS = 3
-MAX_LOG_COLUMNS = 16
+MAX_LOG_COLUMNS = 17
 # 16 bits serve tables of up to 2^12 columns: a standard deviation of 200. With more, so many
 # draws would tie (one in 2^(16 - k)) that 24 bits are cheaper.
 MAX_LOG_COLUMNS_OF_16_BITS = 12
 # The support is cut where what is lost is less than this: not even 2^40 draws would show it.
 _LARGEST_DISTANCE = 2.0**-79
-# A wider distribution than 3500 would be cut at less than nine standard deviations.
-MAX_TABLE_VARIANCE = 3500**2
+# A wider one, cut at 2^17 columns, would be further than 2^-77 from its law.
+MAX_TABLE_VARIANCE = 6400**2
 
 # 80 digits hold 265 bits; the recurrences below lose fewer than 40 of them.
 _CONTEXT = decimal.Context(prec=80, Emin=-(10**6), Emax=10**6)
@@ -59,7 +59,7 @@ def discrete_gaussian_pmf(variance: Fraction | float) -> list[Decimal]:
   distribution's variance is slightly smaller when sigma is below one.
 
   Args:
-    variance: In (0, 3500^2].
+    variance: In (0, 6400^2].
 
   Returns:
     P(0), P(1), ... until a term is below 1e-60, to a relative error below 2^-150.
@@ -84,7 +84,7 @@ def skellam_pmf(variance: Fraction | float) -> list[Decimal]:
   (Abramowitz and Stegun 9.6.37 and 9.12).
 
   Args:
-    variance: In (0, 3500^2].
+    variance: In (0, 6400^2].
 
   Returns:
     P(0), P(1), ... until beyond terms of 1e-60, to a relative error below 2^-150 where
@@ -175,11 +175,11 @@ def alias_table(mechanism: str, variance: Fraction) -> AliasTable:
   """Builds the table of 'discrete_gaussian' or 'skellam' noise.
 
   The support is every integer whose probability is at least 2^-94, or as many as the fewest
-  columns hold that keep the distance below 2^-79, up to the 2^16 columns of the largest table.
+  columns hold that keep the distance below 2^-79, up to the 2^17 columns of the largest table.
 
   Args:
     mechanism: 'discrete_gaussian' or 'skellam'.
-    variance: The variance parameter, in (0, 3500^2].
+    variance: The variance parameter, in (0, 6400^2].
 
   Returns:
     The table with the fewest columns that holds the support.

@@ -20,6 +20,7 @@ from tff_privacy_agg.numerics import randomness, structures
 _PALEY = {12: (11, 1), 20: (19, 1), 28: (13, 2), 36: (17, 2), 44: (43, 1)}
 _PALEY_COUNTS = (0, 1, 2, 3)
 _LARGEST_FACTOR = 64
+_POWERS_OF_TWO = np.array([[1 << i for i in range(32)]], np.uint32).view(np.int32)
 
 
 def _paley(order: int) -> np.ndarray:
@@ -84,18 +85,22 @@ def factors(order: int) -> tuple[int, ...]:
   return tuple(found) or (1,)
 
 
-def signs(seed: tf.Tensor, dim: int, dtype: tf.DType) -> tf.Tensor:
-  """`[dim]` independent signs +-1 from a public seed, one random bit each.
+def flip(vector: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+  """Multiplies `[d]` by independent signs +-1 from a public seed, one random bit each.
 
   Args:
+    vector: `[d]`, float32 or float64.
     seed: `[2]` int64, the same on the server and on every client.
-    dim: Number of signs.
-    dtype: Float dtype of the result.
   """
+  dim = vector.shape[0]
   words = randomness.philox_words(seed, -(-dim // 32))
-  bits = tf.bitwise.right_shift(words[:, None], tf.range(32, dtype=tf.int32)[None, :])
-  bit = tf.bitwise.bitwise_and(tf.reshape(bits, [-1])[:dim], 1)
-  return tf.cast(1 - 2 * bit, dtype)
+  # Products move each bit of a word to the top, where a float has its sign.
+  moved = words[:, tf.newaxis] * tf.constant(_POWERS_OF_TWO)
+  top = tf.bitwise.bitwise_and(tf.reshape(moved, [-1])[:dim], tf.int32.min)
+  if vector.dtype == tf.float64:
+    top = tf.cast(top, tf.int64) * 2**32
+  flipped = tf.bitwise.bitwise_xor(tf.bitcast(vector, top.dtype), top)
+  return tf.bitcast(flipped, vector.dtype)
 
 
 def _transform(vector: tf.Tensor, *, inverse: bool) -> tf.Tensor:
@@ -126,12 +131,10 @@ def rotate(vector: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
   Returns:
     `[padded_dimension(d)]` floats.
   """
-  dim = vector.shape[0]
-  signed = vector * signs(seed, dim, vector.dtype)
-  return _transform(structures.pad(signed, padded_dimension(dim)), inverse=False)
+  padded = structures.pad(flip(vector, seed), padded_dimension(vector.shape[0]))
+  return _transform(padded, inverse=False)
 
 
 def unrotate(vector: tf.Tensor, seed: tf.Tensor, dim: int) -> tf.Tensor:
   """Inverse of `rotate`: from `[padded_dimension(dim)]` to `[dim]`."""
-  restored = _transform(vector, inverse=True)[:dim]
-  return restored * signs(seed, dim, vector.dtype)
+  return flip(_transform(vector, inverse=True)[:dim], seed)

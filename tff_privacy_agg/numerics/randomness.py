@@ -7,7 +7,6 @@ Each use of randomness has a stream number of its own. Streams are spaced by
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import tensorflow as tf
 
@@ -31,32 +30,21 @@ def tie_stream(stream: int, table: int) -> int:
   return stream + 1 + table
 
 
-def _philox(seed: tf.Tensor, stream: int | tf.Tensor) -> dict[str, Any]:
-  """The seed is the key and the upper half of the counter; a stream starts at its lower half."""
-  key, high = tf.split(tf.bitcast(seed, tf.uint64), 2)
-  low = tf.cast(tf.reshape(stream, [1]), tf.uint64) * tf.constant(_PHILOX_STREAM, tf.uint64)
-  return {'key': key, 'counter': tf.concat([low, high], axis=0), 'alg': _PHILOX}
-
-
-def philox_words(seed: tf.Tensor, count: int | tf.Tensor, stream: int = 0) -> tf.Tensor:
+def philox_words(seed: tf.Tensor, count: int | tf.Tensor, stream: int | tf.Tensor = 0) -> tf.Tensor:
   """Words of Philox 4x32-10, int32 `[count]`, for what needs no secrecy.
 
   Args:
-    seed: int64 `[2]`, any numbers.
+    seed: int64 `[2]`, any numbers: the key, and the upper half of the counter.
     count: Number of words, at most 2^42, a Python integer or an int32 scalar tensor.
     stream: From 0 on, below 2^24: those of one seed never overlap.
   """
-  _validate.at_least(0, stream=stream)
+  if isinstance(stream, int):
+    _validate.at_least(0, stream=stream)
+  key, high = tf.split(tf.bitcast(seed, tf.uint64), 2)
+  low = tf.cast(tf.reshape(stream, [1]), tf.uint64) * tf.constant(_PHILOX_STREAM, tf.uint64)
   return tf.raw_ops.StatelessRandomUniformFullIntV2(
-    shape=[count], dtype=tf.int32, **_philox(seed, stream)
+    shape=[count], key=key, counter=tf.concat([low, high], axis=0), alg=_PHILOX, dtype=tf.int32
   )
-
-
-def philox_uniform(
-  seed: tf.Tensor, count: int | tf.Tensor, dtype: tf.DType, stream: int | tf.Tensor = 0
-) -> tf.Tensor:
-  """Floats of `dtype`, uniform on [0, 1), `[count]`: as `philox_words`."""
-  return tf.raw_ops.StatelessRandomUniformV2(shape=[count], dtype=dtype, **_philox(seed, stream))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from tff_privacy_agg.numerics import alias, randomness
 
 MECHANISMS = ('discrete_gaussian', 'skellam')
 MAX_STANDARD_DEVIATION = 10**6
+MAX_SKELLAM_STANDARD_DEVIATION = 3500
 
 # Smoothing of the two-table sum; at 1.8 its relative error of a probability is 2^-91.
 _TARGET_SMOOTHING = 2.2
@@ -133,7 +134,7 @@ def _top_31_bits(words: tf.Tensor) -> tf.Tensor:
 def noise_sampler(mechanism: str, variance: Fraction | float) -> NoiseSampler:
   """Builds the sampler of a noise distribution on the integers.
 
-  Up to a standard deviation of 3500 a draw takes one table. Above it, discrete Gaussian
+  Up to a standard deviation of 6400 a draw takes one table. Above it, discrete Gaussian
   noise of variance v is x_1 + m x_2 for discrete Gaussians with v_1 + m^2 v_2 = v. The
   probability of z is then the Gaussian's at z times a sum over a lattice of Gaussian weights of
   standard deviation s = (1 / v_2 + m^2 / v_1)^(-1/2), which by Poisson's summation formula
@@ -154,14 +155,14 @@ def noise_sampler(mechanism: str, variance: Fraction | float) -> NoiseSampler:
   _validate.one_of(MECHANISMS, mechanism=mechanism)
   _validate.positive(variance=variance)
   variance = Fraction(variance)
+  if mechanism == 'skellam' and variance > MAX_SKELLAM_STANDARD_DEVIATION**2:
+    raise ConfigurationError(
+      f'Skellam noise needs `variance` of at most {MAX_SKELLAM_STANDARD_DEVIATION**2}, '
+      f'got {float(variance)}. Use discrete Gaussian noise, or fewer bits.'
+    )
   if variance <= alias.MAX_TABLE_VARIANCE:
     single = (alias.alias_table(mechanism, variance),)
     return _sampler(mechanism, variance, single, stride=0, smoothing_error=0.0)
-  if mechanism == 'skellam':
-    raise ConfigurationError(
-      f'Skellam noise needs `variance` of at most {alias.MAX_TABLE_VARIANCE}, '
-      f'got {float(variance)}. Use discrete Gaussian noise, or fewer bits.'
-    )
   if variance > MAX_STANDARD_DEVIATION**2:
     raise ConfigurationError(
       f'`variance` must be at most {MAX_STANDARD_DEVIATION**2}, got {float(variance)}. '
