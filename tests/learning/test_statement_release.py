@@ -3,6 +3,7 @@
 import asyncio
 import math
 import pathlib
+import re
 import sys
 import textwrap
 
@@ -13,6 +14,7 @@ import tensorflow as tf
 import tff_privacy_agg as tpa
 from tff_privacy_agg import accounting, cli
 from tff_privacy_agg.learning import MLflowReleaseManager, StatementReleaseManager
+from tff_privacy_agg.learning.training_task import TrainingTask
 
 SMALL = ['--population', '20', '--clients-per-round', '10', '--noise-multiplier', '2']
 METRICS = {
@@ -101,6 +103,30 @@ def test_mlflow_has_numbers_ledger_and_statement(mlflow_run, trained, tmp_path):
   there = client.download_artifacts(run_id, 'privacy', str(tmp_path))
   assert pathlib.Path(there, 'statement.txt').read_text(encoding='utf-8') == statement
   assert accounting.verify(f'{there}/ledger.jsonl').ok
+
+
+def test_the_code_in_the_documents_runs(mlflow_run, simulation, tmp_path, monkeypatch):
+  import mlflow
+
+  client, _, uri = mlflow_run
+  page = (pathlib.Path(__file__).parents[2] / 'docs/report.md').read_text(encoding='utf-8')
+  (code,) = re.findall(r'```python not run: [^\n]*test-mlflow[^\n]*\n(.*?)```', page, re.DOTALL)
+  task = TrainingTask(population=20, clients_per_round=10, noise_multiplier=2.0)
+  examples = task.load()
+  names = {
+    'tpa': tpa,
+    'process': task.process(),
+    'client_data': examples.train.preprocess(task.preprocess),
+    'cohorts': task.cohorts(examples),
+  }
+  monkeypatch.chdir(tmp_path)
+  pathlib.Path('runs/mine').mkdir(parents=True)
+  mlflow.set_tracking_uri(uri)
+  exec(compile(code.replace('50', '2'), 'report.md', 'exec'), names)
+  found = client.get_metric_history(names['run'].info.run_id, 'ledger/epsilon')
+  ledger = accounting.LedgerRecord.read('runs/mine/ledger.jsonl')
+  assert [one.step for one in found] == [1, 2]
+  assert found[-1].value == pytest.approx(ledger.epsilon('server'))
 
 
 def test_a_run_that_mlflow_does_not_know_is_refused(mlflow_run):

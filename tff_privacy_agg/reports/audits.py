@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tff_privacy_agg.reports.gray_pictures import drawn
+from tff_privacy_agg.reports.intervals import Measured, intervals
 from tff_privacy_agg.reports.markup import (
   Html,
   element,
@@ -16,6 +18,14 @@ from tff_privacy_agg.reports.markup import (
 )
 from tff_privacy_agg.reports.run_files import RunFiles
 
+_CAPTIONS = {
+  'inversion': 'What the attack reads off updates of clients that hold one picture each. From top to '
+  'bottom: the truth; an update in the clear, clipped, with noise; sums of 2, 10 and 100 without '
+  "noise; this package's noised sum of 100.",
+  'malicious_server': "A server that singles one client out. From left to right: the client's "
+  'picture; what an unprotected sum gives; what this package gives.',
+}
+
 
 def audits(run: RunFiles) -> Html:
   """The audits of this run; says so where there are none."""
@@ -27,7 +37,7 @@ def audits(run: RunFiles) -> Html:
       element('p', 'An audit can show that a promise is false; it cannot show that it is true.'),
     )
   found = run.audit
-  parts = [_verdict(run, found)]
+  parts = [_verdict(run, found), _beside_the_promise(found)]
   for name, draw in (
     ('canaries', _canaries),
     ('membership', _membership),
@@ -36,6 +46,12 @@ def audits(run: RunFiles) -> Html:
   ):
     if name in found:
       parts.append(draw(found[name]))
+  for name, pixels in run.pictures.items():
+    caption = _CAPTIONS.get(name, f'Picture of the attack {name}.')
+    parts.append(drawn(f'picture-{name}', pixels, caption))
+  if run.pictures:
+    remark = 'The pictures are files of the run directory. The ledger notes audit.json, not them.'
+    parts.append(element('p', remark, class_='soft'))
   return section('audits', 'Audits', *parts)
 
 
@@ -58,6 +74,54 @@ def _verdict(run: RunFiles, found: Mapping[str, Any]) -> Html:
     'confidence. A low result says that these attacks failed, no more.',
   )
   return joined([*(element('p', one, class_='warning') for one in warnings), sentences])
+
+
+def _beside_the_promise(found: Mapping[str, Any]) -> Html:
+  """Epsilons that canaries showed, and areas of membership attacks, each with its interval."""
+  figures = []
+  canaries = found.get('canaries')
+  if canaries is not None:
+    rows = [
+      _measured('all-models', 'all models', canaries, 'all_iterates', 'epsilon', 'lower', 'upper'),
+      _measured('last-model', 'last model', canaries, 'final_model', 'epsilon', 'lower', 'upper'),
+      _measured('one-run', 'guesses, one run', canaries, 'one_run', '', 'lower', ''),
+    ]
+    figures.append(
+      intervals(
+        'chart-measured',
+        'Epsilon that canaries showed, with its interval, and the promise',
+        rows,
+        level=_number(_get(found, 'claim', 'epsilon')),
+        level_name='promised',
+        least=0.0,
+      )
+    )
+  attacks = [(name, one) for name, one in _items(found.get('membership')) if _get(one, 'auc')]
+  if attacks:
+    rows = [
+      _measured(f'auc-{name}', name.replace('_', ' '), one, 'auc', 'value', 'low', 'high')
+      for name, one in attacks
+    ]
+    figures.append(
+      intervals(
+        'chart-membership',
+        'Membership attacks: area under the curve, with its interval; 0.5 is guessing',
+        rows,
+        level=0.5,
+        level_name='guessing',
+        least=0.4,
+      )
+    )
+  return joined(figures)
+
+
+def _measured(
+  key: str, name: str, found: Any, part: str, value: str, low: str, high: str
+) -> Measured:
+  numbers = (_number(_get(found, part, one)) for one in (value, low, high))
+  return Measured(
+    key=f'measured-{key}', name=name, **dict(zip(('value', 'low', 'high'), numbers, strict=True))
+  )
 
 
 def _canaries(found: Any) -> Html:

@@ -10,9 +10,12 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tff_privacy_agg import accounting
 from tff_privacy_agg.accounting import LedgerRecord, ledger_lines
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
+from tff_privacy_agg.reports.gray_pictures import gray
 
 _WORDS = {'True': 1.0, 'False': 0.0, '': math.nan}
 
@@ -52,6 +55,7 @@ class RunFiles:
     totals: What the ledger states, charge by charge.
     audit: `audit.json`, or None.
     audit_is_noted: Whether the ledger notes the hash of that very file.
+    pictures: By attack, the pictures that its gallery left; the ledger does not note them.
   """
 
   path: pathlib.Path
@@ -61,6 +65,7 @@ class RunFiles:
   totals: tuple[Total, ...]
   audit: Mapping[str, Any] | None
   audit_is_noted: bool
+  pictures: Mapping[str, np.ndarray]
 
   @classmethod
   def read(cls, path: str | os.PathLike[str]) -> 'RunFiles':
@@ -95,6 +100,7 @@ class RunFiles:
       totals=totals,
       audit=audit,
       audit_is_noted=audit is not None and _noted(ledger) == _hash(audit),
+      pictures=_pictures(where, audit),
     )
 
   def column(self, name: str) -> list[tuple[float, float]]:
@@ -117,6 +123,15 @@ def _json(path: pathlib.Path, missing: Any) -> Any:
       f'{path} was to hold an object; it holds {type(found).__name__}. Restore the file.'
     )
   return found
+
+
+def _pictures(where: pathlib.Path, audit: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
+  """Pictures of the attacks that the audit names: others may be left from an earlier one."""
+  gallery = (audit or {}).get('gallery')
+  attacks = gallery if isinstance(gallery, list) else []
+  names = [str(one.get('name')) for one in attacks if isinstance(one, dict)]
+  files = {name: where / f'audit_{name}.png' for name in names if name.isidentifier()}
+  return {name: gray(file.read_bytes()) for name, file in files.items() if file.exists()}
 
 
 def _rows(path: pathlib.Path) -> tuple[Mapping[str, float], ...]:
