@@ -8,7 +8,6 @@ os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 
 import _measure as measure
 import numpy as np
-import rounds
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -27,30 +26,36 @@ NONE, CHACHA, PHILOX, UPSTREAM = (
 NAMES = (NONE, CHACHA, PHILOX, UPSTREAM)
 
 
-class UpstreamTask(TrainingTask):
-  """The same task with TFF's own distributed-DP aggregator."""
-
-  def aggregator(self):
-    return tff.learning.ddp_secure_aggregator(
-      self.noise_multiplier, self.clients_per_round, bits=self.bits
-    )
-
-
-def task(name: str, clients: int) -> TrainingTask:
-  kind = UpstreamTask if name == UPSTREAM else TrainingTask
-  return kind(
+def aggregator(name: str, clients: int):
+  """What TFF's builder takes as `model_aggregator`."""
+  if name == NONE:
+    return None
+  if name == UPSTREAM:
+    return tff.learning.ddp_secure_aggregator(NOISE_MULTIPLIER, clients, bits=BITS)
+  return TrainingTask(
     population=max(200, clients),
     clients_per_round=clients,
-    noise_multiplier=None if name == NONE else NOISE_MULTIPLIER,
+    noise_multiplier=NOISE_MULTIPLIER,
     bits=BITS,
     randomness='philox' if name == PHILOX else 'chacha20',
+  ).aggregator()
+
+
+def build(model_fn, name: str, clients: int) -> tff.learning.templates.LearningProcess:
+  sgd = tff.learning.optimizers.build_sgdm
+  return tff.learning.algorithms.build_unweighted_fed_avg(
+    model_fn,
+    sgd(0.01),
+    sgd(1.0),
+    model_aggregator=aggregator(name, clients),
+    metrics_aggregator=tpa.no_metrics,
   )
 
 
 def as_installed(clients: int = 10) -> str:
   """Whether TFF's own aggregator can be built into federated averaging as installed."""
   try:
-    task(UPSTREAM, clients).process()
+    build(TrainingTask().model_fn(), UPSTREAM, clients)
   except Exception as error:
     return measure.first_line(error)
   return 'builds'
@@ -78,49 +83,36 @@ def cnn():
   )
 
 
-def cnn_cell(clients: int, repeats: int) -> dict:
+def cnn_batches(clients: int) -> list:
   """Three local steps of 20 random images each."""
   rng = np.random.default_rng(0)
   images = rng.normal(size=[60, 28, 28, 1]).astype(np.float32)
   labels = rng.integers(0, 10, 60).astype(np.int32)
-  batches = [tf.data.Dataset.from_tensor_slices((images, labels)).batch(20)] * clients
-  sgd = tff.learning.optimizers.build_sgdm
+  return [tf.data.Dataset.from_tensor_slices((images, labels)).batch(20)] * clients
+
+
+def digits_batches(clients: int) -> list:
+  task = TrainingTask(population=max(200, clients), clients_per_round=clients)
+  train = task.load().train
+  return [
+    task.preprocess(train.create_tf_dataset_for_client(client))
+    for client in train.client_ids[:clients]
+  ]
+
+
+def cell(model: str, clients: int, repeats: int) -> dict:
   candidates, failed = {}, {}
+  model_fn = cnn if model == 'cnn' else TrainingTask().model_fn()
+  batches = cnn_batches(clients) if model == 'cnn' else digits_batches(clients)
   for name in NAMES:
-    aggregator = None
-    if name != NONE:
-      theirs = name == UPSTREAM
-      aggregator = rounds.factory(rounds.UPSTREAM_FULL if theirs else name, clients)
     try:
-      process = tff.learning.algorithms.build_unweighted_fed_avg(
-        cnn, sgd(0.01), sgd(1.0), model_aggregator=aggregator, metrics_aggregator=tpa.no_metrics
-      )
+      process = build(model_fn, name, clients)
       candidates[name] = measure.stepper(
         process.initialize(), lambda state, process=process: process.next(state, batches).state
       )
     except Exception as error:
       failed[name] = measure.first_line(error)
-  return {'model': 'cnn', **costs_of(candidates, failed, clients, repeats)}
-
-
-def cell(clients: int, repeats: int) -> dict:
-  candidates, failed = {}, {}
-  for name in NAMES:
-    chosen = task(name, clients)
-    examples = chosen.load()
-    batches = [
-      chosen.preprocess(examples.train.create_tf_dataset_for_client(client))
-      for client in examples.train.client_ids[:clients]
-    ]
-    try:
-      process = chosen.process()
-      candidates[name] = measure.stepper(
-        process.initialize(),
-        lambda state, process=process, batches=batches: process.next(state, batches).state,
-      )
-    except Exception as error:
-      failed[name] = measure.first_line(error)
-  return {'model': 'digits', **costs_of(candidates, failed, clients, repeats)}
+  return {'model': model, **costs_of(candidates, failed, clients, repeats)}
 
 
 def costs_of(candidates: dict, failed: dict, clients: int, repeats: int) -> dict:
@@ -157,9 +149,9 @@ def main() -> int:
     if lifted
     else "protobuf: no switch for its nesting limit here; TFF's own aggregator runs as it can."
   )
-  cells = [cell(int(clients), args.rounds) for clients in args.clients.split(',')]
+  cells = [cell('digits', int(clients), args.rounds) for clients in args.clients.split(',')]
   if args.cnn_rounds:
-    cells.append(cnn_cell(10, args.cnn_rounds))
+    cells.append(cell('cnn', 10, args.cnn_rounds))
   print('\nA round of federated averaging, of 650 weights (digits) or 1,199,882 (cnn):\n')
   rows = [
     [

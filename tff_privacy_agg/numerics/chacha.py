@@ -3,8 +3,9 @@
 The state of `n` blocks is four `[4, n]` matrices, one for each row of the ChaCha
 square, so one operation serves four quarter rounds of every block; the diagonal
 rounds are the same operations after a `tf.gather` of rows. A left shift is written
-as a product, which TensorFlow's CPU kernels vectorise (shifts they do not), and the
-ten double rounds are a loop, which keeps the graph below two hundred nodes.
+as a product, which TensorFlow's CPU kernels vectorise (shifts they do not). The ten
+double rounds are a loop of five turns, which keeps the graph small; with ten turns the
+loop's own operations would weigh more where few words are drawn.
 
 There are no branches or look-ups that depend on the key.
 """
@@ -83,7 +84,7 @@ def _blocks(key: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
   )
   _, *final = tf.while_loop(
     lambda i, *rows: i < _DOUBLE_ROUNDS,
-    lambda i, *rows: (i + 1, *_double_round(*rows)),
+    lambda i, *rows: (i + 2, *_double_round(*_double_round(*rows))),
     (0, *start),
   )
   square = tf.concat([x + y for x, y in zip(final, start, strict=True)], axis=0)
