@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from tff_privacy_agg.accounting import _cases, conformance
+from tff_privacy_agg.accounting import conformance
+from tff_privacy_agg.accounting.conformance import _cases
 
 REFERENCE = pathlib.Path(__file__).with_name('dp-reference.json')
 CASES = conformance.load(str(REFERENCE))

@@ -21,8 +21,8 @@ import time
 from ledger_stacks import facts
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting.ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger_record import LedgerRecord, verify
+from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
+from tff_privacy_agg.accounting.ledger.record import LedgerRecord, verify
 
 KILLS_PER_LEDGER = 20
 CLIENTS = ['a', 'b', 'c']

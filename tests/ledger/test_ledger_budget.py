@@ -9,9 +9,9 @@ from ledger_stacks import facts
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.accounting.budget import Budget
-from tff_privacy_agg.accounting.ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger_record import LedgerRecord, verify
-from tff_privacy_agg.accounting.participants import register_path
+from tff_privacy_agg.accounting.ledger.participants import register_path
+from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
+from tff_privacy_agg.accounting.ledger.record import LedgerRecord, verify
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
 
 CLIENTS = [f'client {number}' for number in range(12)]

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from ledger_stacks import facts
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting.ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger_record import LedgerRecord, verify
-from tff_privacy_agg.accounting.ledger_state import LedgerState
+from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
+from tff_privacy_agg.accounting.ledger.record import LedgerRecord, verify
+from tff_privacy_agg.accounting.ledger.state import LedgerState
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 
 

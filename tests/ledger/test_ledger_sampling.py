@@ -10,12 +10,12 @@ import pytest
 from ledger_stacks import facts, stack
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting import ledger_lines
 from tff_privacy_agg.accounting.budget import Budget
-from tff_privacy_agg.accounting.ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger_facts import LedgerFacts
-from tff_privacy_agg.accounting.ledger_record import LedgerRecord, verify
-from tff_privacy_agg.accounting.sampling_claims import Sampling
+from tff_privacy_agg.accounting.ledger import lines as ledger_lines
+from tff_privacy_agg.accounting.ledger.facts import LedgerFacts
+from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
+from tff_privacy_agg.accounting.ledger.record import LedgerRecord, verify
+from tff_privacy_agg.accounting.ledger.sampling_claims import Sampling
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
 
 POPULATION = 2000

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tff_privacy_agg import binding, layers
-from tff_privacy_agg.accounting.ledger_facts import LedgerFacts
+from tff_privacy_agg.accounting.ledger.facts import LedgerFacts
 from tff_privacy_agg.domains import Cohort
 
 

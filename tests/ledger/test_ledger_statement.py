@@ -8,8 +8,8 @@ import re
 import pytest
 from ledger_stacks import facts
 
-from tff_privacy_agg.accounting.ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger_record import LedgerRecord
+from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
+from tff_privacy_agg.accounting.ledger.record import LedgerRecord
 from tff_privacy_agg.errors import ConfigurationError
 
 ORDER = [

@@ -24,10 +24,11 @@ from tff_privacy_agg.accounting.channels import (
 from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose
 from tff_privacy_agg.accounting.design import IntegerDesign, solve
 from tff_privacy_agg.accounting.joint import JointDesign, joint_design, smallest_bits
-from tff_privacy_agg.accounting.ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger_facts import LedgerFacts
-from tff_privacy_agg.accounting.ledger_lines import schema as ledger_schema
-from tff_privacy_agg.accounting.ledger_record import LedgerRecord, Spent, Verification, verify
+from tff_privacy_agg.accounting.ledger.facts import LedgerFacts
+from tff_privacy_agg.accounting.ledger.lines import schema as ledger_schema
+from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
+from tff_privacy_agg.accounting.ledger.record import LedgerRecord, Spent, Verification, verify
+from tff_privacy_agg.accounting.ledger.sampling_claims import Sampling
 from tff_privacy_agg.accounting.mechanisms import (
   bit_channel,
   discrete_gaussian,
@@ -38,7 +39,6 @@ from tff_privacy_agg.accounting.mechanisms import (
 )
 from tff_privacy_agg.accounting.planning import Plan, plan
 from tff_privacy_agg.accounting.sampling import participation_cap, poisson, without_replacement
-from tff_privacy_agg.accounting.sampling_claims import Sampling
 from tff_privacy_agg.accounting.scales import (
   clip_stddevs,
   fits_modulus,

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting import LedgerRecord, ledger_lines
+from tff_privacy_agg.accounting import LedgerRecord
+from tff_privacy_agg.accounting.ledger import lines as ledger_lines
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.reports.gray_pictures import gray
 

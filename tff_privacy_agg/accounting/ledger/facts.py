@@ -10,11 +10,11 @@ from typing import Any
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting import ledger_lines
-from tff_privacy_agg.accounting.ledger_costs import RoundCosts
-from tff_privacy_agg.accounting.ledger_views import ReleaseCosts
+from tff_privacy_agg.accounting.ledger import lines as ledger_lines
+from tff_privacy_agg.accounting.ledger.costs import RoundCosts
+from tff_privacy_agg.accounting.ledger.sampling_claims import Sampling, check_proved, hides_count
+from tff_privacy_agg.accounting.ledger.views import ReleaseCosts
 from tff_privacy_agg.accounting.sampling import SAMPLED_ORDERS
-from tff_privacy_agg.accounting.sampling_claims import Sampling, check_proved, hides_count
 from tff_privacy_agg.accounting.shares import honest_survivors
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 

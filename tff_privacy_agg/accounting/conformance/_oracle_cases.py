@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting import _inputs, oracle
-from tff_privacy_agg.accounting._fields import Inputs, Values, of_discrete_gaussian
+from tff_privacy_agg.accounting import oracle
+from tff_privacy_agg.accounting.conformance import _inputs
+from tff_privacy_agg.accounting.conformance._fields import Inputs, Values, of_discrete_gaussian
 from tff_privacy_agg.accounting.curves import RdpCurve
 
 

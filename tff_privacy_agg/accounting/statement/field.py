@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from tff_privacy_agg.accounting.ledger_record import LedgerRecord
+  from tff_privacy_agg.accounting.ledger.record import LedgerRecord
 
 # Headings of "How to DP-fy ML" (arXiv:2303.00654), section 5.3.
 SETTING, DEFINITION = '1 DP setting', '2 DP definition'

@@ -9,8 +9,8 @@ import numpy as np
 
 from tff_privacy_agg.accounting.accountant import conversion_offsets
 from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
-from tff_privacy_agg.accounting.ledger_facts import LedgerFacts
-from tff_privacy_agg.accounting.ledger_views import ReleaseCosts, View
+from tff_privacy_agg.accounting.ledger.facts import LedgerFacts
+from tff_privacy_agg.accounting.ledger.views import ReleaseCosts, View
 from tff_privacy_agg.errors import LedgerError
 
 SCHEMA = 2

@@ -6,8 +6,8 @@ numbers, lists, curves, or functions without arguments for what is slow.
 
 from collections.abc import Callable
 
-from tff_privacy_agg.accounting import _central_cases, _distributed_cases, _oracle_cases
-from tff_privacy_agg.accounting._fields import Inputs, Values
+from tff_privacy_agg.accounting.conformance import _central_cases, _distributed_cases, _oracle_cases
+from tff_privacy_agg.accounting.conformance._fields import Inputs, Values
 
 KINDS: dict[str, Callable[[Inputs, Inputs], Values]] = {
   'ddp_epsilon': _distributed_cases.ddp_epsilon,

@@ -10,7 +10,7 @@ from scipy import stats
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting import sampling
 from tff_privacy_agg.accounting.curves import RdpCurve
-from tff_privacy_agg.accounting.ledger_costs import RoundCosts
+from tff_privacy_agg.accounting.ledger.costs import RoundCosts
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 
 KINDS = ('none', 'poisson', 'without_replacement')

@@ -5,8 +5,8 @@ from typing import Protocol
 
 import numpy as np
 
-from tff_privacy_agg.accounting.ledger_costs import RoundCosts
-from tff_privacy_agg.accounting.sampling_claims import Sampling
+from tff_privacy_agg.accounting.ledger.costs import RoundCosts
+from tff_privacy_agg.accounting.ledger.sampling_claims import Sampling
 
 
 class Costs(Protocol):

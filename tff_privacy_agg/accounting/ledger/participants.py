@@ -16,8 +16,8 @@ import secrets
 from collections.abc import Iterable, Sequence
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting import ledger_file
-from tff_privacy_agg.accounting.sampling_claims import Sampling
+from tff_privacy_agg.accounting.ledger import file as ledger_file
+from tff_privacy_agg.accounting.ledger.sampling_claims import Sampling
 from tff_privacy_agg.errors import LedgerError
 
 _HASH_SIZE = 24  # hexadecimal digits: 96 bits, no two of a million clients meet

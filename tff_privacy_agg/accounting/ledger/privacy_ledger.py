@@ -10,13 +10,14 @@ from typing import Any
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting import ledger_file, ledger_lines
 from tff_privacy_agg.accounting.budget import Budget, Filter
-from tff_privacy_agg.accounting.ledger_facts import LedgerFacts, printable, versions
-from tff_privacy_agg.accounting.ledger_record import LedgerRecord
-from tff_privacy_agg.accounting.ledger_state import SCHEMA, STATED_ORDERS, LedgerState, begun
-from tff_privacy_agg.accounting.participants import Participants, missing, register_path
-from tff_privacy_agg.accounting.sampling_claims import Sampling
+from tff_privacy_agg.accounting.ledger import file as ledger_file
+from tff_privacy_agg.accounting.ledger import lines as ledger_lines
+from tff_privacy_agg.accounting.ledger.facts import LedgerFacts, printable, versions
+from tff_privacy_agg.accounting.ledger.participants import Participants, missing, register_path
+from tff_privacy_agg.accounting.ledger.record import LedgerRecord
+from tff_privacy_agg.accounting.ledger.sampling_claims import Sampling
+from tff_privacy_agg.accounting.ledger.state import SCHEMA, STATED_ORDERS, LedgerState, begun
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
 
 NOTES = ('empirical_audit', 'example_level', 'tuning_runs')

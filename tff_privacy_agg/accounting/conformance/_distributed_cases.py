@@ -4,8 +4,8 @@ import math
 import re
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting import _inputs
-from tff_privacy_agg.accounting._fields import (
+from tff_privacy_agg.accounting.conformance import _inputs
+from tff_privacy_agg.accounting.conformance._fields import (
   Inputs,
   Values,
   numbered,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tff_privacy_agg.accounting.accountant import gaussian_epsilon
-from tff_privacy_agg.accounting.statement_field import (
+from tff_privacy_agg.accounting.statement.field import (
   ACCOUNTING,
   DEFINITION,
   HEADER,
@@ -20,7 +20,7 @@ from tff_privacy_agg.accounting.statement_field import (
 )
 
 if TYPE_CHECKING:
-  from tff_privacy_agg.accounting.ledger_record import LedgerRecord
+  from tff_privacy_agg.accounting.ledger.record import LedgerRecord
 
 _CONVERSION = 'RDP to epsilon: arXiv:2004.00010, Proposition 12'
 _REFERENCES = {

@@ -15,8 +15,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tff_privacy_agg.accounting import _cases, _compare, _input_types
-from tff_privacy_agg.accounting._inputs import NotImplementedCaseError
+from tff_privacy_agg.accounting.conformance import _cases, _compare, _input_types
+from tff_privacy_agg.accounting.conformance._inputs import NotImplementedCaseError
 from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
 
 # What a case out of all proportion may end in; one bad case does not stop the others.
@@ -210,7 +210,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
   results = [check(case) for case in cases]
   print(_json(results) if options.json else _table(results))
   return 0 if all(result.verdict == PASS for result in results) else 1
-
-
-if __name__ == '__main__':
-  sys.exit(main())

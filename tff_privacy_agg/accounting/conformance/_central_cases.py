@@ -3,8 +3,9 @@
 import math
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting import _inputs, oracle
-from tff_privacy_agg.accounting._fields import Inputs, Values, of_curve
+from tff_privacy_agg.accounting import oracle
+from tff_privacy_agg.accounting.conformance import _inputs
+from tff_privacy_agg.accounting.conformance._fields import Inputs, Values, of_curve
 from tff_privacy_agg.errors import ConfigurationError
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tff_privacy_agg.accounting import accountant, mechanisms
 from tff_privacy_agg.accounting.scales import noise_multiplier_supremum
-from tff_privacy_agg.accounting.statement_field import (
+from tff_privacy_agg.accounting.statement.field import (
   ACCOUNTING,
   DEFINITION,
   HEADER,
@@ -21,7 +21,7 @@ from tff_privacy_agg.accounting.statement_field import (
 )
 
 if TYPE_CHECKING:
-  from tff_privacy_agg.accounting.ledger_record import LedgerRecord
+  from tff_privacy_agg.accounting.ledger.record import LedgerRecord
 
 
 def assumptions(record: 'LedgerRecord') -> list[str]:

@@ -67,7 +67,7 @@ class Scan:
 
 def schema() -> dict[str, Any]:
   """The JSON schema of one line of a ledger."""
-  source = importlib.resources.files('tff_privacy_agg.accounting') / 'ledger_schema.json'
+  source = importlib.resources.files('tff_privacy_agg.accounting.ledger') / 'schema.json'
   return json.loads(source.read_text(encoding='utf-8'))
 
 

@@ -13,13 +13,13 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting import statement_field
-from tff_privacy_agg.accounting.statement_field import Field, rounded_up
-from tff_privacy_agg.accounting.statement_practice import assumptions, practised, verifiable
-from tff_privacy_agg.accounting.statement_promise import promised
+from tff_privacy_agg.accounting.statement import field as statement_field
+from tff_privacy_agg.accounting.statement.field import Field, rounded_up
+from tff_privacy_agg.accounting.statement.practice import assumptions, practised, verifiable
+from tff_privacy_agg.accounting.statement.promise import promised
 
 if TYPE_CHECKING:
-  from tff_privacy_agg.accounting.ledger_record import LedgerRecord
+  from tff_privacy_agg.accounting.ledger.record import LedgerRecord
 
 FORMATS = ('text', 'json', 'html')
 _WIDTH = 96

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting import ledger_lines
 from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
-from tff_privacy_agg.accounting.ledger_facts import LedgerFacts
-from tff_privacy_agg.accounting.ledger_state import LedgerState, begun, check_header
-from tff_privacy_agg.accounting.participants import Participants, missing, register_path
+from tff_privacy_agg.accounting.ledger import lines as ledger_lines
+from tff_privacy_agg.accounting.ledger.facts import LedgerFacts
+from tff_privacy_agg.accounting.ledger.participants import Participants, missing, register_path
+from tff_privacy_agg.accounting.ledger.state import LedgerState, begun, check_header
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 
 # Replaying adds the same numbers in the same order; other processors may round otherwise.
@@ -169,9 +169,9 @@ class LedgerRecord:
     Args:
       format: 'text', 'json' or 'html'.
     """
-    from tff_privacy_agg.accounting import statement  # a statement is made of records
+    from tff_privacy_agg.accounting.statement import card  # a statement is made of records
 
-    return statement.render(self, format)
+    return card.render(self, format)
 
   def _filter(self, budget: Budget | None) -> Filter:
     if budget is not None:

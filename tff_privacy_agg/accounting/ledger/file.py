@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from tff_privacy_agg.accounting.ledger_lines import GENESIS, Scan, head_path, scan, seal, sha256
+from tff_privacy_agg.accounting.ledger.lines import GENESIS, Scan, head_path, scan, seal, sha256
 from tff_privacy_agg.errors import LedgerError
 
 

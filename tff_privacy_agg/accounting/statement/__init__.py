@@ -1,0 +1,1 @@
+"""The privacy card: `promise` and `practice` fill its fields, `card` renders them."""
