@@ -137,7 +137,7 @@ plt.show()
 #
 # Many questions need no model. `tpa.analytics` asks for counts, sums, means, histograms and quantiles in one round of
 # the same stack. Here: which digit does each client hold most of? The answer costs epsilon of its own, on top of the
-# training's.
+# training's. The law of its noise is public, so each answer comes with confidence intervals, which cost nothing.
 
 # %%
 labels = [
@@ -148,11 +148,13 @@ favourite = np.array([np.bincount(held, minlength=10).argmax() for held in label
 
 query = tpa.analytics.Histogram(categories=[str(digit) for digit in range(10)])
 statistic = tpa.analytics.private_statistic(query, tpa.Cohort(expected=200), noise_multiplier=3.0)
-found = statistic.computation(list(np.eye(10, dtype=bool)[favourite]))
+found = statistic.answer(list(np.eye(10, dtype=bool)[favourite]))
+low, high = np.moveaxis(statistic.intervals(found, confidence=0.95)['counts'], -1, 0)
 
 figure, axes = plt.subplots(figsize=(5, 2.6), dpi=72)
 axes.bar(np.arange(10) - 0.2, np.bincount(favourite, minlength=10), 0.4, label='exact')
-axes.bar(np.arange(10) + 0.2, found['counts'], 0.4, yerr=found['stddev'], label='private')
+axes.bar(np.arange(10) + 0.2, found['counts'], 0.4, label='private')
+axes.vlines(np.arange(10) + 0.2, low, high, color='black', label='95 % interval')
 axes.set(xlabel='digit', ylabel='clients')
 axes.set_xticks(range(10))
 axes.legend()
@@ -160,7 +162,8 @@ plt.show()
 
 # %% tags=["stable"]
 print(
-  f'epsilon {statistic.epsilon(delta=5e-4):.2f}, standard deviation {found["stddev"]:.1f} clients'
+  f'epsilon {statistic.epsilon(delta=5e-4):.2f}; with 95 % confidence, each count is off by at most '
+  f'{statistic.precision(0.95)["counts"]:.1f} clients'
 )
 
 # %% [markdown]

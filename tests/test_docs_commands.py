@@ -36,6 +36,10 @@ CONSOLE = {
   'tff-privacy-agg train --target-epsilon 9 --run-dir runs/private': (HERE, 'test_the_report'),
   'tff-privacy-agg train --no-privacy --run-dir runs/clear': (HERE, 'test_the_report'),
   'tff-privacy-agg report runs/private --beside runs/clear': (HERE, 'test_the_report'),
+  'tff-privacy-agg analytics digits count --column digit --categories 7 --client client --json': (
+    'analytics/test_analytics_command.py',
+    'test_the_page_shows_what_the_command_prints',
+  ),
   'python examples/hospitals/run.py': ('runtime/test_processes.py', "'hospitals' / 'run.py'"),
   'tff-privacy-agg keys keys north south east --host server.example.org': (HERE, 'test_keys'),
   'tff-privacy-agg serve --config server.toml': ('../examples/hospitals/run.py', "'serve'"),

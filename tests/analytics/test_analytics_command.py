@@ -1,21 +1,29 @@
-"""`tff-privacy-agg analytics` on a file: answers, epsilon, refusals."""
+"""`tff-privacy-agg analytics` on a file: answers, intervals, clients of several rows, refusals."""
 
 import json
+import pathlib
+import re
+import shlex
 
 import numpy as np
 import pytest
 
-from tff_privacy_agg import accounting, cli
+from tff_privacy_agg import accounting, cli, data
 
 RNG = np.random.default_rng(0)
 MINUTES = RNG.uniform(0, 60, size=300)
 CITIES = RNG.choice(['Bern', 'Chur'], size=300)
+PAGE = (pathlib.Path(__file__).parents[2] / 'docs' / 'analytics.md').read_text(encoding='utf-8')
 
 
 @pytest.fixture
 def visits(tmp_path):
-  rows = [f'{minutes},{city}' for minutes, city in zip(MINUTES, CITIES, strict=True)]
-  (tmp_path / 'visits.csv').write_text('minutes,city\n' + '\n'.join(rows) + '\n')
+  """Five rows of each of 60 clients."""
+  rows = [
+    f'{minutes},{city},client {number % 60}'
+    for number, (minutes, city) in enumerate(zip(MINUTES, CITIES, strict=True))
+  ]
+  (tmp_path / 'visits.csv').write_text('minutes,city,who\n' + '\n'.join(rows) + '\n')
   return str(tmp_path / 'visits.csv')
 
 
@@ -28,17 +36,69 @@ def test_the_mean_of_a_column(visits, capsys):
   found = run(capsys, visits, 'mean', '--column', 'minutes', '--lower', '0', '--upper', '60')
   assert abs(found['mean'] - MINUTES.mean()) < 6 * found['stddev']
   assert found['stddev'] == pytest.approx(2.0 * 30 / 300, rel=0.01)
+  low, high = found['intervals']['mean']
+  assert high - low == pytest.approx(2 * found['precision']['mean'])
+  assert found['precision']['mean'] == pytest.approx(1.96 * found['stddev'], rel=0.02)
   expected, _ = accounting.epsilon(accounting.gaussian(2.0), 0.1 / 300)
   assert expected * 0.999 <= found['epsilon'] <= expected * 1.01
+  assert (found['clients'], found['unit'], found['combined']) == (300, 'row', None)
 
 
 def test_a_histogram_and_a_count(visits, capsys):
   arguments = ['--column', 'city', '--categories', 'Bern', 'Chur', 'Nowhere']
   found = run(capsys, visits, 'histogram', *arguments)
-  assert list(found['counts']) == ['Bern', 'Chur', 'Nowhere']
+  assert list(found['counts']) == ['Bern', 'Chur', 'Nowhere'] == list(found['intervals']['counts'])
   assert abs(found['counts']['Bern'] - np.sum(CITIES == 'Bern')) < 6 * found['stddev']
   found = run(capsys, visits, 'count', '--column', 'city', '--categories', 'Bern')
   assert abs(found['count'] - np.sum(CITIES == 'Bern')) < 6 * found['stddev']
+
+
+@pytest.mark.parametrize(
+  ('rule', 'truth'),
+  [
+    ('mean', lambda own: own.mean(axis=0)),
+    ('sum', lambda own: own.sum(axis=0)),
+    ('last', lambda own: own[-1]),
+  ],
+)
+def test_the_rows_of_a_client_make_one_number(visits, capsys, rule, truth):
+  found = run(
+    capsys, visits, 'sum', '--column', 'minutes', '--client', 'who', '--combine', rule,
+    '--upper', '400', '--noise-multiplier', '0.01',
+  )  # fmt: skip
+  assert found['sum'] == pytest.approx(truth(MINUTES.reshape(5, 60)).sum(), abs=6 * found['stddev'])
+  assert (found['clients'], found['rows'], found['unit']) == (60, 300, 'client')
+  assert found['combined'] == rule
+
+
+def test_a_client_of_many_rows_counts_once(visits, capsys):
+  """Noise as for one value of each client, not of each row; all its categories, once each."""
+  common = ['--column', 'city', '--client', 'who', '--noise-multiplier', '0.01']
+  both = ['--categories', 'Bern', 'Chur', '--contributions', '2']
+  found = run(capsys, visits, 'histogram', *common, *both)
+  own = CITIES.reshape(5, 60)
+  truth = {city: np.any(own == city, axis=0).sum() for city in ('Bern', 'Chur')}
+  assert found['counts'] == pytest.approx(truth, abs=6 * found['stddev'])
+  assert found['stddev'] == pytest.approx(0.01 * np.sqrt(2), rel=0.01)
+  found = run(capsys, visits, 'count', *common, '--categories', 'Bern')
+  assert found['count'] == pytest.approx(truth['Bern'], abs=6 * found['stddev'])
+  assert found['combined'] == 'any'
+
+
+def test_for_people_it_says_what_the_unit_is_and_how_far_quantiles_are_off(visits, capsys):
+  arguments = ['quantiles', '--column', 'minutes', '--lower', '0', '--upper', '60', '--levels', '4']
+  assert cli.main(['analytics', visits, *arguments]) == 0
+  told = capsys.readouterr().out
+  assert 'each of 300 rows is taken for a client' in told
+  rank, fraction = map(float, re.search(r'at most ([\d.]+) clients \(([\d.]+)%\)', told).groups())
+  assert fraction == pytest.approx(100 * rank / 300, abs=0.06)
+  assert 'a leaf is 3.75 wide' in told
+  assert cli.main(['analytics', visits, *arguments, '--client', 'who', '--combine', 'last']) == 0
+  told = capsys.readouterr().out
+  assert 'make one value (last), and the unit of privacy is the client' in told
+
+
+MEAN = ['mean', '--column', 'minutes', '--lower', '0', '--upper', '1']
 
 
 @pytest.mark.parametrize(
@@ -46,10 +106,64 @@ def test_a_histogram_and_a_count(visits, capsys):
   [
     (['mean', '--column', 'minutes', '--lower', '0'], 'missing: --upper'),
     (['mean', '--column', 'hours', '--lower', '0', '--upper', '1'], "Column 'hours'"),
-    (['sum', '--column', 'city', '--upper', '1'], 'needs numbers'),
+    (['sum', '--column', 'city', '--upper', '1'], r'needs numbers; line 2 of .* has '),
+    ([*MEAN, '--client', 'name'], "Column 'name'"),
+    ([*MEAN, '--combine', 'last'], 'no --client'),
+    (['count', '--column', 'city', '--categories', 'a', '--client', 'who', '--combine', 'sum'], '`co'),
+    ([*MEAN, '--confidence', '95'], '`confidence` must lie strictly'),
+    ([*MEAN, '--delta', '0'], '`delta` must lie strictly'),
   ],
-  ids=['bounds', 'column', 'text'],
-)
+  ids=['bounds', 'column', 'text', 'client', 'combine', 'any', 'confidence', 'delta'],
+)  # fmt: skip
 def test_bad_questions_end_in_one_sentence(visits, capsys, arguments, sentence):
   assert cli.main(['analytics', visits, *arguments]) == 2
-  assert sentence in capsys.readouterr().err
+  assert re.search(sentence, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+  ('text', 'sentence'),
+  [
+    ('minutes,who\n', 'has no rows'),
+    ('minutes,who\n3,a\n,a\n', "'minutes' was asked for; line 3 of .* nothing in it"),
+    ('minutes,who\n3,a\n4\n', "'who' was asked for; line 3 of .* nothing in it"),
+    ('minutes,who\n3,a\nnan,b\n', "line 3 of .* has 'nan'"),
+    ('minutes,who\n3,a\n1e999,b\n', "line 3 of .* has '1e999'"),
+    ('minutes,who\n3,\xff\n', 'cannot be'),
+    (None, 'cannot be'),
+  ],
+  ids=['no rows', 'empty', 'short', 'nan', 'huge', 'encoding', 'no file'],
+)
+def test_a_file_that_does_not_fit_is_refused_with_the_line(tmp_path, capsys, text, sentence):
+  file = tmp_path / 'some.csv'
+  if text is not None:
+    file.write_bytes(text.encode('latin-1'))
+  assert cli.main(['analytics', str(file), *MEAN, '--client', 'who']) == 2
+  assert re.search(sentence, capsys.readouterr().err)
+
+
+def shown():
+  """The command that the page shows, and what it prints."""
+  return re.search(
+    r'```console\n\$ tff-privacy-agg (.*)\n(\{\n.*?\n\})\n```', PAGE, re.DOTALL
+  ).groups()
+
+
+def test_the_page_shows_what_the_command_prints(capsys):
+  """All but what the noise moves; and that is within what the page states of its error."""
+  command, printed = shown()
+  told = json.loads(printed)
+  arguments = shlex.split(command)
+  assert arguments[:2] == ['analytics', 'digits']
+  assert cli.main(arguments) == 0
+  found = json.loads(capsys.readouterr().out)
+  assert list(found) == list(told)
+  noisy = {'count', 'fraction', 'intervals'}
+  for name in set(found) - noisy:
+    assert found[name] == (pytest.approx(told[name]) if told[name] else told[name]), name
+  train = data.load_digits(200).train
+  truth = sum(
+    any(int(example['y']) == 7 for example in train.create_tf_dataset_for_client(client))
+    for client in train.client_ids
+  )
+  assert abs(found['count'] - truth) < 6 * found['stddev']
+  assert abs(told['count'] - truth) < 6 * found['stddev']

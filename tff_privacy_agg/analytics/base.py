@@ -5,10 +5,13 @@ It adds no noise itself.
 
 import abc
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tff_privacy_agg import _compat
+from tff_privacy_agg.analytics.error_law import ErrorLaw
 from tff_privacy_agg.layers import Layer
 
 
@@ -50,3 +53,32 @@ class Query(abc.ABC):
       survivors: Number of clients in it, float64; public under zero-out adjacency.
       stddev: Standard deviation of the noise in each number of `sums`.
     """
+
+  @abc.abstractmethod
+  def precision(self, law: ErrorLaw, confidence: float) -> Mapping[str, float]:
+    """How far off the answer is at most, known before it is asked, by name.
+
+    Args:
+      law: Of the error of each number of the sum.
+      confidence: Probability, in (0, 1), that it is no further off.
+    """
+
+  @abc.abstractmethod
+  def limits(self, survivors: int) -> Mapping[str, tuple[float, float]]:
+    """Least and largest true answer of so many clients, by name."""
+
+  def intervals(
+    self, found: Mapping[str, Any], law: ErrorLaw, confidence: float
+  ) -> Mapping[str, np.ndarray]:
+    """Confidence intervals, `[..., 2]`, by name: the answer and its precision, within the limits.
+
+    Args:
+      found: What `decode` gave.
+      law: Of the error of each number of the sum.
+      confidence: Probability, in (0, 1), that one interval covers.
+    """
+    limits = self.limits(law.clients)
+    return {
+      name: np.clip(np.stack([found[name] - half, found[name] + half], axis=-1), *limits[name])
+      for name, half in self.precision(law, confidence).items()
+    }

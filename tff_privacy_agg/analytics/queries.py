@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import numpy as np
 import tensorflow as tf
@@ -20,8 +20,8 @@ class Sum(Query):
   """The sum of a number that every client holds.
 
   Attributes:
-    maximum: Largest absolute value of one client's number; larger ones are cut to it.
-      Positive.
+    maximum: Largest absolute value of one client's number; larger ones are cut to it, what
+      is not finite counts as 0. Positive.
   """
 
   maximum: float
@@ -51,6 +51,12 @@ class Sum(Query):
   def decode(self, sums, survivors, stddev):
     return OrderedDict(sum=sums[0], stddev=stddev)
 
+  def precision(self, law, confidence):
+    return {'sum': law.half_width(confidence)}
+
+  def limits(self, survivors):
+    return {'sum': (-survivors * self.maximum, survivors * self.maximum)}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Count(Query):
@@ -78,13 +84,21 @@ class Count(Query):
   def decode(self, sums, survivors, stddev):
     return OrderedDict(count=sums[0], fraction=sums[0] / survivors, stddev=stddev)
 
+  def precision(self, law, confidence):
+    half = law.half_width(confidence)
+    return {'count': half, 'fraction': half / law.clients}
+
+  def limits(self, survivors):
+    return {'count': (0.0, float(survivors)), 'fraction': (0.0, 1.0)}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mean(Query):
   """The mean of a number that every client holds.
 
   Numbers are cut to [lower, upper] and summed as differences from the middle, which halves
-  the noise. Under zero-out adjacency the denominator, the number of clients, is public.
+  the noise; what is not finite counts as the middle. Under zero-out adjacency the
+  denominator, the number of clients, is public.
 
   Attributes:
     lower: Least number.
@@ -118,6 +132,13 @@ class Mean(Query):
 
   def decode(self, sums, survivors, stddev):
     return OrderedDict(mean=self._middle + sums[0] / survivors, stddev=stddev / survivors)
+
+  def precision(self, law, confidence):
+    # No ratio of two noised numbers: the number of survivors is exact.
+    return {'mean': law.half_width(confidence) / law.clients}
+
+  def limits(self, survivors):
+    return {'mean': (self.lower, self.upper)}
 
   @property
   def _middle(self) -> float:
@@ -168,14 +189,23 @@ class Histogram(Query):
   def decode(self, sums, survivors, stddev):
     return OrderedDict(counts=sums, stddev=stddev)
 
+  def precision(self, law, confidence):
+    return {'counts': law.half_width(confidence)}
+
+  def limits(self, survivors):
+    return {'counts': (0.0, float(survivors))}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantiles(Query):
   """Quantiles of a number that every client holds.
 
-  Every client counts in one node of each level of a binary tree over [lower, upper]; the
-  noised counts are made consistent, and each quantile is where the cumulated count of the
-  leaves reaches it, between leaves by straight lines.
+  Every client counts in one node of each level of a binary tree over [lower, upper]: the
+  leaf that its number lies in (at the ends if it lies outside; the lowest if it is none) and
+  all above. The noised counts are made consistent with each other and with the number of
+  clients, which is public; their cumulated leaves are the answer's `ranks`: how many hold
+  less than the right end of each leaf. They are made rising, and each quantile is where they
+  reach it, between leaves by straight lines.
 
   Attributes:
     probabilities: Of the quantiles, in (0, 1).
@@ -225,11 +255,46 @@ class Quantiles(Query):
     return trees.path(leaf, self.levels)
 
   def decode(self, sums, survivors, stddev):
-    counts = tf.maximum(trees.consistent_leaves(sums, self.levels), 0)
-    places = trees.quantile_places(counts, self.probabilities)
+    ranks = tf.cumsum(trees.consistent_leaves(sums, survivors, self.levels))
+    rising = tf.clip_by_value(trees.monotone(ranks), 0, survivors)
+    wanted = tf.constant(self.probabilities, tf.float64) * survivors
+    places = trees.quantile_places(rising, wanted)
     return OrderedDict(
-      quantiles=self.lower + (self.upper - self.lower) * places, stddev_of_a_count=stddev
+      quantiles=self.lower + (self.upper - self.lower) * places,
+      ranks=ranks,
+      stddev=stddev * math.sqrt(trees.rank_variances(self.levels).max()),
     )
+
+  def precision(self, law, confidence):
+    # All ranks at once, so that the quantiles' are among them wherever they fall.
+    at_once = 2**self.levels - 1
+    worst = math.sqrt(trees.rank_variances(self.levels).max())
+    rank = worst * law.normal_half_width(confidence, at_once)
+    return {'rank': rank, 'fraction': rank / law.clients, 'leaf': self._leaf}
+
+  def limits(self, survivors):
+    return {'quantiles': (self.lower, self.upper)}
+
+  def intervals(self, found, law, confidence):
+    """As in `Query`: of the clients' own quantiles, rounded outwards to whole leaves.
+
+    The true quantile's leaf ends at or behind the first right end whose rank, raised by its
+    error, reaches the wanted one, and begins at or before the last whose rank, lowered by
+    its error, does not: each fails with half of `1 - confidence`.
+    """
+    margins = np.sqrt(trees.rank_variances(self.levels)) * law.normal_half_width(confidence)
+    ranks = np.asarray(found['ranks'])
+    rows = []
+    for probability in self.probabilities:
+      # The last rank is exact but for the arithmetic: at the last leaf's end all is reached.
+      reached = np.append((ranks + margins)[:-1] >= probability * law.clients, True)
+      missed = np.insert((ranks - margins)[:-1] < probability * law.clients, 0, True)
+      rows.append((int(np.argmax(reached)), int(np.flatnonzero(missed)[-1]) + 1))
+    return {'quantiles': self.lower + self._leaf * np.array(rows)}
+
+  @property
+  def _leaf(self) -> float:
+    return (self.upper - self.lower) / 2**self.levels
 
 
 def _range(lower: float, upper: float) -> None:
@@ -239,6 +304,6 @@ def _range(lower: float, upper: float) -> None:
     )
 
 
-def encode_categories(query: Histogram, held: Sequence[str]) -> np.ndarray:
+def encode_categories(query: Histogram, held: Collection[str]) -> np.ndarray:
   """One client's value for a histogram: whether it holds each category, bool `[size]`."""
   return np.array([category in held for category in query.categories])

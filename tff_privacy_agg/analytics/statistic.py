@@ -2,13 +2,17 @@
 
 import dataclasses
 import functools
+import typing
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tff_privacy_agg import _compat, _validate, accounting, binding
 from tff_privacy_agg.analytics.base import Query
+from tff_privacy_agg.analytics.error_law import ErrorLaw
 from tff_privacy_agg.domains import Cohort
 from tff_privacy_agg.factories import ComposedFactory, compose
 from tff_privacy_agg.layers import (
@@ -67,15 +71,71 @@ class Statistic:
       task=task or repr(self.query),
     )
 
-  @functools.cached_property
-  def computation(self):
-    """A TFF computation from the clients' values to the answer at the server.
+  def answer(self, values: Sequence[Any]) -> Mapping[str, Any]:
+    """One round in the TFF context that is installed: `next` from a state of its own.
 
-    Beside the answer: `survivors`, `honest`, and `accepted`: whether there were enough of
-    them. If not, the answer is that of no client at all.
+    Args:
+      values: One value for each client, of `query.value_type`.
+
+    Returns:
+      The query's answer, `stddev`: the standard deviation of its noise, and `survivors`,
+      `honest` and `accepted`: whether there were enough of them. If not, the answer is that of
+      sums which are all zero.
     """
-    process = self._factory.create(self._vector_type)
-    query = self.query
+    _, found = self.next(self.initialize(), values)
+    return found
+
+  def precision(
+    self, confidence: float = 0.95, *, survivors: int | None = None
+  ) -> Mapping[str, float]:
+    """How far off the answer is at most, by name, known before anybody is asked.
+
+    It is about the sum of what clients sent, after they were cut to the bounds. For
+    `Quantiles`: `rank`, the most by which any rank is off, in clients, all at once; `fraction`,
+    the same over the clients; and `leaf`, the width that a quantile is found to at best.
+
+    Args:
+      confidence: Probability, in (0, 1), that it is no further off.
+      survivors: Number of clients that answer; `cohort.expected` if None.
+    """
+    number = self.cohort.expected if survivors is None else survivors
+    return self.query.precision(self._law(number), confidence)
+
+  def intervals(
+    self, found: Mapping[str, Any], confidence: float = 0.95
+  ) -> Mapping[str, np.ndarray]:
+    """Confidence intervals of an answer, `[..., 2]`, by name; docs/analytics.md has the formulas.
+
+    They are made of the answer and the law of its noise alone, so they cost no epsilon. They
+    cover what the clients' values give after they were cut to the bounds, each interval for
+    itself; of a round that was not accepted, they are all that is possible.
+
+    Args:
+      found: What `answer` gave.
+      confidence: Probability, in (0, 1), with which each covers.
+    """
+    _validate.fraction(confidence=confidence)
+    survivors = int(found['survivors'])
+    if not found['accepted']:
+      return {
+        name: np.broadcast_to(np.array(ends), (*np.shape(found[name]), 2))
+        for name, ends in self.query.limits(survivors).items()
+      }
+    return self.query.intervals(found, self._law(survivors), confidence)
+
+  @functools.cached_property
+  def initialize(self):
+    """TFF computation of the first state: an empty privacy account."""
+    return self._process.initialize
+
+  @functools.cached_property
+  def next(self):
+    """TFF computation of a round, (state at server, values at clients) -> (state, answer).
+
+    It runs in every context that can run secure sums: `runtime.simulation_context()`,
+    `runtime.SecAggContext`, or between processes with `tff-privacy-agg serve`.
+    """
+    process, query = self._process, self.query
 
     @_compat.tensorflow_computation(query.value_type)
     def encode(value):
@@ -87,22 +147,43 @@ class Statistic:
     def decode(sums, measurements):
       privacy = measurements['privacy']
       survivors = tf.cast(privacy['survivors'], tf.float64)
-      stddev = privacy['noise_multiplier'] * query.unit
+      stddev = tf.sqrt(survivors) * self._law(1).stddev
       facts = {name: privacy[name] for name in ('survivors', 'honest', 'accepted')}
       return OrderedDict(**query.decode(sums, survivors, stddev), **facts)
 
-    @_compat.federated_computation(_compat.FederatedType(query.value_type, _compat.CLIENTS))
-    def compute(values):
+    @_compat.federated_computation(
+      process.initialize.type_signature.result,
+      _compat.FederatedType(query.value_type, _compat.CLIENTS),
+    )
+    def next_round(state, values):
       vectors = _compat.federated_map(encode, values)
-      output = process.next(process.initialize(), vectors)
-      return _compat.federated_map(decode, (output.result, output.measurements))
+      output = process.next(state, vectors)
+      answer = _compat.federated_map(decode, (output.result, output.measurements))
+      return output.state, answer
 
-    return compute
+    return next_round
+
+  def _law(self, clients: int) -> ErrorLaw:
+    # Noise is a layer of every statistic's stack, so there is a design, and it has a law.
+    design = typing.cast(accounting.IntegerDesign, self.binding.design)
+    return ErrorLaw(
+      mechanism=self.mechanism,
+      local_variance=design.local_variance,
+      clients=clients,
+      step=self.query.unit / design.scaled_norm,
+    )
+
+  @functools.cached_property
+  def _process(self):
+    return self._factory.create(self._vector_type)
 
   @functools.cached_property
   def _factory(self) -> ComposedFactory:
     noise = _MECHANISMS[self.mechanism](noise_multiplier=self.noise_multiplier)
-    layers = [self.query.bound, Quantization(), noise, SecureModularSum(bits=self.bits)]
+    # Clients are at the bound as a rule (all that answer yes are), where conditional rounding
+    # would round all of them the same way: their errors would add up. Beta 0 rejects nothing.
+    rounding = Quantization(beta=0.0)
+    layers = [self.query.bound, rounding, noise, SecureModularSum(bits=self.bits)]
     return compose(layers, cohort=self.cohort, randomness=self.randomness)
 
   @property
@@ -122,9 +203,9 @@ def private_statistic(
   """A statistic of the clients' values with distributed differential privacy.
 
   One round: every client sends one vector of residues with its share of the noise in it,
-  and the server sees their sum. `statistic.computation(values)` runs it in a TFF context
-  that can run secure sums, such as `runtime.simulation_context()` or
-  `runtime.SecAggContext`.
+  and the server sees their sum. `statistic.answer(values)` runs it in a TFF context that can
+  run secure sums, such as `runtime.simulation_context()` or `runtime.SecAggContext`, and
+  `statistic.intervals(found)` says how sure the answer is.
 
   Args:
     query: `Count`, `Sum`, `Mean`, `Histogram` or `Quantiles`.

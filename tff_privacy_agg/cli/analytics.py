@@ -1,42 +1,61 @@
 """`tff-privacy-agg analytics`: a private statistic of a column of a CSV file."""
 
 import argparse
-import csv
 import json
-import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+from tff_privacy_agg.cli import _client_rows
+
 _EXAMPLES = """examples:
-  tff-privacy-agg analytics visits.csv mean --column minutes --lower 0 --upper 60
+  tff-privacy-agg analytics digits mean --column ink --client client --lower 0 --upper 1
   tff-privacy-agg analytics visits.csv quantiles --column minutes --lower 0 --upper 60 --json
   tff-privacy-agg analytics visits.csv histogram --column city --categories Bern Basel Chur
 
-Every row is one client. The secure sum is simulated on this machine: see docs/runtime.md for
-clients of their own.
+A client has one value. With --client, its rows make it: for count, whether any is in the
+categories; for histogram, the set of its categories, of which --contributions count in full; else
+their mean, sum or last (--combine). Without --client every row is a client of its own.
+
+The secure sum is simulated on this machine: see docs/runtime.md for clients of their own.
 """
 _STATISTICS = ('count', 'sum', 'mean', 'histogram', 'quantiles')
+_RULE = {'count': 'any', 'histogram': 'set', 'sum': 'sum', 'mean': 'mean', 'quantiles': 'mean'}
 
 
 def add(commands) -> None:
   """Adds the command to the parser."""
   analytics = commands.add_parser(
     'analytics',
-    help='a private statistic of a column of a CSV file, with its epsilon',
+    help='a private statistic of a column of a CSV file, with its epsilon and its error',
     epilog=_EXAMPLES,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   analytics.set_defaults(run=_analytics)
-  analytics.add_argument('file', type=pathlib.Path, help='CSV file with a header')
+  analytics.add_argument(
+    'file',
+    help='CSV file with a header; or digits: the embedded digits, columns client, digit, ink',
+  )
   analytics.add_argument('statistic', choices=_STATISTICS)
   analytics.add_argument('--column', required=True)
+  analytics.add_argument('--client', metavar='COLUMN', help='tells the client of a row')
+  analytics.add_argument(
+    '--combine',
+    choices=_client_rows.COMBINATIONS,
+    help="a client's rows to its number; default: sum for sum, else mean",
+  )
   analytics.add_argument('--lower', type=float, help='of mean and quantiles')
   analytics.add_argument('--upper', type=float, help='of mean, quantiles and sum')
   analytics.add_argument(
     '--categories', nargs='+', help='of the histogram; or, for count, what counts'
   )
+  analytics.add_argument(
+    '--contributions', type=int, default=1, help='categories of a client that count in full'
+  )
   analytics.add_argument('--probabilities', nargs='+', type=float, default=[0.25, 0.5, 0.75])
+  analytics.add_argument('--levels', type=int, default=8, help='2^LEVELS leaves for quantiles')
   analytics.add_argument('--noise-multiplier', type=float, default=2.0)
   analytics.add_argument('--delta', type=float, help='default: a tenth of one over the clients')
+  analytics.add_argument('--confidence', type=float, default=0.95, help='of the intervals')
   analytics.add_argument('--json', action='store_true', help='for machines')
 
 
@@ -45,50 +64,87 @@ def _analytics(args: argparse.Namespace) -> int:
   from tff_privacy_agg.analytics import private_statistic
   from tff_privacy_agg.domains import Cohort
 
-  cells = _column(args.file, args.column)
-  query, values = _query(args, cells)
+  _check(args)
+  clients = _client_rows.by_client(args.file, args.column, args.client)
+  query, values = _query(args, clients)
   statistic = private_statistic(
-    query, Cohort(expected=len(cells)), noise_multiplier=args.noise_multiplier
+    query, Cohort(expected=len(clients)), noise_multiplier=args.noise_multiplier
   )
-  delta = args.delta or 0.1 / len(cells)
+  delta = 0.1 / len(clients) if args.delta is None else args.delta
   epsilon = statistic.epsilon(delta)
+  precision = statistic.precision(args.confidence)
   with runtime.simulation_context():
-    found = statistic.computation(values)
-  answer: dict[str, Any] = {
-    name: value.tolist() if hasattr(value, 'tolist') else value for name, value in found.items()
-  }
+    found = statistic.answer(values)
+  intervals = statistic.intervals(found, args.confidence)
+  answer = {name: _plain(value) for name, value in found.items()}
+  answer['intervals'] = {name: _plain(value) for name, value in intervals.items()}
   if args.statistic == 'histogram':
-    answer['counts'] = dict(zip(query.categories, answer['counts'], strict=True))
-  answer.update(epsilon=epsilon, delta=delta, adjacency='zero_out', unit='client')
+    for place in (answer, answer['intervals']):
+      place['counts'] = dict(zip(query.categories, place['counts'], strict=True))
+  answer.update(
+    confidence=args.confidence,
+    precision={name: _plain(value) for name, value in precision.items()},
+    epsilon=epsilon,
+    delta=delta,
+    adjacency='zero_out',
+    unit='client' if args.client else 'row',
+    clients=len(clients),
+    rows=sum(map(len, clients)),
+    combined=(args.combine or _RULE[args.statistic]) if args.client else None,
+  )
   if args.json:
     print(json.dumps(answer, indent=2))
-    return 0
-  for name, value in answer.items():
-    print(f'{name:<20} {value}')
+  else:
+    _tell(args, answer)
   return 0
 
 
-def _column(path: pathlib.Path, column: str) -> list[str]:
-  from tff_privacy_agg.errors import ConfigurationError
+def _plain(value: Any) -> Any:
+  return value.tolist() if hasattr(value, 'tolist') else value
 
-  try:
-    with path.open(encoding='utf-8', newline='') as lines:
-      rows = list(csv.DictReader(lines))
-  except OSError as error:
-    raise ConfigurationError(f'A CSV file was to be read; {path} cannot be: {error}.') from error
-  if not rows or column not in rows[0]:
-    names = ', '.join(rows[0]) if rows else 'no rows'
-    raise ConfigurationError(
-      f'Column {column!r} was asked for; {path} has {names}. Name a column of the file.'
+
+def _tell(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
+  if args.client:
+    print(
+      f'{answer["rows"]} rows of {answer["clients"]} clients; the rows of a client make one value '
+      f'({answer["combined"]}), and the unit of privacy is the client'
     )
-  return [row[column] for row in rows]
+  else:
+    print(
+      f'each of {answer["rows"]} rows is taken for a client, and is the unit of privacy: where one '
+      'can have several, name the column that tells whose they are with --client'
+    )
+  for name, intervals in answer['intervals'].items():
+    found = answer[name]
+    if isinstance(found, Mapping):
+      rows = [(label, found[label], intervals[label]) for label in found]
+    elif isinstance(found, list):
+      labels = [f'{probability:g}' for probability in args.probabilities]
+      rows = list(zip(labels, found, intervals, strict=True))
+    else:
+      rows = [(name, found, intervals)]
+    for label, value, (low, high) in rows:
+      print(f'{label:<12} {value:>12.5g}   [{low:.5g}, {high:.5g}]')
+  print(
+    f'in [ ]: {100 * answer["confidence"]:.4g} % confidence intervals, after the cut to the bounds'
+  )
+  if args.statistic == 'quantiles':
+    error = answer['precision']
+    print(
+      f'every rank is off by at most {error["rank"]:.1f} clients ({error["fraction"]:.1%}), all at '
+      f'once; a leaf is {error["leaf"]:.4g} wide'
+    )
+  print(f'epsilon {answer["epsilon"]:.3f} at delta {answer["delta"]:.3g}, zero-out')
 
 
-def _query(args: argparse.Namespace, cells: list[str]) -> tuple[Any, list[Any]]:
-  from tff_privacy_agg import analytics
-  from tff_privacy_agg.analytics.queries import encode_categories
+def _check(args: argparse.Namespace) -> None:
+  """Refuses what does not fit together, before a file is read."""
+  from tff_privacy_agg import _validate
   from tff_privacy_agg.errors import ConfigurationError
 
+  _validate.fraction(confidence=args.confidence)
+  if args.delta is not None:
+    _validate.fraction(delta=args.delta)
   needs = {
     'count': ('categories',),
     'sum': ('upper',),
@@ -102,25 +158,38 @@ def _query(args: argparse.Namespace, cells: list[str]) -> tuple[Any, list[Any]]:
       f'`{args.statistic}` needs bounds that do not come from the data; missing: '
       f'{", ".join(missing)}. Give them.'
     )
-  if args.statistic == 'count':
-    return analytics.Count(), [cell in args.categories for cell in cells]
-  if args.statistic == 'histogram':
-    query = analytics.Histogram(categories=tuple(args.categories))
-    return query, [encode_categories(query, [cell]) for cell in cells]
-  try:
-    numbers = [float(cell) for cell in cells]
-  except ValueError as error:
+  if args.combine and (not args.client or args.statistic in ('count', 'histogram')):
+    found = f'`{args.statistic}`' if args.client else 'no --client, so that each row is a client'
     raise ConfigurationError(
-      f'`{args.statistic}` needs numbers; column {args.column!r} holds others ({error}). Choose '
-      'another column, or `histogram`.'
-    ) from error
+      f"--combine makes one number of a client's rows; got {found}. Leave it out"
+      + ('.' if args.client else ', or name the column that tells the client.')
+    )
+
+
+def _query(
+  args: argparse.Namespace, clients: list[list[_client_rows.Cell]]
+) -> tuple[Any, list[Any]]:
+  from tff_privacy_agg import analytics
+  from tff_privacy_agg.analytics.queries import encode_categories
+
+  if args.statistic in ('count', 'histogram'):
+    held = [{cell.text for cell in cells} for cells in clients]
+    if args.statistic == 'count':
+      return analytics.Count(), [not one.isdisjoint(args.categories) for one in held]
+    query = analytics.Histogram(categories=tuple(args.categories), contributions=args.contributions)
+    return query, [encode_categories(query, one) for one in held]
+  rule = args.combine or _RULE[args.statistic]
+  numbers = _client_rows.numbers(clients, args.statistic, rule)
   if args.statistic == 'sum':
     return analytics.Sum(maximum=args.upper), numbers
   if args.statistic == 'mean':
     return analytics.Mean(lower=args.lower, upper=args.upper), numbers
   return (
     analytics.Quantiles(
-      probabilities=tuple(args.probabilities), lower=args.lower, upper=args.upper
+      probabilities=tuple(args.probabilities),
+      lower=args.lower,
+      upper=args.upper,
+      levels=args.levels,
     ),
     numbers,
   )
