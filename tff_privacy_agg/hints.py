@@ -108,7 +108,9 @@ def refuse_too_large(argument: Any) -> None:
 
 
 @contextlib.contextmanager
-def announced(report: Callable[[str], None], what: str, *, every: float = 10.0) -> Iterator[None]:
+def announced(
+  report: Callable[[str], None], what: str, *, every: float = 10.0, closing: bool = True
+) -> Iterator[None]:
   """Reports how long the work of a block takes, while it runs.
 
   TFF compiles a computation at its first call, and makes its executors at the first round of each
@@ -121,6 +123,7 @@ def announced(report: Callable[[str], None], what: str, *, every: float = 10.0) 
     report: Takes the lines; called from another thread while the block runs.
     what: What is being done.
     every: Seconds between two lines, positive.
+    closing: Whether a last line says how long it took.
   """
   began, done = time.monotonic(), threading.Event()
 
@@ -135,7 +138,8 @@ def announced(report: Callable[[str], None], what: str, *, every: float = 10.0) 
   finally:
     done.set()
     teller.join()
-  report(f'{what}: done in {time.monotonic() - began:.1f} s')
+  if closing:
+    report(f'{what}: done in {time.monotonic() - began:.1f} s')
 
 
 def _is_native(context: Any) -> bool:

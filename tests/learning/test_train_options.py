@@ -70,7 +70,7 @@ def test_a_file_says_what_options_say_and_options_win(tmp_path, capsys):
     ('rouds = 3', 'sets rouds; a training has .*rounds'),
     ('rounds = ', 'cannot be: '),
     ('rounds = "many"', 'rounds'),
-    ('data = "letters"', "`data` is 'digits' or a function"),
+    ('data = "letters"', "`data` is one of 'digits'"),
     ('model = "nowhere_at_all:model"', 'gives none'),
   ],
   ids=['name', 'syntax', 'type', 'data', 'model'],

@@ -24,8 +24,9 @@ from tff_privacy_agg.cli import (
   train,
 )
 
-# TensorFlow reads this when it is imported: no start-up notices between progress lines.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+# TensorFlow reads this when it is imported: none of its notices between progress lines. What it
+# calls errors there (of its graph optimizer) are none; real ones are raised.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f'tff-privacy-agg: {error}', file=sys.stderr)
     return 2
   except KeyboardInterrupt:
-    print('\ninterrupted; the same command resumes', file=sys.stderr)
+    resumes = '; the same command resumes' if getattr(args, 'resumes', False) else ''
+    print(f'\ninterrupted{resumes}', file=sys.stderr)
     return 130
 
 

@@ -1,12 +1,19 @@
 """`tff-privacy-agg audit`: what a training leaks, measured, beside what its ledger promises."""
 
 import argparse
+import contextlib
 import json
 import pathlib
 import sys
 
 _AUDITS = ('canaries', 'membership', 'memorization', 'gallery')
-_BAR = 30
+_EXAMPLES = """examples:
+  tff-privacy-agg audit runs/digits-private
+  tff-privacy-agg audit runs/digits-private --only canaries --canaries 50 --json
+  tff-privacy-agg audit --fresh
+
+exit code 1: a lower bound on epsilon is above that of the ledger.
+"""
 
 
 def add(commands) -> None:
@@ -14,9 +21,10 @@ def add(commands) -> None:
   audit = commands.add_parser(
     'audit',
     help='measure what a training leaks; fails if that is more than its ledger says',
-    description='Exit code 1: a lower bound on epsilon is above that of the ledger.',
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  audit.set_defaults(run=_audit)
+  audit.set_defaults(run=_audit, resumes=True)
   audit.add_argument('run_dir', type=pathlib.Path, nargs='?', help='of `tff-privacy-agg train`')
   audit.add_argument('--fresh', action='store_true', help='train the demo first, and audit that')
   audit.add_argument(
@@ -32,8 +40,8 @@ def add(commands) -> None:
 
 
 def _audit(args: argparse.Namespace) -> int:
-  from tff_privacy_agg import cli, runtime
-  from tff_privacy_agg.audit import run_audit
+  from tff_privacy_agg import cli
+  from tff_privacy_agg.cli import _progress
   from tff_privacy_agg.errors import ConfigurationError
 
   if args.fresh == (args.run_dir is not None):
@@ -44,8 +52,13 @@ def _audit(args: argparse.Namespace) -> int:
   path = args.run_dir
   if args.fresh:
     path = _free_directory()
-    if code := cli.main(['train', '--run-dir', str(path)]):
-      return code
+    # Its own JSON would stand before that of the audit; as a summary it is on stdout.
+    with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
+      if code := cli.main(['train', '--run-dir', str(path)]):
+        return code
+  with _progress.waiting('starting TensorFlow Federated'):
+    from tff_privacy_agg import runtime
+    from tff_privacy_agg.audit import run_audit
   with runtime.simulation_context(), runtime.explained():
     result = run_audit.audit_run(
       path,
@@ -54,7 +67,7 @@ def _audit(args: argparse.Namespace) -> int:
       norm=args.norm,
       confidence=args.confidence,
       seed=args.seed,
-      progress=_progress,
+      progress=_progress.Bars(),
     )
   if args.json:
     print(json.dumps(result.found, indent=2))
@@ -64,20 +77,11 @@ def _audit(args: argparse.Namespace) -> int:
 
 
 def _free_directory() -> pathlib.Path:
+  """The first directory that is free, or holds a demo that was not audited to the end."""
   number = 1
-  while (path := pathlib.Path('runs') / f'audit-{number}').exists():
+  while ((path := pathlib.Path('runs') / f'audit-{number}') / 'audit.json').exists():
     number += 1
   return path
-
-
-def _progress(what: str, done: int, total: int) -> None:
-  """One line that a terminal draws anew; elsewhere a line at the end of each part."""
-  filled = _BAR * done // max(total, 1)
-  line = f'{what:<42} [{"#" * filled:<{_BAR}}] {done}/{total}'
-  if sys.stderr.isatty():
-    print(f'\r{line}', end='\n' if done == total else '', file=sys.stderr, flush=True)
-  elif done == total:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _summary(result, path) -> list[str]:

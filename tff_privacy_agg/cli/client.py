@@ -3,11 +3,23 @@
 import argparse
 import pathlib
 
+_EXAMPLES = """example:
+  tff-privacy-agg client --config north.toml
+
+docs/runtime.md lists what the file holds; `examples/hospitals/run.py` writes one. A client that
+was interrupted joins the next session when the same command is run again.
+"""
+
 
 def add(commands) -> None:
   """Adds the command to the parser."""
-  client = commands.add_parser('client', help='take part in a training with your own data')
-  client.set_defaults(run=_client)
+  client = commands.add_parser(
+    'client',
+    help='take part in a training with your own data',
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  client.set_defaults(run=_client, resumes=True)
   client.add_argument('--config', type=pathlib.Path, required=True, help='TOML file')
   client.add_argument('--json', action='store_true', help='events for machines')
 

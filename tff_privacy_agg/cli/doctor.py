@@ -2,10 +2,22 @@
 
 import argparse
 
+_EXAMPLES = """examples:
+  tff-privacy-agg doctor
+  tff-privacy-agg doctor --json
+
+exit code 1: something does not work; the line below it says the mend.
+"""
+
 
 def add(commands) -> None:
   """Adds the command to the parser."""
-  doctor = commands.add_parser('doctor', help='say what is installed and whether it works')
+  doctor = commands.add_parser(
+    'doctor',
+    help='say what is installed and whether it works',
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   doctor.set_defaults(run=_doctor)
   doctor.add_argument('--json', action='store_true', help='for machines')
 

@@ -1,12 +1,22 @@
 """`tff-privacy-agg keys`: certificates and identities for a test deployment."""
 
 import argparse
+import json
 import pathlib
+
+_EXAMPLES = """example:
+  tff-privacy-agg keys keys north south east --host server.example.org
+"""
 
 
 def add(commands) -> None:
   """Adds the command to the parser."""
-  keys = commands.add_parser('keys', help='make keys for `serve` and `client`, for tests')
+  keys = commands.add_parser(
+    'keys',
+    help='make keys for `serve` and `client`, for tests',
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   keys.set_defaults(run=_keys)
   keys.add_argument('directory', type=pathlib.Path, help='where they go; must be empty')
   keys.add_argument('clients', nargs='+', help='names of the clients')
@@ -14,6 +24,7 @@ def add(commands) -> None:
     '--host', action='append', help='name or address of the server (default: this machine)'
   )
   keys.add_argument('--days', type=int, default=90, help='how long they are valid')
+  keys.add_argument('--json', action='store_true', help='where they are, for machines')
 
 
 def _keys(args: argparse.Namespace) -> int:
@@ -21,6 +32,9 @@ def _keys(args: argparse.Namespace) -> int:
 
   hosts = args.host or ('localhost', '127.0.0.1')
   where = make_keys(args.directory, args.clients, hosts=hosts, days=args.days)
+  if args.json:
+    print(json.dumps({'keys': str(where), 'clients': args.clients, 'days': args.days}))
+    return 0
   print(f'{where}: keys of a server and {len(args.clients)} clients, valid for {args.days} days')
   print('Whoever made them can act as anyone: for tests, or a group that trusts the maker.')
   return 0

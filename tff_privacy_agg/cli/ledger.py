@@ -8,7 +8,7 @@ import pathlib
 
 _EXAMPLES = """examples:
   tff-privacy-agg epsilon runs/digits-private/ledger.jsonl --json
-  tff-privacy-agg verify runs/digits-private/ledger.jsonl
+  tff-privacy-agg verify runs/digits-private/ledger.jsonl   # exit code 1: a line is not true
   tff-privacy-agg statement runs/digits-private/ledger.jsonl --format html > card.html
 """
 
@@ -32,10 +32,13 @@ def add(commands) -> None:
       command.add_argument('--delta', type=float, help='default: that of the ledger')
     if name == 'verify':
       command.add_argument('--hash', help='hash of a line as it was once published')
-    if name in ('epsilon', 'verify'):
-      command.add_argument('--json', action='store_true', help='for machines')
     if name == 'statement':
       command.add_argument('--format', choices=('text', 'json', 'html'), default='text')
+      command.add_argument(
+        '--json', action='store_const', dest='format', const='json', help='as --format json'
+      )
+    else:
+      command.add_argument('--json', action='store_true', help='for machines')
 
 
 def _epsilon(args: argparse.Namespace) -> int:

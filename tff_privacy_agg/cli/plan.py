@@ -3,10 +3,20 @@
 import argparse
 import json
 
+_EXAMPLES = """example:
+  tff-privacy-agg plan --target-epsilon 4 --rounds 50 --clients-per-round 200 --population 20000 \\
+    --parameters 100000
+"""
+
 
 def add(commands) -> None:
   """Adds the command to the parser."""
-  plan = commands.add_parser('plan', help='noise, bits and cost for a target epsilon')
+  plan = commands.add_parser(
+    'plan',
+    help='noise, bits and cost for a target epsilon',
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   plan.set_defaults(run=_plan)
   plan.add_argument('--target-epsilon', type=float, required=True)
   plan.add_argument(

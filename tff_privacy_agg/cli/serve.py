@@ -8,12 +8,23 @@ from collections.abc import Mapping
 from typing import Any
 
 _ATTEMPTS = 3
+_EXAMPLES = """example:
+  tff-privacy-agg serve --config server.toml
+
+docs/runtime.md lists what the file holds; `examples/hospitals/run.py` writes one. A training that
+was interrupted goes on after its last checkpoint when the same command is run again.
+"""
 
 
 def add(commands) -> None:
   """Adds the command to the parser."""
-  serve = commands.add_parser('serve', help='run a training with clients in other processes')
-  serve.set_defaults(run=_serve)
+  serve = commands.add_parser(
+    'serve',
+    help='run a training with clients in other processes',
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  serve.set_defaults(run=_serve, resumes=True)
   serve.add_argument('--config', type=pathlib.Path, required=True, help='TOML file')
   serve.add_argument('--json', action='store_true', help='events for machines')
 

@@ -1,24 +1,28 @@
 """`tff-privacy-agg train`: a whole private training."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import sys
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _EXAMPLES = """examples:
   tff-privacy-agg train
   tff-privacy-agg train --target-epsilon 5 --metrics private --run-dir runs/five
   tff-privacy-agg train --config run.toml --rounds 50
+  tff-privacy-agg train --secure-sum semi_honest --dropout-rate 0.05
+  tff-privacy-agg train --data emnist --population 3000 --client-learning-rate 0.1
   tff-privacy-agg train --data mymodule:load --model mymodule:model --population 1000
 
 run.toml holds the options without their dashes, such as `clients_per_round = 100`; options on the
 command line win. A training that was interrupted goes on when the same command is run again.
 """
+_DECIMALS = 10_000  # of the fractions of a session
 
 
 def add(commands) -> None:
@@ -29,15 +33,30 @@ def add(commands) -> None:
     epilog=_EXAMPLES,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  train.set_defaults(run=_train)
+  train.set_defaults(run=_train, resumes=True)
   train.add_argument('--config', type=pathlib.Path, help='TOML file with any of the options')
-  train.add_argument('--data', help="'digits', or module:function that gives FederatedExamples")
+  train.add_argument(
+    '--data',
+    help="'digits' (default), 'mnist', 'emnist', 'cifar100', 'celeba', 'shakespeare', "
+    "'stackoverflow', or module:function that gives FederatedExamples",
+  )
+  train.add_argument(
+    '--data-directory', help="where the files of mnist or of TFF's datasets are (default: ~/.tff)"
+  )
   train.add_argument('--model', help="'linear', or module:function that gives a TFF VariableModel")
   train.add_argument('--algorithm', choices=('fed_avg', 'fed_prox', 'fed_sgd', 'mime_lite'))
   train.add_argument('--no-privacy', action='store_true', help='no clipping, no noise')
   train.add_argument('--rounds', type=int)
   train.add_argument('--population', type=int, help='number of clients')
   train.add_argument('--clients-per-round', type=int)
+  train.add_argument(
+    '--secure-sum',
+    choices=('simulated', 'semi_honest', 'authenticated'),
+    help='simulated: in the clear (default); else the real protocol with simulated parties',
+  )
+  train.add_argument(
+    '--dropout-rate', type=float, help='probability that a client drops out of a protocol round'
+  )
   train.add_argument('--noise-multiplier', type=float, help='effective, of a whole round')
   train.add_argument(
     '--mechanism',
@@ -69,22 +88,26 @@ def add(commands) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-  given = _given(args)
-  from tff_privacy_agg import learning, runtime
-  from tff_privacy_agg.learning.training_task import TrainingTask
+  from tff_privacy_agg.cli import _progress, _run_config
 
+  with _progress.waiting('starting TensorFlow Federated'):
+    from tff_privacy_agg import learning, runtime
+    from tff_privacy_agg.learning.training_task import TrainingTask
+
+  task = TrainingTask(**_run_config.given(args))
   say = sys.stderr if args.json else sys.stdout
-  task = TrainingTask(**given)
   config = dataclasses.asdict(task)
-  if args.config:
-    print(*(f'{name} = {json.dumps(value)}' for name, value in config.items()), sep='\n', file=say)
   path = args.run_dir or _default_directory(task, config)
-  with runtime.simulation_context(), runtime.explained():
-    examples = task.load()
-    process = task.process()  # refuses a design that cannot exist before anything is written
+  if args.config:
+    print(_run_config.as_toml(config, path, args.json), file=say)
+  with _context(task) as context, runtime.explained():
+    with _progress.waiting(f'reading {task.data} and building the process'):
+      examples = task.load()
+      process = task.process()  # refuses a design that cannot exist before anything is written
     directory = learning.RunDirectory(path, config)
     directory.write_privacy(_facts(task, process))
-    each = len(examples.train.create_tf_dataset_for_client(examples.train.client_ids[0]))
+    first = examples.train.create_tf_dataset_for_client(examples.train.client_ids[0])
+    each = sum(1 for _ in first)  # a dataset on disk does not know its length
     print(
       f'{task.data}: {task.population} clients, the first with {each} examples, '
       f'{task.clients_per_round} a round, {task.rounds} rounds; run directory {path}',
@@ -100,42 +123,49 @@ def _train(args: argparse.Namespace) -> int:
       evaluate=task.evaluator(examples),
       report=lambda line: print(line, file=say, flush=True),
     )
+    last_sum = getattr(context, 'last_round', None)
   summary = _summary(task, result)
   learning.run_directory.write_json(directory.path / 'summary.json', summary)
   if args.json:
     print(json.dumps({**summary, 'run_dir': str(path)}, indent=2))
   else:
-    print(_summary_text(task, summary, path))
+    print(_summary_text(task, summary, path, last_sum))
   return 0
 
 
-def _given(args: argparse.Namespace) -> dict[str, Any]:
-  """What the file and the command line say; the command line wins."""
-  from tff_privacy_agg.learning.training_task import TrainingTask
+@contextlib.contextmanager
+def _context(task) -> Iterator[Any]:
+  """Where the training runs: a simulation, or the protocol with parties of this process."""
+  from tff_privacy_agg import runtime, secagg
 
-  names = [field.name for field in dataclasses.fields(TrainingTask)]
-  given = {} if args.config is None else _read(args.config, names)
-  given.update({name: value for name in names if (value := getattr(args, name, None)) is not None})
-  if args.no_privacy or given.get('noise_multiplier') == 0:
-    given['noise_multiplier'] = None
-  return given
-
-
-def _read(path: pathlib.Path, names: list[str]) -> dict[str, Any]:
-  from tff_privacy_agg.errors import ConfigurationError
-
+  if task.secure_sum == 'simulated':
+    with runtime.simulation_context() as context:
+      yield context
+    return
+  clients = task.clients_per_round
+  dropouts = clients - task.minimum_survivors
+  session = {
+    'colluding_fraction': 0.0,
+    'dropout_fraction': math.ceil(_DECIMALS * dropouts / clients) / _DECIMALS,
+  }
+  # Refuses what no session of so many clients can keep, before a worker starts.
+  secagg.find_parameters(clients, *session.values(), mode=task.secure_sum)
+  drops = None
+  if task.dropout_rate:
+    seed = int.from_bytes(os.urandom(4))  # another one after a resume: a bad one passes
+    drops = runtime.RandomDrops(rate=task.dropout_rate, seed=seed)
+  context = runtime.SecAggContext(
+    mode=task.secure_sum,
+    minimum_clients=task.minimum_survivors,
+    maximum_clients=clients,
+    drops=drops,
+    **session,
+  )
   try:
-    found = tomllib.loads(path.read_text(encoding='utf-8'))
-  except (OSError, ValueError) as error:
-    raise ConfigurationError(
-      f'A TOML file was to be read; {path} cannot be: {error}. Correct it.'
-    ) from error
-  unknown = sorted({*found} - {*names})
-  if unknown:
-    raise ConfigurationError(
-      f'{path} sets {", ".join(unknown)}; a training has {", ".join(names)}. Correct the name.'
-    )
-  return found
+    with runtime.use(context):
+      yield context
+  finally:
+    context.close()
 
 
 def _facts(task, process) -> Mapping[str, Any]:
@@ -176,10 +206,11 @@ def _summary(task, result) -> dict[str, Any]:
     'stopped': result.stopped,
     'complete': bool(result.metrics.get('ledger/complete', False)),
     'population': task.population,
+    'secure_sum': task.secure_sum,
   }
 
 
-def _summary_text(task, summary, path) -> str:
+def _summary_text(task, summary, path, last_sum) -> str:
   lines = []
   if summary['accuracy'] is not None:
     lines.append(f'accuracy {100 * summary["accuracy"]:.1f} % on held-out examples')
@@ -198,6 +229,11 @@ def _summary_text(task, summary, path) -> str:
     )
     if not summary['complete']:
       privacy += '\nNOT COVERED by it: training metrics, which leave the clients in the clear'
+  if last_sum is not None:
+    privacy += (
+      f'\nsecure sums: {task.secure_sum.replace("_", "-")} protocol, its parties simulated here; '
+      f'{len(last_sum.survivors)} of {task.clients_per_round} clients in the last'
+    )
   files = 'metrics.csv, tensorboard/, checkpoints/, privacy.json, summary.json'
   if task.noise_multiplier is not None:
     files += ', ledger.jsonl'

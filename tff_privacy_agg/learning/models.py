@@ -14,19 +14,26 @@ from tff_privacy_agg.data.digits import NUM_CLASSES, NUM_PIXELS
 _EVALUATION_BATCH = 512
 
 
-def softmax_regression() -> tff.learning.models.VariableModel:
-  """Softmax regression on the digits, from zero weights."""
+def softmax_regression(
+  features: int = NUM_PIXELS, classes: int = NUM_CLASSES
+) -> tff.learning.models.VariableModel:
+  """Softmax regression, by default on the digits, from zero weights.
+
+  Args:
+    features: Numbers of an input.
+    classes: Number of classes.
+  """
   model = tf.keras.Sequential(
     [
-      tf.keras.layers.InputLayer(input_shape=[NUM_PIXELS]),
-      tf.keras.layers.Dense(NUM_CLASSES, kernel_initializer='zeros'),
+      tf.keras.layers.InputLayer(input_shape=[features]),
+      tf.keras.layers.Dense(classes, kernel_initializer='zeros'),
     ]
   )
   return tff.learning.models.from_keras_model(
     model,
     loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     input_spec=OrderedDict(
-      x=tf.TensorSpec([None, NUM_PIXELS], tf.float32), y=tf.TensorSpec([None], tf.int32)
+      x=tf.TensorSpec([None, features], tf.float32), y=tf.TensorSpec([None], tf.int32)
     ),
   )
 

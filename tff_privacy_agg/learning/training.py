@@ -16,6 +16,7 @@ import tensorflow_federated as tff
 from tff_privacy_agg import _compat, _validate
 from tff_privacy_agg.accounting import PrivacyLedger
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError
+from tff_privacy_agg.hints import announced
 from tff_privacy_agg.learning.cohorts import Cohorts
 from tff_privacy_agg.learning.data_source import CohortDataSource, CohortIterator
 from tff_privacy_agg.learning.ledger_release import settle
@@ -147,7 +148,9 @@ def train(
         report(f'stopped before round {round_number}: {error}')
         stopped = 'budget'
         break
-      output = process.next(state, selected)
+      # The first round compiles, as long as it likes; its own line says how long it took.
+      with contextlib.nullcontext() if ran else announced(report, 'the first round', closing=False):
+        output = process.next(state, selected)
       if ledger is not None:
         most = _protocol_survivors()
         most = len(iterator.cohort) if most is None else most

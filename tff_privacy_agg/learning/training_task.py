@@ -9,11 +9,12 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_federated as tff
+from scipy import stats
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._entry_points import entry_point
 from tff_privacy_agg.accounting import Budget
-from tff_privacy_agg.data import FederatedExamples, load_digits
+from tff_privacy_agg.data import FederatedExamples, named
 from tff_privacy_agg.domains import Cohort
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.factories import ComposedFactory, compose
@@ -47,6 +48,14 @@ _MECHANISMS: Mapping[str, type[DiscreteGaussianNoise | SkellamNoise | GaussianNo
   'skellam': SkellamNoise,
   'gaussian': GaussianNoise,
 }
+# What a ledger says of each.
+SECURE_SUMS: Mapping[str, str] = {
+  'simulated': 'in the clear, as a simulation on one machine',
+  'semi_honest': 'by the semi-honest protocol, its parties simulated on one machine',
+  'authenticated': 'by the authenticated protocol, its parties simulated on one machine',
+}
+_FEWEST_IN_A_SUM = 3
+_RARELY = 1e-4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,12 +63,20 @@ class TrainingTask:
   """A private federated training, by default of a linear model on scikit-learn's digits.
 
   Attributes:
-    data: 'digits'; or `module:function`, which gives `tff_privacy_agg.data.FederatedExamples`.
+    data: A name in `tff_privacy_agg.data.NAMES`; or `module:function`, which gives
+      `tff_privacy_agg.data.FederatedExamples`.
+    data_directory: Where the files of mnist, or of TFF's datasets, are; None for their usual
+      places.
     model: 'linear', a softmax regression; or `module:function`, which gives a
       `tff.learning.models.VariableModel` of batches `x`, `y`.
     algorithm: As in `build_private_learning_process`.
     population: Number of clients.
-    clients_per_round: Clients a round; all of them are expected to survive.
+    clients_per_round: Clients a round; without `dropout_rate`, all of them are expected to
+      survive.
+    secure_sum: How the runtime is to sum: 'simulated', in the clear; or by the protocol of
+      `tff_privacy_agg.secagg` with simulated parties, 'semi_honest' or 'authenticated'.
+    dropout_rate: Probability that a client drops out of a round's protocol; the noise is then
+      made for `minimum_survivors`.
     rounds: Rounds.
     noise_multiplier: Effective noise multiplier of a round; None trains without privacy.
     mechanism: 'discrete_gaussian' or 'skellam' (distributed), or 'gaussian'
@@ -83,10 +100,13 @@ class TrainingTask:
   """
 
   data: str = 'digits'
+  data_directory: str | None = None
   model: str = 'linear'
   algorithm: str = 'fed_avg'
   population: int = 200
   clients_per_round: int = 100
+  secure_sum: str = 'simulated'
+  dropout_rate: float = 0.0
   rounds: int = 30
   noise_multiplier: float | None = 2.75
   mechanism: str = 'discrete_gaussian'
@@ -112,8 +132,8 @@ class TrainingTask:
     _validate.one_of(tuple(_MECHANISMS), mechanism=self.mechanism)
     _validate.one_of(ALGORITHMS, algorithm=self.algorithm)
     _validate.one_of(METRICS, metrics=self.metrics)
-    _named('data', self.data, 'digits')
-    _named('model', self.model, 'linear')
+    _validate.one_of(tuple(SECURE_SUMS), secure_sum=self.secure_sum)
+    self._check_names()
     if self.target_epsilon is not None:
       _validate.positive(target_epsilon=self.target_epsilon)
     if self.noise_multiplier is not None:
@@ -131,6 +151,57 @@ class TrainingTask:
         f'`delta` must be below 1/population = {1 / self.population:g}, got {self.delta!r}. '
         'At that size it allows to publish a client. A tenth of it is the usual choice.'
       )
+    self._check_secure_sum()
+
+  def _check_names(self) -> None:
+    _validate.instance(str, data=self.data, model=self.model)
+    if self.data_directory is not None:
+      _validate.instance(str, data_directory=self.data_directory)
+    if ':' not in self.data:
+      named.check_name(self.data)
+      if self.model == 'linear' and named.linear_shape(self.data) is None:
+        raise ConfigurationError(
+          f"`model` is 'linear'; the labels of {self.data!r} are the next bytes of a text. Name a "
+          'model of int32 `[batch, 80]` to int32 `[batch, 80]` as `module:function`.'
+        )
+    if self.model != 'linear' and ':' not in self.model:
+      raise ConfigurationError(
+        f"`model` is 'linear' or a function as `module:function`, got {self.model!r}."
+      )
+
+  def _check_secure_sum(self) -> None:
+    if self.dropout_rate:
+      _validate.fraction(dropout_rate=self.dropout_rate)
+    if self.secure_sum == 'simulated':
+      if self.dropout_rate:
+        raise ConfigurationError(
+          f'`dropout_rate` is {self.dropout_rate:g}; nobody drops out of a simulated sum. Set '
+          "`secure_sum` to 'semi_honest' or 'authenticated', or leave the rate out."
+        )
+      return
+    if self.noise_multiplier is None or not _MECHANISMS[self.mechanism].distributed:
+      raise ConfigurationError(
+        f'`secure_sum` is {self.secure_sum!r}; this training sums updates in the clear. Choose a '
+        "distributed mechanism, or 'simulated'."
+      )
+    if self.metrics == 'clear':
+      raise ConfigurationError(
+        f"`secure_sum` is {self.secure_sum!r} and `metrics` is 'clear', which sums them outside of "
+        "the protocol. Choose 'private' or 'none'."
+      )
+    if self.clients_per_round < _FEWEST_IN_A_SUM:
+      raise ConfigurationError(
+        f'`secure_sum` is {self.secure_sum!r}; its sums have {_FEWEST_IN_A_SUM} clients or more, '
+        f'the rounds {self.clients_per_round}. Raise `clients_per_round`.'
+      )
+
+  @property
+  def minimum_survivors(self) -> int:
+    """Fewest clients in a sum that is opened: fewer are left in one round of 10,000."""
+    if not self.dropout_rate:
+      return self.clients_per_round
+    likely = stats.binom.ppf(_RARELY, self.clients_per_round, 1 - self.dropout_rate)
+    return max(_FEWEST_IN_A_SUM, int(likely))
 
   def aggregator(self) -> ComposedFactory | None:
     """The stack that the training aggregates with; None without privacy."""
@@ -151,7 +222,7 @@ class TrainingTask:
       ]
     else:
       back = [noise, PlainSum()]
-    cohort = Cohort(expected=self.clients_per_round)
+    cohort = Cohort(expected=self.clients_per_round, minimum=self.minimum_survivors)
     return compose(front + back, cohort=cohort, delta=self.delta, randomness=self.randomness)
 
   def accounting(self) -> Accounting:
@@ -162,10 +233,10 @@ class TrainingTask:
       population=self.population,
       delta=self.delta,
       budget=None if epsilon is None else Budget(epsilon=epsilon, delta=self.delta, view=view),
-      secagg_threshold=self.clients_per_round,  # nobody drops out of the simulation
+      secagg_threshold=self.minimum_survivors,  # nobody drops out of a simulated sum
       participation_cap=self.participation_cap,
       sampling='uniform, fixed size, without repetition within a round',
-      task=f'{self.model} model on {self.data}',
+      task=f'{self.model} model on {self.data}; sums {SECURE_SUMS[self.secure_sum]}',
     )
 
   def process(self) -> tff.learning.templates.LearningProcess:
@@ -190,8 +261,8 @@ class TrainingTask:
     Raises:
       ConfigurationError: If the data is not what was asked for.
     """
-    if self.data == 'digits':
-      return load_digits(self.population, seed=self.seed)
+    if ':' not in self.data:
+      return named.load(self.data, self.population, seed=self.seed, directory=self.data_directory)
     loaded = entry_point(self.data, os.getcwd())()
     _validate.instance(FederatedExamples, **{f'{self.data}()': loaded})
     clients = len(loaded.train.client_ids)
@@ -222,7 +293,10 @@ class TrainingTask:
 
   def model_fn(self) -> Callable[[], tff.learning.models.VariableModel]:
     """A function that makes the model."""
-    return softmax_regression if self.model == 'linear' else entry_point(self.model, os.getcwd())
+    if self.model != 'linear':
+      return entry_point(self.model, os.getcwd())
+    features, classes = (None if ':' in self.data else named.linear_shape(self.data)) or (64, 10)
+    return functools.partial(softmax_regression, features, classes)
 
   def _options(self) -> dict[str, Any]:
     sgd = tff.learning.optimizers.build_sgdm
@@ -238,10 +312,3 @@ class TrainingTask:
     if self.algorithm == 'fed_prox':
       options['proximal_strength'] = self.proximal_strength
     return options
-
-
-def _named(name: str, value: str, own: str) -> None:
-  if value != own and ':' not in value:
-    raise ConfigurationError(
-      f'`{name}` is {own!r} or a function as `module:function`, got {value!r}.'
-    )

@@ -1,0 +1,71 @@
+"""What a person sees of long work: on stderr, redrawn on a terminal, plain lines elsewhere."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+_PATIENCE_SECONDS = 2.0
+_WIDTH, _BAR = 42, 30
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+  """Says what is being done once it has taken two seconds, and on a terminal for how long.
+
+  For work whose end cannot be told. The line on a terminal is gone after the block.
+
+  Args:
+    what: What is being done.
+  """
+  began, done = time.monotonic(), threading.Event()
+  terminal = sys.stderr.isatty()
+  told: list[int] = []
+
+  def tell():
+    while not done.wait(1.0 if told else _PATIENCE_SECONDS):
+      if terminal:
+        line = f'\r{what}: {time.monotonic() - began:.0f} s so far'
+        told.append(len(line))
+        print(line, end='', file=sys.stderr, flush=True)
+      else:
+        print(f'{what} ...', file=sys.stderr, flush=True)
+        return
+
+  teller = threading.Thread(target=tell, daemon=True)
+  teller.start()
+  try:
+    yield
+  finally:
+    done.set()
+    teller.join()
+    if told:
+      print('\r' + ' ' * max(told) + '\r', end='', file=sys.stderr, flush=True)
+
+
+class Bars:
+  """A bar for each part of long work, with the time that the part will still take."""
+
+  def __init__(self):
+    self._what = ''
+    self._began = 0.0
+
+  def __call__(self, what: str, done: int, total: int) -> None:
+    """Shows how far a part is: on a terminal always anew, elsewhere once it is done.
+
+    Args:
+      what: The part.
+      done: How much of it is done.
+      total: How much there is.
+    """
+    if what != self._what:
+      self._what, self._began = what, time.monotonic()
+    spent = time.monotonic() - self._began
+    filled = _BAR * done // max(total, 1)
+    line = f'{what:<{_WIDTH}} [{"#" * filled:<{_BAR}}] {done}/{total}'
+    left = f', {spent / done * (total - done):.0f} s left' if 0 < done < total else ''
+    if sys.stderr.isatty():
+      print(f'\r{line}{left:<14}', end='\n' * (done == total), file=sys.stderr, flush=True)
+    elif done == total:
+      print(f'{line}, {spent:.0f} s', file=sys.stderr, flush=True)

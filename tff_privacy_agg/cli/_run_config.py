@@ -1,0 +1,65 @@
+"""The configuration of a training: from a file and the command line, and back into a file."""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+# Options that a file may hold beside those of the task.
+_OF_THE_RUN = {'no_privacy': bool, 'run_dir': str, 'json': bool}
+
+
+def given(args: argparse.Namespace) -> dict[str, Any]:
+  """What the file and the command line say of the task; the command line wins.
+
+  What the file says of the run itself is put into `args`.
+
+  Raises:
+    ConfigurationError: If the file cannot be read, or holds what no training has.
+  """
+  from tff_privacy_agg import _validate
+  from tff_privacy_agg.learning.training_task import TrainingTask
+
+  names = [field.name for field in dataclasses.fields(TrainingTask)]
+  found = {} if args.config is None else _read(args.config, [*names, *_OF_THE_RUN])
+  for name, kind in _OF_THE_RUN.items():
+    said = found.pop(name, None)
+    if said is not None:
+      _validate.instance(kind, **{name: said})
+      setattr(args, name, getattr(args, name) or said)
+  if args.run_dir is not None:
+    args.run_dir = pathlib.Path(args.run_dir)
+  found.update({name: value for name in names if (value := getattr(args, name, None)) is not None})
+  if args.no_privacy or found.get('noise_multiplier') == 0:
+    found['noise_multiplier'] = None
+  return found
+
+
+def as_toml(config: Mapping[str, Any], path: pathlib.Path, as_json: bool) -> str:
+  """The effective configuration as a file that `--config` takes."""
+  whole = {**config, 'run_dir': str(path), 'json': as_json}
+  whole['no_privacy'] = config['noise_multiplier'] is None
+  return '\n'.join(
+    f'# {name}: none' if value is None else f'{name} = {json.dumps(value, ensure_ascii=False)}'
+    for name, value in whole.items()
+  )
+
+
+def _read(path: pathlib.Path, names: list[str]) -> dict[str, Any]:
+  from tff_privacy_agg.errors import ConfigurationError
+
+  try:
+    found = tomllib.loads(path.read_text(encoding='utf-8'))
+  except (OSError, ValueError) as error:
+    raise ConfigurationError(
+      f'A TOML file was to be read; {path} cannot be: {error}. Correct it.'
+    ) from error
+  unknown = sorted({*found} - {*names})
+  if unknown:
+    raise ConfigurationError(
+      f'{path} sets {", ".join(unknown)}; a training has {", ".join(names)}. Correct the name.'
+    )
+  return found
