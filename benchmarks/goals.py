@@ -136,9 +136,8 @@ class Goals:
       found = {k: max(over[f'noise {sigma}, {k}'] for sigma in sigmas) for k in KINDS}
       what = f'noise over `tf.random.normal`, deviation {sigmas[0]} to {sigmas[-1]}, worst'
       self.add(what, {'philox': goal}, found, False)
-    self.add(
-      'rotation over `tf.random.normal`', {'philox': 0.35}, {'philox': over['rotation']}, False
-    )
+    for name in ('rotation', 'rotation, without signs and padding'):
+      self.add(f'{name}, over `tf.random.normal`', {'philox': 0.35}, {'philox': over[name]}, False)
     worst = 100 * max(self.kernels['padding'].values())
     self.add('padding, %', {'philox': 10}, {'philox': worst}, False)
     ratio = self.kernels['chacha20_word_over_philox_word']
@@ -163,7 +162,10 @@ class Goals:
       self.add(what, dict.fromkeys(KINDS, 5), found, False)
     extra = self.growth['new_cohort_size']['over_upstream']
     found = {kind: extra[f'ours, {kind}'] for kind in KINDS}
-    what = f'extra time of a new number of clients over that of `{INNER}`'
+    floor = extra['empty round'][0]
+    what = (
+      f'extra time of a new number of clients over that of `{INNER}` (an empty round: {floor:.2f})'
+    )
     self.add(what, dict.fromkeys(KINDS, 0.6), found, False)
 
   def table(self) -> str:

@@ -74,34 +74,29 @@ def new_cohort_size(repeats: int, dim: int = 10_000) -> dict:
   """Extra time of the first round with a number of clients that was not there before, medians.
 
   Over that of TFF's own inner factory; wall, and the CPU time of this process and the worker.
+  Each in a context of its own: what TFF sets up for a number of clients serves all programs.
   """
-  names = (rounds.PHILOX, rounds.CHACHA, rounds.UPSTREAM)
-  extra: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-  with tpa.runtime.simulation_context():
-    pids = [os.getpid(), *measure.worker_pids()]
-    processes, states = {}, {}
-    for name in names:
-      stack = rounds.factory(name, 100)
-      processes[name] = stack.create(rounds.value_type(dim))
-      states[name] = processes[name].initialize()
-
-    def timed(name, values):
-      cpu, wall = sum(map(measure.cpu_seconds, pids)), time.perf_counter()
-      states[name] = processes[name].next(states[name], values).state
-      return time.perf_counter() - wall, sum(map(measure.cpu_seconds, pids)) - cpu
-
-    for clients in range(4, 5 + repeats):
-      values = rounds.client_values(dim, clients)
-      for name in names:
-        first = timed(name, values)
-        again = [timed(name, values) for _ in range(3)]
+  medians = {}
+  for name in (rounds.SUM, rounds.EMPTY, rounds.PHILOX, rounds.CHACHA, rounds.UPSTREAM):
+    extra = []
+    with tpa.runtime.simulation_context():
+      pids = [os.getpid(), *measure.worker_pids()]
+      process = rounds.factory(name, 100).create(rounds.value_type(dim))
+      state = process.initialize()
+      for clients in range(4, 5 + repeats):
+        values = rounds.client_values(dim, clients)
+        spent = []
+        for _ in range(4):
+          cpu, wall = sum(map(measure.cpu_seconds, pids)), time.perf_counter()
+          state = process.next(state, values).state
+          wall = time.perf_counter() - wall
+          spent.append((wall, sum(map(measure.cpu_seconds, pids)) - cpu))
         if clients > 4:  # the very first also compiles
+          first, *again = spent
           usual = [statistics.median(kind) for kind in zip(*again, strict=True)]
-          extra[name].append((first[0] - usual[0], first[1] - usual[1]))
-  medians = {
-    name: [statistics.median(kind) for kind in zip(*pairs, strict=True)]
-    for name, pairs in extra.items()
-  }
+          extra.append([one - other for one, other in zip(first, usual, strict=True)])
+    medians[name] = [statistics.median(kind) for kind in zip(*extra, strict=True)]
+    print(f'measured a new number of clients of {name}', file=sys.stderr, flush=True)
   theirs = medians[rounds.UPSTREAM]
   return {
     'over_upstream': {

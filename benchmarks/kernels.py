@@ -15,6 +15,7 @@ from tff_privacy_agg.numerics import alias, entropy, hadamard, rounding, sampler
 from tff_privacy_agg.numerics.randomness import MODEL_NOISE, RandomStream, philox_words
 
 NORMAL, NOTHING = 'tf.random.normal', 'an empty graph'
+PRODUCT = 'rotation, without signs and padding'
 SIGMAS = (5, 50, 100, 200, 250, 1000, 3500, 6400, 10_000, 100_000)
 PADDED = (1_000, 1_500, 7_850, 10_000, 33_000, 65_537, 100_000, 1_000_000, 1_199_882, 10_000_000)
 _UUID = '/proc/sys/kernel/random/uuid'
@@ -24,6 +25,7 @@ def kernels(dim: int) -> dict:
   """Graphs by name; each ends in one number, so that nothing is copied out."""
   key = tf.Variable(tf.range(8) * 77_777)
   vector = tf.Variable(tf.random.normal([dim]))
+  padded = tf.Variable(tf.random.normal([hadamard.padded_dimension(dim)]))
   seed = tf.Variable(tf.constant([5, 6], tf.int64))
 
   def noise(sigma, kind):
@@ -34,10 +36,9 @@ def kernels(dim: int) -> dict:
   found = {
     NOTHING: lambda: vector.read_value(),
     NORMAL: lambda: tf.random.normal([dim]),
+    PRODUCT: lambda: hadamard._transform(padded.read_value(), inverse=False),
     'rotation': lambda: hadamard.rotate(vector.read_value(), seed.read_value()),
-    'rotation back': lambda: hadamard.unrotate(
-      tf.tile(vector.read_value(), [2])[: hadamard.padded_dimension(dim)], seed.read_value(), dim
-    ),
+    'rotation back': lambda: hadamard.unrotate(padded.read_value(), seed.read_value(), dim),
     'rounding': lambda: rounding.conditional_round(
       vector.read_value(), 1e7, seed.read_value(), tf.int32
     ),
