@@ -152,8 +152,7 @@ def _context(task) -> Iterator[Any]:
   secagg.find_parameters(clients, *session.values(), mode=task.secure_sum)
   drops = None
   if task.dropout_rate:
-    seed = int.from_bytes(os.urandom(4))  # another one after a resume: a bad one passes
-    drops = runtime.RandomDrops(rate=task.dropout_rate, seed=seed)
+    drops = runtime.RandomDrops(rate=task.dropout_rate, seed=_drops_seed())
   context = runtime.SecAggContext(
     mode=task.secure_sum,
     minimum_clients=task.minimum_survivors,
@@ -166,6 +165,11 @@ def _context(task) -> Iterator[Any]:
       yield context
   finally:
     context.close()
+
+
+def _drops_seed() -> int:
+  """Another one after a resume, so that a round without a sum is not repeated for ever."""
+  return int.from_bytes(os.urandom(4))
 
 
 def _facts(task, process) -> Mapping[str, Any]:

@@ -1,0 +1,93 @@
+"""`train` under the real protocol: drop-outs, an intact ledger that says so, what is refused."""
+
+import json
+
+import pytest
+
+from tff_privacy_agg import accounting, cli
+from tff_privacy_agg.cli import train
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.learning.training_task import TrainingTask
+
+SMALL = ['--population', '12', '--noise-multiplier', '2', '--bits', '20', '--local-epochs', '1']
+
+
+def _train(path, *arguments):
+  return cli.main(['train', '--run-dir', str(path), *SMALL, *arguments])
+
+
+def test_a_training_by_the_protocol_with_drop_outs(tmp_path, capsys, monkeypatch):
+  # 10 clients at this rate seldom lose none in three rounds; by this seed they lose some.
+  monkeypatch.setattr(train, '_drops_seed', lambda: 7)
+  (tmp_path / 'run.toml').write_text('secure_sum = "semi_honest"\ndropout_rate = 0.2\n')
+  arguments = ['--config', str(tmp_path / 'run.toml'), '--clients-per-round', '10', '--rounds', '3']
+  assert _train(tmp_path / 'run', *arguments) == 0
+  out = capsys.readouterr().out
+  assert 'secure_sum = "semi_honest"' in out
+  assert 'secure sums: semi-honest protocol, its parties simulated here; ' in out
+  assert json.loads((tmp_path / 'run/config.json').read_text())['secure_sum'] == 'semi_honest'
+  summary = json.loads((tmp_path / 'run/summary.json').read_text())
+  assert summary['secure_sum'] == 'semi_honest'
+  ledger = tmp_path / 'run/ledger.jsonl'
+  record = accounting.LedgerRecord.read(ledger)
+  assert 'by the semi-honest protocol, its parties simulated' in record.facts.task
+  minimum = TrainingTask(
+    population=12, clients_per_round=10, secure_sum='semi_honest', dropout_rate=0.2
+  ).minimum_survivors
+  assert record.facts.secagg_threshold == minimum == record.facts.stack['cohort']['minimum'] < 10
+  lines = [*map(json.loads, ledger.read_text().splitlines())]
+  survivors = [line['survivors'] for line in lines if line['event'] == 'settle']
+  assert len(survivors) == 3
+  assert min(survivors) < 10
+  assert min(survivors) >= minimum
+  assert cli.main(['verify', str(ledger)]) == 0
+  assert cli.main(['epsilon', str(ledger), '--json']) == 0
+  capsys.readouterr()
+
+
+def test_a_training_by_the_authenticated_protocol(tmp_path, capsys):
+  arguments = ['--secure-sum', 'authenticated', '--clients-per-round', '4', '--rounds', '1']
+  assert _train(tmp_path / 'run', *arguments, '--metrics', 'private', '--json') == 0
+  captured = capsys.readouterr()
+  assert json.loads(captured.out)['secure_sum'] == 'authenticated'
+  assert 'survivors 4' in captured.err
+  assert cli.main(['statement', str(tmp_path / 'run/ledger.jsonl'), '--json']) == 0
+  assert 'authenticated protocol' in capsys.readouterr().out
+
+
+def test_the_ledger_of_a_simulation_says_so():
+  assert 'in the clear, as a simulation' in TrainingTask().accounting().task
+
+
+def test_too_few_clients_for_their_drop_outs_are_refused_before_any_work(tmp_path, capsys):
+  arguments = ['--secure-sum', 'authenticated', '--dropout-rate', '0.3', '--clients-per-round', '5']
+  assert _train(tmp_path / 'run', *arguments) == 2
+  assert 'promise fewer drop-outs' in capsys.readouterr().err
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  ('options', 'sentence'),
+  [
+    ({'secure_sum': 'magic'}, '`secure_sum` must be one of'),
+    ({'dropout_rate': 0.1}, 'nobody drops out of a simulated sum'),
+    ({'secure_sum': 'semi_honest', 'dropout_rate': 1.5}, 'strictly between 0 and 1'),
+    ({'secure_sum': 'semi_honest', 'mechanism': 'gaussian'}, 'sums updates in the clear'),
+    ({'secure_sum': 'semi_honest', 'noise_multiplier': None}, 'sums updates in the clear'),
+    ({'secure_sum': 'semi_honest', 'metrics': 'clear'}, 'outside of the protocol'),
+    ({'secure_sum': 'semi_honest', 'clients_per_round': 2}, '3 clients or more'),
+  ],
+  ids=['mode', 'rate', 'range', 'central', 'none', 'metrics', 'clients'],
+)
+def test_what_the_protocol_cannot_do_is_refused(options, sentence):
+  with pytest.raises(ConfigurationError, match=sentence):
+    TrainingTask(**options)
+
+
+def test_noise_is_made_for_the_fewest_survivors():
+  """They are those of which fewer are left once in 10,000 rounds, by the binomial law."""
+  task = TrainingTask(secure_sum='semi_honest', dropout_rate=0.1)
+  assert task.minimum_survivors == 77
+  assert TrainingTask(secure_sum='semi_honest').minimum_survivors == 100
+  few = TrainingTask(secure_sum='semi_honest', dropout_rate=0.5, clients_per_round=4, population=9)
+  assert few.minimum_survivors == 3
