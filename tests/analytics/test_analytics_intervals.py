@@ -228,3 +228,14 @@ def test_the_page_states_the_errors_that_trees_have():
     query = Quantiles(probabilities=(0.5,), lower=0.0, upper=1.0, levels=levels)
     asked = private_statistic(query, Cohort(expected=300), noise_multiplier=2.0)
     assert round(asked.precision(0.95)['rank']) == int(rank)
+
+
+@pytest.mark.parametrize(
+  ('clients', 'bits', 'stated'),
+  [(10_000, 32, 1.3), (100_000, 32, 2.2), (1_000_000, 32, 34), (1_000_000, 40, 2.7)],
+)
+def test_the_page_states_what_rounding_adds(clients, bits, stated):
+  asked = private_statistic(Count(), Cohort(expected=clients), noise_multiplier=2.0, bits=bits)
+  design = asked.binding.design
+  noise = 1.959964 * math.sqrt(clients * design.local_variance) / design.scaled_norm
+  assert 100 * (asked.precision(0.95)['count'] / noise - 1) == pytest.approx(stated, rel=0.05)

@@ -110,15 +110,14 @@ def test_a_lie_in_every_category_is_cut_to_the_contributions(context):
 def test_a_client_that_sends_any_residue_is_not_held_to_a_bound(context, simulation, monkeypatch):
   """What the documents say is not defended: nobody but the client sees its vector."""
   statistic = asked('count', 1e-3)
-  form = context.compile(statistic.next)
+  form, design = context.compile(statistic.next), statistic.binding.design
   honestly, forged = form.split, []
 
   def split(result):
     found = honestly(result)
     if not forged:
-      forged.append(
-        found.inputs['modular/0/vector'] + round(1000 * statistic.binding.design.scaled_norm)
-      )
+      moved = found.inputs['modular/0/vector'] + round(1000 * design.scaled_norm)
+      forged.append(moved % design.modulus)
       return dataclasses.replace(found, inputs={**found.inputs, 'modular/0/vector': forged[0]})
     return found
 
