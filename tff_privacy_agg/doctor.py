@@ -250,16 +250,16 @@ def diagnose() -> list[Check]:
   ]
 
 
-def main(*, as_json: bool = False) -> int:
-  """Prints the findings.
+def show(checks: list[Check], *, as_json: bool = False) -> int:
+  """Prints findings.
 
   Args:
+    checks: From `diagnose`.
     as_json: Whether to print one JSON array in place of lines.
 
   Returns:
     The exit code: 0 if no check failed, else 1.
   """
-  checks = diagnose()
   if as_json:
     print(json.dumps([dataclasses.asdict(check) for check in checks], indent=2))
   else:
@@ -268,6 +268,11 @@ def main(*, as_json: bool = False) -> int:
       if check.mend:
         print(f'         {check.mend}')
   return int(any(check.status == 'failed' for check in checks))
+
+
+def main(*, as_json: bool = False) -> int:
+  """Runs every check and prints the findings; arguments and exit code as of `show`."""
+  return show(diagnose(), as_json=as_json)
 
 
 if __name__ == '__main__':

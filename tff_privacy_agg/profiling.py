@@ -37,6 +37,7 @@ def profile(
   dim: int,
   randomness: str = 'chacha20',
   repetitions: int = 15,
+  progress: Callable[[int, int], None] = lambda done, parts: None,
 ) -> list[Row]:
   """Runs the parts of one client's work one by one, each as a graph of its own.
 
@@ -49,6 +50,7 @@ def profile(
     dim: Number of values, at least 1.
     randomness: As in `compose`.
     repetitions: Of each part, after two of warm-up; at least 1.
+    progress: Called with the parts that are measured, and how many there are.
 
   Raises:
     CompositionError: If the layers do not form a stack.
@@ -69,7 +71,14 @@ def profile(
   def whole():
     return stack.client(params, given, stream(), weight)
 
-  found = [('key of the operating system', _time(lambda: stream().key, dim, repetitions))]
+  parts = len(bound.layers) + 2
+  found: list[tuple[str, float]] = []
+
+  def measure(name: str, work: Callable[[], object]) -> None:
+    found.append((name, _time(work, dim, repetitions)))
+    progress(len(found), parts)
+
+  measure('key of the operating system', lambda: stream().key)
   value = given
   for layer in bound.layers:
     slot = bound.slots[layer.name]
@@ -84,9 +93,9 @@ def profile(
         own['client_weight'] = weight
       return layer.encode(slot, own, value)[0]
 
-    found.append((layer.name, _time(encode, dim, repetitions)))
+    measure(layer.name, encode)
     value = tf.function(encode)()
-  found.append(('all in one graph, with channels', _time(whole, dim, repetitions)))
+  measure('all in one graph, with channels', whole)
   total = sum(nanoseconds for _, nanoseconds in found[:-1])
   return [Row(name=n, nanoseconds=t, share=t / total) for n, t in found]
 

@@ -60,9 +60,12 @@ def add(commands) -> None:
 
 
 def _analytics(args: argparse.Namespace) -> int:
-  from tff_privacy_agg import runtime
-  from tff_privacy_agg.analytics import private_statistic
-  from tff_privacy_agg.domains import Cohort
+  from tff_privacy_agg.cli import _progress
+
+  with _progress.waiting('starting TensorFlow Federated'):
+    from tff_privacy_agg import runtime
+    from tff_privacy_agg.analytics import private_statistic
+    from tff_privacy_agg.domains import Cohort
 
   _check(args)
   clients = _client_rows.by_client(args.file, args.column, args.client)
@@ -73,7 +76,7 @@ def _analytics(args: argparse.Namespace) -> int:
   delta = 0.1 / len(clients) if args.delta is None else args.delta
   epsilon = statistic.epsilon(delta)
   precision = statistic.precision(args.confidence)
-  with runtime.simulation_context():
+  with _progress.waiting(f'asking {len(clients)} clients'), runtime.simulation_context():
     found = statistic.answer(values)
   intervals = statistic.intervals(found, args.confidence)
   answer = {name: _plain(value) for name, value in found.items()}

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import json
 
 _EXAMPLES = """examples:
@@ -31,8 +32,11 @@ def add(commands) -> None:
 
 
 def _bench(args: argparse.Namespace) -> int:
-  import tff_privacy_agg as tpa
-  from tff_privacy_agg import profiling
+  from tff_privacy_agg.cli import _progress
+
+  with _progress.waiting('starting TensorFlow'):
+    import tff_privacy_agg as tpa
+    from tff_privacy_agg import profiling
 
   layers = [
     tpa.Mean(),
@@ -48,6 +52,7 @@ def _bench(args: argparse.Namespace) -> int:
     cohort=tpa.Cohort(expected=args.clients_per_round),
     dim=args.values,
     randomness=args.randomness,
+    progress=functools.partial(_progress.Bars(), 'parts of a client'),
   )
   if args.json:
     print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))

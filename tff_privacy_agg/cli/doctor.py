@@ -24,5 +24,8 @@ def add(commands) -> None:
 
 def _doctor(args: argparse.Namespace) -> int:
   from tff_privacy_agg import doctor
+  from tff_privacy_agg.cli import _progress
 
-  return doctor.main(as_json=args.json)
+  with _progress.waiting('starting TensorFlow Federated to see whether it works'):
+    checks = doctor.diagnose()
+  return doctor.show(checks, as_json=args.json)

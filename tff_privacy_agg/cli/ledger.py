@@ -42,10 +42,13 @@ def add(commands) -> None:
 
 
 def _epsilon(args: argparse.Namespace) -> int:
-  from tff_privacy_agg import accounting
+  from tff_privacy_agg.cli import _progress
 
-  record = accounting.LedgerRecord.read(args.ledger)
-  spent = {view: record.spent(view, args.delta) for view in ('server', 'release')}
+  with _progress.waiting('reading the ledger'):
+    from tff_privacy_agg import accounting
+
+    record = accounting.LedgerRecord.read(args.ledger)
+    spent = {view: record.spent(view, args.delta) for view in ('server', 'release')}
   if args.json:
     found = {view: dataclasses.asdict(one) for view, one in spent.items()}
     for fields in found.values():
@@ -67,9 +70,12 @@ def _epsilon(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-  from tff_privacy_agg import accounting
+  from tff_privacy_agg.cli import _progress
 
-  found = accounting.verify(args.ledger, expected_hash=args.hash)
+  with _progress.waiting('checking the ledger'):
+    from tff_privacy_agg import accounting
+
+    found = accounting.verify(args.ledger, expected_hash=args.hash)
   if args.json:
     print(json.dumps({**dataclasses.asdict(found), 'ok': found.ok}, indent=2))
     return 0 if found.ok else 1
@@ -82,7 +88,11 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _statement(args: argparse.Namespace) -> int:
-  from tff_privacy_agg import accounting
+  from tff_privacy_agg.cli import _progress
 
-  print(accounting.LedgerRecord.read(args.ledger).statement(args.format), end='')
+  with _progress.waiting('reading the ledger'):
+    from tff_privacy_agg import accounting
+
+    statement = accounting.LedgerRecord.read(args.ledger).statement(args.format)
+  print(statement, end='')
   return 0

@@ -39,19 +39,22 @@ def add(commands) -> None:
 
 def _plan(args: argparse.Namespace) -> int:
   from tff_privacy_agg import accounting
-  from tff_privacy_agg.numerics import hadamard
+  from tff_privacy_agg.cli import _progress
 
   chosen = ('mechanism', 'bits', 'dropout', 'colluding_fraction', 'sampling', 'participation_cap')
   delta = args.target_delta or 0.1 / max(args.population, 1)
-  result = accounting.plan(
-    target_epsilon=args.target_epsilon,
-    target_delta=delta,
-    rounds=args.rounds,
-    clients_per_round=args.clients_per_round,
-    population=args.population,
-    dimension=hadamard.padded_dimension(max(args.parameters, 1)),
-    **{name: getattr(args, name) for name in chosen if getattr(args, name) is not None},
-  )
+  with _progress.waiting('planning'):
+    from tff_privacy_agg.numerics import hadamard
+
+    result = accounting.plan(
+      target_epsilon=args.target_epsilon,
+      target_delta=delta,
+      rounds=args.rounds,
+      clients_per_round=args.clients_per_round,
+      population=args.population,
+      dimension=hadamard.padded_dimension(max(args.parameters, 1)),
+      **{name: getattr(args, name) for name in chosen if getattr(args, name) is not None},
+    )
   if args.json:
     print(json.dumps(result.as_dict(), indent=2))
     return 0

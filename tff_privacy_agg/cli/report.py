@@ -28,8 +28,11 @@ def add(commands) -> None:
 
 
 def _report(args: argparse.Namespace) -> int:
-  from tff_privacy_agg import reports
+  from tff_privacy_agg.cli import _progress
 
-  path = reports.write_report(args.run_dir, args.output, beside=args.beside)
+  with _progress.waiting('checking the ledger and writing the page'):
+    from tff_privacy_agg import reports
+
+    path = reports.write_report(args.run_dir, args.output, beside=args.beside)
   print(json.dumps({'report': str(path)}) if args.json else path)
   return 0
