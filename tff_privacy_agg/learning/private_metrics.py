@@ -122,7 +122,8 @@ class PrivateMetrics:
     noise = _MECHANISMS[self.mechanism](noise_multiplier=self.noise_multiplier)
     layers = [
       CoordinateClipping(maximum=tuple(bound for _, _, bounds in chosen for bound in bounds)),
-      Quantization(),
+      # Clients at a maximum are the rule; rounded conditionally they would all err to one side.
+      Quantization(beta=0.0),
       noise,
       SecureModularSum(bits=self.bits),
     ]
