@@ -55,7 +55,7 @@ def operations(computation) -> list[int]:
 
 
 # Operations of the client's graph, of the server's, of the broadcast's.
-OPERATIONS = {'chacha20': [822, 265, 10], 'philox': [572, 265, 10]}
+OPERATIONS = {'chacha20': [765, 265, 10], 'philox': [572, 265, 10]}
 
 
 @pytest.mark.parametrize('randomness', OPERATIONS)

@@ -131,6 +131,31 @@ def chacha20_words(
   return tf.bitcast(words, tf.int32)
 
 
+@functools.partial(
+  tf.function,
+  autograph=False,
+  experimental_attributes={'_noinline': True},
+  input_signature=[
+    tf.TensorSpec([8], tf.int32),
+    tf.TensorSpec([3], tf.uint32),
+    tf.TensorSpec([], tf.int32),
+  ],
+)
+def rare_words(key: tf.Tensor, nonce: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+  """`chacha20_words` for a branch that is hardly ever taken.
+
+  Kept a function of its own at run time: inlined, its hundreds of operations are visited, as
+  dead ones, in every round that does not take the branch.
+
+  Args:
+    key: int32 `[8]`.
+    nonce: uint32 `[3]`.
+    count: int32 scalar.
+  """
+  blocks = -(-count // WORDS_PER_BLOCK)
+  return tf.bitcast(_chunks(tf.bitcast(key, tf.uint32), nonce, 0, blocks)[:count], tf.int32)
+
+
 def chacha20_streams(key: tf.Tensor, counts: Mapping[int, int]) -> Mapping[int, tf.Tensor]:
   """`chacha20_words` of several nonces (number, 0, 0) at the price of one call.
 

@@ -98,15 +98,17 @@ class RandomStream:
     return dataclasses.replace(self, ready=chacha.chacha20_streams(self.key, chosen))
 
   def _cipher_words(self, stream: int, count: int | tf.Tensor) -> tf.Tensor:
-    def drawn_now():
-      return chacha.chacha20_words(self.key, (stream, 0, 0), count)
-
+    nonce = (stream, 0, 0)
     ready = self.ready.get(stream)
-    if ready is None:
-      return drawn_now()
+    if ready is None or (isinstance(count, int) and count > ready.shape[0]):
+      return chacha.chacha20_words(self.key, nonce, count)
     if isinstance(count, int):
-      return ready[:count] if count <= ready.shape[0] else drawn_now()
-    return tf.cond(count <= ready.shape[0], lambda: ready[:count], drawn_now)
+      return ready[:count]
+    return tf.cond(
+      count <= ready.shape[0],
+      lambda: ready[:count],
+      lambda: chacha.rare_words(self.key, tf.constant(nonce, tf.uint32), count),
+    )
 
   def words(self, stream: int, count: int | tf.Tensor) -> tf.Tensor:
     """Uniform 32-bit words, int32 `[count]`; `count` may be a scalar tensor."""
