@@ -1,6 +1,7 @@
 """`tpa.train` and TFF's own program: charged before, settled after, stopped in time."""
 
 import asyncio
+import functools
 from collections import OrderedDict
 
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
 from tff_privacy_agg import accounting
+from tff_privacy_agg.learning import training
 from tff_privacy_agg.learning.data_source import CohortIterator
 from tff_privacy_agg.learning.ledger_release import settle
 
@@ -92,6 +94,18 @@ def test_it_runs_without_files(plain_process):
   result, _ = train(plain_process, 2, evaluate=lambda weights: {'accuracy': 0.5})
   assert result.metrics['accuracy'] == 0.5
   assert result.metrics['privacy/rounds'] == 2
+
+
+def test_a_long_first_round_is_told_while_it_runs_and_once(plain_process, monkeypatch):
+  quick = functools.partial(training.announced, every=0.001)
+  monkeypatch.setattr(training, 'announced', quick)
+  _, lines = train(plain_process, 2)
+  waits = [line for line in lines if line.startswith('the first round: ')]
+  assert waits
+  assert all(line.endswith(' s so far') for line in waits)
+  # None after it: its own line says how long it took.
+  first = next(at for at, line in enumerate(lines) if line.startswith('round 1/2'))
+  assert [line.split()[0] for line in lines[first:]] == ['round', 'round']
 
 
 def test_it_stops_at_the_budget_of_ledger_and_process_and_stays_stopped(tmp_path):

@@ -126,6 +126,10 @@ def test_long_work_is_announced_while_it_runs():
       time.sleep(0.001)
   assert lines[0] == 'first round: 0 s so far'
   assert lines[-1].startswith('first round: done in ')
+  lines.clear()
+  with runtime.announced(lines.append, 'short', closing=False):
+    pass
+  assert lines == []
   count = threading.active_count()
   with pytest.raises(ZeroDivisionError), runtime.announced(lines.append, 'it fails'):
     raise ZeroDivisionError

@@ -49,12 +49,13 @@ def _client(args: argparse.Namespace) -> int:
   )
   credentials = tls.channel_credentials(keys.ca, keys.certificate, keys.key)
   book = RoundBook(pathlib.Path(section.state) / 'rounds.json')
+  events = Events.to_terminal(section.name, as_json=args.json)
+  events('building the process', process=section.process)
   make_process = entry_point(section.process, args.config.parent)
   make_data = entry_point(section.data, args.config.parent)
 
   from tff_privacy_agg.runtime import rounds, simulation_context
 
-  events = Events.to_terminal(section.name, as_json=args.json)
   with simulation_context(concurrency=1):
     form = rounds.form_of(make_process(), len(roster.ids))
     work = rounds.client_work(form, make_data())

@@ -56,6 +56,7 @@ def _serve(args: argparse.Namespace) -> int:
     if getattr(asked, name)
   }
   events = Events.to_terminal('server', as_json=args.json)
+  events('building the process', process=asked.process)
 
   from tff_privacy_agg import accounting, learning
   from tff_privacy_agg.runtime import rounds, simulation_context
