@@ -67,7 +67,9 @@ def test_the_rows_of_a_client_make_one_number(visits, capsys, rule, truth):
     '--upper', '400', '--noise-multiplier', '0.01',
   )  # fmt: skip
   assert found['sum'] == pytest.approx(truth(MINUTES.reshape(5, 60)).sum(), abs=6 * found['stddev'])
-  assert (found['clients'], found['rows'], found['unit']) == (60, 300, 'client')
+  assert (found['clients'], found['unit']) == (60, 'client')
+  # The number of rows is not public: it tells how many a client has.
+  assert 'rows' not in found
   assert found['combined'] == rule
 
 
@@ -112,8 +114,9 @@ MEAN = ['mean', '--column', 'minutes', '--lower', '0', '--upper', '1']
     (['count', '--column', 'city', '--categories', 'a', '--client', 'who', '--combine', 'sum'], '`co'),
     ([*MEAN, '--confidence', '95'], '`confidence` must lie strictly'),
     ([*MEAN, '--delta', '0'], '`delta` must lie strictly'),
+    ([*MEAN, '--delta', '0.9', '--client', 'who'], '`delta` must be below 1/clients'),
   ],
-  ids=['bounds', 'column', 'text', 'client', 'combine', 'any', 'confidence', 'delta'],
+  ids=['bounds', 'column', 'text', 'client', 'combine', 'any', 'confidence', 'delta', 'large delta'],
 )  # fmt: skip
 def test_bad_questions_end_in_one_sentence(visits, capsys, arguments, sentence):
   assert cli.main(['analytics', visits, *arguments]) == 2

@@ -174,3 +174,14 @@ def test_a_bar_tells_the_time_left_on_a_terminal_and_is_one_line_elsewhere(monke
       assert screen.text.count('\n') == 1
     else:
       assert screen.text.splitlines() == [f'{"training":<42} [{"#" * 30}] 4/4, 40 s']
+
+
+@pytest.mark.parametrize(
+  ('options', 'sentence'),
+  [(['--target-delta', '0'], 'delta'), (['--parameters', '0'], '`parameters` must be')],
+)
+def test_a_plan_takes_no_zero_for_nothing_said(capsys, options, sentence):
+  plan = ['plan', '--target-epsilon', '8', '--rounds', '10', '--clients-per-round', '50']
+  plan += ['--population', '1000', '--parameters', '650', *options]
+  assert cli.main(plan) == 2
+  assert sentence in capsys.readouterr().err

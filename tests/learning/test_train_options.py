@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tff_privacy_agg import accounting, cli
+from tff_privacy_agg.cli import _run_config
 
 SMALL = 'population = 20\nclients_per_round = 10\nnoise_multiplier = 3.0\nrounds = 2\n'
 MINE = """
@@ -82,6 +83,35 @@ def test_a_bad_file_ends_before_any_work(tmp_path, capsys, text, sentence):
   error = capsys.readouterr().err
   assert re.search(sentence, error), error
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  ('text', 'options', 'sentence'),
+  [
+    (
+      'no_privacy = true\n',
+      ['--noise-multiplier', '3'],
+      'the command line sets `noise_multiplier`',
+    ),
+    ('no_privacy = true\ntarget_epsilon = 2.0\n', [], 'toml sets `target_epsilon` to 2.0'),
+    ('', ['--no-privacy', '--target-epsilon', '1'], 'the command line sets `target_epsilon`'),
+    ('client_learning_rate = "fast"\n', [], '`client_learning_rate` must be'),
+    ('', ['--client-learning-rate', '-1'], '`client_learning_rate` must be'),
+    ('', ['--server-momentum', '3'], '`server_momentum` must lie'),
+  ],
+  ids=['file and option', 'file', 'options', 'text', 'negative', 'momentum'],
+)
+def test_what_cannot_be_meant_is_refused(tmp_path, capsys, text, options, sentence):
+  (tmp_path / 'run.toml').write_text(text)
+  assert cli.main(['train', '--config', str(tmp_path / 'run.toml'), *options]) == 2
+  assert sentence in capsys.readouterr().err
+
+
+def test_no_privacy_on_the_command_line_wins_over_the_noise_of_a_file(tmp_path):
+  (tmp_path / 'run.toml').write_text('noise_multiplier = 3.0\ntarget_epsilon = 2.0\n')
+  args = cli.parser().parse_args(['train', '--config', str(tmp_path / 'run.toml'), '--no-privacy'])
+  given = _run_config.given(args)
+  assert given['noise_multiplier'] is given['target_epsilon'] is None
 
 
 def test_own_data_and_model_with_private_metrics_as_json(mine, tmp_path, capsys):

@@ -25,6 +25,7 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
 
   names = [field.name for field in dataclasses.fields(TrainingTask)]
   found = {} if args.config is None else _read(args.config, [*names, *_OF_THE_RUN])
+  _refuse_both(bool(found.get('no_privacy')), found, str(args.config))
   for name, kind in _OF_THE_RUN.items():
     said = found.pop(name, None)
     if said is not None:
@@ -32,10 +33,24 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
       setattr(args, name, getattr(args, name) or said)
   if args.run_dir is not None:
     args.run_dir = pathlib.Path(args.run_dir)
-  found.update({name: value for name in names if (value := getattr(args, name, None)) is not None})
-  if args.no_privacy or found.get('noise_multiplier') == 0:
+  said = {name: value for name in names if (value := getattr(args, name, None)) is not None}
+  _refuse_both(args.no_privacy, said, 'the command line')
+  found.update(said)
+  if args.no_privacy:
+    found.update(noise_multiplier=None, target_epsilon=None)
+  if found.get('noise_multiplier') == 0:
     found['noise_multiplier'] = None
   return found
+
+
+def _refuse_both(no_privacy: bool, options: Mapping[str, Any], where: str) -> None:
+  from tff_privacy_agg.errors import ConfigurationError
+
+  for name in ('noise_multiplier', 'target_epsilon'):
+    if no_privacy and options.get(name):
+      raise ConfigurationError(
+        f'No privacy was asked for; {where} sets `{name}` to {options[name]}. Leave one of them out.'
+      )
 
 
 def as_toml(config: Mapping[str, Any], path: pathlib.Path, as_json: bool) -> str:

@@ -66,6 +66,7 @@ def _analytics(args: argparse.Namespace) -> int:
     from tff_privacy_agg import runtime
     from tff_privacy_agg.analytics import private_statistic
     from tff_privacy_agg.domains import Cohort
+    from tff_privacy_agg.errors import ConfigurationError
 
   _check(args)
   clients = _client_rows.by_client(args.file, args.column, args.client)
@@ -74,6 +75,11 @@ def _analytics(args: argparse.Namespace) -> int:
     query, Cohort(expected=len(clients)), noise_multiplier=args.noise_multiplier
   )
   delta = 0.1 / len(clients) if args.delta is None else args.delta
+  if delta >= 1 / len(clients):
+    raise ConfigurationError(
+      f'`delta` must be below 1/clients = {1 / len(clients):g}, got {delta!r}. At that size it '
+      'allows to publish a client. A tenth of it is the usual choice.'
+    )
   epsilon = statistic.epsilon(delta)
   precision = statistic.precision(args.confidence)
   with _progress.waiting(f'asking {len(clients)} clients'), runtime.simulation_context():
@@ -92,7 +98,6 @@ def _analytics(args: argparse.Namespace) -> int:
     adjacency='zero_out',
     unit='client' if args.client else 'row',
     clients=len(clients),
-    rows=sum(map(len, clients)),
     combined=(args.combine or _RULE[args.statistic]) if args.client else None,
   )
   if args.json:
@@ -109,12 +114,12 @@ def _plain(value: Any) -> Any:
 def _tell(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
   if args.client:
     print(
-      f'{answer["rows"]} rows of {answer["clients"]} clients; the rows of a client make one value '
+      f'{answer["clients"]} clients; the rows of a client make one value '
       f'({answer["combined"]}), and the unit of privacy is the client'
     )
   else:
     print(
-      f'each of {answer["rows"]} rows is taken for a client, and is the unit of privacy: where one '
+      f'each of {answer["clients"]} rows is taken for a client, and is the unit of privacy: where one '
       'can have several, name the column that tells whose they are with --client'
     )
   for name, intervals in answer['intervals'].items():
@@ -137,7 +142,10 @@ def _tell(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
       f'every rank is off by at most {error["rank"]:.1f} clients ({error["fraction"]:.1%}), all at '
       f'once; a leaf is {error["leaf"]:.4g} wide'
     )
-  print(f'epsilon {answer["epsilon"]:.3f} at delta {answer["delta"]:.3g}, zero-out')
+  print(
+    f'epsilon {answer["epsilon"]:.3f} at delta {answer["delta"]:.3g}, zero-out; what is asked of '
+    'the same clients adds up'
+  )
 
 
 def _check(args: argparse.Namespace) -> None:

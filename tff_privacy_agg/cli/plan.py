@@ -38,11 +38,12 @@ def add(commands) -> None:
 
 
 def _plan(args: argparse.Namespace) -> int:
-  from tff_privacy_agg import accounting
+  from tff_privacy_agg import _validate, accounting
   from tff_privacy_agg.cli import _progress
 
   chosen = ('mechanism', 'bits', 'dropout', 'colluding_fraction', 'sampling', 'participation_cap')
-  delta = args.target_delta or 0.1 / max(args.population, 1)
+  _validate.at_least(1, population=args.population, parameters=args.parameters)
+  delta = 0.1 / args.population if args.target_delta is None else args.target_delta
   with _progress.waiting('planning'):
     from tff_privacy_agg.numerics import hadamard
 
@@ -52,7 +53,7 @@ def _plan(args: argparse.Namespace) -> int:
       rounds=args.rounds,
       clients_per_round=args.clients_per_round,
       population=args.population,
-      dimension=hadamard.padded_dimension(max(args.parameters, 1)),
+      dimension=hadamard.padded_dimension(args.parameters),
       **{name: getattr(args, name) for name in chosen if getattr(args, name) is not None},
     )
   if args.json:

@@ -55,7 +55,9 @@ def add(commands) -> None:
     help='simulated: in the clear (default); else the real protocol with simulated parties',
   )
   train.add_argument(
-    '--dropout-rate', type=float, help='probability that a client drops out of a protocol round'
+    '--dropout-rate',
+    type=float,
+    help='probability that a client drops out of a round, at any step of its protocol',
   )
   train.add_argument('--noise-multiplier', type=float, help='effective, of a whole round')
   train.add_argument(
@@ -206,7 +208,8 @@ def _summary(task, result) -> dict[str, Any]:
     'epsilon': finite('ledger/epsilon'),
     'release_epsilon': finite('ledger/release_epsilon'),
     'delta': float(result.metrics.get('privacy/delta', task.delta)),
-    'rounds': task.rounds,
+    'rounds': result.rounds_done,
+    'rounds_planned': task.rounds,
     'stopped': result.stopped,
     'complete': bool(result.metrics.get('ledger/complete', False)),
     'population': task.population,
@@ -227,6 +230,8 @@ def _summary_text(task, summary, path, last_sum) -> str:
       privacy = f'release epsilon {summary["release_epsilon"]:.2f} (the server sees the updates)'
     else:
       privacy = f'epsilon {summary["epsilon"]:.2f}, also against the server'
+      if task.secure_sum == 'simulated':
+        privacy += ' once the sum is secure (here it was simulated, in the clear)'
     privacy += (
       f', at delta {summary["delta"]:.2g}; unit: one client, zero-out adjacency, '
       'no amplification by sampling'

@@ -35,12 +35,14 @@ class TrainingResult:
     metrics: The last round's metrics, flat.
     rounds_run: Rounds that this call ran; fewer than asked after a resume.
     stopped: Why it ended before the last round ('budget'), or None.
+    rounds_done: Rounds that the training has behind it, those before a resume too.
   """
 
   state: Any
   metrics: Mapping[str, float]
   rounds_run: int
   stopped: str | None = None
+  rounds_done: int = 0
 
 
 def progress_line(
@@ -135,7 +137,8 @@ def train(
     if state is None:
       state = initial
     else:
-      report(f'resuming after round {done}; a round that was cut off runs again and stays charged')
+      cut = '; a round that was cut off runs again and stays charged' if done < rounds else ''
+      report(f'resuming after round {done}{cut}')
     metrics: Mapping[str, Any] = {} if directory is None else directory.last_metrics()
     iterator = CohortIterator(source, done)
     stopped, ran, first = None, 0, 0.0
@@ -174,7 +177,9 @@ def train(
       first = first if ran > 1 else seconds
       mean = (time.monotonic() - began - first) / (ran - 1) if ran > 1 else seconds
       report(progress_line(round_number, rounds, metrics, seconds, mean * (rounds - round_number)))
-  return TrainingResult(state=state, metrics=metrics, rounds_run=ran, stopped=stopped)
+  return TrainingResult(
+    state=state, metrics=metrics, rounds_run=ran, stopped=stopped, rounds_done=done + ran
+  )
 
 
 def _protocol_survivors() -> int | None:

@@ -129,6 +129,13 @@ class TrainingTask:
     _validate.at_least(1, rounds=self.rounds, local_epochs=self.local_epochs)
     _validate.at_least(1, batch_size=self.batch_size)
     _validate.at_least(0, seed=self.seed)
+    _validate.positive(
+      client_learning_rate=self.client_learning_rate,
+      server_learning_rate=self.server_learning_rate,
+      proximal_strength=self.proximal_strength,
+    )
+    if self.server_momentum != 0:
+      _validate.fraction(server_momentum=self.server_momentum)
     _validate.one_of(tuple(_MECHANISMS), mechanism=self.mechanism)
     _validate.one_of(ALGORITHMS, algorithm=self.algorithm)
     _validate.one_of(METRICS, metrics=self.metrics)
