@@ -43,7 +43,7 @@ def test_each_layer_has_a_row_and_the_parts_are_one_whole(randomness):
 def test_a_layer_that_works_longer_shows_it():
   class Slow(tpa.Mean):
     def encode(self, slot, params, value):
-      for _ in range(10):
+      for _ in range(80):
         value = tf.sort(-value)
       return value, {}
 

@@ -75,7 +75,7 @@ def test_rotation_spreads_every_vector(layer, dim):
 @pytest.mark.parametrize(
   ('layer', 'module', 'name', 'constant'),
   [
-    (HadamardRotation(), hadamard, 'signs', lambda seed, dim, dtype: tf.ones([dim], dtype)),
+    (HadamardRotation(), hadamard, 'flip', lambda vector, seed: vector),
     (DFTRotation(), dft, '_phases', lambda seed, n: tf.ones([n], tf.complex128)),
   ],
   ids=['hd', 'dft'],
