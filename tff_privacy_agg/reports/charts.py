@@ -4,7 +4,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from tff_privacy_agg.reports.markup import Html, element, joined
+from tff_privacy_agg.reports import drawing
+from tff_privacy_agg.reports.markup import Html, element
 
 _WIDTH, _HEIGHT = 480, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 34, 36
@@ -56,15 +57,17 @@ def chart(
 
   parts: list[Html] = []
   for tick in y_ticks:
-    parts.append(_line('grid', _LEFT, down(tick), _WIDTH - _RIGHT, down(tick)))
-    parts.append(_text(_LEFT - 6, down(tick) + 4, f'{tick:.5g}', anchor='end'))
+    parts.append(drawing.line('grid', _LEFT, down(tick), _WIDTH - _RIGHT, down(tick)))
+    parts.append(drawing.text(_LEFT - 6, down(tick) + 4, f'{tick:.5g}', anchor='end'))
   whole = [tick for tick in ticks(low_x, high_x) if low_x <= tick <= high_x and tick % 1 == 0]
   for tick in whole or [low_x]:
-    parts.append(_text(across(tick), _HEIGHT - _BOTTOM + 16, f'{tick:.5g}', anchor='middle'))
-  parts.append(_text((_LEFT + _WIDTH) / 2, _HEIGHT - 4, x, anchor='middle'))
+    parts.append(drawing.text(across(tick), _HEIGHT - _BOTTOM + 16, f'{tick:.5g}', anchor='middle'))
+  parts.append(drawing.text((_LEFT + _WIDTH) / 2, _HEIGHT - 4, x, anchor='middle'))
   if limit is not None:
-    parts.append(_line('limit', _LEFT, down(limit), _WIDTH - _RIGHT, down(limit)))
-    parts.append(_text(_WIDTH - _RIGHT, down(limit) - 5, f'budget {limit:.4g}', anchor='end'))
+    parts.append(drawing.line('limit', _LEFT, down(limit), _WIDTH - _RIGHT, down(limit)))
+    parts.append(
+      drawing.text(_WIDTH - _RIGHT, down(limit) - 5, f'budget {limit:.4g}', anchor='end')
+    )
   for line in lines:
     places = [(across(a), down(b)) for a, b in line.points]
     path = 'M' + 'L'.join(f'{a:.1f},{b:.1f}' for a, b in places)
@@ -73,20 +76,13 @@ def chart(
     parts += [_marker(line.style, *place) for place in places[::every]]
   start = _LEFT
   for line in lines:
-    parts.append(_line(f'line style{line.style}', start, 14, start + 30, 14))
+    parts.append(drawing.line(f'line style{line.style}', start, 14, start + 30, 14))
     parts.append(_marker(line.style, start + 15, 14))
-    parts.append(_text(start + 36, 18, line.name))
+    parts.append(drawing.text(start + 36, 18, line.name))
     start += 52 + 7 * len(line.name)
   last = '; '.join(f'{line.name} ends at {line.points[-1][1]:.4g}' for line in lines)
-  drawing = element(
-    'svg',
-    element('title', f'{title}: {last}'),
-    joined(parts),
-    viewBox=f'0 0 {_WIDTH} {_HEIGHT}',
-    role='img',
-    xmlns='http://www.w3.org/2000/svg',
-  )
-  return element('figure', drawing, element('figcaption', title), id=key)
+  picture = drawing.svg(f'{title}: {last}', parts, _WIDTH, _HEIGHT)
+  return drawing.figure(key, title, picture)
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -98,16 +94,6 @@ def ticks(low: float, high: float) -> list[float]:
   step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
   first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
   return [number * step for number in range(first, last + 1)]
-
-
-def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Html:
-  return element(
-    'line', class_=kind, x1=f'{x1:.1f}', y1=f'{y1:.1f}', x2=f'{x2:.1f}', y2=f'{y2:.1f}'
-  )
-
-
-def _text(x: float, y: float, content: str, anchor: str = 'start') -> Html:
-  return element('text', content, x=f'{x:.1f}', y=f'{y:.1f}', text_anchor=anchor)
 
 
 def _marker(style: int, x: float, y: float) -> Html:

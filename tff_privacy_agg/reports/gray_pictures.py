@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.reports.markup import Html, element, joined
+from tff_privacy_agg.reports import drawing
+from tff_privacy_agg.reports.markup import Html, element
 
 _SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _GRAY = (8, 0, 0, 0, 0)  # 8 bits, gray, nothing interlaced
@@ -53,16 +54,8 @@ def drawn(key: str, pixels: np.ndarray, caption: str) -> Html:
     level = round(255 * int(shade) / (_SHADES - 1))
     paths.append(element('path', d=runs, fill=f'#{level:02x}{level:02x}{level:02x}'))
   height, width = cells.shape
-  drawing = element(
-    'svg',
-    element('title', caption),
-    joined(paths),
-    viewBox=f'0 0 {width} {height}',
-    role='img',
-    shape_rendering='crispEdges',
-    xmlns='http://www.w3.org/2000/svg',
-  )
-  return element('figure', drawing, element('figcaption', caption), id=key, class_='picture')
+  picture = drawing.svg(caption, paths, width, height, shape_rendering='crispEdges')
+  return drawing.figure(key, caption, picture, class_='picture')
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -4,8 +4,9 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from tff_privacy_agg.reports import drawing
 from tff_privacy_agg.reports.charts import ticks
-from tff_privacy_agg.reports.markup import Html, element, joined, short
+from tff_privacy_agg.reports.markup import Html, element, short
 
 _WIDTH, _NAMES, _VALUES, _ROW, _TOP, _BOTTOM = 620, 150, 160, 30, 30, 26
 
@@ -56,31 +57,24 @@ def intervals(
 
   parts: list[Html] = []
   for mark in marks:
-    parts.append(_line('grid', across(mark), _TOP, across(mark), height - _BOTTOM))
-    parts.append(_text(across(mark), height - 8, f'{mark:.5g}', 'middle'))
+    parts.append(drawing.line('grid', across(mark), _TOP, across(mark), height - _BOTTOM))
+    parts.append(drawing.text(across(mark), height - 8, f'{mark:.5g}', 'middle'))
   for number, row in enumerate(rows):
     parts += _row(row, _TOP + _ROW * (number + 0.5), across)
   if math.isfinite(level):
-    parts.append(_line('limit', across(level), _TOP - 8, across(level), height - _BOTTOM))
+    parts.append(drawing.line('limit', across(level), _TOP - 8, across(level), height - _BOTTOM))
     side = 'end' if across(level) > (_NAMES + end) / 2 else 'start'
-    parts.append(_text(across(level), _TOP - 12, f'{level_name} {short(level)}', side))
+    parts.append(drawing.text(across(level), _TOP - 12, f'{level_name} {short(level)}', side))
   said = '; '.join(f'{row.name} {_said(row)}' for row in rows)
-  drawing = element(
-    'svg',
-    element('title', f'{title}: {said}. {level_name} {short(level)}.'),
-    joined(parts),
-    viewBox=f'0 0 {_WIDTH} {height}',
-    role='img',
-    xmlns='http://www.w3.org/2000/svg',
-  )
-  return element('figure', drawing, element('figcaption', title), id=key)
+  told = f'{title}: {said}. {level_name} {short(level)}.'
+  return drawing.figure(key, title, drawing.svg(told, parts, _WIDTH, height))
 
 
 def _row(row: Measured, y: float, across) -> list[Html]:
-  parts = [_text(_NAMES - 8, y + 4, row.name, 'end')]
+  parts = [drawing.text(_NAMES - 8, y + 4, row.name, 'end')]
   ends = [one for one in (row.low, row.high) if not math.isnan(one)]
   if len(ends) == 2:
-    parts.append(_line('line style0', across(ends[0]), y, across(ends[1]), y))
+    parts.append(drawing.line('line style0', across(ends[0]), y, across(ends[1]), y))
   for one, mouth in ((row.low, 5), (row.high, -5)):
     if not math.isnan(one):  # a bracket that opens to the side where the value may be
       x = across(one)
@@ -111,13 +105,3 @@ def _said(row: Measured) -> str:
   if math.isnan(row.low) or math.isnan(row.high):
     return short(row.value, 3)
   return f'{short(row.value, 3)} [{short(row.low, 3)}, {short(row.high, 3)}]'
-
-
-def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Html:
-  return element(
-    'line', class_=kind, x1=f'{x1:.1f}', y1=f'{y1:.1f}', x2=f'{x2:.1f}', y2=f'{y2:.1f}'
-  )
-
-
-def _text(x: float, y: float, content: str, anchor: str) -> Html:
-  return element('text', content, x=f'{x:.1f}', y=f'{y:.1f}', text_anchor=anchor)

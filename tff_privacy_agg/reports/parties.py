@@ -3,6 +3,7 @@
 import math
 import textwrap
 
+from tff_privacy_agg.reports import drawing
 from tff_privacy_agg.reports.markup import Html, element, epsilon_of, joined, section, table
 from tff_privacy_agg.reports.run_files import RunFiles
 
@@ -29,14 +30,7 @@ def parties(run: RunFiles) -> Html:
       parts.append(element('path', d=f'M{tip},96l-9,-5v10z', class_='tip'))
   width = len(boxes) * (_BOX + _GAP) - _GAP + 4
   said = '; '.join(f'{head}: {" ".join(sentences)}' for head, sentences in boxes)
-  picture = element(
-    'svg',
-    element('title', said),
-    joined(parts),
-    viewBox=f'0 0 {width} {_HEIGHT}',
-    role='img',
-    xmlns='http://www.w3.org/2000/svg',
-  )
+  picture = drawing.svg(said, parts, width, _HEIGHT)
   return section(
     'parties',
     'Who sees what',
