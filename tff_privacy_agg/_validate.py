@@ -45,6 +45,22 @@ def fraction(**values: Any) -> None:
       raise ConfigurationError(f'`{name}` must lie strictly between 0 and 1, got {value!r}.')
 
 
+def delta_of(clients: int, delta: Any, name: str = 'population') -> None:
+  """Raises unless `delta` lies strictly between 0 and one over the number of clients.
+
+  Args:
+    clients: How many there are, at least 1.
+    delta: What was given.
+    name: What the message calls their number.
+  """
+  fraction(delta=delta)
+  if delta >= 1 / clients:
+    raise ConfigurationError(
+      f'`delta` must be below 1/{name} = {1 / clients:g}, got {delta!r}. '
+      'At that size it allows to publish a client. A tenth of it is the usual choice.'
+    )
+
+
 def one_of(options: tuple, **values: Any) -> None:
   """Raises unless every value is one of `options`."""
   for name, value in values.items():

@@ -5,10 +5,11 @@ import math
 
 import numpy as np
 import pytest
+from recording import recording_context
 
 from tff_privacy_agg.analytics import Count, Histogram, Mean, Quantiles, Sum, private_statistic
 from tff_privacy_agg.domains import Cohort
-from tff_privacy_agg.runtime import SecAggContext, executors, use
+from tff_privacy_agg.runtime import executors, use
 
 CLIENTS, GONE = 8, 3
 SURVIVORS = [client for client in range(CLIENTS) if client != GONE]
@@ -25,20 +26,9 @@ CASES = {
 each_case = pytest.mark.parametrize('name', CASES)
 
 
-class Recording(executors.LocalExecutor):
-  """Keeps what each client's work gave."""
-
-  def run(self, form, data, broadcast):
-    self.results = {}
-    for client, result in super().run(form, data, broadcast):
-      self.results[client] = form.split(result).inputs
-      yield client, result
-
-
 @pytest.fixture(scope='module')
 def context():
-  made = SecAggContext(drops={GONE: 2}, dropout_fraction=0.3)
-  made._executor = Recording(made._inner)
+  made = recording_context({GONE: 2})
   yield made
   made.close()
 

@@ -6,11 +6,12 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow_federated as tff
+from recording import recording_context
 
 import tff_privacy_agg as tpa
 from tff_privacy_agg import secagg
 from tff_privacy_agg.learning.training_task import TrainingTask
-from tff_privacy_agg.runtime import SecAggContext, executors, use
+from tff_privacy_agg.runtime import SecAggContext, use
 
 _PATH = pathlib.Path(__file__).parents[1] / 'process' / 'cases.py'
 _SPEC = importlib.util.spec_from_file_location('process_cases', _PATH)
@@ -20,20 +21,9 @@ _SPEC.loader.exec_module(cases)
 CLIENTS = 12
 
 
-class Recording(executors.LocalExecutor):
-  """Keeps what each client's work gave."""
-
-  def run(self, form, data, broadcast):
-    self.results = {}
-    for client, result in super().run(form, data, broadcast):
-      self.results[client] = form.split(result).inputs
-      yield client, result
-
-
 @pytest.fixture(scope='module')
 def context():
-  made = SecAggContext(drops={3: 2, 5: 1, 7: 4}, dropout_fraction=0.3)
-  made._executor = Recording(made._inner)
+  made = recording_context({3: 2, 5: 1, 7: 4})
   yield made
   made.close()
 

@@ -63,10 +63,9 @@ def _analytics(args: argparse.Namespace) -> int:
   from tff_privacy_agg.cli import _progress
 
   with _progress.waiting('starting TensorFlow Federated'):
-    from tff_privacy_agg import runtime
+    from tff_privacy_agg import _validate, runtime
     from tff_privacy_agg.analytics import private_statistic
     from tff_privacy_agg.domains import Cohort
-    from tff_privacy_agg.errors import ConfigurationError
 
   _check(args)
   clients = _client_rows.by_client(args.file, args.column, args.client)
@@ -75,11 +74,7 @@ def _analytics(args: argparse.Namespace) -> int:
     query, Cohort(expected=len(clients)), noise_multiplier=args.noise_multiplier
   )
   delta = 0.1 / len(clients) if args.delta is None else args.delta
-  if delta >= 1 / len(clients):
-    raise ConfigurationError(
-      f'`delta` must be below 1/clients = {1 / len(clients):g}, got {delta!r}. At that size it '
-      'allows to publish a client. A tenth of it is the usual choice.'
-    )
+  _validate.delta_of(len(clients), delta, name='clients')
   epsilon = statistic.epsilon(delta)
   precision = statistic.precision(args.confidence)
   with _progress.waiting(f'asking {len(clients)} clients'), runtime.simulation_context():

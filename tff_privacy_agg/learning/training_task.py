@@ -152,12 +152,7 @@ class TrainingTask:
       )
     if self.delta is None:
       object.__setattr__(self, 'delta', 0.1 / self.population)
-    _validate.fraction(delta=self.delta)
-    if self.delta >= 1 / self.population:
-      raise ConfigurationError(
-        f'`delta` must be below 1/population = {1 / self.population:g}, got {self.delta!r}. '
-        'At that size it allows to publish a client. A tenth of it is the usual choice.'
-      )
+    _validate.delta_of(self.population, self.delta)
     self._check_secure_sum()
 
   def _check_names(self) -> None:

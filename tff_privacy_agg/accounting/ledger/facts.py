@@ -78,13 +78,8 @@ class LedgerFacts:
 
   def __post_init__(self):
     _validate.at_least(1, population=self.population)
-    _validate.fraction(delta=self.delta)
+    _validate.delta_of(self.population, self.delta)
     _validate.one_of(tuple(_ENTROPY), randomness=self.randomness)
-    if self.population > 1 and self.delta >= 1 / self.population:
-      raise ConfigurationError(
-        f'`delta` must be below 1/population = {1 / self.population:g}, got {self.delta!r}. '
-        'At that size it allows to publish a client. A tenth of it is the usual choice.'
-      )
     for name in ('secagg_threshold', 'participation_cap'):
       if getattr(self, name) is not None:
         _validate.at_least(1, **{name: getattr(self, name)})
