@@ -135,6 +135,16 @@ class LedgerFacts:
     return self.stack.get('top_up')
 
   @property
+  def release_promise(self) -> str:
+    """What the release view counts on in every round, in words; empty if on nothing."""
+    parts = []
+    if self.top_up is not None:
+      parts.append(f'noise topped up to {self.top_up} shares')
+    if self.sampling.cohort is not None:
+      parts.append(f'cohorts of {self.sampling.cohort} clients who all survive')
+    return ' and '.join(parts)
+
+  @property
   def entropy_bits(self) -> int:
     """Bits of entropy in one client's key."""
     return _ENTROPY[self.randomness]

@@ -13,7 +13,9 @@ from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.budget import Budget, Filter
 from tff_privacy_agg.accounting.ledger import file as ledger_file
 from tff_privacy_agg.accounting.ledger import lines as ledger_lines
+from tff_privacy_agg.accounting.ledger.costs import RoundCosts
 from tff_privacy_agg.accounting.ledger.facts import LedgerFacts, printable, versions
+from tff_privacy_agg.accounting.ledger.kinds import Kind, check_kind, own_facts
 from tff_privacy_agg.accounting.ledger.participants import Participants, missing, register_path
 from tff_privacy_agg.accounting.ledger.record import LedgerRecord
 from tff_privacy_agg.accounting.ledger.sampling_claims import Sampling
@@ -86,6 +88,7 @@ class PrivacyLedger(LedgerRecord):
     planned_survivors: int | None = None,
     cohort: Iterable[str] | None = None,
     drawn: Sampling | None = None,
+    facts: LedgerFacts | None = None,
   ) -> int:
     """Charges a round at its worst, before it runs.
 
@@ -96,6 +99,8 @@ class PrivacyLedger(LedgerRecord):
         sampling is claimed; only salted hashes of them are kept, beside the ledger.
       drawn: What the sampler of the cohort did; must be what the facts claim, if they claim
         anything.
+      facts: What this round rests on, if not the facts of the ledger: its stack, threshold and
+        task may be its own; the rest must agree.
 
     Returns:
       The number of the charge, for `settle`.
@@ -103,8 +108,8 @@ class PrivacyLedger(LedgerRecord):
     Raises:
       BudgetExceededError: If the round could spend more than the budget; nothing is
         charged, and the round must not run.
-      LedgerError: If the cohort repeats a client, one of it has reached the cap, or it was
-        not drawn as the facts claim; nothing is charged then.
+      LedgerError: If the cohort repeats a client, one of it has reached the cap, it was not
+        drawn as the facts claim, or `facts` cannot stand in this ledger; nothing is charged then.
     """
     _validate.at_least(0, round_number=round_number)
     if planned_survivors is not None:
@@ -113,6 +118,8 @@ class PrivacyLedger(LedgerRecord):
       _validate.instance(Sampling, drawn=drawn)
       printable(drawn=drawn.text)
     self._writer.check()
+    line = 0 if facts is None else self.state.find_kind(facts)
+    kind = self._new_kind(facts) if facts and line is None else self.state.kinds[line or 0]
     hashed, most = None, None
     claim = Sampling() if self.state.claim_broken else self.facts.sampling
     if cohort is not None:
@@ -133,8 +140,10 @@ class PrivacyLedger(LedgerRecord):
         'to be charged without its cohort. Pass `cohort=`, the identities of its clients.'
       )
     fixed = self.state.filter
-    if fixed is not None and not self.state.admits(fixed, most=most):
-      raise self._exceeded(round_number, fixed)
+    if fixed is not None and not self.state.admits(fixed, most=most, kind=kind):
+      raise self._exceeded(round_number, fixed, kind)
+    if line is None:
+      line = self._append({'event': 'facts', 'facts': own_facts(kind.facts)})['seq']
     digest = None if hashed is None else self._register.record(hashed)
     seq = self._writer.next_seq
     self._append(
@@ -142,7 +151,8 @@ class PrivacyLedger(LedgerRecord):
         'event': 'charge',
         'round': int(round_number),
         'planned_survivors': None if planned_survivors is None else int(planned_survivors),
-        'honest_at_worst': self.facts.honest(self._worst_survivors()),
+        'honest_at_worst': self._honest_at_worst(kind),
+        **({'facts': line} if line else {}),
         'participants': digest,
         'sampling': None if drawn is None else drawn.as_dict(),
         'most_participations': most,
@@ -189,19 +199,20 @@ class PrivacyLedger(LedgerRecord):
       )
     if honest is not None:
       _validate.at_least(0, honest=honest)
-    counted = self.facts.honest(survivors)
-    counted = counted if honest is None else min(counted, honest)
     if charge not in self.state.open:
       raise LedgerError(
         f'Charge {charge} was to be settled; it is not open. Settle each charge once, with the '
         'number that `charge` gave.'
       )
-    if counted < 1 or survivors > self.facts.maximum:
+    kind = self.state.kind_of(charge)
+    counted = kind.facts.honest(survivors)
+    counted = counted if honest is None else min(counted, honest)
+    if counted < 1 or survivors > kind.facts.maximum:
       raise LedgerError(
-        f'A round settles with 1 to {self.facts.maximum} survivors, one of them honest; got '
+        f'A round settles with 1 to {kind.facts.maximum} survivors, one of them honest; got '
         f'{survivors} survivors, {counted} of them honest. The round stays charged at its worst.'
       )
-    row = self.state.costs.row(counted)
+    row = kind.costs.row(counted)
     line = self._append(
       {
         'event': 'settle',
@@ -211,20 +222,20 @@ class PrivacyLedger(LedgerRecord):
         'honest': int(counted),
         'updated': bool(accepted),
         'top_up': int(top_up),
-        'z_eff': self.state.costs.noise_multiplier(counted),
-        'rdp': self._stated(counted, top_up) if math.isfinite(row[-1]) else None,
+        'z_eff': kind.costs.noise_multiplier(counted),
+        'rdp': self._stated(kind.costs, counted, top_up) if math.isfinite(row[-1]) else None,
         'version': tff_privacy_agg.__version__,
       }
     )
     if not self.state.meets_claim(survivors, top_up):
       raise LedgerError(
-        f'The release view counts on {self._promise()}; round {line["round"]} had {survivors} '
+        f'The release view counts on {self.facts.release_promise}; round {line["round"]} had {survivors} '
         f'survivors and {top_up} shares from the server. It is settled, and the claim counts for '
         'nothing from now on; begin a ledger without it, or mend the runtime.'
       )
-    if survivors < self.facts.worst_survivors:
+    if survivors < kind.facts.worst_survivors:
       raise LedgerError(
-        f'The runtime was to show no sum of fewer than {self.facts.worst_survivors} survivors; '
+        f'The runtime was to show no sum of fewer than {kind.facts.worst_survivors} survivors; '
         f'round {line["round"]} had {survivors}. It is settled with these; mend the runtime, or '
         'begin a ledger with the threshold that it keeps.'
       )
@@ -343,8 +354,7 @@ class PrivacyLedger(LedgerRecord):
     self.hash = self._writer.append(record, after=after)
     return record
 
-  def _stated(self, honest: int, top_up: int) -> dict[str, list[float] | str]:
-    costs = self.state.costs
+  def _stated(self, costs: RoundCosts, honest: int, top_up: int) -> dict[str, list[float] | str]:
     server = costs.curve(honest).rdp(STATED_ORDERS).tolist()
     release = costs.curve(honest + top_up)
     if self.facts.sampling.claims and not self.state.claim_broken:
@@ -354,27 +364,23 @@ class PrivacyLedger(LedgerRecord):
       'release': release.rdp(STATED_ORDERS).tolist(),
     }
 
-  def _promise(self) -> str:
-    parts = []
-    if self.facts.top_up is not None:
-      parts.append(f'noise topped up to {self.facts.top_up} shares')
-    if self.facts.sampling.cohort is not None:
-      parts.append(f'cohorts of {self.facts.sampling.cohort} clients who all survive')
-    return ' and '.join(parts)
+  def _new_kind(self, facts: LedgerFacts) -> Kind:
+    check_kind(self.facts, facts)
+    return Kind(facts)
 
-  def _worst_survivors(self) -> int:
-    return 1 if self.state.threshold_broken else self.facts.worst_survivors
+  def _honest_at_worst(self, kind: Kind) -> int:
+    return kind.facts.honest(1 if self.state.threshold_broken else kind.facts.worst_survivors)
 
-  def _exceeded(self, round_number: int, fixed: Filter) -> BudgetExceededError:
+  def _exceeded(self, round_number: int, fixed: Filter, kind: Kind) -> BudgetExceededError:
     budget = fixed.budget
     spent = self.state.epsilon(budget.view, budget.delta)[0]
-    mend = 'Stop here, or plan the training anew with more noise or fewer rounds.'
-    if fixed.most_rounds(self.state.distance(budget.view, more=1)) < 1:
+    mend = 'Stop here, or plan anew with more noise or fewer rounds.'
+    if fixed.most_rounds(self.state.distance(budget.view, more=1, kind=kind)) < 1:
       mend = (
         'At an epsilon that large the distance of the noise from its law does not fit into delta: '
         'lower the epsilon of the budget.'
       )
-    elif self.state.rounds == 0 and self.facts.secagg_threshold is None:
+    elif self.state.rounds == 0 and kind.facts.secagg_threshold is None:
       mend = (
         'Without `secagg_threshold` a round could have a single survivor: state the threshold that '
         'the runtime keeps.'

@@ -10,11 +10,12 @@ import numpy as np
 from tff_privacy_agg.accounting.accountant import conversion_offsets
 from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
 from tff_privacy_agg.accounting.ledger.facts import LedgerFacts
-from tff_privacy_agg.accounting.ledger.views import ReleaseCosts, View
+from tff_privacy_agg.accounting.ledger.kinds import Kind, with_own
+from tff_privacy_agg.accounting.ledger.views import ReleaseCosts
 from tff_privacy_agg.errors import LedgerError
 
 SCHEMA = 2
-EVENTS = ('charge', 'settle', 'recovered', 'unaccounted', 'note')
+EVENTS = ('charge', 'settle', 'facts', 'recovered', 'unaccounted', 'note')
 # Orders at which every settled line states what its round cost.
 STATED_ORDERS = (2, 4, 8, 16, 32, 64)
 # Reserving part of delta for the samplers: tries before epsilon is called infinite.
@@ -40,9 +41,11 @@ class LedgerState:
   at most `most` rounds, so the dearest ones are counted; otherwise all are.
 
   Attributes:
+    kinds: What the rounds rest on and cost, by the number of the line that states their facts:
+      0 for the header.
     facts: The facts of the header.
-    costs: What a round costs, whatever is claimed of its cohort.
-    views: The rounds as each view pays for them.
+    costs: What a round of these facts costs, whatever is claimed of its cohort.
+    views: The rounds of these facts as each view pays for them.
     filter: The budget at its fixed order, or None.
     open: Line numbers of charged rounds that are not settled, with their rounds.
     settled: The settled rounds, in order.
@@ -59,13 +62,9 @@ class LedgerState:
 
   def __init__(self, header: Mapping[str, Any]):
     check_header(header)
-    self.facts = LedgerFacts.from_dict(header.get('facts', {}))
-    self.costs = self.facts.costs()
-    release = self.facts.release_costs(self.costs)
-    self.views = {
-      'server': View(self.costs, private=self.costs.holds_against_server),
-      'release': View(release, private=self.costs.private),
-    }
+    first = Kind(LedgerFacts.from_dict(header.get('facts', {})))
+    self.kinds: dict[int, Kind] = {0: first}
+    self.facts, self.costs, self.views = first.facts, first.costs, first.views
     budget = header.get('budget')
     try:
       self.filter = None if budget is None else self.fix(Budget(**budget))
@@ -86,6 +85,7 @@ class LedgerState:
     self.unaccounted: list[str] = list(self.facts.unaccounted)
     self.notes: dict[str, Any] = {}
     self._unknown = 0  # rounds of which only a part of the charge is left
+    self._kind_of: dict[int, Kind] = {}  # of the open charges
 
   @property
   def rounds(self) -> int:
@@ -113,6 +113,7 @@ class LedgerState:
     handlers = {
       'charge': self._charge,
       'settle': self._settle,
+      'facts': self._declare,
       'recovered': self._recover,
       'unaccounted': lambda line: self.unaccounted.append(line['what']),
       'note': lambda line: self.notes.__setitem__(line['name'], line['value']),
@@ -135,22 +136,47 @@ class LedgerState:
     """RDP of a round of which nothing is known but the threshold, if that ever held."""
     return self.views[view].worst(self.threshold_broken)
 
-  def rdp(self, view: str, *, more: int = 0, most: int | None = None) -> np.ndarray:
+  def kind_of(self, charge: int) -> Kind:
+    """What an open charge rests on."""
+    return self._kind_of[charge]
+
+  def find_kind(self, facts: LedgerFacts) -> int | None:
+    """The line that states these facts; None if none does."""
+    return next(
+      (line for line, one in self.kinds.items() if not one.facts.differences(facts)), None
+    )
+
+  def rdp(
+    self, view: str, *, more: int = 0, most: int | None = None, kind: Kind | None = None
+  ) -> np.ndarray:
     """Total RDP of one client's rounds, shape [m]; infinite where a view has no privacy.
 
     Args:
       view: 'server' or 'release'.
       more: Further rounds at their worst to count in.
       most: `most` after them, under a cap.
+      kind: What the further rounds rest on; the header's facts if None.
     """
-    exposures = self.exposures + more
-    if self.facts.participation_cap is not None:
-      exposures = min(self.rounds + more, (self.most if most is None else most) + self._unknown)
-    return self.views[view].total(
-      exposures=exposures,
-      waiting=self.unsettled + more,
-      threshold_broken=self.threshold_broken,
-    )
+    broken = self.threshold_broken
+    if self.facts.participation_cap is not None:  # then all rounds are of one kind
+      taken = (self.most if most is None else most) + self._unknown
+      return self.views[view].total(
+        exposures=min(self.rounds + more, taken),
+        waiting=self.unsettled + more,
+        threshold_broken=broken,
+      )
+    total = np.zeros_like(self.views[view].costs.orders)
+    for one in self.kinds.values():
+      total = total + one.views[view].total(
+        exposures=one.rounds, waiting=one.open, threshold_broken=broken
+      )
+    if self._unknown:
+      # A charge follows the line of its facts, so what was cut off is of a kind that is known.
+      rows = [one.views[view].worst(broken) for one in self.kinds.values()]
+      total = total + self._unknown * np.max(rows, axis=0)
+    if more:
+      total = total + more * (kind or self.kinds[0]).views[view].worst(broken)
+    return total
 
   def epsilon(self, view: str, delta: float | None = None) -> tuple[float, float]:
     """Epsilon of all rounds at `delta`, and the order that gives it.
@@ -177,9 +203,12 @@ class LedgerState:
         break
     return math.inf, math.nan
 
-  def distance(self, view: str, *, more: int = 0) -> float:
+  def distance(self, view: str, *, more: int = 0, kind: Kind | None = None) -> float:
     """Total variation distance of all rounds, and `more`, from the laws of their bounds."""
-    return (self.rounds + more) * self.views[view].costs.distance
+    kinds = self.kinds.values()
+    unknown = self._unknown * max(one.views[view].costs.distance for one in kinds)
+    known = math.fsum(one.rounds * one.views[view].costs.distance for one in kinds)
+    return known + unknown + more * (kind or self.kinds[0]).views[view].costs.distance
 
   def totals(self) -> dict[str, float | str]:
     """Epsilon by view as a line states it; an infinite one is the word 'inf'."""
@@ -191,17 +220,19 @@ class LedgerState:
     view = self.views[budget.view]
     return budget.fix(view.costs.orders, view.worst(False))
 
-  def admits(self, fixed: Filter, *, most: int | None = None) -> bool:
+  def admits(self, fixed: Filter, *, most: int | None = None, kind: Kind | None = None) -> bool:
     """Whether one more round at its worst stays within a budget.
 
     Args:
       fixed: The budget at its order.
       most: Most rounds of one client after the next round; under a cap, one more if None.
+      kind: What that round rests on; the header's facts if None.
     """
     if most is None:
       most = min(self.most + 1, self.facts.participation_cap or self.rounds + 1)
     view = fixed.budget.view
-    return fixed.admits(self.rdp(view, more=1, most=most), self.distance(view, more=1))
+    rdp = self.rdp(view, more=1, most=most, kind=kind)
+    return fixed.admits(rdp, self.distance(view, more=1, kind=kind))
 
   def meets_claim(self, survivors: int, top_up: int) -> bool:
     """Whether a settled round is as the facts claim it for the release view.
@@ -218,6 +249,10 @@ class LedgerState:
     return size is None or fixed or survivors == size
 
   def _charge(self, line: Mapping[str, Any]) -> None:
+    kind = self.kinds[int(line.get('facts', 0))]
+    kind.open += 1
+    kind.rounds += 1
+    self._kind_of[int(line['seq'])] = kind
     self.open[int(line['seq'])] = int(line['round'])
     if line['planned_survivors'] is not None:
       self.planned.append(int(line['planned_survivors']))
@@ -235,14 +270,15 @@ class LedgerState:
         f'Charge {entry} was to be settled; it is not open. Settle each charge once, with the '
         'number that `charge` gave.'
       )
-    if not 1 <= honest <= self.facts.honest(survivors):
+    kind = self._kind_of[entry]
+    if not 1 <= honest <= kind.facts.honest(survivors):
       raise LedgerError(
         f'{honest} honest clients were stated among {survivors} survivors; there are at most '
-        f'{self.facts.honest(survivors)}. Restore the file.'
+        f'{kind.facts.honest(survivors)}. Restore the file.'
       )
-    if survivors > self.facts.maximum:
+    if survivors > kind.facts.maximum:
       raise LedgerError(
-        f'{survivors} survivors were stated of a round of at most {self.facts.maximum} clients. '
+        f'{survivors} survivors were stated of a round of at most {kind.facts.maximum} clients. '
         'Restore the file.'
       )
     top_up = int(line.get('top_up', 0))
@@ -251,26 +287,30 @@ class LedgerState:
         f'{top_up} shares were stated to be topped up; the facts of this ledger know of no top-up. '
         'Restore the file.'
       )
-    del self.open[entry]
+    del self.open[entry], self._kind_of[entry]
+    kind.open -= 1
     self.settled.append(
       Settled(
         seq=int(line['seq']),
         survivors=survivors,
         honest=honest,
-        noise_multiplier=self.costs.noise_multiplier(honest),
+        noise_multiplier=kind.costs.noise_multiplier(honest),
         updated=bool(line['updated']),
       )
     )
-    self.views['server'].settle(honest)
-    release = self.views['release']
+    kind.views['server'].settle(honest)
+    release = kind.views['release']
     # More than what the cohort lacked is not counted, whatever was stated.
     lacking = max((self.facts.top_up or 0) - survivors, 0)
     release.settle(honest + min(top_up, lacking))
     if isinstance(release.costs, ReleaseCosts) and not self.meets_claim(survivors, top_up):
       self.claim_broken = True
       release.recost(release.costs.plain)
-    if survivors < self.facts.worst_survivors:
+    if survivors < kind.facts.worst_survivors:
       self.threshold_broken = True
+
+  def _declare(self, line: Mapping[str, Any]) -> None:
+    self.kinds[int(line['seq'])] = Kind(with_own(self.facts, line['facts']))
 
   def _recover(self, line: Mapping[str, Any]) -> None:
     was = line['was']

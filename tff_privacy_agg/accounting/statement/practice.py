@@ -3,6 +3,7 @@
 import math
 import re
 import statistics
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tff_privacy_agg.accounting import accountant, mechanisms
@@ -35,9 +36,11 @@ def assumptions(record: 'LedgerRecord') -> list[str]:
       'noise; the noise of everyone else stays unknown to it.',
       'Every client draws its noise as this package does, with a key that nobody else knows.',
     ]
-    if facts.secagg_threshold:
+    thresholds = [one.facts.secagg_threshold for one in record.state.kinds.values()]
+    if all(thresholds):
       sentences.append(
-        f'The runtime shows the server no sum of fewer than {facts.secagg_threshold} survivors.'
+        f'The runtime shows the server no sum of fewer than {_range(thresholds)} survivors'
+        + ('.' if len({*thresholds}) == 1 else ', as the line with the facts of the round says.')
       )
   elif costs.private:
     sentences.append('The server adds the noise as agreed, and forgets what it saw before.')
@@ -72,9 +75,10 @@ def practised(record: 'LedgerRecord') -> list[Field]:
   planned = statistics.median(state.planned) if state.planned else None
   updated = sum(one.updated for one in state.settled)
   rows = rows_of(record)
+  thresholds = [one.facts.secagg_threshold for one in state.kinds.values()]
   threshold = 'none: an unsettled round counts one honest survivor'
-  if facts.secagg_threshold:
-    threshold = f'{facts.secagg_threshold} survivors'
+  if all(thresholds):
+    threshold = f'{_range(thresholds)} survivors'
     threshold += '; BROKEN by a round' if state.threshold_broken else ''
   tuning = state.notes.get('tuning_runs', facts.tuning_runs)
   drawn = _sampling(record)
@@ -95,6 +99,7 @@ def practised(record: 'LedgerRecord') -> list[Field]:
       f'{state.rounds} charged, {len(state.settled)} settled, {updated} accepted by the model; '
       f'survivors {spread_text(survivors)}; planned {"not stated" if planned is None else planned}',
     ),
+    *_kinds(record),
     field(
       'colluding_fraction',
       'Colluding fraction',
@@ -152,7 +157,7 @@ def verifiable(record: 'LedgerRecord') -> list[Field]:
     keys = ('bits', 'beta', 'scaled_norm', 'l2_bound', 'l1_bound', 'local_variance', 'dimension')
     rounding = {key: design[key] for key in keys} | {'largest_noise_multiplier': supremum}
   grade = 'a cipher' if facts.randomness == 'chacha20' else 'simulation grade, not for deployment'
-  distance = float(facts.stack['sampler_distance_per_round'])
+  distance = max(one.costs.distance for one in state.kinds.values())
   epsilon = record.epsilon('release')
   moved = 0.0
   if distance and state.rounds:
@@ -222,6 +227,46 @@ def verifiable(record: 'LedgerRecord') -> list[Field]:
   ]
 
 
+def _range(numbers: Sequence[int | None]) -> str:
+  least, most = min(filter(None, numbers)), max(filter(None, numbers))
+  return f'{least}' if least == most else f'{least} to {most}'
+
+
+def _kinds(record: 'LedgerRecord') -> list[Field]:
+  """What the rounds rest on, if it is not the same for all of them."""
+  kinds = record.state.kinds
+  if len(kinds) == 1:
+    return []
+  found = [
+    {
+      'line': line + 1,
+      'task': one.facts.task or 'not stated',
+      'rounds': one.rounds,
+      'noise_multiplier': one.facts.stack['noise_multiplier'],
+      'cohort': one.facts.maximum,
+      'secagg_threshold': one.facts.secagg_threshold,
+    }
+    for line, one in kinds.items()
+  ]
+  told = '; '.join(
+    f'{one["rounds"]} as line {one["line"]} states: {one["task"]}, noise multiplier '
+    f'{one["noise_multiplier"]:.6g} at {one["cohort"]} clients'
+    for one in found
+  )
+  return [
+    field(
+      'kinds',
+      'Kinds of rounds',
+      {'kinds': found},
+      f'{HEADER}, which the fields of this card are about, and lines with the event "facts"; each '
+      'round costs what its own kind does',
+      ACCOUNTING,
+      'Algorithm correctness',
+      told,
+    )
+  ]
+
+
 def _sampling(record: 'LedgerRecord') -> dict[str, str]:
   state, claim = record.state, record.facts.sampling
   if not claim.claims:
@@ -247,7 +292,11 @@ def _covered(record: 'LedgerRecord') -> list[str]:
     return []
   stack = record.facts.stack
   channels = [f'{channel["layer"]}/{channel["name"]}' for channel in stack['channels']]
-  return ['sum of the model updates', *channels, *(f'{what} (public)' for what in stack['public'])]
+  return [
+    "sum of the clients' vectors",
+    *channels,
+    *(f'{what} (public)' for what in stack['public']),
+  ]
 
 
 def _not_covered(record: 'LedgerRecord') -> list[str]:
