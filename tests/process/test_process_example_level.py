@@ -50,6 +50,28 @@ def test_no_example_moves_the_gradient_by_more_than_the_clip(factor):
   assert np.linalg.norm(flat(plain)) > 0.1
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf, 3e38, 1e20])
+def test_an_example_without_a_finite_gradient_adds_nothing(value):
+  """Else its NaN replaces the noise of the whole update: that one example decides what is sent.
+
+  The gradient is that of the other three examples, which are the same in both batches.
+  """
+  setting = ExampleLevel(l2_norm_clip=1e3, noise_multiplier=1e-12)
+  model = setting.wrap(cases.model_fn)()
+
+  def gradient(batch):
+    with tf.GradientTape() as tape:
+      loss = model.forward_pass(batch).loss
+    size = len(batch['y'])
+    return size * flat(tape.gradient(loss, list(model.trainable_variables)))
+
+  spoilt = dict(BATCH, x=tf.concat([BATCH['x'][:3], tf.fill(BATCH['x'][3:].shape, value)], axis=0))
+  others = {key: part[:3] for key, part in BATCH.items()}
+  found = gradient(spoilt)
+  assert np.all(np.isfinite(found))
+  np.testing.assert_allclose(found, gradient(others), rtol=1e-5, atol=1e-6)
+
+
 def test_noise_has_the_promised_size():
   """3 x 600 draws: the deviation of the standard deviation is 1.7 %; 5 of them, 6e-7."""
   setting = ExampleLevel(l2_norm_clip=2.0, noise_multiplier=5.0)

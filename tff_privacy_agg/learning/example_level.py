@@ -19,7 +19,8 @@ class ExampleLevel:
   A guarantee of its own, with the example as its unit, against everyone who sees a client's
   update: it needs no trust in server or secure sum, and covers less than the ledger's unit, the
   client. The noise of `tensorflow_privacy` comes from TensorFlow's stateful generator, which is
-  seeded with 32 bits a process: for simulations.
+  seeded with 32 bits a process: for simulations. An example whose gradient is not finite adds
+  nothing.
 
   Args:
     l2_norm_clip: Norm, in units of the loss's gradient, that one example's gradient is
@@ -130,6 +131,7 @@ class _ExampleLevelModel(tff.learning.models.VariableModel):
       with tf.GradientTape() as tape:
         output = self._model.forward_pass(one, training)
       gradients = tape.gradient(output.loss, weights, unconnected_gradients='zero')
+      gradients = _finite_or_zeros([tf.convert_to_tensor(g) for g in gradients])
       return index + 1, loss + output.loss, self._query.accumulate_record(params, total, gradients)
 
     zeros = self._query.initial_sample_state([tf.zeros(w.shape, w.dtype) for w in weights])
@@ -149,3 +151,9 @@ class _ExampleLevelModel(tff.learning.models.VariableModel):
     return tff.learning.models.BatchOutput(
       loss=tf.stop_gradient(loss / count) + moved, predictions=None, num_examples=size
     )
+
+
+def _finite_or_zeros(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+  """One example's gradient, or zeros where its norm is not finite: clipping would make it NaN."""
+  finite = tf.math.is_finite(tf.linalg.global_norm(gradients))
+  return [tf.where(finite, g, tf.zeros_like(g)) for g in gradients]
