@@ -24,6 +24,7 @@ MAY_IMPORT = {
   '_validate': {'errors'},
   '_entry_points': {'errors'},
   'domains': BASICS,
+  'training_options': BASICS,
   'numerics': BASICS,
   'accounting': BASICS,
   'layers': NUMBERS,
@@ -38,7 +39,7 @@ MAY_IMPORT = {
   'profiling': STACK,
   'analytics': PROCESS,
   'data': BASICS,
-  'learning': PROCESS | {'_entry_points', 'data'},
+  'learning': PROCESS | {'_entry_points', 'data', 'training_options'},
   'secagg': BASICS,
   'runtime': BASICS | {'_cleanup', '_compat', 'hints', 'secagg'},
   'audit': PROCESS | {'data', 'learning', 'secagg', 'runtime'},
@@ -46,7 +47,7 @@ MAY_IMPORT = {
   'doctor': {'_compat', 'runtime'},
   'cli': PROCESS
   | {'_entry_points', 'analytics', 'profiling', 'data', 'learning', 'secagg', 'runtime'}
-  | {'audit', 'reports', 'doctor'},
+  | {'audit', 'reports', 'doctor', 'training_options'},
 }
 IMPORT_TFF = {
   '_compat',
@@ -59,7 +60,12 @@ IMPORT_TFF = {
   'audit',
   'doctor',
 }
-WITHOUT_TENSORFLOW = {'__init__', *BASICS, 'domains', 'accounting', 'secagg', 'reports', 'cli'}
+WITHOUT_TENSORFLOW = {'__init__', *BASICS, 'domains', 'training_options'} | {
+  'accounting',
+  'secagg',
+  'reports',
+  'cli',
+}
 MOVED_TYPES = {'CLIENTS', 'SERVER', 'to_type', 'types', 'Computation'}
 
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob('*.py'))

@@ -91,13 +91,13 @@ def test_a_bad_file_ends_before_any_work(tmp_path, capsys, text, sentence):
     (
       'no_privacy = true\n',
       ['--noise-multiplier', '3'],
-      'the command line sets `noise_multiplier`',
+      'the command line sets --noise-multiplier',
     ),
     ('no_privacy = true\ntarget_epsilon = 2.0\n', [], 'toml sets `target_epsilon` to 2.0'),
-    ('', ['--no-privacy', '--target-epsilon', '1'], 'the command line sets `target_epsilon`'),
+    ('', ['--no-privacy', '--target-epsilon', '1'], 'the command line sets --target-epsilon'),
     ('client_learning_rate = "fast"\n', [], '`client_learning_rate` must be'),
-    ('', ['--client-learning-rate', '-1'], '`client_learning_rate` must be'),
-    ('', ['--server-momentum', '3'], '`server_momentum` must lie'),
+    ('', ['--client-learning-rate', '-1'], '--client-learning-rate must be'),
+    ('', ['--server-momentum', '3'], '--server-momentum must lie'),
   ],
   ids=['file and option', 'file', 'options', 'text', 'negative', 'momentum'],
 )
@@ -135,7 +135,7 @@ def test_own_data_and_model_with_private_metrics_as_json(mine, tmp_path, capsys)
 def test_population_must_be_that_of_the_data(mine, capsys):
   arguments = ['--data', f'{mine}:load', '--population', '7', '--clients-per-round', '5']
   assert cli.main(['train', *arguments, '--run-dir', 'run']) == 2
-  assert '`population` is 7; the data has 5 clients' in capsys.readouterr().err
+  assert '--population is 7; the data has 5 clients' in capsys.readouterr().err
 
 
 def test_a_budget_ends_the_training_and_the_summary_says_so(tmp_path, capsys):

@@ -9,7 +9,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from tff_privacy_agg import __version__
 from tff_privacy_agg.cli import (
+  _flags,
   analytics,
   audit,
   bench,
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   try:
     return args.run(args)
   except PrivacyAggError as error:
-    print(f'tff-privacy-agg: {error}', file=sys.stderr)
+    print(f'tff-privacy-agg: {_flags.named(str(error), args.flags)}', file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     resumes = '; the same command resumes' if getattr(args, 'resumes', False) else ''
@@ -52,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     description='Private federated training with TFF: noise, secure sums and a true epsilon.',
     epilog='exit codes: 0 done, 1 a check found something, 2 refused, 130 interrupted (resumable)',
   )
+  made.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
   commands = made.add_subparsers(dest='command', required=True)
   for command in (
     train,
@@ -68,4 +71,6 @@ def parser() -> argparse.ArgumentParser:
     completion,
   ):
     command.add(commands)
+  for one in commands.choices.values():
+    _flags.finish(one)
   return made

@@ -8,6 +8,8 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
+from tff_privacy_agg.training_options import TrainingOptions
+
 # Options that a file may hold beside those of the task.
 _OF_THE_RUN = {'no_privacy': bool, 'run_dir': str, 'json': bool}
 
@@ -15,25 +17,28 @@ _OF_THE_RUN = {'no_privacy': bool, 'run_dir': str, 'json': bool}
 def given(args: argparse.Namespace) -> dict[str, Any]:
   """What the file and the command line say of the task; the command line wins.
 
-  What the file says of the run itself is put into `args`.
+  What the file says of the run itself is put into `args`; `args.flags` keeps what it does not say.
 
   Raises:
     ConfigurationError: If the file cannot be read, or holds what no training has.
   """
   from tff_privacy_agg import _validate
-  from tff_privacy_agg.learning.training_task import TrainingTask
 
-  names = [field.name for field in dataclasses.fields(TrainingTask)]
+  names = [field.name for field in dataclasses.fields(TrainingOptions)]
   found = {} if args.config is None else _read(args.config, [*names, *_OF_THE_RUN])
+  said = {name: value for name in names if (value := getattr(args, name, None)) is not None}
+  # A refusal names what the file says as the file does.
+  args.flags = {
+    name: flag for name, flag in args.flags.items() if name in said or name not in found
+  }
   _refuse_both(bool(found.get('no_privacy')), found, str(args.config))
   for name, kind in _OF_THE_RUN.items():
-    said = found.pop(name, None)
-    if said is not None:
-      _validate.instance(kind, **{name: said})
-      setattr(args, name, getattr(args, name) or said)
+    value = found.pop(name, None)
+    if value is not None:
+      _validate.instance(kind, **{name: value})
+      setattr(args, name, getattr(args, name) or value)
   if args.run_dir is not None:
     args.run_dir = pathlib.Path(args.run_dir)
-  said = {name: value for name in names if (value := getattr(args, name, None)) is not None}
   _refuse_both(args.no_privacy, said, 'the command line')
   found.update(said)
   if args.no_privacy:

@@ -22,7 +22,6 @@ def add(commands) -> None:
     'audit',
     help='measure what a training leaks; fails if that is more than its ledger says',
     epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   audit.set_defaults(run=_audit, resumes=True)
   audit.add_argument('run_dir', type=pathlib.Path, nargs='?', help='of `tff-privacy-agg train`')
@@ -34,8 +33,8 @@ def add(commands) -> None:
   audit.add_argument(
     '--norm', type=float, default=4.0, help="length of a canary's update: above the clipping norm"
   )
-  audit.add_argument('--confidence', type=float, default=0.95)
-  audit.add_argument('--seed', type=int, default=0)
+  audit.add_argument('--confidence', type=float, default=0.95, help='of the bounds')
+  audit.add_argument('--seed', type=int, default=0, help='of canaries and draws')
   audit.add_argument('--json', action='store_true', help='print audit.json')
 
 

@@ -5,6 +5,8 @@ import dataclasses
 import functools
 import json
 
+from tff_privacy_agg.training_options import RANDOMNESS
+
 _EXAMPLES = """examples:
   tff-privacy-agg bench --profile
   tff-privacy-agg bench --profile --values 1000000 --randomness philox --json
@@ -19,15 +21,16 @@ def add(commands) -> None:
     'bench',
     help="where a client's time goes, layer by layer",
     epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   bench.set_defaults(run=_bench)
   bench.add_argument('--profile', action='store_true', required=True, help='time by layer')
   bench.add_argument('--values', type=int, default=100_000, help='numbers of the model')
-  bench.add_argument('--clients-per-round', type=int, default=100)
-  bench.add_argument('--noise-multiplier', type=float, default=1.0)
-  bench.add_argument('--bits', type=int, default=20)
-  bench.add_argument('--randomness', choices=('chacha20', 'philox'), default='chacha20')
+  bench.add_argument('--clients-per-round', type=int, default=100, help='of the cohort')
+  bench.add_argument('--noise-multiplier', type=float, default=1.0, help='effective')
+  bench.add_argument('--bits', type=int, default=20, help='bits a coordinate of the secure sum')
+  bench.add_argument(
+    '--randomness', choices=RANDOMNESS, default='chacha20', help='philox is for simulations only'
+  )
   bench.add_argument('--json', action='store_true', help='for machines')
 
 

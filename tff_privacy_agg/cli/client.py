@@ -17,7 +17,6 @@ def add(commands) -> None:
     'client',
     help='take part in a training with your own data',
     epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   client.set_defaults(run=_client, resumes=True)
   client.add_argument('--config', type=pathlib.Path, required=True, help='TOML file')

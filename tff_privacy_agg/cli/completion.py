@@ -10,7 +10,6 @@ def add(commands) -> None:
     help='print a completion script for a shell',
     epilog='example:\n  tff-privacy-agg completion bash > ~/.local/share/bash-completion/completions/'
     'tff-privacy-agg',
-    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   completion.set_defaults(run=_completion)
   completion.add_argument('shell', choices=('bash', 'zsh', 'tcsh'))

@@ -16,7 +16,6 @@ def add(commands) -> None:
     'doctor',
     help='say what is installed and whether it works',
     epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   doctor.set_defaults(run=_doctor)
   doctor.add_argument('--json', action='store_true', help='for machines')

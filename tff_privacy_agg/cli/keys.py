@@ -15,7 +15,6 @@ def add(commands) -> None:
     'keys',
     help='make keys for `serve` and `client`, for tests',
     epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   keys.set_defaults(run=_keys)
   keys.add_argument('directory', type=pathlib.Path, help='where they go; must be empty')

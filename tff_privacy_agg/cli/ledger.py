@@ -24,16 +24,17 @@ def add(commands) -> None:
       name,
       help=about,
       epilog=_EXAMPLES,
-      formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run)
-    command.add_argument('ledger', type=pathlib.Path)
+    command.add_argument('ledger', type=pathlib.Path, help='ledger.jsonl of a run directory')
     if name == 'epsilon':
-      command.add_argument('--delta', type=float, help='default: that of the ledger')
+      command.add_argument('--delta', type=float, help='of epsilon (default: that of the ledger)')
     if name == 'verify':
       command.add_argument('--hash', help='hash of a line as it was once published')
     if name == 'statement':
-      command.add_argument('--format', choices=('text', 'json', 'html'), default='text')
+      command.add_argument(
+        '--format', choices=('text', 'json', 'html'), default='text', help='of the card'
+      )
       command.add_argument(
         '--json', action='store_const', dest='format', const='json', help='as --format json'
       )

