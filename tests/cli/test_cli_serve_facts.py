@@ -1,6 +1,7 @@
 """`serve` keeps a ledger only of what it runs: the process's facts, the sessions' thresholds."""
 
 import dataclasses
+import math
 import types
 
 import pytest
@@ -9,10 +10,10 @@ from tff_privacy_agg import accounting
 from tff_privacy_agg.cli.serve import _check_facts
 from tff_privacy_agg.errors import ConfigurationError
 
-SESSION = {'minimum_clients': 8, 'colluding_fraction': 0.1}
+SESSION = {'minimum_clients': 8, 'maximum_clients': 10, 'colluding_fraction': 0.1}
 
 
-def facts_of(*, z=2.0, threshold=8, colluding=0.1):
+def facts_of(*, z=2.0, threshold=8, colluding=0.125):
   honest = accounting.honest_survivors(10, colluding)
   design = accounting.solve(
     noise_multiplier=z,
@@ -54,10 +55,31 @@ def test_facts_that_fit_are_taken():
     ({'z': 2.0}, {'z': 1.0}, 'its facts differ .* in .*stack.noise_multiplier'),
     ({'threshold': 9}, None, 'at least 9 clients; a session opens those of 8'),
     ({'colluding': 0.0}, None, 'colluding fraction of 0.1; .* for 0'),
+    # The colluder is one of ten clients; two others drop out, and a tenth of eight is none.
+    ({'colluding': 0.1}, None, '1 of 10 clients .* sum of 8 .* counts 8 honest ones.* 0.125'),
   ],
-  ids=['process', 'threshold', 'colluding'],
+  ids=['process', 'threshold', 'colluding', 'colluding survivors'],
 )
 def test_facts_that_do_not_hold_are_refused(facts, process, sentence):
   runs = object() if process is None else types.SimpleNamespace(facts=facts_of(**process))
   with pytest.raises(ConfigurationError, match=sentence):
     _check_facts(facts_of(**facts), runs, SESSION)
+
+
+@pytest.mark.parametrize('fraction', [0.05, 0.1, 0.25, 1 / 3, 0.5])
+@pytest.mark.parametrize('fewest', [3, 5, 8, 10])
+def test_whatever_is_taken_counts_no_colluder_as_honest(fraction, fewest):
+  """Colluders do not drop out: all of them may be among the fewest survivors."""
+  session = {**SESSION, 'minimum_clients': fewest, 'colluding_fraction': fraction}
+  colluders = math.floor(fraction * 10 + 1e-9)
+  taken = 0
+  for colluding in (0.0, 0.1, 0.2, 0.34, 0.5, 0.65, 0.9):
+    facts = facts_of(threshold=None, colluding=colluding)
+    try:
+      _check_facts(facts, object(), session)
+    except ConfigurationError:
+      continue
+    taken += 1
+    for survivors in range(fewest, 11):
+      assert facts.honest(survivors) <= max(survivors - colluders, 1)
+  assert taken

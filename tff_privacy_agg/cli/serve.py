@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -124,6 +125,28 @@ def _check_facts(facts: Any, process: Any, session: Mapping[str, Any]) -> None:
       f"noise of the ledger's stack for {facts.colluding_fraction:g}. Set "
       '`Cohort.colluding_fraction` to that of the sessions.'
     )
+  _check_colluders(facts, session)
+
+
+def _check_colluders(facts: Any, session: Mapping[str, Any]) -> None:
+  """Raises if a ledger counts the noise of clients that a session takes for colluding.
+
+  The session's fraction is one of its clients, the ledger's one of the survivors, and colluders
+  do not drop out: all of them may be among the fewest survivors.
+  """
+  from tff_privacy_agg import accounting
+  from tff_privacy_agg.errors import ConfigurationError
+
+  fewest, clients = session['minimum_clients'], min(session['maximum_clients'], facts.maximum)
+  colluders = clients - accounting.honest_survivors(clients, session['colluding_fraction'])
+  for survivors in range(fewest, clients + 1):
+    if facts.honest(survivors) > max(survivors - colluders, 1):
+      raise ConfigurationError(
+        f'A session takes {colluders} of {clients} clients for colluding, all of whom may be in a '
+        f'sum of {survivors} when others drop out; the ledger counts {facts.honest(survivors)} '
+        f'honest ones there. Raise `minimum_clients`, or `Cohort.colluding_fraction` to '
+        f'{math.ceil(10_000 * min(colluders / fewest, 0.9999)) / 10_000:g}.'
+      )
 
 
 @dataclasses.dataclass(frozen=True)
