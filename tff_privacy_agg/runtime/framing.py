@@ -27,7 +27,7 @@ _HEAD_BYTES = 2**16
 # A chunk and its frame, or a head; nothing larger is read off the wire.
 _LARGEST_FRAME = CHUNK_BYTES + 2**12
 
-OPTIONS = (
+_OPTIONS = (
   ('grpc.max_receive_message_length', _LARGEST_FRAME),
   ('grpc.max_send_message_length', _LARGEST_FRAME),
   # A peer that vanished without closing its connection is noticed.
@@ -36,9 +36,13 @@ OPTIONS = (
   ('grpc.http2.max_pings_without_data', 0),
   ('grpc.http2.min_ping_interval_without_data_ms', 10_000),
 )
+# Two servers of one address would share its clients between them.
+_SERVER_OPTIONS = (*_OPTIONS, ('grpc.so_reuseport', 0))
 CLIENT_OPTIONS = (
-  *OPTIONS,
+  *_OPTIONS,
   ('grpc.enable_http_proxy', 0),
+  # A new channel is a new connection.
+  ('grpc.use_local_subchannel_pool', 1),
   ('grpc.initial_reconnect_backoff_ms', 100),
   ('grpc.max_reconnect_backoff_ms', 2_000),
 )
@@ -111,7 +115,7 @@ def largest_message(params: secagg.SessionParams, clients: int) -> int:
 
 def server(executor: Any, join: Any, exchange: Any) -> grpc.Server:
   """A gRPC server with the two methods; `Join` streams down, `Exchange` both ways."""
-  made = grpc.server(executor, options=OPTIONS)
+  made = grpc.server(executor, options=_SERVER_OPTIONS)
   handlers = {
     JOIN: grpc.unary_stream_rpc_method_handler(join),
     EXCHANGE: grpc.stream_stream_rpc_method_handler(exchange),

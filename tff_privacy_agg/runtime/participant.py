@@ -19,8 +19,13 @@ _PATIENCE = 15.0
 _JOIN_SECONDS = 60.0
 _PARAMETER_BYTES = 2**24
 _LONGEST_DEADLINE = 7 * 86_400.0
-# CANCELLED: the server has ended all calls at once.
-_NO_SERVER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+# CANCELLED: the server has ended all calls at once. DEADLINE_EXCEEDED: it is frozen, or what
+# holds the connection is not the server any more.
+_NO_SERVER = (
+  grpc.StatusCode.UNAVAILABLE,
+  grpc.StatusCode.CANCELLED,
+  grpc.StatusCode.DEADLINE_EXCEEDED,
+)
 
 
 class WorkError(PrivacyAggError):
@@ -70,7 +75,7 @@ class Participant:
     task: Name of the task.
     schema: What both sides must compute, as text.
     book: The greatest round that was served, on disk.
-    reconnect_seconds: How long to look for a server that is not there.
+    reconnect_seconds: How long to look for a server that was lost or is not there.
     largest_broadcast: Most bytes that a session's broadcast may have.
     events: Takes what happens.
   """
@@ -89,14 +94,11 @@ class Participant:
     events: Events | None = None,
   ):
     _validate.positive(reconnect_seconds=reconnect_seconds)
-    self._address, self._member = address, member
+    self._address, self._credentials, self._member = address, credentials, member
     self._task, self._schema, self._book = task, schema, book
     self._patience, self._limit = reconnect_seconds, largest_broadcast
     self._events = events or Events.silent()
-    self._channel = grpc.secure_channel(address, credentials, framing.CLIENT_OPTIONS)
-    path = f'/{framing.SERVICE}/'
-    self._join_call = self._channel.unary_stream(path + framing.JOIN)
-    self._exchange_call = self._channel.stream_stream(path + framing.EXCHANGE)
+    self._connect()
 
   def serve(self, work: Work) -> int:
     """Takes part until the server says that the run has ended.
@@ -126,6 +128,12 @@ class Participant:
   def close(self) -> None:
     """Closes the connection."""
     self._channel.close()
+
+  def _connect(self) -> None:
+    self._channel = grpc.secure_channel(self._address, self._credentials, framing.CLIENT_OPTIONS)
+    path = f'/{framing.SERVICE}/'
+    self._join_call = self._channel.unary_stream(path + framing.JOIN)
+    self._exchange_call = self._channel.stream_stream(path + framing.EXCHANGE)
 
   def _join(self) -> _Offer | None:
     """Waits for a session; None if there will be none."""
@@ -233,9 +241,9 @@ class Participant:
     return payload
 
   def _patiently(self, call: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Repeats a call that finds no server, until `seconds` have passed without one."""
-    start = time.monotonic()
-    for attempt in itertools.count():
+    """Repeats a call that finds no server, until `seconds` have passed since it was lost."""
+    lost = None
+    while True:
       try:
         return call()
       except grpc.RpcError as error:
@@ -245,14 +253,19 @@ class Participant:
             f'Client {self._member.name!r} asked {self._address} {what}; the server does not take '
             f'its certificate: {details}. Use the certificate of a client in the roster.'
           ) from None
-        waited = time.monotonic() - start
+        now = time.monotonic()
+        waited = now - (lost or now)
         if code not in _NO_SERVER or waited > seconds:
           raise secagg.RoundTimeout(
             f'Client {self._member.name!r} waited {waited:.0f} s for {self._address} {what}; '
             f'it is not there, or does not take this certificate ({code.name}: {details}).'
           ) from None
-        if attempt == 0:
+        if lost is None:
+          lost = now
           self._events('waiting', reason=f'no server at {self._address}')
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+          self._channel.close()
+          self._connect()
       self._await_server(seconds - waited)
 
   def _await_server(self, seconds: float) -> None:
