@@ -1,8 +1,10 @@
 """Plans keep their target, by an account that is not the planner's own search."""
 
+import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -107,9 +109,74 @@ def test_sampling_helps_in_the_release_view_only():
   assert sampled.noise_multiplier < accounting.plan(**BASE).noise_multiplier
 
 
+@pytest.mark.parametrize('mechanism', ['discrete_gaussian', 'skellam'])
+def test_a_plan_for_cohorts_of_fixed_size_is_what_a_ledger_charges(tmp_path, mechanism):
+  """The ledger's own account of rounds that are drawn so, not the planner's search."""
+  clients, population, rounds = 40, 2000, 6
+  plan = accounting.plan(
+    target_epsilon=2.0,
+    target_delta=1e-5,
+    rounds=rounds,
+    clients_per_round=clients,
+    population=population,
+    dimension=672,
+    mechanism=mechanism,
+    sampling='without_replacement',
+  )
+  assert (plan.view, plan.adjacency) == ('release', 'replace_one')
+  claim = accounting.Sampling(kind='without_replacement', population=population, cohort=clients)
+  stack = _planned_stack(plan, clients=clients, dimension=672, mechanism=mechanism)
+  facts = accounting.LedgerFacts(
+    stack=stack, delta=1e-5, population=population, secagg_threshold=clients, sampling=claim
+  )
+  rng = np.random.default_rng(0)
+  with accounting.PrivacyLedger(tmp_path / 'ledger.jsonl', facts) as ledger:
+    for number in range(rounds):
+      cohort = [f'client {one}' for one in rng.choice(population, clients, replace=False)]
+      ledger.settle(ledger.charge(number, cohort=cohort, drawn=claim), survivors=clients)
+    assert ledger.epsilon('release') == pytest.approx(plan.epsilon)
+    assert 0.97 * 2.0 <= plan.epsilon <= 2.0
+    assert ledger.spent('release').adjacency == 'replace_one'
+    assert ledger.epsilon('server') > 2.0
+
+
+def _planned_stack(plan, *, clients, dimension, mechanism):
+  """Facts of a stack with the planned numbers."""
+  honest = plan.minimum_honest
+  stddev = accounting.default_channel_stddev(plan.noise_multiplier, clients, honest)
+  share = accounting.channel_share_variance(64, stddev, clients)
+  bit = math.sqrt(honest * share) / 64
+  design = accounting.solve(
+    noise_multiplier=accounting.split_noise_multiplier(plan.noise_multiplier, [bit, bit]),
+    cohort_maximum=clients,
+    minimum_honest=honest,
+    bits=plan.bits,
+    dimension=dimension,
+    mechanism=mechanism,
+  )
+  channel = {'resolution': 64, 'local_variance': share, 'central_stddev': 0.0}
+  cohort = {'expected': clients, 'maximum': clients, 'minimum': honest, 'colluding_fraction': 0.0}
+  return {
+    'mechanism': mechanism,
+    'adjacency': 'zero_out',
+    'holds_against_server': True,
+    'noise_multiplier': plan.noise_multiplier,
+    'cohort': cohort,
+    'integer_design': dataclasses.asdict(design),
+    'channels': [
+      {'layer': 'zeroing', 'name': 'above', **channel},
+      {'layer': 'clipping', 'name': 'below', **channel},
+    ],
+    'public': ['number of survivors'],
+    'sampler_distance_per_round': 0.0,
+    'layers': ['Mean()', 'Clipping()'],
+  }
+
+
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
+    ({'sampling': 'without_replacement', 'dropout': 0.1}, 'is proved where nobody drops out'),
     ({'target_delta': 1e-4}, 'at most a tenth of one over the population'),
     ({'sampling': 'poisson', 'participation_cap': 3}, 'asks for a secret one'),
     ({'sampling': 'shuffled'}, "`sampling` must be one of 'none', 'poisson'"),

@@ -170,6 +170,23 @@ def test_a_number_of_a_file_is_refused_as_the_file_calls_it(tmp_path):
   assert (code, error) == (2, 'tff-privacy-agg: --rounds must be at least 1, got -2.\n')
 
 
+@pytest.mark.parametrize(
+  ('words', 'sentence'),
+  [
+    ('audit runs/x --canaries 1', '--canaries must be at least 2, got 1.'),
+    ('audit --fresh --norm 0', '--norm must be finite and positive, got 0.0.'),
+    ('audit --fresh --confidence 95', '--confidence must lie strictly between 0 and 1, got 95.0.'),
+    ('audit runs/x --seed -1', '--seed must be at least 0, got -1.'),
+    ('bench --profile --values 0', '--values must be at least 1, got 0.'),
+    ('bench --profile --noise-multiplier 0', '--noise-multiplier must be finite and positive'),
+  ],
+)
+def test_other_commands_refuse_at_once_too(words, sentence):
+  code, error = without_tensorflow(*words.split())
+  assert code == 2
+  assert error.startswith(f'tff-privacy-agg: {sentence}')
+
+
 def test_the_choices_are_those_of_the_library():
   assert training_options.ALGORITHMS == process_builder.ALGORITHMS
   assert training_options.METRICS == process_builder.METRICS
@@ -287,6 +304,20 @@ def test_waiting_is_a_line_off_a_terminal_and_gone_from_one(monkeypatch):
       assert screen.text == 'working ...\n'
 
 
+@pytest.mark.parametrize('terminal', [False, True])
+def test_waiting_for_steps_tells_the_time_left(monkeypatch, terminal):
+  monkeypatch.setattr(_progress, '_PATIENCE_SECONDS', 0.1)
+  screen = Terminal(terminal)
+  monkeypatch.setattr('sys.stderr', screen)
+  with _progress.waiting('working') as at:
+    at(1, 101)  # a tenth of a second each: some ten are left
+    while not screen.text:
+      pass
+  said = re.search(r'working( \.\.\.|: 0 s so far,) (\d+) s left', screen.text)
+  assert 9 <= int(said[2]) <= 60
+  assert screen.text.endswith(' \r' if terminal else ' s left\n')
+
+
 def test_short_work_is_not_spoken_of(capsys):
   with _progress.waiting('working'):
     pass
@@ -307,14 +338,3 @@ def test_a_bar_tells_the_time_left_on_a_terminal_and_is_one_line_elsewhere(monke
       assert screen.text.count('\n') == 1
     else:
       assert screen.text.splitlines() == [f'{"training":<42} [{"#" * 30}] 4/4, 40 s']
-
-
-@pytest.mark.parametrize(
-  ('options', 'sentence'),
-  [(['--target-delta', '0'], 'delta'), (['--parameters', '0'], '--parameters must be')],
-)
-def test_a_plan_takes_no_zero_for_nothing_said(capsys, options, sentence):
-  plan = ['plan', '--target-epsilon', '8', '--rounds', '10', '--clients-per-round', '50']
-  plan += ['--population', '1000', '--parameters', '650', *options]
-  assert cli.main(plan) == 2
-  assert sentence in capsys.readouterr().err

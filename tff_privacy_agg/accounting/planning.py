@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +15,24 @@ from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.design import MECHANISMS, IntegerDesign, solve
 from tff_privacy_agg.errors import ConfigurationError
 
-SAMPLINGS = ('none', 'poisson')
+SAMPLINGS = ('none', 'poisson', 'without_replacement')
 # Bits beyond this error over central noise cost traffic and buy nothing.
 _WORTHWHILE_ERROR = 1.01
 _BIT_RESOLUTION = 64
 _WIDTHS = range(4, 41)
+# Designs that one search for a noise multiplier looks at: its bisections, and some to bracket them.
+_SEARCH = 64
+_SAMPLING_REASONS = {
+  'none': 'No amplification is claimed: the number holds against the server.',
+  'poisson': 'Amplification by secret Poisson sampling is assumed: the number holds for readers of '
+  'the models, not against the server, if the server tops up the noise to the same total in every '
+  'round and nobody learns the number of survivors. The stacks of this package publish that '
+  'number, so their ledgers do not make this claim.',
+  'without_replacement': 'Amplification by secret cohorts of fixed size is assumed: the number '
+  'holds for readers of the models, not against the server, if every cohort is drawn anew, in '
+  "secret, and nobody drops out. Its unit is one client's data replaced by other data, at twice "
+  "the sensitivity. A ledger claims it by `Sampling(kind='without_replacement')`.",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +47,7 @@ class Plan:
     minimum_honest: Fewest honest survivors: `Cohort.minimum`.
     epsilon: Epsilon at the end, at most the target.
     view: 'server', or 'release' where sampling is claimed.
+    adjacency: The neighbouring relation of epsilon; 'replace_one' for cohorts of fixed size.
     delta: The target delta.
     error_over_central: Error of the sum over that of central Gaussian noise of the same multiplier.
     bytes_per_client: Upload of one client in one round: `bits` a coordinate.
@@ -46,6 +61,7 @@ class Plan:
   minimum_honest: int
   epsilon: float
   view: str
+  adjacency: str
   delta: float
   error_over_central: float
   bytes_per_client: int
@@ -73,6 +89,7 @@ def plan(
   adaptive_bits: int = 2,
   modclip_prob: float = 1e-4,
   beta: float = math.exp(-0.5),
+  progress: Callable[[int, int], None] | None = None,
 ) -> Plan:
   """Plans a training: the least noise and the fewest bits that keep a target.
 
@@ -93,11 +110,14 @@ def plan(
     colluding_fraction: Fraction of the survivors, in [0, 1), whose noise the server knows.
     sampling: 'none' holds against the server. 'poisson' claims that every client takes part
       with probability `clients_per_round / population`, secretly and independently, and that
-      the server tops the noise up to a fixed total: in the release view only.
+      the server tops the noise up to a fixed total. 'without_replacement' claims that a secret
+      cohort of exactly `clients_per_round` is drawn anew in each round and that nobody drops
+      out; under 'replace_one'. Both in the release view only.
     participation_cap: Most rounds of one client in a public schedule; None for all rounds.
     adaptive_bits: Channels for adaptive zeroing and clipping, 0 to 2.
     modclip_prob: Probability that a coordinate of the sum wraps.
     beta: Bias parameter of the rounding.
+    progress: Told how many designs were looked at, and about how many there are to look at.
 
   Returns:
     The plan.
@@ -119,17 +139,30 @@ def plan(
       f'got {target_delta!r}. Lower it.'
     )
   honest = _honest(clients_per_round, dropout, colluding_fraction)
+  if sampling == 'without_replacement' and dropout:
+    raise ConfigurationError(
+      f"`sampling='without_replacement'` is proved where nobody drops out; `dropout` is {dropout:g}. "
+      "Plan without drop-outs, or with `sampling='none'`."
+    )
   exposures = rounds
   if participation_cap is not None:
     _validate.at_least(1, participation_cap=participation_cap)
     if sampling != 'none':
       raise ConfigurationError(
-        'A participation cap holds for a public schedule; `sampling` asks for a secret one. '
-        "Use sampling='none' with the cap."
+        '`participation_cap` holds for a public schedule; `sampling` asks for a secret one. '
+        "Use `sampling='none'` with the cap."
       )
     exposures = min(rounds, participation_cap)
 
+  adjacency = 'replace_one' if sampling == 'without_replacement' else 'zero_out'
+  steps = _SEARCH if bits is not None else 2 * _SEARCH + len(_WIDTHS)
+  done = 0
+
   def design(z: float, width: int) -> tuple[IntegerDesign, RdpCurve]:
+    nonlocal done
+    done = min(done + 1, steps)
+    if progress is not None:
+      progress(done, steps)
     stddev = default_channel_stddev(z, clients_per_round, honest)
     share = channel_share_variance(_BIT_RESOLUTION, stddev, clients_per_round)
     bit = math.sqrt(honest * share) / _BIT_RESOLUTION
@@ -143,12 +176,18 @@ def plan(
       beta=beta,
       mechanism=mechanism,
     )
-    curve = solved.curve(honest)
+    curve = solved.curve(honest, adjacency=adjacency)
     for _ in range(adaptive_bits):
-      curve += mechanisms.bit_channel(mechanism, _BIT_RESOLUTION, share, honest)
+      curve += mechanisms.bit_channel(
+        mechanism, _BIT_RESOLUTION, share, honest, adjacency=adjacency
+      )
     if sampling == 'poisson':
       rate = clients_per_round / population
-      curve = sampling_bounds.poisson(curve, rate, adjacency='zero_out', total_noise_fixed=True)
+      curve = sampling_bounds.poisson(curve, rate, adjacency=adjacency, total_noise_fixed=True)
+    elif sampling == 'without_replacement':
+      curve = sampling_bounds.without_replacement(
+        curve, population=population, cohort=clients_per_round
+      )
     return solved, curve.scaled(exposures)
 
   def least(width: int) -> float:
@@ -156,8 +195,10 @@ def plan(
 
   # The multiplier is the effective one, so it hardly depends on the bits: find it where they
   # are no constraint, choose the bits for it, and find it again with these.
-  width = bits if bits is not None else _width(least(_WIDTHS[-1]), design, honest)
-  z = least(width)
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # of designs that the search passes
+    width = bits if bits is not None else _width(least(_WIDTHS[-1]), design, honest)
+    z = least(width)
   solved, curve = design(z, width)
   epsilon, _ = accountant.epsilon(curve, target_delta)
   error = solved.error_over_central(honest)
@@ -168,7 +209,8 @@ def plan(
     scaled_norm=solved.scaled_norm,
     minimum_honest=honest,
     epsilon=epsilon,
-    view='release' if sampling == 'poisson' else 'server',
+    view='server' if sampling == 'none' else 'release',
+    adjacency=adjacency,
     delta=target_delta,
     error_over_central=error,
     bytes_per_client=math.ceil(dimension * width / 8),
@@ -184,12 +226,7 @@ def plan(
         else f'the fewest whose error is within {_WORTHWHILE_ERROR - 1:.0%} of the least'
       )
       + f'; the error is {error:.4g} times that of central noise.',
-      'Amplification by secret Poisson sampling is assumed: the number holds for readers of the '
-      'models, not against the server, if the server tops up the noise to the same total in every '
-      'round and nobody learns the number of survivors. The stacks of this package publish that '
-      'number, so their ledgers do not make this claim.'
-      if sampling == 'poisson'
-      else 'No amplification is claimed: the number holds against the server.',
+      _SAMPLING_REASONS[sampling],
     ),
   )
 

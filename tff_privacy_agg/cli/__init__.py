@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   from tff_privacy_agg.errors import PrivacyAggError
 
   try:
-    return args.run(args)
+    with _flags.plain_warnings():
+      return args.run(args)
   except PrivacyAggError as error:
     print(f'tff-privacy-agg: {_flags.named(str(error), args.flags)}', file=sys.stderr)
     return 2

@@ -1,10 +1,15 @@
-"""How options are shown: defaults in every help, flags where a refusal names an argument."""
+"""How a command speaks: defaults in its help, flags in refusals, warnings in plain sentences."""
 
 import argparse
+import contextlib
+import pathlib
 import re
-from collections.abc import Mapping
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+_PACKAGE = pathlib.Path(__file__).parents[1]
 _ARGUMENT = re.compile(r"`(\w+)`|`?\b(\w+)='?([\w.]+)'?`?")
 
 
@@ -44,3 +49,20 @@ def named(text: str, flags: Mapping[str, str]) -> str:
     return flags[name] if value is None else f'{flags[name]} {value}'
 
   return _ARGUMENT.sub(flag, text)
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+  """Shows warnings of this package as notes on stderr; those of others as they are."""
+  with warnings.catch_warnings():
+    shown = warnings.showwarning
+
+    def show(message, category, filename, *rest, **more):
+      if category is UserWarning and pathlib.Path(filename).is_relative_to(_PACKAGE):
+        start = '\r\033[K' if sys.stderr.isatty() else ''  # where a line of progress may stand
+        print(f'{start}note: {message}', file=sys.stderr, flush=True)
+      else:
+        shown(message, category, filename, *rest, **more)
+
+    warnings.showwarning = show
+    yield

@@ -4,17 +4,19 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _PATIENCE_SECONDS = 2.0
 _WIDTH, _BAR = 42, 30
 
 
 @contextlib.contextmanager
-def waiting(what: str) -> Iterator[None]:
+def waiting(what: str) -> Iterator[Callable[[int, int], None]]:
   """Says what is being done once it has taken two seconds, and on a terminal for how long.
 
-  For work whose end cannot be told. The line on a terminal is gone after the block.
+  The line on a terminal is gone after the block. Where the number of steps is known, the block
+  tells what it is given how many are done, and how many there are: then the line says the time
+  left, on a terminal and elsewhere.
 
   Args:
     what: What is being done.
@@ -22,26 +24,37 @@ def waiting(what: str) -> Iterator[None]:
   began, done = time.monotonic(), threading.Event()
   terminal = sys.stderr.isatty()
   told: list[int] = []
+  steps = (0, 0)
+
+  def at(number: int, total: int) -> None:
+    nonlocal steps
+    steps = (number, total)
 
   def tell():
     while not done.wait(1.0 if told else _PATIENCE_SECONDS):
+      spent = time.monotonic() - began
+      left = _left(spent, *steps)
       if terminal:
-        line = f'\r{what}: {time.monotonic() - began:.0f} s so far'
+        line = f'\r{what}: {spent:.0f} s so far{left}'
+        print(f'{line:<{max(told, default=0)}}', end='', file=sys.stderr, flush=True)
         told.append(len(line))
-        print(line, end='', file=sys.stderr, flush=True)
       else:
-        print(f'{what} ...', file=sys.stderr, flush=True)
+        print(f'{what} ...{left.removeprefix(",")}', file=sys.stderr, flush=True)
         return
 
   teller = threading.Thread(target=tell, daemon=True)
   teller.start()
   try:
-    yield
+    yield at
   finally:
     done.set()
     teller.join()
     if told:
       print('\r' + ' ' * max(told) + '\r', end='', file=sys.stderr, flush=True)
+
+
+def _left(spent: float, done: int, total: int) -> str:
+  return f', {spent / done * (total - done):.0f} s left' if 0 < done < total else ''
 
 
 class Bars:
@@ -64,7 +77,7 @@ class Bars:
     spent = time.monotonic() - self._began
     filled = _BAR * done // max(total, 1)
     line = f'{what:<{_WIDTH}} [{"#" * filled:<{_BAR}}] {done}/{total}'
-    left = f', {spent / done * (total - done):.0f} s left' if 0 < done < total else ''
+    left = _left(spent, done, total)
     if sys.stderr.isatty():
       print(f'\r{line}{left:<14}', end='\n' * (done == total), file=sys.stderr, flush=True)
     elif done == total:

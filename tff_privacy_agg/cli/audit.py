@@ -39,7 +39,7 @@ def add(commands) -> None:
 
 
 def _audit(args: argparse.Namespace) -> int:
-  from tff_privacy_agg import cli
+  from tff_privacy_agg import _validate, cli
   from tff_privacy_agg.cli import _progress
   from tff_privacy_agg.errors import ConfigurationError
 
@@ -48,6 +48,10 @@ def _audit(args: argparse.Namespace) -> int:
       'An audit takes a run directory, or --fresh to train the demo first; got '
       f'{"both" if args.fresh else "neither"}. Give one of them.'
     )
+  _validate.at_least(2, canaries=args.canaries)
+  _validate.at_least(0, seed=args.seed)
+  _validate.positive(norm=args.norm)
+  _validate.fraction(confidence=args.confidence)
   path = args.run_dir
   if args.fresh:
     path = _free_directory()

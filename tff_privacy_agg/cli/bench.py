@@ -35,8 +35,13 @@ def add(commands) -> None:
 
 
 def _bench(args: argparse.Namespace) -> int:
+  from tff_privacy_agg import _validate
   from tff_privacy_agg.cli import _progress
 
+  _validate.at_least(
+    1, values=args.values, clients_per_round=args.clients_per_round, bits=args.bits
+  )
+  _validate.positive(noise_multiplier=args.noise_multiplier)
   with _progress.waiting('starting TensorFlow'):
     import tff_privacy_agg as tpa
     from tff_privacy_agg import profiling
