@@ -148,6 +148,22 @@ def test_trap_34_tuning_and_what_is_missing_stand_on_the_card(tmp_path):
   assert 'NOT covered: training metrics' in text
 
 
+def test_what_an_audit_used_of_the_clients_again_is_not_covered(tmp_path):
+  record(tmp_path)
+
+  def not_covered():
+    fields = json.loads(writer.statement('json'))['fields']
+    return next(one for one in fields if one['name'] == 'releases')['value']['not_covered']
+
+  with PrivacyLedger(tmp_path / 'ledger.jsonl') as writer:
+    writer.note('empirical_audit', {'audits': ['gallery', 'memorization'], 'exceeded': False})
+    assert not_covered() == []
+    writer.note('empirical_audit', {'audits': ['canaries', 'membership'], 'exceeded': False})
+    again, rates = not_covered()
+  assert 'ran once more on the same clients' in again
+  assert 'without noise' in rates
+
+
 def test_rounds_at_their_worst_are_named(tmp_path):
   path = tmp_path / 'ledger.jsonl'
   with PrivacyLedger(path, facts()) as ledger:

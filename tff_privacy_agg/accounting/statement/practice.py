@@ -24,6 +24,12 @@ from tff_privacy_agg.accounting.statement.field import (
 if TYPE_CHECKING:
   from tff_privacy_agg.accounting.ledger.record import LedgerRecord
 
+# What an audit tells of the clients of the training beyond the rounds of the ledger.
+_AUDITED_AGAIN = {
+  'canaries': 'what the audit says of the training that it ran once more on the same clients',
+  'membership': "the rates of the audit's membership attack, from the clients' examples without noise",
+}
+
 
 def assumptions(record: 'LedgerRecord') -> list[str]:
   """What must hold for the epsilons to hold, in plain sentences."""
@@ -301,7 +307,10 @@ def _covered(record: 'LedgerRecord') -> list[str]:
 
 def _not_covered(record: 'LedgerRecord') -> list[str]:
   everything = [] if record.state.costs.private else ['every sum of this training: it has no noise']
-  return everything + list(record.unaccounted)
+  note = record.state.notes.get('empirical_audit')
+  audits = note.get('audits', ()) if isinstance(note, dict) else ()
+  again = [what for audit, what in _AUDITED_AGAIN.items() if audit in audits]
+  return everything + list(record.unaccounted) + again
 
 
 def _example_level(record: 'LedgerRecord') -> list[Field]:
