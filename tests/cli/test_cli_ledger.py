@@ -66,6 +66,28 @@ def test_verify_as_json_says_what_it_found(tmp_path, capsys):
   assert found['problems']
 
 
+@pytest.mark.parametrize('command', ['epsilon', 'verify', 'statement'])
+def test_what_is_no_ledger_is_called_so(tmp_path, capsys, command):
+  (tmp_path / 'metrics.csv').write_text('round,loss\n1,0.5\n')
+  assert cli.main([command, str(tmp_path / 'metrics.csv')]) == 2
+  error = capsys.readouterr().err
+  assert 'metrics.csv; that is not a ledger: its first line is no header of one.' in error
+  assert 'changed' not in error
+  ledger_at(tmp_path / 'ledger.jsonl')
+  assert cli.main([command, str(tmp_path)]) == 2
+  assert f'Pass {tmp_path}/ledger.jsonl.' in capsys.readouterr().err
+
+
+def test_a_ledger_whose_first_line_was_changed_is_not_taken_for_another_file(tmp_path, capsys):
+  path = tmp_path / 'ledger.jsonl'
+  ledger_at(path)
+  path.write_bytes(path.read_bytes().replace(b'"population":100', b'"population":900', 1))
+  assert cli.main(['verify', str(path)]) == 1
+  assert 'PROBLEM: Line 1 was changed: it does not match its own hash.' in capsys.readouterr().out
+  assert cli.main(['epsilon', str(path)]) == 2
+  assert 'cannot be believed. Line 1 was changed' in capsys.readouterr().err
+
+
 def test_what_cannot_be_read_is_refused_in_one_sentence(tmp_path, capsys):
   assert cli.main(['epsilon', str(tmp_path / 'none.jsonl')]) == 2
   assert 'tff-privacy-agg: ' in capsys.readouterr().err

@@ -77,6 +77,55 @@ def test_a_corrupt_register_is_named(path, content):
     PrivacyLedger(path)
 
 
+@pytest.mark.parametrize(
+  ('content', 'found'),
+  [
+    (b'', 'it is empty'),
+    (b'\n', 'its first line is no header of one'),
+    (b'{}\n', 'its first line is no header of one'),
+    (b'Dear diary,\n', 'its first line is no header of one'),
+    (b'round,loss\n1,0.5\n', 'its first line is no header of one'),
+    (b'{"round": 1}\n', 'its first line is no header of one'),
+    (b'\x00\xff' * 99, 'its first line is no header of one'),
+  ],
+  ids=['empty', 'line', 'object', 'text', 'csv', 'json', 'binary'],
+)
+def test_a_file_that_is_no_ledger_is_called_so(tmp_path, content, found):
+  file = tmp_path / 'file'
+  file.write_bytes(content)
+  for use in (LedgerRecord.read, verify, lambda path: PrivacyLedger(path, facts())):
+    with pytest.raises(LedgerError, match=f'not a ledger: {found}. A ledger has a JSON object'):
+      use(file)
+  assert file.read_bytes() == content
+
+
+def test_a_directory_is_no_ledger_and_the_one_in_it_is_named(path, tmp_path):
+  for use in (LedgerRecord.read, verify, PrivacyLedger):
+    with pytest.raises(LedgerError, match=r'it is a directory\. .* Pass \S+/ledger\.jsonl\.$'):
+      use(tmp_path)
+    (tmp_path / 'other').mkdir(exist_ok=True)
+    with pytest.raises(LedgerError, match=r'Pass the ledger\.jsonl of a run directory\.$'):
+      use(tmp_path / 'other')
+
+
+def test_a_ledger_that_lost_its_lines_is_still_called_one(path):
+  """Its header was changed; its header is not to be read but other lines are; all were removed."""
+  header, *rest = path.read_bytes().splitlines(keepends=True)
+  changed = header.replace(b'"population":', b'"population":9', 1)
+  cut = header[: header.index(b'"facts"')]
+  for content in (changed, changed + b''.join(rest), cut, b'?\n' + b''.join(rest), b'?\n', b''):
+    path.write_bytes(content)
+    found = verify(path)
+    assert not found.ok, content
+    with pytest.raises(LedgerError, match='cannot be believed'):
+      LedgerRecord.read(path)
+  path.with_name(f'{path.name}.head').unlink()
+  for content in (changed, cut, b'?\n' + b''.join(rest)):
+    path.write_bytes(content)
+    problem = verify(path).problems[0]
+    assert problem.startswith('Line 1 was changed') or content == cut, problem
+
+
 def test_a_budget_that_is_spent_is_refused_with_the_mend_and_costs_nothing(tmp_path):
   budget = Budget(epsilon=0.05, delta=5e-4)
   with PrivacyLedger(tmp_path / 'l.jsonl', facts(), budget=budget) as ledger:

@@ -302,18 +302,6 @@ def test_ledgers_from_the_future_are_refused(path):
       use(path)
 
 
-@pytest.mark.parametrize('content', [b'', b'\n', b'{}\n', b'not a ledger', b'\x00\xff\n' * 9])
-def test_files_that_are_no_ledgers_are_refused(tmp_path, content):
-  file = tmp_path / 'ledger.jsonl'
-  file.write_bytes(content)
-  with pytest.raises(LedgerError, match='cannot be believed'):
-    LedgerRecord.read(file)
-  with pytest.raises(LedgerError, match='cannot be believed'):
-    PrivacyLedger(file, facts())
-  assert not verify(file).ok
-  assert file.read_bytes() == content
-
-
 def test_a_missing_ledger_is_named(tmp_path):
   missing = tmp_path / 'none.jsonl'
   for use in (LedgerRecord.read, verify, PrivacyLedger):

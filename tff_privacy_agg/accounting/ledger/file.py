@@ -8,7 +8,15 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from tff_privacy_agg.accounting.ledger.lines import GENESIS, Scan, head_path, scan, seal, sha256
+from tff_privacy_agg.accounting.ledger.lines import (
+  GENESIS,
+  Scan,
+  head_path,
+  scan,
+  seal,
+  sha256,
+  unreadable,
+)
 from tff_privacy_agg.errors import LedgerError
 
 
@@ -59,14 +67,12 @@ class LineWriter:
     """Locks an existing file, then reads it; the caller judges the scan.
 
     Raises:
-      LedgerError: If the file is missing, or another writer holds it.
+      LedgerError: If the file is missing or no ledger, or another writer holds it.
     """
     try:
       descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
     except OSError as error:
-      raise LedgerError(
-        f'A ledger was to be opened at {path}; {error.strerror}. Pass the path of a ledger.'
-      ) from error
+      raise unreadable(path, error) from error
     try:
       _lock(descriptor, path)
       found = scan(path)

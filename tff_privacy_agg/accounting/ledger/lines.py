@@ -16,6 +16,7 @@ import hashlib
 import importlib.resources
 import json
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ GENESIS = '0' * 64
 _SEAL = b',"sha256":"'
 _SEAL_SIZE = len(_SEAL) + 64 + len(b'"}')
 _RECOVERED = b'{"event":"recovered"'
+_HEADER = re.compile(rb'"event"\s*:\s*"header"')
 
 
 def canonical(record: Mapping[str, Any]) -> bytes:
@@ -77,17 +79,16 @@ def head_path(path: pathlib.Path) -> pathlib.Path:
 
 
 def scan(path: pathlib.Path) -> Scan:
-  """Reads a file and checks its chain; raises only if it cannot be read at all.
+  """Reads a file and checks its chain; raises only if it cannot be read, or never was a ledger.
 
   Raises:
-    LedgerError: If the file is missing or unreadable.
+    LedgerError: If the file is missing or unreadable, or no ledger: no line of it is one of a
+      ledger, the first resembles no header, and no head is beside it.
   """
   try:
     data = path.read_bytes()
   except OSError as error:
-    raise LedgerError(
-      f'A ledger was to be read from {path}; {error.strerror}. Pass the path of a ledger.'
-    ) from error
+    raise unreadable(path, error) from error
   *lines, tail = data.split(b'\n')
   terminated = not tail or _unseal(tail) is None
   if not terminated:  # a whole line; only its newline was cut off
@@ -118,6 +119,8 @@ def scan(path: pathlib.Path) -> Scan:
     unread = []
     records.append(record)
     hashes.append(sha256(line))
+  if not records and not _HEADER.search(data.split(b'\n', 1)[0]) and not head_path(path).exists():
+    raise _not_a_ledger(path, 'its first line is no header of one' if data else 'it is empty')
   truncated = b''
   rest = [*unread, tail] if unread or tail else []
   if rest and _is_cut_off(rest):
@@ -132,6 +135,24 @@ def scan(path: pathlib.Path) -> Scan:
     truncated=truncated,
     terminated=terminated,
     size=len(data),
+  )
+
+
+def unreadable(path: pathlib.Path, error: OSError) -> LedgerError:
+  """The error for a path that cannot be read as a file."""
+  if path.is_dir():
+    return _not_a_ledger(path, 'it is a directory')
+  return LedgerError(
+    f'A ledger was to be read from {path}; {error.strerror}. Pass the path of a ledger.'
+  )
+
+
+def _not_a_ledger(path: pathlib.Path, found: str) -> LedgerError:
+  inside = path / 'ledger.jsonl'
+  mend = f'Pass {inside}.' if inside.exists() else 'Pass the ledger.jsonl of a run directory.'
+  return LedgerError(
+    f'A ledger was to be read from {path}; that is not a ledger: {found}. A ledger has a JSON '
+    f'object on each line, on the first one with "event":"header". {mend}'
   )
 
 

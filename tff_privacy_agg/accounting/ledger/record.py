@@ -209,7 +209,7 @@ def verify(path: str | os.PathLike[str], *, expected_hash: str | None = None) ->
       chain. Finds what somebody did who rewrote all files.
 
   Raises:
-    LedgerError: If there is no file, or it is of a later version.
+    LedgerError: If there is no file, or it is no ledger or one of a later version.
   """
   file = pathlib.Path(path)
   found = ledger_lines.scan(file)
