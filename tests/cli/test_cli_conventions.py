@@ -209,6 +209,21 @@ def test_a_usage_error_is_a_refusal():
   assert ended.value.code == 2
 
 
+def test_a_place_that_cannot_be_written_is_a_refusal(tmp_path, capsys):
+  (tmp_path / 'file').touch()
+  assert cli.main(['keys', str(tmp_path / 'file' / 'keys'), 'north']) == 2
+  assert capsys.readouterr().err == f'tff-privacy-agg: {tmp_path}/file/keys: Not a directory\n'
+
+
+def test_an_error_of_the_network_is_shown_whole(monkeypatch):
+  def lost(args):
+    raise ConnectionResetError('of no file')
+
+  monkeypatch.setattr(train, '_train', lost)
+  with pytest.raises(ConnectionResetError):
+    cli.main(['train'])
+
+
 def test_an_interrupted_command_says_whether_it_resumes(monkeypatch, capsys):
   def interrupted(args):
     raise KeyboardInterrupt

@@ -271,3 +271,14 @@ def test_the_command_writes_one_file(run, capsys):
   assert (run / 'report.html').read_text() == reports.render_report(run)
   assert cli.main(['report', str(run / 'nowhere')]) == 2
   assert 'holds no config.json' in capsys.readouterr().err
+
+
+def test_a_report_into_a_missing_folder_is_refused_and_makes_none(run, capsys):
+  make_run(run)
+  where = run.parent / 'nowhere'
+  assert cli.main(['report', str(run), '--output', str(where / 'card.html')]) == 2
+  error = capsys.readouterr().err
+  assert f'was to be written to {where}/card.html; there is no folder {where}. Make it' in error
+  assert not where.exists()
+  assert cli.main(['report', str(run), '--output', str(run / 'card.html')]) == 0
+  assert (run / 'card.html').exists()

@@ -42,6 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except PrivacyAggError as error:
     print(f'tff-privacy-agg: {_flags.named(str(error), args.flags)}', file=sys.stderr)
     return 2
+  except OSError as error:
+    if error.filename is None:
+      raise
+    print(f'tff-privacy-agg: {error.filename}: {error.strerror}', file=sys.stderr)
+    return 2
   except KeyboardInterrupt:
     resumes = '; the same command resumes' if getattr(args, 'resumes', False) else ''
     print(f'\ninterrupted{resumes}', file=sys.stderr)

@@ -7,6 +7,7 @@ import pathlib
 import tempfile
 
 import tff_privacy_agg
+from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.reports import audits, parties, rounds, traffic
 from tff_privacy_agg.reports.markup import (
   Html,
@@ -79,9 +80,18 @@ def write_report(
 
   Returns:
     Where it was written.
+
+  Raises:
+    ConfigurationError: As `render_report`; or if the folder of the file is missing.
+    LedgerError: As `render_report`.
   """
-  text = render_report(path, beside=beside)
   file = pathlib.Path(path) / 'report.html' if to is None else pathlib.Path(to)
+  if to is not None and not file.parent.is_dir():
+    raise ConfigurationError(
+      f'A report was to be written to {file}; there is no folder {file.parent}. Make it, or name '
+      'another file.'
+    )
+  text = render_report(path, beside=beside)
   handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f'.{file.name}.')
   with os.fdopen(handle, 'w', encoding='utf-8') as out:
     out.write(text)
