@@ -21,6 +21,23 @@ def test_trap_24_the_order_grid_must_reach_far_and_start_low():
   assert accounting.gaussian_epsilon(10.0, 1e-6) == pytest.approx(96.7, abs=0.1)
 
 
+@pytest.mark.parametrize('distance', [0.0, 1e-24, 1e-15, 1e-12])
+@pytest.mark.parametrize('noise', [0.15, 0.3, 2.0])
+def test_the_distance_of_the_noise_takes_its_part_of_delta(noise, distance):
+  """At the epsilon that is stated, the law at what is left of delta proves it; or none is."""
+  curve, delta = accounting.gaussian(noise), 1e-4
+  alone, _ = accounting.epsilon(curve, delta)
+  found, _ = accounting.epsilon(curve, delta, distance=distance)
+  moved = distance * (1 + math.exp(alone))
+  assert found >= alone
+  assert math.isinf(found) or found == pytest.approx(alone, rel=1e-3 + 2 * moved / delta)
+  if moved >= delta:
+    assert math.isinf(found)
+  elif math.isfinite(found):
+    left = delta - distance * (1 + math.exp(found))
+    assert found >= accounting.epsilon(curve, left)[0] * (1 - 1e-9)
+
+
 def test_trap_25_epsilons_of_rounds_are_not_added():
   one = accounting.gaussian(5.0)
   composed = accounting.epsilon(one.scaled(100), 1e-6)[0]

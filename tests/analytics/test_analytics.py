@@ -103,6 +103,16 @@ def test_a_client_in_more_categories_counts_for_less_in_each():
   np.testing.assert_allclose(found['counts'], [0.5] * 4, atol=0.02)
 
 
+def test_no_epsilon_is_stated_where_the_distance_of_the_noise_is_above_delta():
+  """At an epsilon of 49, e^epsilon times the distance of the samplers is 166 times delta."""
+  loud = private_statistic(Count(), Cohort(expected=1000), noise_multiplier=0.15, bits=40)
+  assert loud.binding.sampler_distance * math.exp(49) > 1e-4
+  assert math.isinf(loud.epsilon(1e-4))
+  once = private_statistic(Count(), Cohort(expected=1000), noise_multiplier=2.0, bits=40)
+  assert once.epsilon(1e-4) < 2
+  assert math.isinf(once.epsilon(1e-4, answers=1000))
+
+
 def test_epsilon_is_that_of_the_release():
   counted = statistic('mean', z=2.0)
   expected, _ = accounting.epsilon(counted.binding.curve(CLIENTS), 1e-5)

@@ -23,6 +23,8 @@ INTEGER_ORDERS = np.array(
   [*range(2, 513), 576, 640, 768, 896, 1024, 1280, 1536, 2048, 3072, 4096], dtype=np.float64
 )
 REAL_ORDERS = np.union1d(np.round(np.arange(1.05, 10.001, 0.05), 2), INTEGER_ORDERS)
+# Reserving part of delta for the distance of the noise: tries before epsilon is called infinite.
+_RESERVES = 200
 _LOG_EXCESS = np.linspace(math.log(1e-7), math.log(1e9), 512)  # ln(a - 1)
 
 
@@ -38,7 +40,13 @@ def conversion_offsets(orders: ArrayLike, delta: float) -> np.ndarray:
   return np.log1p(-1 / a) - (math.log(delta) + np.log(a)) / (a - 1)
 
 
-def epsilon(curve: RdpCurve, delta: float, orders: ArrayLike | None = None) -> tuple[float, float]:
+def epsilon(
+  curve: RdpCurve,
+  delta: float,
+  orders: ArrayLike | None = None,
+  *,
+  distance: float = 0.0,
+) -> tuple[float, float]:
   """Returns (epsilon, order): the smallest epsilon that the curve proves at `delta`.
 
   Args:
@@ -46,17 +54,55 @@ def epsilon(curve: RdpCurve, delta: float, orders: ArrayLike | None = None) -> t
     delta: Strictly between 0 and 1; well below 1/population to mean anything.
     orders: The orders to try. By default a curve valid for real orders is
       minimised over a continuous order, any other over `INTEGER_ORDERS`.
+    distance: Total variation distance of all that was drawn from the law of the curve, such as
+      `Binding.sampler_distance`; it takes its part of `delta`.
 
   Returns:
     Epsilon in nats, at least 0, and the order that gives it. (inf, nan) if the
-    curve is infinite.
+    curve is infinite, or the distance leaves nothing of `delta`.
   """
 
-  def objective(a: np.ndarray) -> np.ndarray:
-    return curve.rdp(a) + conversion_offsets(a, delta)
+  _validate.fraction(delta=delta)
+  _validate.non_negative(distance=distance)
 
-  value, order = _minimise(objective, curve, orders)
-  return max(value, 0.0), order
+  def at(remaining: float) -> tuple[float, float]:
+    def objective(a: np.ndarray) -> np.ndarray:
+      return curve.rdp(a) + conversion_offsets(a, remaining)
+
+    value, order = _minimise(objective, curve, orders)
+    return max(value, 0.0), order
+
+  return at_distance(at, delta, distance)
+
+
+def at_distance(
+  find: Callable[[float], tuple[float, float]], delta: float, distance: float
+) -> tuple[float, float]:
+  """Returns (epsilon, order) of noise that is only near the law of its bound.
+
+  The probability of an event moves by `distance` on either neighbour, which takes
+  distance * (1 + e^epsilon) of delta.
+
+  Args:
+    find: Gives (epsilon, order) of the law at a delta.
+    delta: Strictly between 0 and 1.
+    distance: Total variation distance, at least 0.
+
+  Returns:
+    As `epsilon`.
+  """
+  kept_back = 0.0
+  for _ in range(_RESERVES):
+    value, order = find(delta - kept_back)
+    if math.isinf(value):
+      break
+    needed = distance * (1 + math.exp(min(value, 700.0)))
+    if needed <= kept_back:
+      return value, order
+    kept_back = max(2 * kept_back, 1.01 * needed)
+    if kept_back >= delta:
+      break
+  return math.inf, math.nan
 
 
 def delta(curve: RdpCurve, epsilon: float, orders: ArrayLike | None = None) -> float:

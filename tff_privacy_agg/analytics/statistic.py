@@ -56,7 +56,7 @@ class Statistic:
     """
     _validate.at_least(1, answers=answers)
     curve = self.binding.curve(self.cohort.minimum).scaled(answers)
-    return accounting.epsilon(curve, delta)[0]
+    return accounting.epsilon(curve, delta, distance=answers * self.binding.sampler_distance)[0]
 
   def facts(
     self, *, population: int, delta: float, secagg_threshold: int | None = None, task: str = ''

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tff_privacy_agg.accounting.accountant import conversion_offsets
+from tff_privacy_agg.accounting.accountant import at_distance, conversion_offsets
 from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
 from tff_privacy_agg.accounting.ledger.facts import LedgerFacts
 from tff_privacy_agg.accounting.ledger.kinds import Kind, with_own
@@ -18,8 +18,6 @@ SCHEMA = 2
 EVENTS = ('charge', 'settle', 'facts', 'recovered', 'unaccounted', 'note')
 # Orders at which every settled line states what its round cost.
 STATED_ORDERS = (2, 4, 8, 16, 32, 64)
-# Reserving part of delta for the samplers: tries before epsilon is called infinite.
-_RESERVES = 200
 
 
 @dataclasses.dataclass
@@ -187,21 +185,13 @@ class LedgerState:
     total, orders = self.rdp(view), self.views[view].costs.orders
     if self.rounds == 0:
       return (0.0, math.nan) if total[0] == 0 else (math.inf, math.nan)
-    distance = self.distance(view)
-    kept_back = 0.0
-    for _ in range(_RESERVES):
-      bounds = total + conversion_offsets(orders, delta - kept_back)
+
+    def find(remaining: float) -> tuple[float, float]:
+      bounds = total + conversion_offsets(orders, remaining)
       best = int(np.argmin(bounds))
-      epsilon = max(float(bounds[best]), 0.0)
-      if math.isinf(epsilon):
-        return math.inf, math.nan
-      needed = distance * (1 + math.exp(min(epsilon, 700.0)))
-      if needed <= kept_back:
-        return epsilon, float(orders[best])
-      kept_back = max(2 * kept_back, 1.01 * needed)
-      if kept_back >= delta:
-        break
-    return math.inf, math.nan
+      return max(float(bounds[best]), 0.0), float(orders[best])
+
+    return at_distance(find, delta, self.distance(view))
 
   def distance(self, view: str, *, more: int = 0, kind: Kind | None = None) -> float:
     """Total variation distance of all rounds, and `more`, from the laws of their bounds."""
