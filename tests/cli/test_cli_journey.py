@@ -10,6 +10,7 @@ import sys
 import textwrap
 
 import pytest
+import tensorflow as tf
 
 from tff_privacy_agg import accounting, cli
 
@@ -155,6 +156,14 @@ def configure(folder):
     (folder / f'{name}.toml').write_text(textwrap.dedent(text).replace('NAME', name))
 
 
+def events_of(folder):
+  """Step and content of what TensorBoard reads in a folder."""
+  (file,) = folder.glob('events.*')
+  for event in tf.compat.v1.train.summary_iterator(str(file)):
+    for value in event.summary.value:
+      yield event.step, value.tensor.string_val or value.tag
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_server_and_its_clients_leave_a_ledger_that_holds(tmp_path, capsys, start):
@@ -181,6 +190,11 @@ def test_a_server_and_its_clients_leave_a_ledger_that_holds(tmp_path, capsys, st
   assert (code, spent['rounds'], spent['unsettled']) == (0, 2, 0)
   assert spent['epsilon'] == pytest.approx(accounting.LedgerRecord.read(ledger).epsilon('server'))
   assert 0 < spent['epsilon'] < 100
+  # TensorBoard has the numbers of each round, and the statement as it was after it.
+  assert {step for step, _ in events_of(tmp_path / 'run/tensorboard')} == {1, 2}
+  stated = dict(events_of(tmp_path / 'run/tensorboard/privacy'))
+  assert {*stated} == {1, 2}
+  assert f'{spent["epsilon"]:.3g}' in str(stated[2])
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ def status(name):
 @pytest.fixture
 def no_runtime(monkeypatch):
   """Leaves the slow checks out of tests that are not about them."""
-  monkeypatch.setattr(doctor, '_check_runtime', list)
+  monkeypatch.setattr(doctor, '_check_runtime', lambda progress: [])
 
 
 @pytest.fixture
@@ -34,7 +34,12 @@ def versions(monkeypatch, no_runtime):
 
 
 def test_passes_here(capsys):
-  assert doctor.main(as_json=True) == 0
+  parts = []
+  assert (
+    doctor.show(doctor.diagnose(lambda done, whole: parts.append(done / whole)), as_json=True) == 0
+  )
+  assert parts == sorted(parts)
+  assert 0 < parts[0] < parts[-1] < 1
   found = {check['name']: check for check in json.loads(capsys.readouterr().out)}
   assert {check['status'] for check in found.values()} == {'ok'}
   assert found['secure sum']['found'] == '1 + 2 + 9 modulo 8 gives 4'
@@ -115,7 +120,7 @@ def test_runtime_that_does_not_start(monkeypatch):
     raise RuntimeUnavailableError('no worker')
 
   monkeypatch.setattr(runtime, 'simulation_context', fail)
-  checks = doctor._check_runtime()
+  checks = doctor._check_runtime(lambda done, whole: None)
   assert [(check.name, check.status) for check in checks] == [
     ('TFF import', 'ok'),
     ('TFF runtime', 'failed'),
@@ -131,7 +136,7 @@ def test_wrong_sum(monkeypatch):
 def test_tff_that_cannot_be_imported(monkeypatch):
   # None in sys.modules makes the import fail.
   monkeypatch.setitem(sys.modules, 'tensorflow_federated', None)
-  (check,) = doctor._check_runtime()
+  (check,) = doctor._check_runtime(lambda done, whole: None)
   assert (check.name, check.status) == ('TFF import', 'failed')
   assert 'tensorflow_federated' in check.found
 

@@ -25,6 +25,6 @@ def _doctor(args: argparse.Namespace) -> int:
   from tff_privacy_agg import doctor
   from tff_privacy_agg.cli import _progress
 
-  with _progress.waiting('starting TensorFlow Federated to see whether it works'):
-    checks = doctor.diagnose()
+  with _progress.waiting('starting TensorFlow Federated to see whether it works') as progress:
+    checks = doctor.diagnose(progress)
   return doctor.show(checks, as_json=args.json)

@@ -1,6 +1,7 @@
 """`tff-privacy-agg serve`: the server of a federated training with real clients."""
 
 import argparse
+import asyncio
 import contextlib
 import dataclasses
 import math
@@ -69,13 +70,14 @@ def _serve(args: argparse.Namespace) -> int:
       asked.directory, {**dataclasses.asdict(settings.session), 'task': asked.task}
     )
     facts = make['ledger']() if 'ledger' in make else getattr(process, 'facts', None)
-    ledger = None
+    ledger = statement = None
     if facts is not None:
       _check_facts(facts, process, session)
       ledger = accounting.PrivacyLedger(
         directory.path / 'ledger.jsonl', facts, budget=getattr(process, 'budget', None)
       )
       stack.enter_context(ledger)
+      statement = learning.StatementReleaseManager(directory.path / 'tensorboard/privacy', ledger)
     coordinator = Coordinator(
       address=settings.server.listen,
       credentials=credentials,
@@ -97,7 +99,7 @@ def _serve(args: argparse.Namespace) -> int:
     )
     names = {client: name for name, client in roster.ids.items()}
     evaluate = make['evaluate']() if 'evaluate' in make else None
-    training = _Training(remote, directory, ledger, evaluate, names, events)
+    training = _Training(remote, directory, ledger, statement, evaluate, names, events)
     training.run(process.initialize(), asked.rounds)
     coordinator.close('the training is complete')
   return 0
@@ -156,6 +158,7 @@ class _Training:
   remote: Any
   directory: Any
   ledger: Any
+  statement: Any
   evaluate: Any
   names: Mapping[int, str]
   events: Any
@@ -172,11 +175,14 @@ class _Training:
       # Released first: a checkpoint then always has its line in the metrics.
       self.directory.release(metrics, round_number)
       self.directory.save(state, round_number)
+      if self.statement is not None:
+        asyncio.run(self.statement.release(metrics, round_number))
       self.events('trained', round=f'{round_number}/{rounds}', **_told(metrics))
 
   def _round(self, round_number: int, state: Any) -> tuple[Any, Any, tuple[int, ...]]:
     """One round; tried again, with other keys and charged again, if it has no sum."""
     from tff_privacy_agg import secagg
+    from tff_privacy_agg.learning.ledger_release import settle
 
     attempt = 0
     while True:
@@ -194,11 +200,10 @@ class _Training:
           raise
         continue
       new_state, metrics = _values(output)
-      if charge is not None:
-        private = _private(metrics)
-        self.ledger.settle(
-          charge, survivors=len(survivors), accepted=bool(private.get('accepted', True))
-        )
+      if charge is not None and _private(metrics):
+        settle(self.ledger, round_number, metrics, most=len(survivors))
+      elif charge is not None:
+        self.ledger.settle(charge, survivors=len(survivors))
       return new_state, metrics, survivors
 
   def _metrics(self, state: Any, metrics: Any, survivors: tuple[int, ...]) -> dict[str, float]:
