@@ -41,6 +41,18 @@ CONSOLE = {
     'analytics/test_analytics_command.py',
     'test_the_page_shows_what_the_command_prints',
   ),
+  **{
+    f'tff-privacy-agg analytics digits {question}': (
+      'analytics/test_analytics_command.py',
+      'test_the_page_shows_how_questions_add_up',
+    )
+    for question in (
+      'count --column digit --categories 7 --client client --ledger digits.jsonl --target-epsilon 2',
+      'mean --column ink --lower 0 --upper 1 --noise-multiplier 5 --client client '
+      '--ledger digits.jsonl',
+      'histogram --column digit --categories 0 1 2 --client client --ledger digits.jsonl',
+    )
+  },
   'python examples/hospitals/run.py': ('runtime/test_processes.py', "'hospitals' / 'run.py'"),
   'tff-privacy-agg keys keys north south east --host server.example.org': (HERE, 'test_keys'),
   'tff-privacy-agg serve --config server.toml': ('../examples/hospitals/run.py', "'serve'"),

@@ -81,7 +81,7 @@ def test_noise_has_the_stated_size(name):
   errors = []
   for _ in range(40):
     found = counted.answer(CASES[name][1])
-    errors.append((np.asarray(found[key]) - exact(name)) / found['stddev'])
+    errors.append((np.asarray(found['uncut'][key]) - exact(name)) / found['stddev'])
   errors = np.ravel(errors)
   low, high = {40: (13.0, 92.0), 120: (67.0, 195.0)}[errors.size]
   assert low < np.sum(errors**2) < high

@@ -107,16 +107,29 @@ MEAN = ['mean', '--column', 'minutes', '--lower', '0', '--upper', '1']
   ('arguments', 'sentence'),
   [
     (['mean', '--column', 'minutes', '--lower', '0'], 'missing: --upper'),
+    (['sum', '--column', 'minutes', '--upper', '1', '--lower', '0'], 'got --lower, which it would'),
+    ([*MEAN, '--levels', '8', '--categories', 'a'], 'got --categories, --levels, which'),
+    ([*MEAN, '--probabilities', '0.5'], 'got --probabilities, which'),
+    (['count', '--column', 'city', '--categories', 'a', '--contributions', '1'], 'got --contr'),
+    (
+      ['histogram', '--column', 'city', '--categories', 'a', '--contributions', '2'],
+      '--contributions is about clients of several rows',
+    ),
+    ([*MEAN, '--target-epsilon', '1'], 'Name one with --ledger'),
+    ([*MEAN, '--target-epsilon', '0', '--ledger', 'x'], '--target-epsilon must be finite and pos'),
     (['mean', '--column', 'hours', '--lower', '0', '--upper', '1'], "Column 'hours'"),
     (['sum', '--column', 'city', '--upper', '1'], r'needs numbers; line 2 of .* has '),
     ([*MEAN, '--client', 'name'], "Column 'name'"),
     ([*MEAN, '--combine', 'last'], 'no --client'),
-    (['count', '--column', 'city', '--categories', 'a', '--client', 'who', '--combine', 'sum'], '`co'),
-    ([*MEAN, '--confidence', '95'], '`confidence` must lie strictly'),
-    ([*MEAN, '--delta', '0'], '`delta` must lie strictly'),
-    ([*MEAN, '--delta', '0.9', '--client', 'who'], '`delta` must be below 1/clients'),
+    (['count', '--column', 'city', '--categories', 'a', '--client', 'who', '--combine', 'sum'], 'got --c'),
+    ([*MEAN, '--confidence', '95'], '--confidence must lie strictly'),
+    ([*MEAN, '--delta', '0'], '--delta must lie strictly'),
+    ([*MEAN, '--delta', '0.9', '--client', 'who'], '--delta must be below 1/clients'),
   ],
-  ids=['bounds', 'column', 'text', 'client', 'combine', 'any', 'confidence', 'delta', 'large delta'],
+  ids=[
+    'bounds', 'sum', 'two options', 'mean', 'count', 'histogram', 'no ledger', 'no budget', 'column',
+    'text', 'client', 'combine', 'any', 'confidence', 'delta', 'large delta',
+  ],
 )  # fmt: skip
 def test_bad_questions_end_in_one_sentence(visits, capsys, arguments, sentence):
   assert cli.main(['analytics', visits, *arguments]) == 2
@@ -160,7 +173,7 @@ def test_the_page_shows_what_the_command_prints(capsys):
   assert cli.main(arguments) == 0
   found = json.loads(capsys.readouterr().out)
   assert list(found) == list(told)
-  noisy = {'count', 'fraction', 'intervals'}
+  noisy = {'count', 'fraction', 'uncut', 'intervals'}
   for name in set(found) - noisy:
     assert found[name] == (pytest.approx(told[name]) if told[name] else told[name]), name
   train = data.load_digits(200).train
@@ -170,3 +183,21 @@ def test_the_page_shows_what_the_command_prints(capsys):
   )
   assert abs(found['count'] - truth) < 6 * found['stddev']
   assert abs(told['count'] - truth) < 6 * found['stddev']
+
+
+def masked(lines):
+  """The lines without what the noise moves: answers and their intervals."""
+  return [re.sub(r'^(\w+) +-?[\d.]+ +\[.*\]$', r'\1', line) for line in lines]
+
+
+def test_the_page_shows_how_questions_add_up(tmp_path, monkeypatch, capsys):
+  block = re.search(r'```console\n(\$[^`]*--target-epsilon[^`]*)```', PAGE)[1]
+  monkeypatch.chdir(tmp_path)
+  sessions = [session.splitlines() for session in block.split('$ tff-privacy-agg ')[1:]]
+  assert len(sessions) == 3
+  for number, (command, *told) in enumerate(sessions):
+    assert cli.main(shlex.split(command)) == (2 if number == 2 else 0)
+    printed = capsys.readouterr()
+    errors = [line for line in printed.err.splitlines() if line.startswith('tff-privacy-agg:')]
+    assert masked(printed.out.splitlines() + errors) == masked(told)
+  assert masked(['mean  0.31   [0.2, 0.4]', 'epsilon 1.6 of 2']) == ['mean', 'epsilon 1.6 of 2']

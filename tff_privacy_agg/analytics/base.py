@@ -4,6 +4,7 @@ It adds no noise itself.
 """
 
 import abc
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,7 +47,7 @@ class Query(abc.ABC):
   def decode(
     self, sums: tf.Tensor, survivors: tf.Tensor, stddev: tf.Tensor
   ) -> Mapping[str, tf.Tensor]:
-    """The answer.
+    """The answer, as the noise has left it.
 
     Args:
       sums: float64 `[size]`, the noised sum.
@@ -64,8 +65,20 @@ class Query(abc.ABC):
     """
 
   @abc.abstractmethod
-  def limits(self, survivors: int) -> Mapping[str, tuple[float, float]]:
-    """Least and largest true answer of so many clients, by name."""
+  def limits(self, survivors: Any) -> Mapping[str, tuple[Any, Any]]:
+    """Least and largest true answer of so many clients, by name; a number or a tensor."""
+
+  def cut(self, answer: Mapping[str, tf.Tensor], survivors: tf.Tensor) -> Mapping[str, Any]:
+    """The answer within its limits, and what it was before, whose error has mean zero: `uncut`.
+
+    Args:
+      answer: What `decode` gave.
+      survivors: Number of clients in it, float64.
+    """
+    limits = self.limits(survivors)
+    within = {name: tf.clip_by_value(answer[name], *ends) for name, ends in limits.items()}
+    uncut = OrderedDict((name, answer[name]) for name in limits)
+    return OrderedDict(**{**answer, **within}, uncut=uncut)
 
   def intervals(
     self, found: Mapping[str, Any], law: ErrorLaw, confidence: float
@@ -73,7 +86,7 @@ class Query(abc.ABC):
     """Confidence intervals, `[..., 2]`, by name: the answer and its precision, within the limits.
 
     Args:
-      found: What `decode` gave.
+      found: What `decode` gave, not cut.
       law: Of the error of each number of the sum.
       confidence: Probability, in (0, 1), that one interval covers.
     """

@@ -89,7 +89,7 @@ class Count(Query):
     return {'count': half, 'fraction': half / law.clients}
 
   def limits(self, survivors):
-    return {'count': (0.0, float(survivors)), 'fraction': (0.0, 1.0)}
+    return {'count': (0.0, survivors), 'fraction': (0.0, 1.0)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,7 +193,7 @@ class Histogram(Query):
     return {'counts': law.half_width(confidence)}
 
   def limits(self, survivors):
-    return {'counts': (0.0, float(survivors))}
+    return {'counts': (0.0, survivors)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -274,6 +274,10 @@ class Quantiles(Query):
 
   def limits(self, survivors):
     return {'quantiles': (self.lower, self.upper)}
+
+  def cut(self, answer, survivors):
+    """The answer as it is: no quantile lies beyond the leaves."""
+    return answer
 
   def intervals(self, found, law, confidence):
     """As in `Query`: of the clients' own quantiles, rounded outwards to whole leaves.

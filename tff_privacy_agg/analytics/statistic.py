@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import typing
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from tff_privacy_agg import _compat, _validate, accounting, binding
 from tff_privacy_agg.analytics.base import Query
 from tff_privacy_agg.analytics.error_law import ErrorLaw
 from tff_privacy_agg.domains import Cohort
+from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.factories import ComposedFactory, compose
 from tff_privacy_agg.layers import (
   DiscreteGaussianNoise,
@@ -22,6 +24,7 @@ from tff_privacy_agg.layers import (
   SkellamNoise,
 )
 
+_FEWEST_BITS, _MOST_BITS = 2, 62
 _MECHANISMS = {'discrete_gaussian': DiscreteGaussianNoise, 'skellam': SkellamNoise}
 
 
@@ -33,7 +36,7 @@ class Statistic:
   cohort: Cohort
   noise_multiplier: float
   mechanism: str = 'discrete_gaussian'
-  bits: int = 32
+  bits: int | None = None
   randomness: str = 'chacha20'
 
   def __post_init__(self):
@@ -59,9 +62,15 @@ class Statistic:
     return accounting.epsilon(curve, delta, distance=answers * self.binding.sampler_distance)[0]
 
   def facts(
-    self, *, population: int, delta: float, secagg_threshold: int | None = None, task: str = ''
+    self,
+    *,
+    population: int,
+    delta: float,
+    secagg_threshold: int | None = None,
+    task: str = '',
+    unit: str = 'client',
   ) -> accounting.LedgerFacts:
-    """What the ledger of this statistic rests on: see `accounting.LedgerFacts`."""
+    """What a ledger that this statistic begins rests on: see `accounting.LedgerFacts`."""
     return accounting.LedgerFacts(
       stack=self.binding.facts(),
       delta=delta,
@@ -69,20 +78,50 @@ class Statistic:
       randomness=self.randomness,
       secagg_threshold=secagg_threshold,
       task=task or repr(self.query),
+      unit=unit,
     )
 
-  def answer(self, values: Sequence[Any]) -> Mapping[str, Any]:
+  def answer(
+    self,
+    values: Sequence[Any],
+    *,
+    ledger: accounting.PrivacyLedger | None = None,
+    facts: accounting.LedgerFacts | None = None,
+  ) -> Mapping[str, Any]:
     """One round in the TFF context that is installed: `next` from a state of its own.
 
     Args:
       values: One value for each client, of `query.value_type`.
+      ledger: Of all questions about the same clients, whatever their noise: this one is charged
+        before a client is asked, and settled before the answer is returned.
+      facts: What this question rests on in the ledger, from `facts`; by default what the
+        ledger rests on, threshold included, with the stack and the query of this statistic.
 
     Returns:
-      The query's answer, `stddev`: the standard deviation of its noise, and `survivors`,
-      `honest` and `accepted`: whether there were enough of them. If not, the answer is that of
-      sums which are all zero.
+      The query's answer, cut to what is possible; `uncut`: what was cut, as the noise left it,
+      whose errors have mean zero and add up; `stddev`: the standard deviation of its noise; and
+      `survivors`, `honest` and `accepted`: whether there were enough of them. If not, the
+      answer is that of sums which are all zero.
+
+    Raises:
+      BudgetExceededError: If the ledger's budget does not admit the question; nothing is charged
+        and nobody asked.
+      LedgerError: If the question cannot stand in the ledger.
     """
-    _, found = self.next(self.initialize(), values)
+    if ledger is None:
+      return self.next(self.initialize(), values)[1]
+    if facts is None:
+      facts = dataclasses.replace(ledger.facts, stack=self.binding.facts(), task=repr(self.query))
+    charge = ledger.charge(ledger.state.rounds + 1, planned_survivors=len(values), facts=facts)
+    found = self.answer(values)
+    survivors = int(found['survivors'])
+    if survivors:
+      ledger.settle(
+        charge,
+        survivors=survivors,
+        honest=int(found['honest']),
+        accepted=bool(found['accepted']),
+      )
     return found
 
   def precision(
@@ -121,7 +160,8 @@ class Statistic:
         name: np.broadcast_to(np.array(ends), (*np.shape(found[name]), 2))
         for name, ends in self.query.limits(survivors).items()
       }
-    return self.query.intervals(found, self._law(survivors), confidence)
+    noised = {**found, **found.get('uncut', {})}
+    return self.query.intervals(noised, self._law(survivors), confidence)
 
   @functools.cached_property
   def initialize(self):
@@ -149,7 +189,7 @@ class Statistic:
       survivors = tf.cast(privacy['survivors'], tf.float64)
       stddev = tf.sqrt(survivors) * self._law(1).stddev
       facts = {name: privacy[name] for name in ('survivors', 'honest', 'accepted')}
-      return OrderedDict(**query.decode(sums, survivors, stddev), **facts)
+      return OrderedDict(**query.cut(query.decode(sums, survivors, stddev), survivors), **facts)
 
     @_compat.federated_computation(
       process.initialize.type_signature.result,
@@ -179,11 +219,33 @@ class Statistic:
 
   @functools.cached_property
   def _factory(self) -> ComposedFactory:
+    return self._composed(self._fewest_bits() if self.bits is None else self.bits)
+
+  def _fewest_bits(self) -> int:
+    """The fewest bits with which the modulus does not make the steps coarser."""
+
+    def norm(bits: int) -> float:
+      try:
+        design = self._composed(bits).bind(self._vector_type).design
+      except ConfigurationError:  # too few to carry the noise at all
+        return 0.0
+      return typing.cast(accounting.IntegerDesign, design).scaled_norm
+
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')  # of designs that are not taken
+      wanted = norm(_MOST_BITS)
+      least, enough = (_FEWEST_BITS if wanted else _MOST_BITS), _MOST_BITS
+      while least < enough:
+        middle = (least + enough) // 2
+        least, enough = (least, middle) if norm(middle) == wanted else (middle + 1, enough)
+    return enough
+
+  def _composed(self, bits: int) -> ComposedFactory:
     noise = _MECHANISMS[self.mechanism](noise_multiplier=self.noise_multiplier)
     # Clients are at the bound as a rule (all that answer yes are), where conditional rounding
     # would round all of them the same way: their errors would add up. Beta 0 rejects nothing.
     rounding = Quantization(beta=0.0)
-    layers = [self.query.bound, rounding, noise, SecureModularSum(bits=self.bits)]
+    layers = [self.query.bound, rounding, noise, SecureModularSum(bits=bits)]
     return compose(layers, cohort=self.cohort, randomness=self.randomness)
 
   @property
@@ -197,7 +259,7 @@ def private_statistic(
   *,
   noise_multiplier: float,
   mechanism: str = 'discrete_gaussian',
-  bits: int = 32,
+  bits: int | None = None,
   randomness: str = 'chacha20',
 ) -> Statistic:
   """A statistic of the clients' values with distributed differential privacy.
@@ -213,7 +275,8 @@ def private_statistic(
     noise_multiplier: Effective, at `cohort.minimum` honest survivors: standard deviation
       of the noise over the most that one client can move the vector. Positive.
     mechanism: 'discrete_gaussian' or 'skellam'.
-    bits: Bits a number that leave a client, 2 to 62.
+    bits: Bits a number that leave a client, 2 to 62; None for the fewest that make the answer
+      no less precise.
     randomness: As in `compose`.
 
   Raises:

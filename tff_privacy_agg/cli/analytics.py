@@ -1,24 +1,41 @@
 """`tff-privacy-agg analytics`: a private statistic of a column of a CSV file."""
 
 import argparse
+import contextlib
 import json
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from tff_privacy_agg.cli import _client_rows
+from tff_privacy_agg.cli import _analytics_ledger, _client_rows
 
 _EXAMPLES = """examples:
   tff-privacy-agg analytics digits mean --column ink --client client --lower 0 --upper 1
   tff-privacy-agg analytics visits.csv quantiles --column minutes --lower 0 --upper 60 --json
-  tff-privacy-agg analytics visits.csv histogram --column city --categories Bern Basel Chur
+  tff-privacy-agg analytics visits.csv histogram --column city --categories Bern Basel Chur \
+    --ledger visits.jsonl --target-epsilon 3
 
 A client has one value. With --client, its rows make it: for count, whether any is in the
 categories; for histogram, the set of its categories, of which --contributions count in full; else
 their mean, sum or last (--combine). Without --client every row is a client of its own.
 
+With --ledger all questions to the same clients add up, whatever their noise. A question is charged
+before anybody is asked, and stays charged whatever becomes of it. One that could pass the budget
+is refused (exit code 2): nobody is asked and nothing charged.
+
 The secure sum is simulated on this machine: see docs/runtime.md for clients of their own.
 """
 _STATISTICS = ('count', 'sum', 'mean', 'histogram', 'quantiles')
+# What each statistic uses of the options that are not for all.
+_USES = {
+  'count': {'categories'},
+  'sum': {'upper', 'combine'},
+  'mean': {'lower', 'upper', 'combine'},
+  'histogram': {'categories', 'contributions'},
+  'quantiles': {'lower', 'upper', 'combine', 'probabilities', 'levels'},
+}
+_NEEDS = {'lower', 'upper', 'categories'}
+_DEFAULTS = {'contributions': 1, 'probabilities': [0.25, 0.5, 0.75], 'levels': 8}
 _RULE = {'count': 'any', 'histogram': 'set', 'sum': 'sum', 'mean': 'mean', 'quantiles': 'mean'}
 
 
@@ -49,12 +66,25 @@ def add(commands) -> None:
     '--categories', nargs='+', help='of the histogram; or, for count, what counts'
   )
   analytics.add_argument(
-    '--contributions', type=int, default=1, help='categories of a client that count in full'
+    '--contributions',
+    type=int,
+    help='of the histogram: categories of a client that count in full (default: 1)',
   )
-  analytics.add_argument('--probabilities', nargs='+', type=float, default=[0.25, 0.5, 0.75])
-  analytics.add_argument('--levels', type=int, default=8, help='2^LEVELS leaves for quantiles')
+  analytics.add_argument(
+    '--probabilities', nargs='+', type=float, help='of the quantiles (default: 0.25 0.5 0.75)'
+  )
+  analytics.add_argument('--levels', type=int, help='2^LEVELS leaves for quantiles (default: 8)')
   analytics.add_argument('--noise-multiplier', type=float, default=2.0)
   analytics.add_argument('--delta', type=float, help='default: a tenth of one over the clients')
+  analytics.add_argument(
+    '--ledger',
+    type=pathlib.Path,
+    metavar='FILE',
+    help='adds up all questions to the same clients; begun if missing',
+  )
+  analytics.add_argument(
+    '--target-epsilon', type=float, help='budget of all questions of the ledger'
+  )
   analytics.add_argument('--confidence', type=float, default=0.95, help='of the intervals')
   analytics.add_argument('--json', action='store_true', help='for machines')
 
@@ -63,7 +93,7 @@ def _analytics(args: argparse.Namespace) -> int:
   from tff_privacy_agg.cli import _progress
 
   with _progress.waiting('starting TensorFlow Federated'):
-    from tff_privacy_agg import _validate, runtime
+    from tff_privacy_agg import runtime
     from tff_privacy_agg.analytics import private_statistic
     from tff_privacy_agg.domains import Cohort
 
@@ -73,27 +103,34 @@ def _analytics(args: argparse.Namespace) -> int:
   statistic = private_statistic(
     query, Cohort(expected=len(clients)), noise_multiplier=args.noise_multiplier
   )
-  delta = 0.1 / len(clients) if args.delta is None else args.delta
-  _validate.delta_of(len(clients), delta, name='clients')
+  delta = _analytics_ledger.delta_of(args, len(clients))
   epsilon = statistic.epsilon(delta)
   precision = statistic.precision(args.confidence)
-  with _progress.waiting(f'asking {len(clients)} clients'), runtime.simulation_context():
-    found = statistic.answer(values)
+  ledger, facts = None, None
+  with contextlib.ExitStack() as stack:
+    if args.ledger is not None:
+      ledger, facts = _analytics_ledger.opened(args, statistic, len(clients), delta)
+      stack.enter_context(ledger)
+    stack.enter_context(_progress.waiting(f'asking {len(clients)} clients'))
+    stack.enter_context(runtime.simulation_context())
+    found = statistic.answer(values, ledger=ledger, facts=facts)
   intervals = statistic.intervals(found, args.confidence)
-  answer = {name: _plain(value) for name, value in found.items()}
-  answer['intervals'] = {name: _plain(value) for name, value in intervals.items()}
+  answer = _plain(found)
+  answer['intervals'] = _plain(intervals)
   if args.statistic == 'histogram':
-    for place in (answer, answer['intervals']):
+    for place in (answer, answer['intervals'], answer['uncut']):
       place['counts'] = dict(zip(query.categories, place['counts'], strict=True))
   answer.update(
     confidence=args.confidence,
-    precision={name: _plain(value) for name, value in precision.items()},
+    precision=_plain(precision),
     epsilon=epsilon,
     delta=delta,
     adjacency='zero_out',
     unit='client' if args.client else 'row',
     clients=len(clients),
     combined=(args.combine or _RULE[args.statistic]) if args.client else None,
+    note=_note(args),
+    ledger=None if ledger is None else _analytics_ledger.told(args, ledger),
   )
   if args.json:
     print(json.dumps(answer, indent=2))
@@ -103,7 +140,20 @@ def _analytics(args: argparse.Namespace) -> int:
 
 
 def _plain(value: Any) -> Any:
+  if isinstance(value, Mapping):
+    return {name: _plain(inner) for name, inner in value.items()}
   return value.tolist() if hasattr(value, 'tolist') else value
+
+
+def _note(args: argparse.Namespace) -> str | None:
+  """What the options make of a client, whatever the clients hold."""
+  counted = args.contributions
+  if args.statistic != 'histogram' or not args.client or counted >= len(args.categories):
+    return None
+  return (
+    f'a client in m of the categories, m above {counted}, counts sqrt({counted}/m) in each of them '
+    f'and not 1; --contributions {len(args.categories)} counts all in full, with more noise'
+  )
 
 
 def _tell(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
@@ -129,8 +179,11 @@ def _tell(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
     for label, value, (low, high) in rows:
       print(f'{label:<12} {value:>12.5g}   [{low:.5g}, {high:.5g}]')
   print(
-    f'in [ ]: {100 * answer["confidence"]:.4g} % confidence intervals, after the cut to the bounds'
+    f'in [ ]: {100 * answer["confidence"]:.4g} % confidence intervals, of values cut to the bounds; '
+    'answers and intervals end where the truth must'
   )
+  if answer['note']:
+    print(answer['note'])
   if args.statistic == 'quantiles':
     error = answer['precision']
     print(
@@ -138,38 +191,47 @@ def _tell(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
       f'once; a leaf is {error["leaf"]:.4g} wide'
     )
   print(
-    f'epsilon {answer["epsilon"]:.3f} at delta {answer["delta"]:.3g}, zero-out; what is asked of '
-    'the same clients adds up'
+    f'epsilon {answer["epsilon"]:.3f} at delta {answer["delta"]:.3g}, zero-out; '
+    + ('this question alone' if answer['ledger'] else 'what is asked of the same clients adds up')
   )
+  if answer['ledger']:
+    print(_analytics_ledger.sentence(answer['ledger']))
 
 
 def _check(args: argparse.Namespace) -> None:
-  """Refuses what does not fit together, before a file is read."""
+  """Refuses what does not fit together, before a file is read; then fills in the defaults."""
   from tff_privacy_agg import _validate
   from tff_privacy_agg.errors import ConfigurationError
 
   _validate.fraction(confidence=args.confidence)
   if args.delta is not None:
     _validate.fraction(delta=args.delta)
-  needs = {
-    'count': ('categories',),
-    'sum': ('upper',),
-    'mean': ('lower', 'upper'),
-    'histogram': ('categories',),
-    'quantiles': ('lower', 'upper'),
-  }
-  missing = [f'--{name}' for name in needs[args.statistic] if getattr(args, name) is None]
+  _analytics_ledger.check(args)
+  uses = _USES[args.statistic]
+  options = sorted(set().union(*_USES.values()))
+  useless = [
+    f'--{name}' for name in options if name not in uses and getattr(args, name) is not None
+  ]
+  if useless:
+    raise ConfigurationError(
+      f'`{args.statistic}` uses {", ".join(f"--{name}" for name in sorted(uses))}; got '
+      f'{", ".join(useless)}, which it would ignore. Leave that out.'
+    )
+  missing = [f'--{name}' for name in sorted(uses & _NEEDS) if getattr(args, name) is None]
   if missing:
     raise ConfigurationError(
       f'`{args.statistic}` needs bounds that do not come from the data; missing: '
       f'{", ".join(missing)}. Give them.'
     )
-  if args.combine and (not args.client or args.statistic in ('count', 'histogram')):
-    found = f'`{args.statistic}`' if args.client else 'no --client, so that each row is a client'
-    raise ConfigurationError(
-      f"--combine makes one number of a client's rows; got {found}. Leave it out"
-      + ('.' if args.client else ', or name the column that tells the client.')
-    )
+  for name in ('combine', 'contributions'):
+    if getattr(args, name) is not None and not args.client:
+      raise ConfigurationError(
+        f'--{name} is about clients of several rows; got no --client, so that each row is a client. '
+        'Leave it out, or name the column that tells the client.'
+      )
+  for name, default in _DEFAULTS.items():
+    if getattr(args, name) is None:
+      setattr(args, name, default)
 
 
 def _query(
