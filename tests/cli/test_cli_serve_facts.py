@@ -7,8 +7,8 @@ import types
 import pytest
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.cli.serve import _check_facts
-from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.cli.serve import _check_facts, _Training
+from tff_privacy_agg.errors import ConfigurationError, LedgerError
 
 SESSION = {'minimum_clients': 8, 'maximum_clients': 10, 'colluding_fraction': 0.1}
 
@@ -83,3 +83,29 @@ def test_whatever_is_taken_counts_no_colluder_as_honest(fraction, fewest):
     for survivors in range(fewest, 11):
       assert facts.honest(survivors) <= max(survivors - colluders, 1)
   assert taken
+
+
+@pytest.mark.parametrize(('honest', 'scale'), [(9, 1.0), (9, 0.5), (8, 1.0)], ids=str)
+def test_a_round_settles_with_the_noise_that_the_ledger_counts(tmp_path, honest, scale):
+  """A process of TFF's own has no facts to compare; its metrics say what noise a round had."""
+  with accounting.PrivacyLedger(tmp_path / 'ledger.jsonl', facts_of()) as ledger:
+    multiplier = scale * ledger.state.costs.noise_multiplier(honest)
+    private = {'survivors': 10, 'honest': honest, 'accepted': True, 'noise_multiplier': multiplier}
+    output = types.SimpleNamespace(state='new', metrics={'aggregator': {'privacy': private}})
+    remote = types.SimpleNamespace(
+      gather=lambda: frozenset(range(10)), next=lambda state, cohort: (output, tuple(range(10)))
+    )
+    given = {
+      'remote': remote,
+      'ledger': ledger,
+      'names': {one: f'client {one}' for one in range(10)},
+    }
+    fields = [field.name for field in dataclasses.fields(_Training)]
+    training = _Training(**{name: given.get(name) for name in fields})
+    if scale < 1:
+      with pytest.raises(LedgerError, match='noise multiplier'):
+        training._round(1, 'old')
+      assert ledger.state.unsettled == 1
+    else:
+      assert training._round(1, 'old')[0] == 'new'
+      assert [one.honest for one in ledger.state.settled] == [honest]
