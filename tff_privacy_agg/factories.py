@@ -1,20 +1,17 @@
-"""The stack as TFF aggregation factories: the package's only aggregation code in TFF."""
+"""The stack as TFF aggregation factories."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Self
 
 import tensorflow_federated as tff
 
 from tff_privacy_agg import _cleanup as _cleanup  # its exit hook
-from tff_privacy_agg import _compat, _validate, binding, hints, values
-from tff_privacy_agg.accounting import Budget, Filter
+from tff_privacy_agg import _compat, _validate, aggregation_process, binding, values
+from tff_privacy_agg.accounting import Budget
 from tff_privacy_agg.domains import Cohort
-from tff_privacy_agg.errors import CompositionError, ConfigurationError
-from tff_privacy_agg.layers import ForeignSum, Layer, ModularTerminal, PlainSum
-from tff_privacy_agg.numerics import entropy, modular
-from tff_privacy_agg.numerics.randomness import KINDS, RandomStream
-from tff_privacy_agg.stack import Stack
+from tff_privacy_agg.errors import CompositionError
+from tff_privacy_agg.layers import Layer
+from tff_privacy_agg.numerics.randomness import KINDS
 
 _DEFAULT_DELTA = 1e-6
 
@@ -117,136 +114,15 @@ class _ComposedFactory:
     return binding.bind(self._layers, self._cohort, dim, dtype, self._beside)
 
   def _create(self, value_type, weight_type=None) -> tff.templates.AggregationProcess:
-    bound = self.bind(value_type)
-    stack = Stack(binding=bound, delta=self._delta, limit=_limit(self._budget, bound))
-    hints.warn_if_secure_sums_cannot_run()
-    server_draws = bound.mechanism is not None and not bound.mechanism.distributed
-    client_draws = any(layer.uses_randomness for layer in self._layers) and not server_draws
-
-    def draw(round_number):
-      key = entropy.operating_system_key(round_number)
-      return RandomStream(kind=self._randomness, key=key)
-
-    @_compat.tensorflow_computation
-    def initialize_stack():
-      return stack.init()
-
-    stack_state_type = initialize_stack.type_signature.result
-
-    @_compat.tensorflow_computation(stack_state_type)
-    def prepare(state):
-      return stack.prepare(state)
-
-    params_type = prepare.type_signature.result
-
-    def encode(params, value, weight):
-      vector = values.to_vector(value, value_type, bound.dtype)
-      drawn = draw(params['round']) if client_draws else None
-      return stack.client(params, vector, drawn, weight)
-
-    if weight_type is None:
-      client = _compat.tensorflow_computation(
-        lambda params, value: encode(params, value, None), (params_type, value_type)
-      )
-    else:
-      client = _compat.tensorflow_computation(encode, (params_type, value_type, weight_type))
-    message_type = client.type_signature.result
-
-    @_compat.tensorflow_computation(stack_state_type, message_type)
-    def finish(state, sums):
-      drawn = draw(state['privacy']['rounds']) if server_draws else None
-      new_state, vector, measurements = stack.server(state, sums, drawn)
-      return new_state, values.from_vector(vector, value_type), measurements
-
-    summed = _Sum(self._layers[-1], message_type, stack_state_type, bound.channel_bits)
-
-    @_compat.federated_computation
-    def initialize():
-      return summed.join(_compat.federated_eval(initialize_stack, _compat.SERVER), summed.initial())
-
-    def run(state, *client_values):
-      stack_state, sum_state = summed.part(state)
-      params = _compat.federated_broadcast(_compat.federated_map(prepare, stack_state))
-      messages = _compat.federated_map(client, (params, *client_values))
-      sums, new_sum_state = summed.run(sum_state, messages)
-      new_state, result, measurements = _compat.federated_map(finish, (stack_state, sums))
-      return tff.templates.MeasuredProcessOutput(
-        state=summed.join(new_state, new_sum_state), result=result, measurements=measurements
-      )
-
-    types = [value_type] if weight_type is None else [value_type, weight_type]
-    placed = [_compat.FederatedType(one, _compat.CLIENTS) for one in types]
-    state_type = initialize.type_signature.result
-    if weight_type is None:
-      next_round = _compat.federated_computation(lambda s, v: run(s, v), state_type, *placed)
-    else:
-      next_round = _compat.federated_computation(lambda s, v, w: run(s, v, w), state_type, *placed)
-    return tff.templates.AggregationProcess(initialize, next_round)
-
-
-def _limit(budget: Budget | None, bound: binding.Binding) -> Filter | None:
-  """The budget at its fixed order; refuses one that not even the first round is within."""
-  if budget is None:
-    return None
-  if bound.mechanism is None or (budget.view == 'server' and not bound.holds_against_server):
-    raise ConfigurationError(
-      f"A budget in the {budget.view}'s view was asked of a stack whose epsilon is infinite there. "
-      'Add distributed noise and a secure sum'
-      + (", or pass `Budget(..., view='release')`." if bound.mechanism is not None else '.')
+    return aggregation_process.build(
+      self._layers,
+      self.bind(value_type),
+      value_type,
+      weight_type,
+      delta=self._delta,
+      randomness=self._randomness,
+      budget=self._budget,
     )
-  worst = bound.worst_round
-  limit = budget.fix(bound.orders, worst)
-  if not limit.admits(worst, bound.sampler_distance):
-    raise ConfigurationError(
-      f'A budget of epsilon {budget.epsilon:g} at delta {budget.delta:g} was asked; not one round '
-      f'of noise multiplier {bound.noise_multiplier(bound.cohort.minimum):.3g} is within it. '
-      'Raise the noise multiplier or the budget.'
-    )
-  return limit
-
-
-class _Sum:
-  """The sum that a terminal layer stands for, and its part of the state."""
-
-  def __init__(self, terminal: Layer, message_type, stack_state_type, channel_bits: int):
-    self._name = terminal.name
-    self._stack_names = [name for name, _ in _compat.struct_items(stack_state_type)]
-    self._inner = None
-    self._plain = isinstance(terminal, PlainSum)
-    if isinstance(terminal, ForeignSum):
-      self._inner = terminal.factory.create(message_type)
-    if isinstance(terminal, ModularTerminal):
-      bits = OrderedDict(vector=terminal.width, channels=channel_bits)
-      self._moduli = OrderedDict(
-        (name, modular.dtype_for(width).as_numpy_dtype(2**width)) for name, width in bits.items()
-      )
-
-  def initial(self):
-    """Initial state of a foreign sum; None otherwise."""
-    return None if self._inner is None else self._inner.initialize()
-
-  def join(self, stack_state, sum_state):
-    """The process's state from the stack's and the sum's."""
-    if sum_state is None:
-      return stack_state
-    parts = OrderedDict((name, stack_state[name]) for name in self._stack_names)
-    return _compat.federated_zip(OrderedDict(parts, **{self._name: sum_state}))
-
-  def part(self, state):
-    """Inverse of `join`."""
-    if self._inner is None:
-      return state, None
-    parts = OrderedDict((name, state[name]) for name in self._stack_names)
-    return _compat.federated_zip(parts), state[self._name]
-
-  def run(self, sum_state, messages):
-    """The sums over clients, and the sum's next state."""
-    if self._inner is not None:
-      output = self._inner.next(sum_state, messages)
-      return output.result, output.state
-    if self._plain:
-      return _compat.federated_sum(messages), None
-    return _compat.federated_secure_modular_sum(messages, self._moduli), None
 
 
 class ComposedFactory(_ComposedFactory, tff.aggregators.UnweightedAggregationFactory):
