@@ -44,6 +44,15 @@ def test_the_mean_of_a_column(visits, capsys):
   assert (found['clients'], found['unit'], found['combined']) == (300, 'row', None)
 
 
+def test_where_no_epsilon_can_be_stated_it_is_null(visits, tmp_path, capsys):
+  """At so little noise e^epsilon times the samplers' distance is above delta; JSON has no infinity."""
+  ledger = str(tmp_path / 'visits.jsonl')
+  loud = ['--noise-multiplier', '0.05', '--ledger', ledger]
+  found = run(capsys, visits, 'mean', '--column', 'minutes', '--lower', '0', '--upper', '60', *loud)
+  assert found['epsilon'] is None
+  assert found['ledger']['epsilon'] is None
+
+
 def test_a_histogram_and_a_count(visits, capsys):
   arguments = ['--column', 'city', '--categories', 'Bern', 'Chur', 'Nowhere']
   found = run(capsys, visits, 'histogram', *arguments)

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -133,7 +134,7 @@ def _analytics(args: argparse.Namespace) -> int:
     ledger=None if ledger is None else _analytics_ledger.told(args, ledger),
   )
   if args.json:
-    print(json.dumps(answer, indent=2))
+    print(json.dumps(_finite(answer), indent=2))
   else:
     _tell(args, answer)
   return 0
@@ -143,6 +144,13 @@ def _plain(value: Any) -> Any:
   if isinstance(value, Mapping):
     return {name: _plain(inner) for name, inner in value.items()}
   return value.tolist() if hasattr(value, 'tolist') else value
+
+
+def _finite(value: Any) -> Any:
+  """JSON has no infinity: an epsilon without end is null."""
+  if isinstance(value, Mapping):
+    return {name: _finite(inner) for name, inner in value.items()}
+  return None if isinstance(value, float) and math.isinf(value) else value
 
 
 def _note(args: argparse.Namespace) -> str | None:
