@@ -55,6 +55,49 @@ def test_a_training_by_the_authenticated_protocol(tmp_path, capsys):
   assert 'authenticated protocol' in capsys.readouterr().out
 
 
+def test_a_round_without_a_sum_stays_charged_and_the_training_resumes(
+  tmp_path, capsys, monkeypatch
+):
+  run = tmp_path / 'run'
+  arguments = ['--secure-sum', 'semi_honest', '--dropout-rate', '0.2', '--clients-per-round', '4']
+  arguments += ['--rounds', '3', '--json']
+  # By this seed all four are in the first sum, and too few answer to open the second.
+  monkeypatch.setattr(train, '_drops_seed', lambda: 3)
+  assert _train(run, *arguments) == 2
+  captured = capsys.readouterr()
+  error = captured.err.splitlines()[-1]
+  assert error.startswith('tff-privacy-agg: A round was to have a secure sum; it has none: ')
+  assert error.endswith(f'It stays charged; the same command runs it again, in {run}.')
+  assert 'Traceback' not in captured.err
+  assert not (run / 'summary.json').exists()
+  cut = accounting.LedgerRecord.read(run / 'ledger.jsonl')
+  assert (cut.state.rounds, cut.state.unsettled) == (2, 1)
+  # Every restart draws other drop-outs; by these none is lost.
+  monkeypatch.setattr(train, '_drops_seed', lambda: 2)
+  assert _train(run, *arguments) == 0
+  captured = capsys.readouterr()
+  assert (
+    'resuming after round 1; a round that was cut off runs again' in captured.out + captured.err
+  )
+  summary = json.loads((run / 'summary.json').read_text())
+  assert json.loads(captured.out) == {**summary, 'run_dir': str(run)}
+  record = accounting.LedgerRecord.read(run / 'ledger.jsonl')
+  assert (record.state.rounds, record.state.unsettled) == (4, 1)
+  assert summary['epsilon'] == pytest.approx(record.epsilon('server'))
+  assert (summary['rounds'], summary['stopped']) == (3, None)
+  lines = [*map(json.loads, (run / 'ledger.jsonl').read_text().splitlines())]
+  charged = [line for line in lines if line['event'] == 'charge']
+  assert [line['round'] for line in charged] == [1, 2, 2, 3]
+  # It is the same cohort, whose data were not seen, so that a resume chooses nobody anew.
+  assert charged[1]['participants'] == charged[2]['participants']
+  rows = (run / 'metrics.csv').read_text().splitlines()
+  place = rows[0].split(',').index('round')
+  assert [row.split(',')[place] for row in rows[1:]] == ['1', '2', '3']
+  assert cli.main(['verify', str(run / 'ledger.jsonl')]) == 0
+  assert cli.main(['report', str(run)]) == 0
+  capsys.readouterr()
+
+
 def test_the_ledger_of_a_simulation_says_so():
   assert 'in the clear, as a simulation' in TrainingTask().accounting().task
 

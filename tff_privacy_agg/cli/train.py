@@ -13,6 +13,7 @@ from typing import Any
 
 from tff_privacy_agg import training_options
 from tff_privacy_agg.cli import _flags, _progress, _run_config
+from tff_privacy_agg.errors import PrivacyAggError
 from tff_privacy_agg.training_options import TrainingOptions
 
 _EXAMPLES = """examples:
@@ -100,7 +101,7 @@ def add(commands) -> None:
 def _train(args: argparse.Namespace) -> int:
   options = TrainingOptions(**_run_config.given(args))
   with _progress.waiting('starting TensorFlow Federated'):
-    from tff_privacy_agg import learning, runtime
+    from tff_privacy_agg import learning, runtime, secagg
     from tff_privacy_agg.learning.training_task import TrainingTask
 
   task = TrainingTask(**dataclasses.asdict(options))
@@ -122,16 +123,22 @@ def _train(args: argparse.Namespace) -> int:
       f'{task.clients_per_round} a round, {task.rounds} rounds; run directory {path}',
       file=say,
     )
-    result = learning.train(
-      process,
-      examples.train,
-      task.rounds,
-      preprocess=task.preprocess,
-      cohorts=task.cohorts(examples),
-      run_directory=directory,
-      evaluate=task.evaluator(examples),
-      report=lambda line: print(line, file=say, flush=True),
-    )
+    try:
+      result = learning.train(
+        process,
+        examples.train,
+        task.rounds,
+        preprocess=task.preprocess,
+        cohorts=task.cohorts(examples),
+        run_directory=directory,
+        evaluate=task.evaluator(examples),
+        report=lambda line: print(line, file=say, flush=True),
+      )
+    except secagg.SecAggError as error:
+      raise PrivacyAggError(
+        f'A round was to have a secure sum; it has none: {error}. It stays charged; the same '
+        f'command runs it again, in {path}.'
+      ) from error
     last_sum = getattr(context, 'last_round', None)
   summary = _summary(task, result)
   learning.run_directory.write_json(directory.path / 'summary.json', summary)
