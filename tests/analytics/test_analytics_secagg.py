@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from recording import recording_context
 
+from tff_privacy_agg import accounting
+from tff_privacy_agg.accounting import PrivacyLedger
 from tff_privacy_agg.analytics import Count, Histogram, Mean, Quantiles, Sum, private_statistic
 from tff_privacy_agg.domains import Cohort
 from tff_privacy_agg.runtime import executors, use
@@ -70,6 +72,21 @@ def test_with_little_noise_it_is_the_survivors_statistic(context, name):
   intervals = statistic.intervals(found, 1 - 1e-9)[name]
   assert np.all(intervals[..., 0] <= np.asarray(truth) + 0.51 * (name == 'quantiles'))
   assert np.all(np.asarray(truth) <= intervals[..., 1] + 1e-12)
+
+
+def test_questions_over_the_protocol_settle_for_those_who_survived(context, tmp_path):
+  count, mean = asked('count', 2.0), asked('mean', 3.0)
+  facts = count.facts(population=CLIENTS, delta=1e-3, secagg_threshold=CLIENTS - 2)
+  with use(context), PrivacyLedger(tmp_path / 'ledger.jsonl', facts) as ledger:
+    for name, statistic in (('count', count), ('mean', mean)):
+      charge = ledger.state.rounds
+      found = statistic.answer(CASES[name][1], ledger=ledger)
+      assert found['survivors'] == ledger.state.settled[charge].survivors == len(SURVIVORS)
+    curve = accounting.compose([one.binding.curve(len(SURVIVORS)) for one in (count, mean)])
+    expected, _ = accounting.epsilon(curve, 1e-3, count.binding.orders)
+    assert ledger.epsilon('server') == pytest.approx(expected, rel=1e-6)
+    all_of_them = accounting.compose([one.binding.curve(CLIENTS) for one in (count, mean)])
+    assert ledger.epsilon('server') > 1.03 * accounting.epsilon(all_of_them, 1e-3)[0]
 
 
 @pytest.mark.parametrize('lie', [1e300, -1e300, math.nan, math.inf, -math.inf])

@@ -2,13 +2,14 @@
 
   python ledger_kill_harness.py DIRECTORY KILLS SEED [late]
 
-Children of this process run rounds and say on a pipe that a round has run and with
-how many survivors. Each is killed with SIGKILL. Then the ledger is read, and the
+Children of this process run rounds and say on a pipe that a round has run, of which kind and
+with how many survivors. Every third ledger has rounds of two kinds, every third a cap. Each is killed with SIGKILL. Then the ledger is read, and the
 rounds that ran are accounted anew. Prints JSON. `late` charges after the round: the
 fault that the test must see.
 """
 
 import collections
+import dataclasses
 import json
 import os
 import pathlib
@@ -18,7 +19,7 @@ import signal
 import sys
 import time
 
-from ledger_stacks import facts
+from ledger_stacks import facts, stack
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
@@ -28,30 +29,39 @@ KILLS_PER_LEDGER = 20
 CLIENTS = ['a', 'b', 'c']
 
 
-def run_rounds(path, given_facts, pipe, seed, late):
+def kinds_of(number):
+  """Facts of the rounds of a ledger; the header's first."""
+  turn = number // KILLS_PER_LEDGER % 3
+  first = facts(participation_cap=100_000 if turn == 1 else None)
+  if turn != 2:
+    return [first]
+  return [first, dataclasses.replace(first, stack=stack(z=1.5), secagg_threshold=50)]
+
+
+def run_rounds(path, kinds, pipe, seed, late):
   """Writes until it is killed."""
   chance = random.Random(seed)
-  cohort = CLIENTS if given_facts.participation_cap else None
-  with PrivacyLedger(path, given_facts) as ledger:
+  cohort = CLIENTS if kinds[0].participation_cap else None
+  with PrivacyLedger(path, kinds[0]) as ledger:
     while True:
-      survivors = chance.randint(80, 100)
+      kind, survivors = chance.randrange(len(kinds)), chance.randint(80, 100)
       if late:
-        os.write(pipe, b'%d\n' % survivors)
-      charge = ledger.charge(1, cohort=cohort)
+        os.write(pipe, b'%d/%d\n' % (kind, survivors))
+      charge = ledger.charge(1, cohort=cohort, facts=kinds[kind])
       if not late:
-        os.write(pipe, b'%d\n' % survivors)
+        os.write(pipe, b'%d/%d\n' % (kind, survivors))
       if chance.random() < 0.8:  # the others are discarded and never settled
         ledger.settle(charge, survivors=survivors)
 
 
-def killed(path, given_facts, chance, late):
-  """Survivors of the rounds that a writer ran before it was killed."""
+def killed(path, kinds, chance, late):
+  """Kind and survivors of the rounds that a writer ran before it was killed."""
   reading, writing = os.pipe()
   child = os.fork()
   if child == 0:
     os.close(reading)
     try:
-      run_rounds(path, given_facts, writing, chance.random(), late)
+      run_rounds(path, kinds, writing, chance.random(), late)
     finally:
       os._exit(3)
   os.close(writing)
@@ -61,7 +71,7 @@ def killed(path, given_facts, chance, late):
   os.kill(child, signal.SIGKILL)
   _, status = os.waitpid(child, 0)
   with os.fdopen(reading, 'rb') as said:
-    ran = [int(line) for line in said.read().split()]
+    ran = [tuple(map(int, line.split(b'/'))) for line in said.read().split()]
   return ran, os.WIFSIGNALED(status)
 
 
@@ -73,10 +83,9 @@ def main(directory, kills, seed, late):
     if number % KILLS_PER_LEDGER == 0:
       rounds = collections.Counter()
       path = pathlib.Path(directory) / f'{number}.jsonl'
-      capped = (number // KILLS_PER_LEDGER) % 2 == 1
-      given_facts = facts(participation_cap=100_000 if capped else None)
-      costs = given_facts.costs()
-    ran, by_signal = killed(path, given_facts, chance, late)
+      kinds = kinds_of(number)
+      costs = [one.costs() for one in kinds]
+    ran, by_signal = killed(path, kinds, chance, late)
     rounds.update(ran)
     found['kills'] += 1
     found['ended otherwise'] += not by_signal
@@ -87,8 +96,8 @@ def main(directory, kills, seed, late):
     found['unreadable'] += not verify(path).ok
     spent = 0.0
     if rounds:
-      curves = [costs.curve(honest).scaled(times) for honest, times in rounds.items()]
-      spent, _ = accounting.epsilon(accounting.compose(curves), 5e-4, costs.orders)
+      curves = [costs[kind].curve(one).scaled(times) for (kind, one), times in rounds.items()]
+      spent, _ = accounting.epsilon(accounting.compose(curves), 5e-4, costs[0].orders)
     found['understated'] += LedgerRecord.read(path).epsilon('server') < spent * (1 - 1e-12)
   found['tensorflow'] = int('tensorflow' in sys.modules)
   print(json.dumps(found))

@@ -149,11 +149,14 @@ class LedgerRecord:
     )
 
   def would_exceed(self, budget: Budget | None = None) -> bool:
-    """Whether the next round, at its worst, could pass a budget; by default the ledger's."""
+    """Whether one more round could pass a budget, by default the ledger's.
+
+    A round that rests on the facts of the header, at its worst.
+    """
     return not self.state.admits(self._filter(budget))
 
   def remaining(self, budget: Budget | None = None) -> int:
-    """Rounds at their worst that a budget surely admits; by default the ledger's.
+    """Rounds of the header's facts, at their worst, that a budget (the ledger's, if None) admits.
 
     Rounds that settle for less leave room for more.
     """
