@@ -92,6 +92,27 @@ def test_bad_files(name, written, capsys):
   assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+  ('old', 'new', 'match'),
+  [
+    ('rounds = 3', 'rounds = 0', r'\[run\] `rounds` must be at least 1, got 0'),
+    ('', '[session]\nminimum_clients = 2\n', r'\[session\] `minimum_clients` must be at least 3'),
+    ('', '[session]\nclients = 2\n', r'\[session\] `clients` must be at least 3, got 2'),
+    ('', '[session]\ncolluding_fraction = 1\n', '`colluding_fraction` must be below 1'),
+    ('', '[session]\ndropout_fraction = -0.1\n', '`dropout_fraction` must be finite and not'),
+    ('', '[session]\nmode = "trusting"\n', "`mode` must be one of 'semi_honest'"),
+    ('', '[session]\nverify = "yes"\n', '`verify` must be one of'),
+    ('', '[deadlines]\nwork = 0\n', r'\[deadlines\] `work` must be finite and positive'),
+  ],
+  ids=lambda value: value.strip() if '=' in value else '',
+)
+def test_a_server_s_numbers_out_of_range_are_refused_with_their_file(written, old, new, match):
+  path = written((SERVER.replace(old, new) if old else SERVER + new) + KEYS)
+  with pytest.raises(ConfigurationError, match=match) as refused:
+    config.read(path, config.ServerConfig)
+  assert str(refused.value).startswith(f'{path}: ')
+
+
 def test_a_file_that_is_not_there(tmp_path):
   with pytest.raises(ConfigurationError, match='No such file'):
     config.read(tmp_path / 'none.toml', config.ServerConfig)

@@ -11,9 +11,10 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from tff_privacy_agg import secagg
+from tff_privacy_agg import _validate, secagg
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.runtime.live_session import Deadlines
+from tff_privacy_agg.secagg import params
 
 Section = TypeVar('Section')
 
@@ -49,6 +50,9 @@ class Run:
   evaluate: str = ''
   ledger: str = ''
 
+  def __post_init__(self):
+    _validate.at_least(1, rounds=self.rounds)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Session:
@@ -69,6 +73,16 @@ class Session:
   colluding_fraction: float = 0.0
   dropout_fraction: float = 0.0
   verify: str = ''
+
+  def __post_init__(self):
+    # A session checks them too, but once its clients have joined.
+    _validate.at_least(3, minimum_clients=self.minimum_clients)
+    if self.clients:
+      _validate.at_least(self.minimum_clients, clients=self.clients)
+    _validate.one_of(params.MODES, mode=self.mode)
+    _validate.one_of(('', 'mac'), verify=self.verify)
+    params.basis_points('colluding_fraction', self.colluding_fraction)
+    params.basis_points('dropout_fraction', self.dropout_fraction)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,6 +124,9 @@ class ClientSection:
   data: str
   state: str
   reconnect_seconds: float = 60.0
+
+  def __post_init__(self):
+    _validate.non_negative(reconnect_seconds=self.reconnect_seconds)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,7 +194,10 @@ def _section(file: pathlib.Path, name: str, kind: Any, content: Mapping[str, Any
         f'{file}: [{name}] `{key}` must be of type {field.type.__name__}, got {value!r}.'
       )
     values[key] = str(file.parent.absolute() / value) if (name, key) in _PATHS else value
-  return kind(**values)
+  try:
+    return kind(**values)
+  except ConfigurationError as error:
+    raise ConfigurationError(f'{file}: [{name}] {error}') from error
 
 
 def _known(path: Any, where: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
