@@ -59,11 +59,20 @@ class Ledger:
     return float(len(self.lines))
 
 
+class Statement:
+  def __init__(self):
+    self.rounds = []
+
+  async def release(self, metrics, round_number):
+    self.rounds.append(round_number)
+
+
 def training(failures=(), done=0):
   return _Training(
     remote=Remote(failures),
     directory=Directory(done),
     ledger=Ledger(),
+    statement=Statement(),
     evaluate=lambda state: {'accuracy': state / 10},
     names={0: 'north', 2: 'east'},
     events=Events(),
@@ -84,6 +93,7 @@ def test_a_round_without_a_sum_is_charged_and_tried_again():
   assert one.directory.saved == {1: 1, 2: 2}
   assert one.directory.released[2]['survivors'] == 1
   assert one.directory.released[2]['accuracy'] == 0.2
+  assert one.statement.rounds == [1, 2]
   assert [fields['attempt'] for event, fields in one.events if event == 'round failed'] == [1]
 
 
