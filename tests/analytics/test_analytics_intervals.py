@@ -245,3 +245,13 @@ def test_the_page_states_what_rounding_adds(clients, bits, stated):
   design = asked.binding.design
   noise = 1.959964 * math.sqrt(clients * design.local_variance) / design.scaled_norm
   assert 100 * (asked.precision(0.95)['count'] / noise - 1) == pytest.approx(stated, rel=0.05)
+
+
+def test_the_page_states_the_bits_that_are_chosen():
+  page = (pathlib.Path(__file__).parents[2] / 'docs' / 'analytics.md').read_text(encoding='utf-8')
+  stated = re.search(
+    r'no step coarser \((\d+), (\d+), (\d+) and (\d+)\s+for these\)', page
+  ).groups()
+  for clients, bits in zip((200, 10_000, 100_000, 1_000_000), stated, strict=True):
+    asked = private_statistic(Count(), Cohort(expected=clients), noise_multiplier=2.0)
+    assert asked.binding.design.bits == int(bits)
