@@ -85,7 +85,8 @@ class Stack:
     if self.limit is not None:
       # Here, so that nothing behind it sees the data: what is sent is a constant and noise.
       value = tf.where(params['halted'], tf.zeros_like(value), value)
-      weight = weight if weight is None else tf.where(params['halted'], 0, weight)
+      if weight is not None:
+        weight = tf.where(params['halted'], tf.zeros_like(weight), weight)
     for layer, slot in self._layers():
       own = dict(params.get(layer.name, {}))
       if layer.uses_randomness:

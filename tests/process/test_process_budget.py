@@ -3,6 +3,7 @@
 import cases
 import numpy as np
 import pytest
+import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
 
@@ -39,6 +40,24 @@ def test_process_halts_itself_and_stays_halted():
     assert halted.measurements['privacy']['epsilon'] == spent[-1]
     np.testing.assert_array_equal(halted.state['privacy']['rdp'], state['privacy']['rdp'])
     assert halted.state['clipping'] == state['clipping']
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.float64, np.int32, np.int64])
+def test_a_halted_client_sends_no_weight_of_whatever_type(dtype):
+  """All in one direction, so that noise and zeros can be told from the clients' weights."""
+  layers = [tpa.WeightedMean(maximum=10.0), tpa.Clipping(norm=1.0), tpa.Quantization()]
+  layers += [tpa.DiscreteGaussianNoise(noise_multiplier=20.0), tpa.SecureModularSum(bits=30)]
+  budget = tpa.Budget(epsilon=0.32, delta=1e-5)
+  factory = tpa.compose_weighted(layers, cohort=COHORT, budget=budget)
+  process = factory.create(cases.VECTOR, tff.TensorType(dtype))
+  state, halted = process.initialize(), []
+  for _ in range(4):
+    output = process.next(state, [VALUE] * 4, [dtype(10)] * 4)
+    state = output.state
+    halted.append(bool(output.measurements['privacy']['halted']))
+  assert not halted[0]
+  assert halted[-1]
+  assert not np.any(output.result)
 
 
 def test_the_metrics_speak_of_the_budgets_delta_unless_another_is_given():
