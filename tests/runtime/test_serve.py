@@ -1,5 +1,7 @@
 """The server's training loop: what is charged, tried again, settled, saved."""
 
+import types
+
 import pytest
 
 from tff_privacy_agg import secagg
@@ -25,7 +27,8 @@ class Remote:
     self.sessions += 1
     if self.sessions in self._failures:
       raise secagg.NotEnoughShares('on purpose')
-    metrics = {'aggregator': {'privacy': {'accepted': True, 'epsilon': 1.0}}}
+    private = {'survivors': 1, 'honest': 1, 'accepted': True, 'noise_multiplier': 2.0}
+    metrics = {'aggregator': {'privacy': private}}
     return (state + 1, metrics), (0,)
 
 
@@ -45,14 +48,21 @@ class Directory:
 
 
 class Ledger:
+  """Keeps its lines; it is of a stack whose noise multiplier is 2."""
+
   def __init__(self):
     self.lines = []
+    costs = types.SimpleNamespace(noise_multiplier=lambda honest: 2.0)
+    self.state = types.SimpleNamespace(open={}, costs=costs)
+    self.facts = types.SimpleNamespace(honest=lambda survivors: survivors)
 
   def charge(self, round_number, *, planned_survivors, cohort):
     self.lines.append(('charge', round_number, planned_survivors, tuple(cohort)))
+    self.state.open[len(self.lines)] = round_number
     return len(self.lines)
 
-  def settle(self, charge, *, survivors, accepted):
+  def settle(self, charge, *, survivors, honest, accepted):
+    del self.state.open[charge]
     self.lines.append(('settle', charge, survivors, accepted))
 
   def epsilon(self, view):
