@@ -62,13 +62,22 @@ def without_tensorflow(*words):
     python(
       'import contextlib, io, json, sys\n'
       'from tff_privacy_agg import cli\n'
-      'sys.modules["tensorflow"] = sys.modules["tensorflow_federated"] = None\n'
+      'class Refused:\n'
+      '  def find_spec(self, name, *_):\n'
+      '    if name.startswith("tensorflow"): sys.exit(f"imported {name}")\n'
+      'sys.meta_path.insert(0, Refused())\n'
       'said = io.StringIO()\n'
       'with contextlib.redirect_stderr(said):\n'
       f'  code = cli.main({list(words)!r})\n'
       'print(json.dumps([code, said.getvalue()]))\n'
     )
   )
+
+
+def test_of_the_test_an_import_is_seen():
+  with pytest.raises(subprocess.CalledProcessError) as ended:
+    without_tensorflow('train', '--rounds', '1', '--run-dir', '/dev/null/nowhere')
+  assert 'imported tensorflow' in ended.value.stderr
 
 
 def test_the_version_needs_nothing_slow():

@@ -68,7 +68,7 @@ def test_a_file_says_what_options_say_and_options_win(tmp_path, capsys):
 @pytest.mark.parametrize(
   ('text', 'sentence'),
   [
-    ('rouds = 3', 'sets rouds; a training has .*rounds'),
+    ('rouds = 3', "a training has no 'rouds'; it has .*rounds"),
     ('rounds = ', 'cannot be: '),
     ('rounds = "many"', 'rounds'),
     ('data = "letters"', "`data` is one of 'digits'"),

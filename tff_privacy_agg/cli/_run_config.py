@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import json
 import pathlib
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +24,11 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
   from tff_privacy_agg import _validate
 
   names = [field.name for field in dataclasses.fields(TrainingOptions)]
-  found = {} if args.config is None else _read(args.config, [*names, *_OF_THE_RUN])
+  found: dict[str, Any] = {}
+  if args.config is not None:
+    from tff_privacy_agg.runtime.config import read_toml
+
+    found = read_toml(args.config, 'a training', [*names, *_OF_THE_RUN])
   said = {name: value for name in names if (value := getattr(args, name, None)) is not None}
   # A refusal names what the file says as the file does.
   args.flags = {
@@ -66,20 +69,3 @@ def as_toml(config: Mapping[str, Any], path: pathlib.Path, as_json: bool) -> str
     f'# {name}: none' if value is None else f'{name} = {json.dumps(value, ensure_ascii=False)}'
     for name, value in whole.items()
   )
-
-
-def _read(path: pathlib.Path, names: list[str]) -> dict[str, Any]:
-  from tff_privacy_agg.errors import ConfigurationError
-
-  try:
-    found = tomllib.loads(path.read_text(encoding='utf-8'))
-  except (OSError, ValueError) as error:
-    raise ConfigurationError(
-      f'A TOML file was to be read; {path} cannot be: {error}. Correct it.'
-    ) from error
-  unknown = sorted({*found} - {*names})
-  if unknown:
-    raise ConfigurationError(
-      f'{path} sets {", ".join(unknown)}; a training has {", ".join(names)}. Correct the name.'
-    )
-  return found

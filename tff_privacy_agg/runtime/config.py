@@ -8,7 +8,7 @@ import dataclasses
 import os
 import pathlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 from tff_privacy_agg import _validate, secagg
@@ -161,17 +161,31 @@ def read(path: str | os.PathLike[str], kind: type[Section]) -> Section:
   Raises:
     ConfigurationError: If it cannot be read, or a key is unknown, missing or of another type.
   """
-  file = pathlib.Path(path)
+  wanted = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+  content, file = read_toml(path, 'the file', wanted), pathlib.Path(path)
+  sections = {name: _section(file, name, field.type, content) for name, field in wanted.items()}
+  return kind(**sections)
+
+
+def read_toml(path: str | os.PathLike[str], where: str, known: Collection[str]) -> dict[str, Any]:
+  """What a TOML file holds.
+
+  Args:
+    path: The file.
+    where: What has its keys, for messages.
+    known: The keys that it may have.
+
+  Raises:
+    ConfigurationError: If it cannot be read, or has another key.
+  """
   try:
-    content = tomllib.loads(file.read_text(encoding='utf-8'))
+    content = tomllib.loads(pathlib.Path(path).read_text(encoding='utf-8'))
   except (OSError, ValueError) as error:
     raise ConfigurationError(
       f'A configuration was to be read; {path} cannot be: {error}. Correct the file.'
     ) from None
-  wanted = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-  _known(path, 'the file', content, wanted)
-  sections = {name: _section(file, name, field.type, content) for name, field in wanted.items()}
-  return kind(**sections)
+  _known(path, where, content, known)
+  return content
 
 
 def _section(file: pathlib.Path, name: str, kind: Any, content: Mapping[str, Any]) -> Any:
@@ -200,7 +214,7 @@ def _section(file: pathlib.Path, name: str, kind: Any, content: Mapping[str, Any
     raise ConfigurationError(f'{file}: [{name}] {error}') from error
 
 
-def _known(path: Any, where: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+def _known(path: Any, where: str, given: Mapping[str, Any], known: Collection[str]) -> None:
   unknown = sorted(set(given) - set(known))
   if unknown:
     raise ConfigurationError(
