@@ -146,8 +146,10 @@ CLAIM = Sampling(kind='without_replacement', population=200, cohort=100)
     ({'participation_cap': 3}, {'stack': stack(z=9.0)}, 'alike'),
     ({'sampling': CLAIM, 'secagg_threshold': 100}, {'stack': stack(z=9.0)}, 'alike'),
     ({'stack': {**stack(), 'top_up': 100}}, {'secagg_threshold': 90}, 'alike'),
+    # It could never be settled with shares of the server, so none may lower it while it is open.
+    ({}, {'stack': {**stack(), 'top_up': 100}, 'secagg_threshold': None}, 'stack.top_up'),
   ],
-  ids=range(11),
+  ids=range(12),
 )
 def test_what_cannot_be_added_is_refused(tmp_path, header, own, sentence):
   first = dataclasses.replace(FIRST, **header)

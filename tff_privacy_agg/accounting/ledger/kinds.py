@@ -10,8 +10,14 @@ from tff_privacy_agg.errors import LedgerError
 
 # What the facts of some rounds may state otherwise than the header.
 _OWN = ('secagg_threshold', 'task')
-# What of their stack may not: who is protected from whom, and the orders of the sum.
-_SHARED = ('stack.mechanism', 'stack.adjacency', 'stack.holds_against_server', 'stack.public')
+# What of their stack may not: who is protected from whom, the orders of the sum, and a top-up.
+_SHARED = (
+  'stack.mechanism',
+  'stack.adjacency',
+  'stack.holds_against_server',
+  'stack.public',
+  'stack.top_up',
+)
 
 
 class Kind:
