@@ -121,6 +121,38 @@ def test_fewer_clients_than_the_ledgers_threshold_need_one_of_their_own(simulati
     assert ledger.epsilon('server') == pytest.approx(directly([few]), rel=1e-6)
 
 
+@pytest.mark.parametrize(
+  ('statistic', 'stated'),
+  [
+    (dataclasses.replace(COUNT, noise_multiplier=0.5), COUNT),
+    (TREE, COUNT),
+    (dataclasses.replace(COUNT, randomness='philox'), COUNT),
+  ],
+  ids=['noise', 'query', 'randomness'],
+)
+def test_no_question_is_charged_with_the_facts_of_another(tmp_path, statistic, stated):
+  path = tmp_path / 'ledger.jsonl'
+  facts = stated.facts(population=CLIENTS, delta=DELTA, secagg_threshold=CLIENTS)
+  with PrivacyLedger(path, facts) as ledger:
+    before = path.read_bytes()
+    with pytest.raises(ConfigurationError, match='of another question'):
+      statistic.answer(FLAGS, ledger=ledger, facts=facts)
+    if statistic.randomness != stated.randomness:
+      with pytest.raises(LedgerError, match='randomness'):
+        statistic.answer(FLAGS, ledger=ledger)
+    assert path.read_bytes() == before
+
+
+def test_clients_that_count_themselves_twice_are_no_more_noise(tmp_path, monkeypatch):
+  told = {'survivors': 40, 'honest': 40, 'accepted': True}
+  monkeypatch.setattr(Statistic, 'next', property(lambda self: lambda *_: (None, told)))
+  monkeypatch.setattr(Statistic, 'initialize', property(lambda self: lambda: None))
+  facts = COUNT.facts(population=CLIENTS, delta=DELTA, secagg_threshold=20)
+  with PrivacyLedger(tmp_path / 'ledger.jsonl', facts) as ledger:
+    COUNT.answer(FLAGS[:30], ledger=ledger)
+    assert [(one.survivors, one.honest) for one in ledger.state.settled] == [(30, 30)]
+
+
 # Of the command.
 
 ROWS = [f'{number},{number % 7},client {number % CLIENTS}' for number in range(4 * CLIENTS)]

@@ -106,15 +106,25 @@ class Statistic:
     Raises:
       BudgetExceededError: If the ledger's budget does not admit the question; nothing is charged
         and nobody asked.
+      ConfigurationError: If `facts` are those of another question.
       LedgerError: If the question cannot stand in the ledger.
     """
     if ledger is None:
       return self.next(self.initialize(), values)[1]
-    if facts is None:
-      facts = dataclasses.replace(ledger.facts, stack=self.binding.facts(), task=repr(self.query))
-    charge = ledger.charge(ledger.state.rounds + 1, planned_survivors=len(values), facts=facts)
+    task = repr(self.query) if facts is None else facts.task
+    own = dataclasses.replace(
+      facts or ledger.facts, stack=self.binding.facts(), randomness=self.randomness, task=task
+    )
+    changed = [] if facts is None else facts.differences(own)
+    if changed:
+      raise ConfigurationError(
+        f'A question was to be charged with facts that are of another question: these differ: '
+        f'{", ".join(changed)}. Take them from `facts` of this statistic, or leave them out.'
+      )
+    charge = ledger.charge(ledger.state.rounds + 1, planned_survivors=len(values), facts=own)
     found = self.answer(values)
-    survivors = int(found['survivors'])
+    # A client that sends the sum more than one for itself does not make them more.
+    survivors = min(int(found['survivors']), len(values))
     if survivors:
       ledger.settle(
         charge,
