@@ -7,6 +7,7 @@ import math
 import pytest
 
 from tff_privacy_agg import accounting, cli
+from tff_privacy_agg.accounting.statement.field import rounded_up
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning import RunDirectory, training
 from tff_privacy_agg.learning.training_task import TrainingTask
@@ -112,7 +113,7 @@ def test_a_round_that_was_cut_off_stays_charged(tmp_path, capsys, monkeypatch):
   last = _rows(tmp_path / 'cut')[-1]
   assert int(last['privacy/rounds']) == 3
   assert float(last['ledger/epsilon']) > float(last['privacy/epsilon'])
-  assert f'epsilon {float(last["ledger/epsilon"]):.2f}, also' in capsys.readouterr().out
+  assert f'epsilon {rounded_up(float(last["ledger/epsilon"]), 4)}, also' in capsys.readouterr().out
   ledger = tmp_path / 'cut/ledger.jsonl'
   assert accounting.LedgerRecord.read(ledger).spent('server').rounds == 4
   assert cli.main(['verify', str(ledger)]) == 0
@@ -135,6 +136,14 @@ def test_a_directory_with_other_files_is_left_alone(tmp_path):
   with pytest.raises(ConfigurationError, match='holds other files'):
     RunDirectory(tmp_path, {'rounds': 3})
   assert [file.name for file in tmp_path.iterdir()] == ['thesis.txt']
+
+
+@pytest.mark.parametrize(
+  'epsilon, shown', [(0.0040101, '0.004011'), (8.7781, '8.779'), (1e3, '1000')]
+)
+def test_no_shown_epsilon_is_less_than_the_account(epsilon, shown):
+  metrics = {'ledger/epsilon': epsilon, 'privacy/survivors': 5.0}
+  assert f'epsilon {shown}  ' in training.progress_line(1, 2, metrics, 1.0, 1.0)
 
 
 def test_without_privacy_epsilon_is_infinite_and_named_so(tmp_path, capsys):
@@ -163,11 +172,11 @@ def test_central_noise_is_never_called_private_against_the_server(tmp_path, caps
   ('arguments', 'message'),
   [
     (['--delta', '0.5'], 'must be below 1/population'),
-    (['--clients-per-round', '300'], 'must be at most `population`'),
-    (['--noise-multiplier', '-1'], '`noise_multiplier` must be finite and positive'),
-    (['--noise-multiplier', 'nan'], '`noise_multiplier` must be finite and positive'),
+    (['--clients-per-round', '300'], '--clients-per-round must be at most --population'),
+    (['--noise-multiplier', '-1'], '--noise-multiplier must be finite and positive'),
+    (['--noise-multiplier', 'nan'], '--noise-multiplier must be finite and positive'),
     (['--bits', '2'], 'bits'),
-    (['--rounds', '0'], '`rounds` must be at least 1'),
+    (['--rounds', '0'], '--rounds must be at least 1'),
   ],
 )
 def test_bad_arguments_end_before_any_work(tmp_path, capsys, arguments, message):

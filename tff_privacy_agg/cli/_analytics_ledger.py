@@ -94,8 +94,10 @@ def told(args: argparse.Namespace, ledger: 'PrivacyLedger') -> Mapping[str, Any]
 
 def sentence(spent: Mapping[str, Any]) -> str:
   """The same for people, from `told`."""
+  from tff_privacy_agg.accounting.statement.field import rounded_up
+
   text = f'all {spent["questions"]} questions' if spent['questions'] > 1 else 'the only question'
-  text += f' in {spent["file"]}: epsilon {spent["epsilon"]:.3f}'
+  text += f' in {spent["file"]}: epsilon {rounded_up(spent["epsilon"], 4)}'
   if spent['target_epsilon'] is not None:
     text += f' of {spent["target_epsilon"]:g}'
   if spent['unsettled']:

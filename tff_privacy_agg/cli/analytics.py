@@ -165,6 +165,8 @@ def _note(args: argparse.Namespace) -> str | None:
 
 
 def _tell(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
+  from tff_privacy_agg.accounting.statement.field import rounded_up
+
   if args.client:
     print(
       f'{answer["clients"]} clients; the rows of a client make one value '
@@ -199,7 +201,7 @@ def _tell(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
       f'once; a leaf is {error["leaf"]:.4g} wide'
     )
   print(
-    f'epsilon {answer["epsilon"]:.3f} at delta {answer["delta"]:.3g}, zero-out; '
+    f'epsilon {rounded_up(answer["epsilon"], 4)} at delta {answer["delta"]:.3g}, zero-out; '
     + ('this question alone' if answer['ledger'] else 'what is asked of the same clients adds up')
   )
   if answer['ledger']:

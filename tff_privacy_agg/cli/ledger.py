@@ -47,6 +47,7 @@ def _epsilon(args: argparse.Namespace) -> int:
 
   with _progress.waiting('reading the ledger'):
     from tff_privacy_agg import accounting
+    from tff_privacy_agg.accounting.statement.field import rounded_up
 
     record = accounting.LedgerRecord.read(args.ledger)
     spent = {view: record.spent(view, args.delta) for view in ('server', 'release')}
@@ -61,7 +62,7 @@ def _epsilon(args: argparse.Namespace) -> int:
     return 0
   for view, one in spent.items():
     print(
-      f'{view}: epsilon {one.epsilon:.6g} at delta {one.delta:g}, unit one '
+      f'{view}: epsilon {rounded_up(one.epsilon, 6)} at delta {one.delta:g}, unit one '
       f'{record.facts.unit}, adjacency {one.adjacency}, {one.rounds} rounds, '
       f'{one.unsettled} of them charged at the worst'
     )

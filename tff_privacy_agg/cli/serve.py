@@ -229,7 +229,10 @@ def _private(metrics: Any) -> Mapping[str, Any]:
 
 
 def _told(metrics: Mapping[str, float]) -> dict[str, str]:
-  shown = {'accuracy': 'accuracy', 'loss': 'loss', 'ledger/epsilon': 'epsilon'}
-  return {name: f'{metrics[key]:.3f}' for key, name in shown.items() if key in metrics} | {
-    'survivors': f'{metrics["survivors"]:.0f}'
-  }
+  from tff_privacy_agg.accounting.statement.field import rounded_up
+
+  told = {name: f'{metrics[name]:.3f}' for name in ('accuracy', 'loss') if name in metrics}
+  told['survivors'] = f'{metrics["survivors"]:.0f}'
+  if 'ledger/epsilon' in metrics:
+    told['epsilon'] = rounded_up(metrics['ledger/epsilon'], 4)
+  return told

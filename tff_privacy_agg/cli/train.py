@@ -116,11 +116,9 @@ def _train(args: argparse.Namespace) -> int:
       process = task.process()  # refuses a design that cannot exist before anything is written
     directory = learning.RunDirectory(path, config)
     directory.write_privacy(_facts(task, process))
-    first = examples.train.create_tf_dataset_for_client(examples.train.client_ids[0])
-    each = sum(1 for _ in first)  # a dataset on disk does not know its length
     print(
-      f'{task.data}: {task.population} clients, the first with {each} examples, '
-      f'{task.clients_per_round} a round, {task.rounds} rounds; run directory {path}',
+      f'{task.data}: {task.population} clients, {task.clients_per_round} a round, '
+      f'{task.rounds} rounds; run directory {path}',
       file=say,
     )
     try:
@@ -232,6 +230,8 @@ def _summary(task, result) -> dict[str, Any]:
 
 
 def _summary_text(task, summary, path, last_sum) -> str:
+  from tff_privacy_agg.accounting.statement.field import rounded_up
+
   lines = []
   if summary['accuracy'] is not None:
     lines.append(f'accuracy {100 * summary["accuracy"]:.1f} % on held-out examples')
@@ -241,9 +241,11 @@ def _summary_text(task, summary, path, last_sum) -> str:
     privacy = 'no privacy: epsilon is infinite'
   else:
     if summary['epsilon'] is None:
-      privacy = f'release epsilon {summary["release_epsilon"]:.2f} (the server sees the updates)'
+      privacy = (
+        f'release epsilon {rounded_up(summary["release_epsilon"], 4)} (the server sees the updates)'
+      )
     else:
-      privacy = f'epsilon {summary["epsilon"]:.2f}, also against the server'
+      privacy = f'epsilon {rounded_up(summary["epsilon"], 4)}, also against the server'
       if task.secure_sum == 'simulated':
         privacy += ' once the sum is secure (here it was simulated, in the clear)'
     privacy += (

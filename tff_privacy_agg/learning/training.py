@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import dataclasses
-import math
 import os
 import time
 from collections import OrderedDict
@@ -15,6 +14,7 @@ import tensorflow_federated as tff
 
 from tff_privacy_agg import _compat, _validate
 from tff_privacy_agg.accounting import PrivacyLedger
+from tff_privacy_agg.accounting.statement.field import rounded_up
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError
 from tff_privacy_agg.hints import announced
 from tff_privacy_agg.learning.cohorts import Cohorts
@@ -64,7 +64,7 @@ def progress_line(
     parts.append(f'accuracy {100 * metrics["accuracy"]:5.1f} %')
   epsilon = metrics.get('ledger/epsilon', metrics.get('privacy/epsilon'))
   if epsilon is not None:
-    parts.append(f'epsilon {epsilon:.2f}' if math.isfinite(epsilon) else 'epsilon inf')
+    parts.append(f'epsilon {rounded_up(epsilon, 4)}')
     parts.append(f'survivors {int(metrics["privacy/survivors"])}')
   if 'clipping/norm' in metrics:
     parts.append(f'clip {metrics["clipping/norm"]:.3f}')

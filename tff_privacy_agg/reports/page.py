@@ -7,6 +7,7 @@ import pathlib
 import tempfile
 
 import tff_privacy_agg
+from tff_privacy_agg.accounting.statement.field import rounded_up
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.reports import audits, parties, rounds, traffic
 from tff_privacy_agg.reports.markup import (
@@ -201,7 +202,7 @@ def _every_round(run: RunFiles) -> list[Html]:
     (
       one.round_number,
       *(
-        'infinite' if math.isinf(one.epsilon[view]) else f'{one.epsilon[view]:.6g}'
+        'infinite' if math.isinf(one.epsilon[view]) else rounded_up(one.epsilon[view], 6)
         for view in ('server', 'release')
       ),
       'charged at the worst' if one.survivors is None else one.survivors,

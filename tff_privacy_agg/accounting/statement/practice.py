@@ -16,6 +16,7 @@ from tff_privacy_agg.accounting.statement.field import (
   TRANSPARENCY,
   Field,
   field,
+  rounded_up,
   rows_of,
   spread,
   spread_text,
@@ -332,7 +333,7 @@ def _example_level(record: 'LedgerRecord') -> list[Field]:
       'lines with the event "note"; Gaussian mechanism; k copies of an example in a round count as k^2',
       ACCOUNTING,
       'Unit',
-      f'one example, zero-out: epsilon {spent:.4g} at delta {record.facts.delta:g} against all who '
+      f'one example, zero-out: epsilon {rounded_up(spent, 4)} at delta {record.facts.delta:g} against all who '
       f"see a client's update; noise from a generator for simulations",
     )
   ]
