@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tff_privacy_agg import accounting, cli
+from tff_privacy_agg.accounting.statement.field import rounded_up
 from tff_privacy_agg.audit import run_audit
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -131,10 +132,10 @@ def test_the_demo_prints_what_the_readme_shows(demo):
     for number in range(3, 31):
       ledger.settle(ledger.charge(number, planned_survivors=100), survivors=100)
     epsilon = ledger.epsilon('server')
-  assert f'epsilon {epsilon:.2f}  survivors 100' in told[-4]
+  assert f'epsilon {rounded_up(epsilon, 4)}  survivors 100' in told[-4]
   # The last lines: accuracy, the promise in words, the files.
   assert re.fullmatch(r'accuracy [\d.]+ % on held-out examples', printed[-3])
-  assert re.sub(r'epsilon [\d.]+', f'epsilon {epsilon:.2f}', printed[-2]) == told[-2]
+  assert re.sub(r'epsilon [\d.]+', f'epsilon {rounded_up(epsilon, 4)}', printed[-2]) == told[-2]
   assert printed[-1] == told[-1]
 
 
