@@ -139,7 +139,7 @@ def test_a_directory_with_other_files_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'epsilon, shown', [(0.0040101, '0.004011'), (8.7781, '8.779'), (1e3, '1000')]
+  ('epsilon', 'shown'), [(0.0040101, '0.004011'), (8.7781, '8.779'), (1e3, '1000')]
 )
 def test_no_shown_epsilon_is_less_than_the_account(epsilon, shown):
   metrics = {'ledger/epsilon': epsilon, 'privacy/survivors': 5.0}
