@@ -45,8 +45,8 @@ def facts_of(*, z=2.0, threshold=8, colluding=0.125):
 
 def test_facts_that_fit_are_taken():
   facts = facts_of()
-  _check_facts(facts, types.SimpleNamespace(facts=facts), SESSION)
-  _check_facts(facts_of(threshold=None), object(), SESSION)  # a process of TFF's own
+  _check_facts(facts, types.SimpleNamespace(facts=facts), SESSION, 10)
+  _check_facts(facts_of(threshold=None), object(), SESSION, 10)  # a process of TFF's own
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,15 @@ def test_facts_that_fit_are_taken():
 def test_facts_that_do_not_hold_are_refused(facts, process, sentence):
   runs = object() if process is None else types.SimpleNamespace(facts=facts_of(**process))
   with pytest.raises(ConfigurationError, match=sentence):
-    _check_facts(facts_of(**facts), runs, SESSION)
+    _check_facts(facts_of(**facts), runs, SESSION, 10)
+
+
+def test_sessions_of_more_clients_than_the_stack_admits_are_refused():
+  """Of 20 clients 2 collude, and both may be among 10 survivors; more than 10 may not settle."""
+  session = {**SESSION, 'maximum_clients': 20}
+  _check_facts(facts_of(), object(), session, 10)
+  with pytest.raises(ConfigurationError, match=r'up to 20 clients; .* at most 10'):
+    _check_facts(facts_of(), object(), session, 20)
 
 
 @pytest.mark.parametrize('fraction', [0.05, 0.1, 0.25, 1 / 3, 0.5])
@@ -76,7 +84,7 @@ def test_whatever_is_taken_counts_no_colluder_as_honest(fraction, fewest):
   for colluding in (0.0, 0.1, 0.2, 0.34, 0.5, 0.65, 0.9):
     facts = facts_of(threshold=None, colluding=colluding)
     try:
-      _check_facts(facts, object(), session)
+      _check_facts(facts, object(), session, 10)
     except ConfigurationError:
       continue
     taken += 1

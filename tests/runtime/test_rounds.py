@@ -1,5 +1,7 @@
 """TFF rounds over a real coordinator: server and clients in threads of one process."""
 
+import dataclasses
+import types
 from collections import OrderedDict
 
 import deployments
@@ -95,6 +97,23 @@ def test_rounds_are_those_of_tff(deployment, simulation):
     state, want_state = output[0], want[0]
   deployment.close()
   assert [client.join() for client in clients] == [2] * 5
+
+
+def test_a_round_has_no_more_clients_than_it_is_for():
+  waiting = frozenset(range(20))
+  remote = rounds.RemoteRounds(
+    form=None,
+    coordinator=types.SimpleNamespace(gather=lambda expected, minimum: waiting),
+    book=None,
+    clients=10,
+    session={'minimum_clients': 8},
+  )
+  cohorts = [remote.gather() for _ in range(50)]
+  assert all(len(cohort) == 10 and cohort < waiting for cohort in cohorts)
+  # Nobody is left out for good: 2^-50 a client.
+  assert frozenset.union(*cohorts) == waiting
+  remote = dataclasses.replace(remote, clients=25)
+  assert remote.gather() == waiting
 
 
 def test_nothing_may_leave_in_the_clear():

@@ -72,7 +72,7 @@ def _serve(args: argparse.Namespace) -> int:
     facts = make['ledger']() if 'ledger' in make else getattr(process, 'facts', None)
     ledger = statement = None
     if facts is not None:
-      _check_facts(facts, process, session)
+      _check_facts(facts, process, session, clients)
       ledger = accounting.PrivacyLedger(
         directory.path / 'ledger.jsonl', facts, budget=getattr(process, 'budget', None)
       )
@@ -105,8 +105,8 @@ def _serve(args: argparse.Namespace) -> int:
   return 0
 
 
-def _check_facts(facts: Any, process: Any, session: Mapping[str, Any]) -> None:
-  """Raises unless a ledger's facts are those of the process and of the sessions."""
+def _check_facts(facts: Any, process: Any, session: Mapping[str, Any], clients: int) -> None:
+  """Raises unless a ledger's facts are those of the process and of sessions of so many clients."""
   from tff_privacy_agg.errors import ConfigurationError
 
   changed = process.facts.differences(facts) if hasattr(process, 'facts') else []
@@ -127,10 +127,15 @@ def _check_facts(facts: Any, process: Any, session: Mapping[str, Any]) -> None:
       f"noise of the ledger's stack for {facts.colluding_fraction:g}. Set "
       '`Cohort.colluding_fraction` to that of the sessions.'
     )
-  _check_colluders(facts, session)
+  if clients > facts.maximum:
+    raise ConfigurationError(
+      f"A session has up to {clients} clients; the ledger's stack admits at most {facts.maximum}. "
+      'Set `clients` of the sessions to no more, or raise `Cohort.maximum`.'
+    )
+  _check_colluders(facts, session, clients)
 
 
-def _check_colluders(facts: Any, session: Mapping[str, Any]) -> None:
+def _check_colluders(facts: Any, session: Mapping[str, Any], clients: int) -> None:
   """Raises if a ledger counts the noise of clients that a session takes for colluding.
 
   The session's fraction is one of its clients, the ledger's one of the survivors, and colluders
@@ -139,7 +144,7 @@ def _check_colluders(facts: Any, session: Mapping[str, Any]) -> None:
   from tff_privacy_agg import accounting
   from tff_privacy_agg.errors import ConfigurationError
 
-  fewest, clients = session['minimum_clients'], min(session['maximum_clients'], facts.maximum)
+  fewest = session['minimum_clients']
   colluders = clients - accounting.honest_survivors(clients, session['colluding_fraction'])
   for survivors in range(fewest, clients + 1):
     if facts.honest(survivors) > max(survivors - colluders, 1):

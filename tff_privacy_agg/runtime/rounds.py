@@ -1,6 +1,7 @@
 """Rounds of a TFF process over real parties: what server and client compute."""
 
 import dataclasses
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ class RemoteRounds:
     form: The round.
     coordinator: Where the clients are.
     book: Numbers of the sessions.
-    clients: Clients of a round; a round waits for so many.
+    clients: Most clients of a round; a round waits for so many.
     session: Arguments of `secagg.SessionParams`: `task`, `minimum_clients`, `mode`, ...
   """
 
@@ -54,12 +55,15 @@ class RemoteRounds:
   session: dict[str, Any]
 
   def gather(self) -> frozenset[int]:
-    """Waits for the clients of the next round.
+    """Waits for the clients of the next round; of more, so many are drawn at random.
 
     Raises:
       RoundTimeout: If too few are there when the deadline passes.
     """
-    return self.coordinator.gather(self.clients, self.session['minimum_clients'])
+    found = self.coordinator.gather(self.clients, self.session['minimum_clients'])
+    if len(found) <= self.clients:
+      return found
+    return frozenset(random.SystemRandom().sample(sorted(found), self.clients))
 
   def next(self, state: Any, cohort: frozenset[int]) -> tuple[Any, tuple[int, ...]]:
     """Runs one round; returns what the process's `next` returns, and the survivors.
