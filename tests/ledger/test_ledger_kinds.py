@@ -161,6 +161,20 @@ def test_what_cannot_be_added_is_refused(tmp_path, header, own, sentence):
     assert path.read_bytes() == before
 
 
+def test_no_kind_takes_its_samplers_distance_back_from_the_others(tmp_path):
+  path = tmp_path / 'ledger.jsonl'
+  with PrivacyLedger(path, FIRST) as ledger:
+    ledger.charge(0, facts=OTHERS[0])
+  forge(
+    path,
+    lambda one: (
+      one['event'] == 'facts' and one['facts']['stack'].update(sampler_distance_per_round=-1e-9)
+    ),
+  )
+  with pytest.raises(LedgerError, match='sampler_distance_per_round'):
+    LedgerRecord.read(path)
+
+
 def test_of_the_test_a_charge_moved_to_a_cheaper_kind_does_not_verify(tmp_path):
   path = tmp_path / 'ledger.jsonl'
   with PrivacyLedger(path, FIRST) as ledger:

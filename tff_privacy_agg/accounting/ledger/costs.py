@@ -57,6 +57,7 @@ class RoundCosts:
     )
     self._hides = self.distributed and bool(stack['holds_against_server'])
     self.distance = float(stack['sampler_distance_per_round'])
+    _validate.non_negative(sampler_distance_per_round=self.distance)
     self.orders = table_orders(integer_only=self._mechanism == 'skellam')
     self.orders = self.orders if orders is None else orders
     self._rows: dict[int, np.ndarray] = {}

@@ -228,7 +228,7 @@ class LedgerFacts:
     """
     try:
       return cls(**values)
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
       raise LedgerError(
         f'The header of a ledger holds the facts of a training; this one cannot be used: {error} '
         'Restore the file.'

@@ -271,6 +271,6 @@ def _replay_problems(file: pathlib.Path, found: ledger_lines.Scan) -> list[str]:
 
 
 def _same(computed: Any, stated: Any) -> bool:
-  if isinstance(computed, float) and isinstance(stated, int | float):
+  if isinstance(computed, float) and isinstance(stated, float):
     return math.isclose(computed, stated, rel_tol=_SAME, abs_tol=_SAME)
   return computed == stated

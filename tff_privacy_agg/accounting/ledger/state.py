@@ -66,7 +66,7 @@ class LedgerState:
     budget = header.get('budget')
     try:
       self.filter = None if budget is None else self.fix(Budget(**budget))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
       raise LedgerError(
         f'The header of a ledger states its budget; this one cannot be used: {error} Restore the '
         'file.'
@@ -124,7 +124,7 @@ class LedgerState:
       )
     try:
       handlers[event](record)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
       raise LedgerError(
         f'Line {record.get("seq", -1) + 1} of the ledger lacks what a {event} says: {error}. '
         'Restore the file.'
