@@ -1,6 +1,7 @@
 """`tpa.train` and TFF's own program: charged before, settled after, stopped in time."""
 
 import asyncio
+import dataclasses
 import functools
 from collections import OrderedDict
 
@@ -284,6 +285,19 @@ def test_clear_metrics_are_named_beside_the_epsilon(tmp_path):
   result, lines = train(process, 1, tmp_path / 'run')
   assert result.metrics['ledger/complete'] is False
   assert 'NOT ALL IS COVERED' in lines[-1]
+
+
+def test_a_round_with_facts_of_its_own_is_not_settled_for_one_of_the_training(
+  plain_process, tmp_path
+):
+  with plain_process.open_ledger(tmp_path / 'ledger.jsonl') as ledger:
+    noise = ledger.state.costs.noise_multiplier(4)
+    facts = {'survivors': 4, 'honest': 4, 'accepted': True, 'noise_multiplier': noise}
+    ledger.charge(1)
+    # A question to the same clients, of the same number, that got no answer.
+    question = ledger.charge(1, facts=dataclasses.replace(ledger.facts, task='a question'))
+    settle(ledger, 1, {'aggregator': {'privacy': facts}})
+    assert list(ledger.state.open) == [question]
 
 
 def test_a_client_that_counts_itself_twice_makes_no_noise(plain_process, tmp_path):

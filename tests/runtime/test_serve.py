@@ -53,7 +53,9 @@ class Ledger:
   def __init__(self):
     self.lines = []
     costs = types.SimpleNamespace(noise_multiplier=lambda honest: 2.0)
-    self.state = types.SimpleNamespace(open={}, costs=costs)
+    self.state = types.SimpleNamespace(
+      open={}, costs=costs, kinds={0: costs}, kind_of=lambda charge: costs
+    )
     self.facts = types.SimpleNamespace(honest=lambda survivors: survivors)
 
   def charge(self, round_number, *, planned_survivors, cohort):

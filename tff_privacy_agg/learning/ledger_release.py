@@ -54,7 +54,12 @@ def settle(
     LedgerError: If the round was not charged, its metrics have no account, or the noise
       in them is not that of the ledger's stack.
   """
-  charges = [charge for charge, charged in ledger.state.open.items() if charged == round_number]
+  # Not those with facts of their own: what is released beside the training has no such metrics.
+  charges = [
+    charge
+    for charge, charged in ledger.state.open.items()
+    if charged == round_number and ledger.state.kind_of(charge) is ledger.state.kinds[0]
+  ]
   if not charges:
     raise LedgerError(
       f'Round {round_number} was to be settled; it was not charged before it ran. Draw its clients '
