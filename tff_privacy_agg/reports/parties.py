@@ -67,7 +67,7 @@ def _boxes(run: RunFiles) -> list[tuple[str, list[str]]]:
     ),
     (
       'Secure sum' if costs.holds_against_server else 'Sum',
-      ['adds the vectors of a cohort', *_named(run.ledger.facts.secagg_threshold)],
+      ['adds the vectors of a cohort', *_named(_fewest(run))],
     ),
     ('Server', [*server, f'epsilon {_shown(run, "server")}']),
     (
@@ -75,6 +75,13 @@ def _boxes(run: RunFiles) -> list[tuple[str, list[str]]]:
       ['models and metrics that are released', f'epsilon {_shown(run, "release")}'],
     ),
   ]
+
+
+def _fewest(run: RunFiles) -> int | None:
+  """The least threshold of any round; None if some have none."""
+  kinds = [] if run.ledger is None else run.ledger.state.kinds.values()
+  thresholds = [one.facts.secagg_threshold for one in kinds]
+  return min((one for one in thresholds if one), default=None) if all(thresholds) else None
 
 
 def _named(threshold: int | None) -> list[str]:
