@@ -175,6 +175,17 @@ def test_no_kind_takes_its_samplers_distance_back_from_the_others(tmp_path):
     LedgerRecord.read(path)
 
 
+@pytest.mark.parametrize('budget', [None, Budget(epsilon=9.0, delta=DELTA)])
+def test_the_card_says_what_holds_if_answers_chose_the_noise_of_later_rounds(tmp_path, budget):
+  with PrivacyLedger(tmp_path / 'ledger.jsonl', FIRST, budget=budget) as ledger:
+    ledger.charge(0)
+    assert 'chosen' not in ' '.join(json.loads(ledger.statement('json'))['assumptions'])
+    ledger.charge(1, facts=OTHERS[0])
+    text = ' '.join(json.loads(ledger.statement('json'))['assumptions'])
+  proved = 'no budget' if budget is None else 'epsilon 9 at delta 0.0005 in the server view'
+  assert proved in text
+
+
 def test_of_the_test_a_charge_moved_to_a_cheaper_kind_does_not_verify(tmp_path):
   path = tmp_path / 'ledger.jsonl'
   with PrivacyLedger(path, FIRST) as ledger:
@@ -205,3 +216,4 @@ def test_its_lines_are_of_the_schema_and_the_card_names_every_kind(tmp_path):
     kinds['value']['kinds'][1]['noise_multiplier'], OTHERS[0].stack['noise_multiplier']
   )
   assert 'Kinds of rounds' in text
+  assert 'was chosen before the first answer' in ' '.join(card['assumptions'])

@@ -70,6 +70,15 @@ def assumptions(record: 'LedgerRecord') -> list[str]:
       f'For the release view: the server adds the shares of noise that a cohort lacks of '
       f'{facts.top_up}, before it decodes a sum, and forgets them.'
     )
+  if len(record.state.kinds) > 1:
+    budget = record.budget
+    proved = 'this ledger has no budget.'
+    if budget is not None:
+      proved = f'epsilon {budget.epsilon:g} at delta {budget.delta:g} in the {budget.view} view.'
+    sentences.append(
+      'Which rounds there are, and with what noise, was chosen before the first answer. If answers '
+      f'chose it, no more than the budget is proved: {proved}'
+    )
   if facts.participation_cap is not None:
     sentences.append('One person is one client: an identity cannot be used up and replaced.')
   return sentences
