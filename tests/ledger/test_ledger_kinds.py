@@ -79,6 +79,24 @@ def test_a_line_that_was_cut_off_counts_as_the_dearest_kind(tmp_path):
   assert verify(path).ok
 
 
+def test_what_was_cut_off_is_of_no_kind_that_came_later_and_the_budget_holds(tmp_path):
+  path = tmp_path / 'ledger.jsonl'
+  cheap = dataclasses.replace(FIRST, stack=stack(z=8.0), task='cheap')
+  target = directly([(cheap, 80), (cheap, 80), (OTHERS[2], 40)]) * 1.02
+  with PrivacyLedger(path, cheap, budget=Budget(epsilon=target, delta=DELTA)) as ledger:
+    ledger.charge(0)
+    ledger.charge(1)
+  path.write_bytes(path.read_bytes()[:-20])
+  with PrivacyLedger(path) as ledger:
+    ledger.charge(2, facts=OTHERS[2])
+    spent = ledger.epsilon('server')
+  expected = directly([(cheap, 80), (cheap, 80), (OTHERS[2], 40)])
+  assert spent == pytest.approx(expected, rel=1e-6)
+  assert spent <= target
+  assert LedgerRecord.read(path).epsilon('server') == spent
+  assert verify(path).ok
+
+
 def test_facts_that_were_cut_off_cost_nothing_as_no_charge_followed(tmp_path):
   path = tmp_path / 'ledger.jsonl'
   with PrivacyLedger(path, FIRST) as ledger:

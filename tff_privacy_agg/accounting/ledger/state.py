@@ -82,7 +82,8 @@ class LedgerState:
     self.drawn = 0
     self.unaccounted: list[str] = list(self.facts.unaccounted)
     self.notes: dict[str, Any] = {}
-    self._unknown = 0  # rounds of which only a part of the charge is left
+    # Rounds of which only a part of the charge is left, each by how many kinds were known then.
+    self._unknown: list[int] = []
     self._kind_of: dict[int, Kind] = {}  # of the open charges
 
   @property
@@ -93,14 +94,14 @@ class LedgerState:
   @property
   def unsettled(self) -> int:
     """Rounds that are charged at their worst."""
-    return len(self.open) + self._unknown
+    return len(self.open) + len(self._unknown)
 
   @property
   def exposures(self) -> int:
     """Most rounds that one client pays for."""
     if self.facts.participation_cap is None:
       return self.rounds
-    return min(self.rounds, self.most + self._unknown)
+    return min(self.rounds, self.most + len(self._unknown))
 
   def apply(self, record: Mapping[str, Any]) -> None:
     """Takes one line after the header.
@@ -157,7 +158,7 @@ class LedgerState:
     """
     broken = self.threshold_broken
     if self.facts.participation_cap is not None:  # then all rounds are of one kind
-      taken = (self.most if most is None else most) + self._unknown
+      taken = (self.most if most is None else most) + len(self._unknown)
       return self.views[view].total(
         exposures=min(self.rounds + more, taken),
         waiting=self.unsettled + more,
@@ -168,10 +169,10 @@ class LedgerState:
       total = total + one.views[view].total(
         exposures=one.rounds, waiting=one.open, threshold_broken=broken
       )
-    if self._unknown:
-      # A charge follows the line of its facts, so what was cut off is of a kind that is known.
-      rows = [one.views[view].worst(broken) for one in self.kinds.values()]
-      total = total + self._unknown * np.max(rows, axis=0)
+    rows = [one.views[view].worst(broken) for one in self.kinds.values()]
+    for known in self._unknown:
+      # A charge follows the line of its facts, so what was cut off was of a kind known then.
+      total = total + np.max(rows[:known], axis=0)
     if more:
       total = total + more * (kind or self.kinds[0]).views[view].worst(broken)
     return total
@@ -195,10 +196,12 @@ class LedgerState:
 
   def distance(self, view: str, *, more: int = 0, kind: Kind | None = None) -> float:
     """Total variation distance of all rounds, and `more`, from the laws of their bounds."""
-    kinds = self.kinds.values()
-    unknown = self._unknown * max(one.views[view].costs.distance for one in kinds)
-    known = math.fsum(one.rounds * one.views[view].costs.distance for one in kinds)
-    return known + unknown + more * (kind or self.kinds[0]).views[view].costs.distance
+    kinds = list(self.kinds.values())
+    distances = [one.views[view].costs.distance for one in kinds]
+    known = [one.rounds * distance for one, distance in zip(kinds, distances, strict=True)]
+    cut_off = [max(distances[:count]) for count in self._unknown]
+    further = more * (kind or kinds[0]).views[view].costs.distance
+    return math.fsum([*known, *cut_off, further])
 
   def totals(self) -> dict[str, float | str]:
     """Epsilon by view as a line states it; an infinite one is the word 'inf'."""
@@ -306,7 +309,7 @@ class LedgerState:
     was = line['was']
     self.recovered.append(was)
     if was in ('charge', 'unknown'):
-      self._unknown += 1
+      self._unknown.append(len(self.kinds))
     if was == 'unaccounted':
       self.unaccounted.append('something that was named in a line which was cut off')
 
