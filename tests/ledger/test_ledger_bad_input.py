@@ -159,6 +159,7 @@ def test_the_delta_of_a_budget_stays_below_one_over_the_population(tmp_path, del
     ({'cohort': []}, 'cohort_size'),
     ({'cohort': [1, 2]}, 'client_id'),
     ({'drawn': 'uniform'}, 'drawn'),
+    ({'facts': {}}, 'facts'),
     ({'drawn': Sampling(text='amplified by sampling')}, 'amplified'),
   ],
   ids=str,

@@ -117,6 +117,8 @@ class PrivacyLedger(LedgerRecord):
     if drawn is not None:
       _validate.instance(Sampling, drawn=drawn)
       printable(drawn=drawn.text)
+    if facts is not None:
+      _validate.instance(LedgerFacts, facts=facts)
     self._writer.check()
     line = 0 if facts is None else self.state.find_kind(facts)
     kind = self._new_kind(facts) if facts and line is None else self.state.kinds[line or 0]
