@@ -329,3 +329,22 @@ def test_the_golden_ledgers_of_earlier_versions_stay_readable(tmp_path, schema):
     survivors, top_up = (90, 0) if schema == 1 else (50, 20)
     ledger.settle(charge, survivors=survivors, top_up=top_up)
   assert verify(path).ok
+
+
+def test_a_golden_ledger_of_unlike_rounds_one_of_them_cut_off_stays_readable(tmp_path):
+  name = 'ledger-v2-kinds'
+  expected = json.loads((GOLDEN / f'{name}.expected.json').read_text())
+  for suffix in ('.jsonl', '.jsonl.head'):
+    shutil.copy(GOLDEN / f'{name}{suffix}', tmp_path / f'{name}{suffix}')
+  path = tmp_path / f'{name}.jsonl'
+  record = LedgerRecord.read(path)
+  for view in ('server', 'release'):
+    assert record.epsilon(view) == pytest.approx(expected[view], rel=1e-9)
+  assert (record.hash, record.spent('server').rounds) == (expected['hash'], expected['rounds'])
+  kinds = list(record.state.kinds.values())
+  assert {one.facts.task: one.rounds for one in kinds} == expected['kinds']
+  with PrivacyLedger(path) as ledger:
+    for one in kinds:
+      ledger.settle(ledger.charge(9, facts=one.facts), survivors=60 if one is kinds[1] else 90)
+    assert len(ledger.state.kinds) == len(kinds)
+  assert verify(path).ok
