@@ -53,6 +53,8 @@ assert add([1, 2]) == 3
 time.context = tff.framework.get_context_stack().current
 say_ready()
 """
+# As in a shell's background jobs; TFF's finalizer would wait for its worker for ever.
+DEAF = 'import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n'
 RAISE = "raise ValueError('on purpose')\n"
 
 # name: program, signal sent once it is ready, exit code, what its standard error ends with.
@@ -65,6 +67,8 @@ PROGRAMS = {
   'TFF native context': (TFF_NATIVE, None, 0, ''),
   'TFF native context, ours, exception': (TFF_NATIVE + OURS + RAISE, None, 1, 'on purpose'),
   'TFF test context, held': (TFF_TEST, None, 0, ''),
+  'TFF native context, interrupts ignored': (DEAF + TFF_NATIVE, None, 0, ''),
+  'TFF test context, held, interrupts ignored': (DEAF + TFF_TEST, None, 0, ''),
 }
 
 
