@@ -1,5 +1,6 @@
 """`tff-privacy-agg audit`: files, the note in the ledger, exit codes, refusals."""
 
+import dataclasses
 import json
 import math
 
@@ -18,6 +19,9 @@ AUDIT = ['--canaries', '40', '--confidence', '0.999']
 def trained(tmp_path_factory):
   path = tmp_path_factory.mktemp('runs') / 'run'
   assert cli.main(['train', '--run-dir', str(path), *TRAIN, '--noise-multiplier', '8']) == 0
+  with accounting.PrivacyLedger(path / 'ledger.jsonl') as ledger:
+    question = dataclasses.replace(ledger.facts, task='a question to the same clients')
+    ledger.settle(ledger.charge(5, facts=question), survivors=16)
   return path
 
 

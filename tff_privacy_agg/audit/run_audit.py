@@ -164,7 +164,7 @@ def _read(path: pathlib.Path) -> tuple[dict[str, Any], LedgerRecord]:
       f'{", ".join(sorted(unknown))}. Use `CanaryAudit` in the loop that trained it.'
     )
   record = LedgerRecord.read(ledger)
-  if record.state.rounds == 0:
+  if record.state.kinds[0].rounds == 0:
     raise ConfigurationError(
       f'A training was to be audited; the ledger in {path} has no round. Train first.'
     )
@@ -206,7 +206,9 @@ def _with_canaries(
     seen.update(cohort)
     return cohort
 
-  rounds, moments, at_full_length = record.state.rounds, [time.monotonic()], []
+  # Questions that share the ledger are none of its training.
+  rounds = record.state.kinds[0].rounds
+  moments, at_full_length = [time.monotonic()], []
 
   def observe(number: int, metrics: Mapping[str, Any]) -> None:
     moments.append(time.monotonic())
