@@ -1,4 +1,13 @@
+"""What all tests share: a way to end TFF's workers, and one worker for computations."""
+
+import signal
+
 import pytest
+
+# TFF interrupts its workers and waits for their end. A shell's background jobs ignore interrupts,
+# and so would the workers, for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope='session')

@@ -8,7 +8,6 @@ from tensorflow.core.protobuf import rewriter_config_pb2
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.grappler import tf_optimizer
 
-from tff_privacy_agg import _cleanup
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import entropy, samplers
 from tff_privacy_agg.numerics.randomness import MODEL_NOISE, RandomStream
@@ -172,7 +171,6 @@ def test_each_client_and_round_has_its_own_key_in_the_tff_worker(record_property
     faulty = run_in_tff(lambda _: tf.io.read_file(UUID_PATH), clients=2, rounds=2)
   finally:
     tff.framework.set_default_context(before)
-    _cleanup.kill_tff_workers()  # TFF would wait for it where interrupts are ignored
   record_property('distinct_keys_of_the_faulty_variant', len(set(faulty)))
   keys = [key for key, _ in results]
   assert len(keys) == 24
