@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from tff_privacy_agg.accounting import Budget, LedgerFacts, PrivacyLedger
+  from tff_privacy_agg.accounting import Budget, LedgerFacts, LedgerRecord, PrivacyLedger
   from tff_privacy_agg.analytics import Statistic
 
 
@@ -28,28 +28,46 @@ def check(args: argparse.Namespace) -> None:
     )
 
 
-def delta_of(args: argparse.Namespace, clients: int) -> float:
+def read(args: argparse.Namespace) -> 'LedgerRecord | None':
+  """What the ledger says so far; None if there is none yet.
+
+  Raises:
+    LedgerError: If it cannot be believed.
+  """
+  from tff_privacy_agg.accounting import LedgerRecord
+
+  if args.ledger is None or not args.ledger.exists():
+    return None
+  return LedgerRecord.read(args.ledger)
+
+
+def delta_of(args: argparse.Namespace, known: 'LedgerRecord | None', clients: int) -> float:
   """The delta that is stated: what was asked for, or that of the ledger, or a tenth of 1/clients.
 
   Raises:
     ConfigurationError: If it is no delta of so many clients.
   """
-  from tff_privacy_agg import _validate, accounting
+  from tff_privacy_agg import _validate
 
-  if args.delta is None and args.ledger is not None and args.ledger.exists():
-    return accounting.LedgerRecord.read(args.ledger).facts.delta
+  if args.delta is None and known is not None:
+    return known.facts.delta
   delta = 0.1 / clients if args.delta is None else args.delta
   _validate.delta_of(clients, delta, name='clients')
   return delta
 
 
 def opened(
-  args: argparse.Namespace, statistic: 'Statistic', clients: int, delta: float
+  args: argparse.Namespace,
+  known: 'LedgerRecord | None',
+  statistic: 'Statistic',
+  clients: int,
+  delta: float,
 ) -> tuple['PrivacyLedger', 'LedgerFacts']:
   """The ledger, begun or continued, and what this question rests on in it.
 
   Args:
     args: With `ledger`.
+    known: From `read`.
     statistic: The question.
     clients: How many are asked; nobody drops out of a simulation, so all are in the sum.
     delta: From `delta_of`.
@@ -59,9 +77,8 @@ def opened(
     ConfigurationError: If the ledger is about other clients, or was begun otherwise.
     LedgerError: If it cannot be believed, or somebody else writes it.
   """
-  from tff_privacy_agg.accounting import Budget, LedgerRecord, PrivacyLedger
+  from tff_privacy_agg.accounting import Budget, PrivacyLedger
 
-  known = LedgerRecord.read(args.ledger) if args.ledger.exists() else None
   facts = statistic.facts(
     population=clients if known is None else known.facts.population,
     delta=delta,

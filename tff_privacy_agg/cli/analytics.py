@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from tff_privacy_agg.cli import _analytics_ledger, _client_rows
+from tff_privacy_agg.cli import _analytics_ledger, _client_rows, _flags
 
 _EXAMPLES = """examples:
   tff-privacy-agg analytics digits mean --column ink --client client --lower 0 --upper 1
@@ -69,12 +69,19 @@ def add(commands) -> None:
   analytics.add_argument(
     '--contributions',
     type=int,
-    help='of the histogram: categories of a client that count in full (default: 1)',
+    help=_flags.told(
+      'of the histogram: categories of a client that count in full', _DEFAULTS['contributions']
+    ),
   )
   analytics.add_argument(
-    '--probabilities', nargs='+', type=float, help='of the quantiles (default: 0.25 0.5 0.75)'
+    '--probabilities',
+    nargs='+',
+    type=float,
+    help=_flags.told('of the quantiles', _DEFAULTS['probabilities']),
   )
-  analytics.add_argument('--levels', type=int, help='2^LEVELS leaves for quantiles (default: 8)')
+  analytics.add_argument(
+    '--levels', type=int, help=_flags.told('2^LEVELS leaves for quantiles', _DEFAULTS['levels'])
+  )
   analytics.add_argument('--noise-multiplier', type=float, default=2.0)
   analytics.add_argument('--delta', type=float, help='default: a tenth of one over the clients')
   analytics.add_argument(
@@ -104,13 +111,14 @@ def _analytics(args: argparse.Namespace) -> int:
   statistic = private_statistic(
     query, Cohort(expected=len(clients)), noise_multiplier=args.noise_multiplier
   )
-  delta = _analytics_ledger.delta_of(args, len(clients))
+  known = _analytics_ledger.read(args)
+  delta = _analytics_ledger.delta_of(args, known, len(clients))
   epsilon = statistic.epsilon(delta)
   precision = statistic.precision(args.confidence)
   ledger, facts = None, None
   with contextlib.ExitStack() as stack:
     if args.ledger is not None:
-      ledger, facts = _analytics_ledger.opened(args, statistic, len(clients), delta)
+      ledger, facts = _analytics_ledger.opened(args, known, statistic, len(clients), delta)
       stack.enter_context(ledger)
     stack.enter_context(_progress.waiting(f'asking {len(clients)} clients'))
     stack.enter_context(runtime.simulation_context())

@@ -20,6 +20,7 @@ from tff_privacy_agg.learning.private_metrics import (
   unfinalized_type,
 )
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess
+from tff_privacy_agg.training_options import METRICS
 
 # By algorithm: TFF's builders for unweighted and weighted aggregators.
 BUILDERS = {
@@ -29,7 +30,6 @@ BUILDERS = {
   'mime_lite': ('build_unweighted_mime_lite', 'build_weighted_mime_lite'),
 }
 ALGORITHMS = tuple(BUILDERS)
-METRICS = ('none', 'private', 'clear')
 # The default metrics then take a twentieth of what a round costs.
 _METRICS_NOISE_RATIO = 4.5
 _OURS = ('model_aggregator', 'metrics_aggregator', 'full_gradient_aggregator')

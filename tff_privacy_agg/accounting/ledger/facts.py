@@ -134,6 +134,18 @@ class LedgerFacts:
     """Shares up to which the server tops up the noise, for the release view; or None."""
     return self.stack.get('top_up')
 
+  def check_delta(self, delta: float, what: str) -> None:
+    """Raises unless `delta`, called `what`, is below one over the population, if that is several.
+
+    Raises:
+      ConfigurationError: If it is not.
+    """
+    if delta * self.population >= 1 < self.population:
+      raise ConfigurationError(
+        f'{what} must be below 1/population = {1 / self.population:g}, got {delta!r}. At that size '
+        'it allows to publish a client. Lower it.'
+      )
+
   @property
   def release_promise(self) -> str:
     """What the release view counts on in every round, in words; empty if on nothing."""

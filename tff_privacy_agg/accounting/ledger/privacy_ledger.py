@@ -291,11 +291,8 @@ class PrivacyLedger(LedgerRecord):
           f'A ledger was to be begun at {self.path}; {left.name} of an earlier one is there. '
           'Restore that ledger, or choose another path.'
         )
-    if budget is not None and budget.delta * facts.population >= 1 < facts.population:
-      raise ConfigurationError(
-        f"The budget's `delta` must be below 1/population = {1 / facts.population:g}, got "
-        f'{budget.delta!r}. At that size it allows to publish a client. Lower it.'
-      )
+    if budget is not None:
+      facts.check_delta(budget.delta, "The budget's `delta`")
     header = {
       'event': 'header',
       'schema': SCHEMA,

@@ -13,7 +13,7 @@ from tff_privacy_agg.accounting.ledger import lines as ledger_lines
 from tff_privacy_agg.accounting.ledger.facts import LedgerFacts
 from tff_privacy_agg.accounting.ledger.participants import Participants, missing, register_path
 from tff_privacy_agg.accounting.ledger.state import LedgerState, begun, check_header
-from tff_privacy_agg.errors import ConfigurationError, LedgerError
+from tff_privacy_agg.errors import LedgerError
 
 # Replaying adds the same numbers in the same order; other processors may round otherwise.
 _SAME = 1e-9
@@ -130,11 +130,7 @@ class LedgerRecord:
     _validate.one_of(VIEWS, view=view)
     delta = self.facts.delta if delta is None else delta
     _validate.fraction(delta=delta)
-    if delta * self.facts.population >= 1 < self.facts.population:
-      raise ConfigurationError(
-        f'`delta` must be below 1/population = {1 / self.facts.population:g}, got {delta!r}. At '
-        'that size it allows to publish a client. Lower it.'
-      )
+    self.facts.check_delta(delta, '`delta`')
     epsilon, order = self.state.epsilon(view, delta)
     return Spent(
       view=view,
