@@ -110,7 +110,8 @@ def gather(stream: Iterable[bytes], limit: int) -> tuple[dict[str, Any], bytes]:
 def largest_message(params: secagg.SessionParams, clients: int) -> int:
   """A bound on the bytes of any message of a session, upward or downward."""
   vectors = sum(8 * leaf.bits * (-(-leaf.size // 64) + 1) + 16 for leaf in params.leaves)
-  return 2**12 + 512 * clients + vectors
+  each = 512 if params.version == 1 else 4096
+  return 2**12 + each * clients + vectors
 
 
 def server(executor: Any, join: Any, exchange: Any) -> grpc.Server:

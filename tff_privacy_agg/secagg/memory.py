@@ -1,5 +1,6 @@
 """A whole session in one process: for tests, simulations and measurements."""
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from tff_privacy_agg.secagg import keys, wire
 from tff_privacy_agg.secagg.client import Client
 from tff_privacy_agg.secagg.errors import SecAggError
 from tff_privacy_agg.secagg.params import SessionParams
+from tff_privacy_agg.secagg.policy import Policy
 from tff_privacy_agg.secagg.results import SessionResult
 from tff_privacy_agg.secagg.server import Server
 
@@ -67,10 +69,12 @@ def run_in_memory(
   roster = roster_of(identities) if identities is not None else None
   meter = _Meter()
   server = meter.run(None, Server, params, roster)
+  # All parties are the caller's own: nobody is talked down to its `version`.
+  join = functools.partial(Client, policy=Policy(version=params.version))
   clients: dict[int, Client] = {}
   for client_id, values in inputs.items():
     identity = identities[client_id] if identities is not None else None
-    client = meter.run(client_id, Client, params, client_id, identity, roster)
+    client = meter.run(client_id, join, params, client_id, identity, roster)
     meter.run(client_id, client.provide, values)
     clients[client_id] = client
   bytes_up = {client_id: [0] * ROUNDS for client_id in inputs}

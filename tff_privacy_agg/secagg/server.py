@@ -15,6 +15,7 @@ from tff_privacy_agg.secagg import graph, inputs, keys, packing, prg, thresholds
 from tff_privacy_agg.secagg.enrolment import Enrolment
 from tff_privacy_agg.secagg.errors import (
   CODES,
+  BadShares,
   CapacityError,
   DuplicateMessage,
   InvalidMessage,
@@ -28,10 +29,17 @@ from tff_privacy_agg.secagg.errors import (
 )
 from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.results import Aggregate
-from tff_privacy_agg.secagg.unmask import Answers, Unmasker, check_recoverable, require_shares
+from tff_privacy_agg.secagg.unmask import (
+  Answers,
+  Unmasker,
+  check_complaints,
+  check_recoverable,
+  offer_to,
+  require_shares,
+)
 from tff_privacy_agg.secagg.wire import Kind
 
-_RESULT_ROUND = 5
+_MASKED_ROUND, _RESULT_ROUND = 2, 5
 
 
 class Server:
@@ -79,10 +87,12 @@ class Server:
     self._heard: dict[int, bytes] = {}
     self._expected: set[int] | None = None
     self._excluded: set[int] = set()
-    self._enrolment = Enrolment(params.maximum_clients)
+    self._enrolment = Enrolment(params.maximum_clients, params.layout.hybrid)
     # Rounds 1 to 4.
     self._commitments: dict[int, tuple[bytes, bytes]] = {}
     self._ciphertexts = np.zeros((0, 0, 0), np.uint8)
+    # By position, what a client offers its neighbours of greater ids.
+    self._offers: dict[int, np.ndarray] = {}
     self._shared: list[int] = []
     self._sum: list[np.ndarray] = []
     self._complaints: dict[int, np.ndarray] = {}
@@ -128,7 +138,7 @@ class Server:
       self._refuse(client_id, data)
     heard = self._heard.get(client_id)
     try:
-      message = wire.decode(data, self.params.session_id)
+      message = wire.decode(data, self.params.session_id, self.params.version)
       if message.number != client_id:
         raise SenderMismatch(
           f'The channel of client {client_id} carried a message of client {message.number}.'
@@ -164,7 +174,8 @@ class Server:
   def _refuse(self, client_id: int, data: bytes) -> NoReturn:
     """Refuses a client that is not expected; of its message only the header is read."""
     if self._admitted(client_id):
-      self._check_turn(wire.decode(data, self.params.session_id).kind)
+      message = wire.decode(data, self.params.session_id, self.params.version)
+      self._check_turn(message.kind)
     raise UnknownClient(f'Client {client_id} has no part in round {self.round}.')
 
   def _check_turn(self, kind: Kind) -> None:
@@ -175,12 +186,17 @@ class Server:
       raise WrongRound(f'A message of type {kind.name} came in round {self.round}. It is ignored.')
 
   def _take_abort(self, client_id: int, message: wire.Message) -> None:
-    code, _ = wire.decode_abort(message.body)
+    abort = wire.decode_abort(message.body, self.params.version)
     if self.round == _RESULT_ROUND:
       self.verdicts[client_id] = False
     elif client_id not in self._heard:
       self._excluded.add(client_id)
-    self.refused[f'Abort {code}' if code in CODES else 'Abort'] += 1
+      if self.round == _MASKED_ROUND and abort.code == BadShares.code:
+        # It leaves for want of a mask key: a complaint too.
+        row = self._graph.row(client_id)
+        blamed = np.isin([self._graph.ids[peer] for peer in row], abort.clients)
+        self._complaints[client_id] = blamed & self._shared_flags[row]
+    self.refused[f'Abort {abort.code}' if abort.code in CODES else 'Abort'] += 1
 
   def _handler(self) -> Callable[[int, wire.Message], None]:
     return (
@@ -201,18 +217,21 @@ class Server:
 
   def _take_keys(self, client_id: int, message: wire.Message) -> None:
     content, signature = self._authentic(client_id, message)
-    advert = wire.decode_advertisement(content)
-    self._enrolment.add(
-      client_id, advert, signature, wire.reencode(message, self.params.session_id)
-    )
+    advert = wire.decode_advertisement(content, self.params.layout)
+    # A decoded message has one form: these are the bytes that came.
+    form = self._encode(message.kind, message.number, message.body)
+    self._enrolment.add(client_id, advert, signature, form)
 
   def _take_shares(self, client_id: int, message: wire.Message) -> None:
     content, _ = self._authentic(client_id, message)
-    commitment, contribution, ciphertexts = wire.decode_share_upload(
-      content, self._parameters.k, self.params.verify
+    position = self._graph.position(client_id)
+    greater = int((self._graph.neighbours[position] > position).sum())
+    commitment, contribution, ciphertexts, offers = wire.decode_share_upload(
+      content, self.params.layout, self._parameters.k, greater
     )
     self._commitments[client_id] = (commitment, contribution)
-    self._ciphertexts[self._graph.position(client_id)] = ciphertexts
+    self._ciphertexts[position] = ciphertexts
+    self._offers[position] = offers.copy()
 
   def _take_masked(self, client_id: int, message: wire.Message) -> None:
     content, _ = self._authentic(client_id, message)
@@ -285,15 +304,18 @@ class Server:
     self._aborted = True
     self._sum, self._signatures, self._complaints = [], {}, {}
     self._answers = None
-    self._ciphertexts = np.zeros((0, 0, 0), np.uint8)
+    self._ciphertexts, self._offers = np.zeros((0, 0, 0), np.uint8), {}
 
   def abort_message(self, error: SecAggError) -> bytes:
     """The message that tells a client that, and why, the session has ended."""
-    return wire.encode_abort(self.params.session_id, wire.SERVER, error)
+    return wire.encode_abort(self.params.session_id, wire.SERVER, error, self.params.version)
 
   def _message(self, kind: Kind, body: bytes, flags: int = 0) -> bytes:
-    clients = self._parameters.clients
-    return wire.encode(kind, self.params.session_id, clients, body, flags=flags)
+    return self._encode(kind, self._parameters.clients, body, flags)
+
+  def _encode(self, kind: Kind, number: int, body: keys.Buffer, flags: int = 0) -> bytes:
+    session, version = self.params.session_id, self.params.version
+    return wire.encode(kind, session, number, body, flags=flags, version=version)
 
   def _need(self, clients: list[int], needed: int, what: str) -> None:
     if len(clients) < needed:
@@ -304,7 +326,7 @@ class Server:
     self._parameters = thresholds.session_parameters(self.params, len(heard))
     transcript = self._enrolment.keep(heard)
     self._graph = graph.build(self._parameters, heard, self._salt, transcript)
-    sealed = wire.plaintext_bytes(self.params.verify) + wire.TAG_BYTES
+    sealed = self.params.layout.sealed_bytes
     self._ciphertexts = np.zeros((*self._graph.neighbours.shape, sealed), np.uint8)
     if self.params.authenticated:
       self._roll = verify.roll_digest(self._salt, self._enrolment.adverts)
@@ -323,13 +345,20 @@ class Server:
       np.zeros(64 * packing.columns(count), prg.word_dtype(bits)) for count, bits in self._leaves
     ]
     outgoing = {}
+    relayed = self.params.layout.relayed_bytes
     for client in heard:
-      row, slots = self._graph.row(client), self._graph.slots[self._graph.position(client)]
+      position = self._graph.position(client)
+      row, slots = self._graph.row(client), self._graph.slots[position]
       known = shared[row]
+      lower = known & (row < position)
       parts = [
         wire.encode_bitmap(known),
         self._ciphertexts[row[known], slots[known]].tobytes(),
         *(self._commitments[self._graph.ids[peer]][1] for peer in row[known]),
+        *(
+          offer_to(self._offers[peer], slot, self._parameters.k)[:relayed].tobytes()
+          for peer, slot in zip(row[lower], slots[lower], strict=True)
+        ),
       ]
       outgoing[client] = self._message(Kind.SHARES, b''.join(parts))
     self._ciphertexts = np.zeros((0, 0, 0), np.uint8)
@@ -337,8 +366,10 @@ class Server:
 
   def _freeze(self, heard: list[int]) -> dict[int, bytes]:
     """Fixes the survivors; a vector that comes later is never read."""
+    check_complaints(self._graph, self._parameters.t, self._shared, self._complaints)
     self._need(heard, self.params.minimum_clients, 'sent a masked vector')
-    check_recoverable(self._graph, self._parameters.t, self._shared, self._complaints)
+    survivors = {client: self._complaints[client] for client in heard}
+    check_recoverable(self._graph, self._parameters.t, self._shared, survivors)
     alive = self._graph.flags(heard)
     self._survivors = heard
     if self.params.authenticated:
@@ -364,9 +395,11 @@ class Server:
     if self.params.verify:
       contributors = {client: self._commitments[client][1] for client in self._shared}
       bound_to = verify.binding(self._salt, contributors)
-    unmasker = Unmasker(self._graph, self._salt, self._parameters.t, self._open_answers(), bound_to)
-    # Whatever comes of them, the shares are not kept.
-    self._answers = None
+    unmasker = Unmasker(
+      self._graph, self.params, self._parameters.t, self._open_answers(), self._offers, bound_to
+    )
+    # Whatever comes of them, neither shares nor offers are kept.
+    self._answers, self._offers = None, {}
     unmasker.check_counts(sorted(positions + dropped))
     plus, minus = unmasker.masks(positions, dropped, commitments, mask_keys)
     prg.add_masks(self._sum, plus, minus)

@@ -1,7 +1,7 @@
 """The server's last step: secrets from shares, masks off the sum."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,42 +10,60 @@ from tff_privacy_agg.secagg import keys, shamir, verify
 from tff_privacy_agg.secagg.errors import BadShares, NotEnoughShares
 from tff_privacy_agg.secagg.graph import Graph
 from tff_privacy_agg.secagg.keys import Secret
+from tff_privacy_agg.secagg.pairs import KeyPair
+from tff_privacy_agg.secagg.params import SessionParams
 
 # Clients whose shares are decoded together: 10 MB for 1000 neighbours.
 _AT_ONCE = 64
 
 
-def check_recoverable(
-  graph: Graph, threshold: int, shared: list[int], complaints: dict[int, np.ndarray]
+def _complained(graph: Graph, complaints: Mapping[int, np.ndarray]) -> np.ndarray:
+  """[n, k]; whether the client in a row is complained of by the neighbour in a column."""
+  against = np.zeros(graph.neighbours.shape, bool)
+  for client, row in complaints.items():
+    against[graph.position(client)] = row
+  return against[graph.neighbours, graph.slots]
+
+
+def check_complaints(
+  graph: Graph, threshold: int, shared: list[int], complaints: Mapping[int, np.ndarray]
 ) -> None:
-  """Raises unless the secrets of all that shared can still be recovered.
+  """Raises BadShares if more than k - t clients complain of one.
+
+  Args:
+    graph: The session's graph.
+    threshold: t.
+    shared: Ids of the clients that shared their secrets.
+    complaints: {client: [k]; of whose shares, or mask key, it complains}.
+  """
+  most = graph.neighbours.shape[1] - threshold
+  complained = _complained(graph, complaints)
+  for client in shared:
+    against = complained[graph.position(client)]
+    if against.sum() > most:
+      complainers = [graph.ids[holder] for holder in graph.row(client)[against]]
+      raise BadShares(
+        f'{len(complainers)} clients cannot open the shares of client {client}, at most {most} '
+        'may. It, or they, sent something false. Restart without it.',
+        clients=(client, *complainers),
+      )
+
+
+def check_recoverable(
+  graph: Graph, threshold: int, shared: list[int], complaints: Mapping[int, np.ndarray]
+) -> None:
+  """Raises NotEnoughShares unless t survivors hold a share of every client.
 
   Args:
     graph: The session's graph.
     threshold: t.
     shared: Ids of the clients that shared their secrets.
     complaints: {survivor: [k]; whose shares it could not open}.
-
-  Raises:
-    BadShares: If more than k - t survivors complain of one client.
-    NotEnoughShares: If fewer than t survivors hold a share of one client.
   """
-  n, k = graph.neighbours.shape
-  alive = graph.flags(complaints)
-  complained = np.zeros((n, k), bool)
-  for client, row in complaints.items():
-    complained[graph.position(client)] = row
+  alive, complained = graph.flags(complaints), _complained(graph, complaints)
   for client in shared:
-    holders, slots = graph.row(client), graph.slots[graph.position(client)]
-    against = complained[holders, slots]
-    if against.sum() > k - threshold:
-      complainers = [graph.ids[holder] for holder in holders[against]]
-      raise BadShares(
-        f'{len(complainers)} clients cannot open the shares of client {client}, at most '
-        f'{k - threshold} may. It, or they, sent something false. Restart without it.',
-        clients=(client, *complainers),
-      )
-    require_shares(client, int((alive[holders] & ~against).sum()), threshold)
+    against = complained[graph.position(client)]
+    require_shares(client, int((alive[graph.row(client)] & ~against).sum()), threshold)
 
 
 def require_shares(client: int, have: int, threshold: int) -> None:
@@ -54,6 +72,17 @@ def require_shares(client: int, have: int, threshold: int) -> None:
     raise NotEnoughShares(
       f'{have} shares for client {client}, {threshold} needed', clients=(client,)
     )
+
+
+def offer_to(offers: np.ndarray, column: int, k: int) -> np.ndarray:
+  """What a client offers the neighbour in one of its columns, of which the greater ids are last.
+
+  Args:
+    offers: [greater, size]; its offers to the neighbours of greater ids, ascending.
+    column: Column of the neighbour, 0 to k - 1.
+    k: Neighbours of a client.
+  """
+  return offers[column - k]
 
 
 class Answers:
@@ -145,8 +174,8 @@ def _is_committed(commitment: bytes, seed: bytes) -> bool:
   return keys.digest('commit', seed) == commitment
 
 
-def _is_private_key(public: bytes, private: bytes) -> bool:
-  return keys.public_key(Secret(private)) == public
+def _is_seed(client: int, salt: bytes, version: int, public: bytes, seed: bytes) -> bool:
+  return KeyPair(client, Secret(seed), salt, version).public == public
 
 
 class Unmasker:
@@ -154,9 +183,10 @@ class Unmasker:
 
   Args:
     graph: The session's graph.
-    salt: S.
+    params: Its parameters.
     threshold: t.
     answers: The shares of round 4.
+    offers: {position: [greater, size]}; what each client offered its neighbours of greater ids.
     bound_to: `verify.binding` in a session with tags, else None.
 
   Attributes:
@@ -167,15 +197,17 @@ class Unmasker:
   def __init__(
     self,
     graph: Graph,
-    salt: bytes,
+    params: SessionParams,
     threshold: int,
     answers: Answers,
+    offers: Mapping[int, np.ndarray],
     bound_to: bytes | None = None,
   ):
     self._graph = graph
-    self._salt = salt
+    self._salt, self._version = params.salt(), params.version
     self._threshold = threshold
     self._answers = answers
+    self._offers = offers
     self._given = answers.given()
     self._bound_to = bound_to
     # Positions of holders that were blamed: their shares come last, so that a holder of
@@ -244,7 +276,7 @@ class Unmasker:
       survivors: Positions of the clients in the sum.
       dropped: Positions of those that shared, and sent no vector.
       commitments: Commitments to the self masks, by id.
-      mask_keys: X25519 public mask keys, by id.
+      mask_keys: Public mask keys, by id.
     """
     ids, alive = self._graph.ids, set(survivors)
     plus: list[bytes] = []
@@ -259,19 +291,37 @@ class Unmasker:
       seed.erase()
     for position in dropped:
       client = ids[position]
-      public = mask_keys[client]
-      fits = functools.partial(_is_private_key, public)
-      private = self._secret(position, tries.pop(position), fits)
-      agree = keys.agreement(private)
-      for neighbour in self._graph.neighbours[position]:
-        if int(neighbour) not in alive:
+      fits = functools.partial(_is_seed, client, self._salt, self._version, mask_keys[client])
+      seed = self._secret(position, tries.pop(position), fits)
+      pair = KeyPair(client, seed, self._salt, self._version)
+      for column, neighbour in enumerate(self._graph.neighbours[position].tolist()):
+        if neighbour not in alive:
           continue
         peer = ids[neighbour]
-        common = agree(mask_keys[peer], peer)
-        key = keys.derive(common, self._salt, 'pair', *sorted((client, peer)))
-        if self._bound_to is not None:
-          key = verify.bound_key(key, self._bound_to, client, peer)
+        pair.meet(peer, mask_keys[peer])
+        key = self._pair_key(pair, position, column)
         # The peer added it if its own id is the lower.
         (minus if client > peer else plus).append(key)
-      private.erase()
+      pair.erase()
     return plus, minus
+
+  def _pair_key(self, pair: KeyPair, position: int, column: int) -> bytes:
+    """The key of the mask that a client, whose keys are recovered, has with a neighbour."""
+    ids, k = self._graph.ids, self._graph.neighbours.shape[1]
+    neighbour = int(self._graph.neighbours[position, column])
+    lower, slot = position, column
+    if neighbour < position:
+      lower, slot = neighbour, int(self._graph.slots[position, column])
+    offer = offer_to(self._offers[lower], slot, k).tobytes()
+    key = pair.accept(ids[neighbour], offer)
+    if key is None:
+      # The seed is the one that was committed to: the lower id's offer is what is wrong.
+      raise BadShares(
+        f'What client {ids[lower]} sent for its mask with client '
+        f'{ids[max(position, neighbour)]} is false, so that the mask cannot be taken off the sum. '
+        f'Restart without client {ids[lower]}.',
+        clients=(ids[lower],),
+      )
+    if self._bound_to is not None:
+      key = verify.bound_key(key, self._bound_to, ids[position], ids[neighbour])
+    return key

@@ -160,7 +160,7 @@ def tag(key: bytes | bytearray, leaf: int, words: np.ndarray, bits: int) -> np.n
     [40] u64.
   """
   stream = prg.stream(key)
-  scratch = memoryview(bytearray(prg.SEGMENT + wire.TAG_BYTES))
+  scratch = memoryview(bytearray(prg.SEGMENT + keys.TAG_BYTES))
   sums = np.zeros((_PLANES, 256), np.uint64)
   keep = np.uint64(2**bits - 1)
   for block, start in enumerate(range(0, words.size, prg.SEGMENT)):
