@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from tff_privacy_agg import accounting
 from tff_privacy_agg.cli import main
+from tff_privacy_agg.ledger import LedgerRecord, verify
 
 HERE = pathlib.Path(__file__).parent
 # Epsilons that version 0.1 stated: (server, release).
@@ -27,8 +27,8 @@ def run(request, tmp_path):
 
 def test_the_ledger_verifies_and_states_what_it_did(run):
   ledger = run / 'ledger.jsonl'
-  assert accounting.verify(ledger).problems == ()
-  record = accounting.LedgerRecord.read(ledger)
+  assert verify(ledger).problems == ()
+  record = LedgerRecord.read(ledger)
   found = tuple(record.epsilon(view) for view in ('server', 'release'))
   assert found == pytest.approx(STATED[run.name], rel=1e-9)
   assert record.state.rounds == 3
