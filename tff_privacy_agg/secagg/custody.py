@@ -6,10 +6,11 @@ from typing import NoReturn
 
 import numpy as np
 
-from tff_privacy_agg.secagg import keys, layout, shamir, verify, wire
+from tff_privacy_agg.secagg import layout, verify, wire
 from tff_privacy_agg.secagg.errors import BadShares, ContextMismatch
-from tff_privacy_agg.secagg.keys import Secret
-from tff_privacy_agg.secagg.pairs import KeyPair
+from tff_privacy_agg.secagg.primitives import keys, shamir
+from tff_privacy_agg.secagg.primitives.keys import Secret
+from tff_privacy_agg.secagg.primitives.pairs import KeyPair
 from tff_privacy_agg.secagg.thresholds import GraphParameters
 
 

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from tff_privacy_agg.secagg import kem, shamir
-from tff_privacy_agg.secagg.keys import KEY_BYTES, TAG_BYTES
+from tff_privacy_agg.secagg.primitives import kem, shamir
+from tff_privacy_agg.secagg.primitives.keys import KEY_BYTES, TAG_BYTES
 
 # 1: pair keys from X25519. 2: from X25519 and ML-KEM-768.
 VERSIONS = (1, 2)
