@@ -51,6 +51,7 @@ def _serve(args: argparse.Namespace) -> int:
     'colluding_fraction': settings.session.colluding_fraction,
     'dropout_fraction': settings.session.dropout_fraction,
     'verify': settings.session.verify or None,
+    'version': settings.session.version,
   }
   make = {
     name: entry_point(getattr(asked, name), args.config.parent)

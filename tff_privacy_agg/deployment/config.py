@@ -65,6 +65,7 @@ class Session:
     colluding_fraction: At most this part helps the server.
     dropout_fraction: At most this part drops out.
     verify: 'mac', or empty.
+    version: Version of the protocol.
   """
 
   clients: int = 0
@@ -73,6 +74,7 @@ class Session:
   colluding_fraction: float = 0.0
   dropout_fraction: float = 0.0
   verify: str = ''
+  version: int = params.VERSIONS[-1]
 
   def __post_init__(self):
     # A session checks them too, but once its clients have joined.
@@ -81,6 +83,7 @@ class Session:
       _validate.at_least(self.minimum_clients, clients=self.clients)
     _validate.one_of(params.MODES, mode=self.mode)
     _validate.one_of(('', 'mac'), verify=self.verify)
+    _validate.one_of(params.VERSIONS, version=self.version)
     params.basis_points('colluding_fraction', self.colluding_fraction)
     params.basis_points('dropout_fraction', self.dropout_fraction)
 
