@@ -27,6 +27,7 @@ from tff_privacy_agg.secagg.errors import (
   UnknownClient,
   WrongRound,
 )
+from tff_privacy_agg.secagg.mailbox import Mailbox
 from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.primitives import keys, packing, prg
 from tff_privacy_agg.secagg.results import Aggregate
@@ -35,7 +36,6 @@ from tff_privacy_agg.secagg.unmask import (
   Unmasker,
   check_complaints,
   check_recoverable,
-  offer_to,
   require_shares,
 )
 from tff_privacy_agg.secagg.wire import Kind
@@ -90,10 +90,7 @@ class Server:
     self._excluded: set[int] = set()
     self._enrolment = Enrolment(params.maximum_clients, params.layout.hybrid)
     # Rounds 1 to 4.
-    self._commitments: dict[int, tuple[bytes, bytes]] = {}
-    self._ciphertexts = np.zeros((0, 0, 0), np.uint8)
-    # By position, what a client offers its neighbours of greater ids.
-    self._offers: dict[int, np.ndarray] = {}
+    self._mailbox: Mailbox | None = None
     self._shared: list[int] = []
     self._sum: list[np.ndarray] = []
     self._complaints: dict[int, np.ndarray] = {}
@@ -225,14 +222,12 @@ class Server:
 
   def _take_shares(self, client_id: int, message: wire.Message) -> None:
     content, _ = self._authentic(client_id, message)
-    position = self._graph.position(client_id)
-    greater = int((self._graph.neighbours[position] > position).sum())
-    commitment, contribution, ciphertexts, offers = wire.decode_share_upload(
-      content, self.params.layout, self._parameters.k, greater
-    )
-    self._commitments[client_id] = (commitment, contribution)
-    self._ciphertexts[position] = ciphertexts
-    self._offers[position] = offers.copy()
+    self._letters().put(self._graph.position(client_id), content)
+
+  def _letters(self) -> Mailbox:
+    if self._mailbox is None:
+      self._mailbox = Mailbox(self._graph, self.params.layout)
+    return self._mailbox
 
   def _take_masked(self, client_id: int, message: wire.Message) -> None:
     content, _ = self._authentic(client_id, message)
@@ -304,8 +299,7 @@ class Server:
     """Ends the session and forgets what it held."""
     self._aborted = True
     self._sum, self._signatures, self._complaints = [], {}, {}
-    self._answers = None
-    self._ciphertexts, self._offers = np.zeros((0, 0, 0), np.uint8), {}
+    self._answers = self._mailbox = None
 
   def abort_message(self, error: SecAggError) -> bytes:
     """The message that tells a client that, and why, the session has ended."""
@@ -327,8 +321,6 @@ class Server:
     self._parameters = thresholds.session_parameters(self.params, len(heard))
     transcript = self._enrolment.keep(heard)
     self._graph = graph.build(self._parameters, heard, self._salt, transcript)
-    sealed = self.params.layout.sealed_bytes
-    self._ciphertexts = np.zeros((*self._graph.neighbours.shape, sealed), np.uint8)
     if self.params.authenticated:
       self._roll = verify.roll_digest(self._salt, self._enrolment.adverts)
     return {
@@ -345,25 +337,10 @@ class Server:
     self._sum = [
       np.zeros(64 * packing.columns(count), prg.word_dtype(bits)) for count, bits in self._leaves
     ]
-    outgoing = {}
-    relayed = self.params.layout.relayed_bytes
-    for client in heard:
-      position = self._graph.position(client)
-      row, slots = self._graph.row(client), self._graph.slots[position]
-      known = shared[row]
-      lower = known & (row < position)
-      parts = [
-        wire.encode_bitmap(known),
-        self._ciphertexts[row[known], slots[known]].tobytes(),
-        *(self._commitments[self._graph.ids[peer]][1] for peer in row[known]),
-        *(
-          offer_to(self._offers[peer], slot, self._parameters.k)[:relayed].tobytes()
-          for peer, slot in zip(row[lower], slots[lower], strict=True)
-        ),
-      ]
-      outgoing[client] = self._message(Kind.SHARES, b''.join(parts))
-    self._ciphertexts = np.zeros((0, 0, 0), np.uint8)
-    return outgoing
+    letters = self._letters()
+    bodies = {client: letters.body_for(self._graph.position(client), shared) for client in heard}
+    letters.forget_shares()
+    return {client: self._message(Kind.SHARES, body) for client, body in bodies.items()}
 
   def _freeze(self, heard: list[int]) -> dict[int, bytes]:
     """Fixes the survivors; a vector that comes later is never read."""
@@ -391,18 +368,20 @@ class Server:
     lost = sorted(set(self._shared) - set(self._survivors))
     dropped = [self._graph.position(client) for client in lost]
     mask_keys = {client: advert.mask_key for client, advert in self._enrolment.adverts.items()}
-    commitments = {client: self._commitments[client][0] for client in self._survivors}
+    letters = self._letters()
     bound_to = None
     if self.params.verify:
-      contributors = {client: self._commitments[client][1] for client in self._shared}
+      contributors = {
+        client: letters.contributions[self._graph.position(client)] for client in self._shared
+      }
       bound_to = verify.binding(self._salt, contributors)
     unmasker = Unmasker(
-      self._graph, self.params, self._parameters.t, self._open_answers(), self._offers, bound_to
+      self._graph, self.params, self._parameters.t, self._open_answers(), letters, bound_to
     )
     # Whatever comes of them, neither shares nor offers are kept.
-    self._answers, self._offers = None, {}
+    self._answers = self._mailbox = None
     unmasker.check_counts(sorted(positions + dropped))
-    plus, minus = unmasker.masks(positions, dropped, commitments, mask_keys)
+    plus, minus = unmasker.masks(positions, dropped, mask_keys)
     prg.add_masks(self._sum, plus, minus)
     values = inputs.restore(self.params, self._sum)
     self.result = Aggregate(values, tuple(self._survivors), unmasker.blamed)
@@ -410,15 +389,9 @@ class Server:
 
   def _receipts(self, heard: list[int]) -> dict[int, bytes]:
     packed = verify.pack_leaves(self.params, self._sum)
-    statement = wire.Statement(
-      verify.survivors_digest(self._salt, self._roll, self._survivors),
-      len(self._survivors),
-      verify.sum_digest(self._salt, packed),
-    ).encode()
-    flags = 0
-    if self._identity is not None:
-      statement += keys.sign(self._identity, self._salt, 5, wire.SERVER, statement)
-      flags = wire.SIGNED
+    statement, flags = verify.signed_statement(
+      self._salt, self._roll, self._survivors, packed, self._identity
+    )
     alive = self._graph.flags(self._survivors)
     tail = packed if self.params.verify else b''
     return {

@@ -9,6 +9,7 @@ import numpy as np
 from tff_privacy_agg.secagg import verify
 from tff_privacy_agg.secagg.errors import BadShares, NotEnoughShares
 from tff_privacy_agg.secagg.graph import Graph
+from tff_privacy_agg.secagg.mailbox import Mailbox
 from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.primitives import keys, shamir
 from tff_privacy_agg.secagg.primitives.keys import Secret
@@ -73,17 +74,6 @@ def require_shares(client: int, have: int, threshold: int) -> None:
     raise NotEnoughShares(
       f'{have} shares for client {client}, {threshold} needed', clients=(client,)
     )
-
-
-def offer_to(offers: np.ndarray, column: int, k: int) -> np.ndarray:
-  """What a client offers the neighbour in one of its columns, of which the greater ids are last.
-
-  Args:
-    offers: [greater, size]; its offers to the neighbours of greater ids, ascending.
-    column: Column of the neighbour, 0 to k - 1.
-    k: Neighbours of a client.
-  """
-  return offers[column - k]
 
 
 class Answers:
@@ -187,7 +177,7 @@ class Unmasker:
     params: Its parameters.
     threshold: t.
     answers: The shares of round 4.
-    offers: {position: [greater, size]}; what each client offered its neighbours of greater ids.
+    letters: Commitments and offers of round 1.
     bound_to: `verify.binding` in a session with tags, else None.
 
   Attributes:
@@ -201,14 +191,14 @@ class Unmasker:
     params: SessionParams,
     threshold: int,
     answers: Answers,
-    offers: Mapping[int, np.ndarray],
+    letters: Mailbox,
     bound_to: bytes | None = None,
   ):
     self._graph = graph
     self._salt, self._version = params.salt(), params.version
     self._threshold = threshold
     self._answers = answers
-    self._offers = offers
+    self._letters = letters
     self._given = answers.given()
     self._bound_to = bound_to
     # Positions of holders that were blamed: their shares come last, so that a holder of
@@ -268,7 +258,6 @@ class Unmasker:
     self,
     survivors: list[int],
     dropped: list[int],
-    commitments: dict[int, bytes],
     mask_keys: dict[int, bytes],
   ) -> tuple[list[bytes], list[bytes]]:
     """Keys of the masks to add to the sum, and of those to subtract.
@@ -276,7 +265,6 @@ class Unmasker:
     Args:
       survivors: Positions of the clients in the sum.
       dropped: Positions of those that shared, and sent no vector.
-      commitments: Commitments to the self masks, by id.
       mask_keys: Public mask keys, by id.
     """
     ids, alive = self._graph.ids, set(survivors)
@@ -285,8 +273,7 @@ class Unmasker:
     tries = self._first_tries(survivors + dropped)
     for position in survivors:
       client = ids[position]
-      commitment = commitments[client]
-      fits = functools.partial(_is_committed, commitment)
+      fits = functools.partial(_is_committed, self._letters.commitments[position])
       seed = self._secret(position, tries.pop(position), fits)
       minus.append(keys.derive(seed.data, self._salt, 'self', client))
       seed.erase()
@@ -308,20 +295,15 @@ class Unmasker:
 
   def _pair_key(self, pair: KeyPair, position: int, column: int) -> bytes:
     """The key of the mask that a client, whose keys are recovered, has with a neighbour."""
-    ids, k = self._graph.ids, self._graph.neighbours.shape[1]
-    neighbour = int(self._graph.neighbours[position, column])
-    lower, slot = position, column
-    if neighbour < position:
-      lower, slot = neighbour, int(self._graph.slots[position, column])
-    offer = offer_to(self._offers[lower], slot, k).tobytes()
-    key = pair.accept(ids[neighbour], offer)
+    ids, neighbour = self._graph.ids, int(self._graph.neighbours[position, column])
+    key = pair.accept(ids[neighbour], self._letters.offer(position, column))
     if key is None:
+      lower, greater = sorted((ids[position], ids[neighbour]))
       # The seed is the one that was committed to: the lower id's offer is what is wrong.
       raise BadShares(
-        f'What client {ids[lower]} sent for its mask with client '
-        f'{ids[max(position, neighbour)]} is false, so that the mask cannot be taken off the sum. '
-        f'Restart without client {ids[lower]}.',
-        clients=(ids[lower],),
+        f'What client {lower} sent for its mask with client {greater} is false, so that the mask '
+        f'cannot be taken off the sum. Restart without client {lower}.',
+        clients=(lower,),
       )
     if self._bound_to is not None:
       key = verify.bound_key(key, self._bound_to, ids[position], ids[neighbour])

@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tff_privacy_agg.secagg import inputs, wire
 from tff_privacy_agg.secagg.errors import SignatureInvalid, VerificationFailed
@@ -97,6 +98,22 @@ def survivors_digest(salt: bytes, roll: bytes, ids: Sequence[int]) -> bytes:
 def sum_digest(salt: bytes, packed: bytes | memoryview) -> bytes:
   """Digest of the packed sum, tags included."""
   return keys.digest('sum', salt, packed)
+
+
+def signed_statement(
+  salt: bytes,
+  roll: bytes,
+  survivors: Sequence[int],
+  packed: bytes,
+  identity: Ed25519PrivateKey | None,
+) -> tuple[bytes, int]:
+  """What a server says it has summed, signed if it has an identity, and the message's flags."""
+  statement = wire.Statement(
+    survivors_digest(salt, roll, survivors), len(survivors), sum_digest(salt, packed)
+  ).encode()
+  if identity is None:
+    return statement, 0
+  return statement + keys.sign(identity, salt, 5, wire.SERVER, statement), wire.SIGNED
 
 
 def wire_leaves(params: SessionParams) -> list[tuple[int, int]]:
