@@ -89,7 +89,6 @@ class Server:
     self._expected: set[int] | None = None
     self._excluded: set[int] = set()
     self._enrolment = Enrolment(params.maximum_clients, params.layout.hybrid)
-    # Rounds 1 to 4.
     self._mailbox: Mailbox | None = None
     self._shared: list[int] = []
     self._sum: list[np.ndarray] = []
@@ -192,7 +191,7 @@ class Server:
       if self.round == _MASKED_ROUND and abort.code == BadShares.code:
         # It leaves for want of a mask key: a complaint too.
         row = self._graph.row(client_id)
-        blamed = np.isin([self._graph.ids[peer] for peer in row], abort.clients)
+        blamed = np.isin(np.take(self._graph.ids, row), abort.clients)
         self._complaints[client_id] = blamed & self._shared_flags[row]
     self.refused[f'Abort {abort.code}' if abort.code in CODES else 'Abort'] += 1
 
@@ -309,8 +308,8 @@ class Server:
     return self._encode(kind, self._parameters.clients, body, flags)
 
   def _encode(self, kind: Kind, number: int, body: keys.Buffer, flags: int = 0) -> bytes:
-    session, version = self.params.session_id, self.params.version
-    return wire.encode(kind, session, number, body, flags=flags, version=version)
+    params = self.params
+    return wire.encode(kind, params.session_id, number, body, flags=flags, version=params.version)
 
   def _need(self, clients: list[int], needed: int, what: str) -> None:
     if len(clients) < needed:
@@ -368,8 +367,7 @@ class Server:
     lost = sorted(set(self._shared) - set(self._survivors))
     dropped = [self._graph.position(client) for client in lost]
     mask_keys = {client: advert.mask_key for client, advert in self._enrolment.adverts.items()}
-    letters = self._letters()
-    bound_to = None
+    letters, bound_to = self._letters(), None
     if self.params.verify:
       contributors = {
         client: letters.contributions[self._graph.position(client)] for client in self._shared
