@@ -14,7 +14,12 @@ import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.secagg.errors import CapacityError, InvalidMessage, UnsupportedModulusError
+from tff_privacy_agg.secagg.errors import (
+  CapacityError,
+  InvalidMessage,
+  SecAggError,
+  UnsupportedModulusError,
+)
 from tff_privacy_agg.secagg.layout import VERSIONS, Layout
 from tff_privacy_agg.secagg.primitives import keys
 
@@ -279,7 +284,15 @@ class SessionParams:
         fields[name] = fields[name] / 10_000
       params = cls(version=version, **fields)
       canonical = params.to_bytes() == data
-    except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as e:
+    except (
+      ArithmeticError,
+      AttributeError,
+      KeyError,
+      RecursionError,
+      SecAggError,
+      TypeError,
+      ValueError,
+    ) as e:
       raise InvalidMessage(f'Session parameters were expected, got something else: {e}') from None
     if not canonical:
       raise InvalidMessage('The session parameters are not in canonical form.')
