@@ -23,7 +23,7 @@ MECHANISMS = ('discrete_gaussian', 'skellam')
 MAX_STANDARD_DEVIATION = 10**6
 MAX_SKELLAM_STANDARD_DEVIATION = 3500
 
-# Smoothing of the two-table sum: from 2.54 on its distance is below 2^-182. More takes larger tables.
+# Smoothing of the two-table sum: at 2.54 its distance is below 2^-181. More takes larger tables.
 _TARGET_SMOOTHING = 2.55
 _LEAST_SMOOTHING_SQUARED = Fraction(254, 100) ** 2
 
