@@ -58,7 +58,7 @@ CONSOLE = {
       'histogram --column digit --categories 0 1 2 --client client --ledger digits.jsonl',
     )
   },
-  'python examples/hospitals/run.py': ('runtime/test_processes.py', "'hospitals' / 'run.py'"),
+  'python examples/hospitals/run.py': ('deployment/test_processes.py', "'hospitals' / 'run.py'"),
   'tff-privacy-agg keys keys north south east --host server.example.org': (HERE, 'test_keys'),
   'tff-privacy-agg serve --config server.toml': ('../examples/hospitals/run.py', "'serve'"),
   'tff-privacy-agg client --config north.toml': ('../examples/hospitals/run.py', "'client'"),

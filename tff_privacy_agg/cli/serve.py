@@ -32,10 +32,9 @@ def add(commands) -> None:
 
 def _serve(args: argparse.Namespace) -> int:
   from tff_privacy_agg._entry_points import entry_point
-  from tff_privacy_agg.deployment import config, tls
+  from tff_privacy_agg.deployment import Coordinator, config, tls
   from tff_privacy_agg.deployment.events import Events
   from tff_privacy_agg.deployment.round_numbers import RoundBook
-  from tff_privacy_agg.runtime import Coordinator
 
   settings = config.read(args.config, config.ServerConfig)
   keys, asked = settings.keys, settings.run
