@@ -180,9 +180,17 @@ class _Awaitable:
     return await asyncio.to_thread(self._context.invoke, comp, arg)
 
 
+class _ProgramContext(_compat.NativeFederatedContext):
+  """A context of TFF programs that says which context of this package is behind it."""
+
+  def __init__(self, context: Any):
+    super().__init__(_Awaitable(context))
+    self.behind = context
+
+
 def as_awaitable(context: Any) -> Any:
   """A `tff.program.NativeFederatedContext` that runs on the given context of this package."""
-  return _compat.NativeFederatedContext(_Awaitable(context))
+  return _ProgramContext(context)
 
 
 _open_contexts: weakref.WeakSet[SimulationContext] = weakref.WeakSet()

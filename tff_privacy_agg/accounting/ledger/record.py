@@ -139,7 +139,7 @@ class LedgerRecord:
       delta=delta,
       order=order,
       rounds=self.state.rounds,
-      unsettled=self.state.unsettled,
+      unsettled=self.state.unsettled + self.state.undiscounted,
       complete=self.complete,
       unaccounted=self.unaccounted,
     )
