@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from ledger_forge import forge
 from ledger_stacks import facts, stack
 
-from tff_privacy_agg.accounting.ledger import lines as ledger_lines
-from tff_privacy_agg.accounting.ledger.facts import LedgerFacts
-from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger.record import LedgerRecord, verify
-from tff_privacy_agg.accounting.ledger.state import LedgerState
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
+from tff_privacy_agg.ledger import line_format as ledger_lines
+from tff_privacy_agg.ledger.facts import LedgerFacts
+from tff_privacy_agg.ledger.reader import LedgerRecord, verify
+from tff_privacy_agg.ledger.replay import LedgerState
+from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 TEN = facts(z=1.0, minimum=10, secagg_threshold=10)  # of at most 100
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import tensorflow_federated as tff
 
-from tff_privacy_agg import _compat
-from tff_privacy_agg.accounting import PrivacyLedger
+from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import LedgerError
+from tff_privacy_agg.ledger import PrivacyLedger
 
 
 class PrivacyLedgerReleaseManager(tff.program.ReleaseManager):
@@ -41,7 +41,7 @@ class PrivacyLedgerReleaseManager(tff.program.ReleaseManager):
     """
     metrics = await tff.program.materialize_value(value)
     cohort = self._ledger.state.charged_clients(_open_charge(self._ledger, int(key)))
-    settle(self._ledger, int(key), metrics, counted=None if _compat.runs_protocol() else cohort)
+    settle(self._ledger, int(key), metrics, counted=None if compat.runs_protocol() else cohort)
 
 
 def settle(ledger: PrivacyLedger, round_number: int, metrics: Any, *, counted: int | None) -> None:

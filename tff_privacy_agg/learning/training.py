@@ -12,18 +12,19 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_privacy_agg import _compat, _validate
-from tff_privacy_agg.accounting import PrivacyLedger
-from tff_privacy_agg.accounting.statement.field import rounded_up
+from tff_privacy_agg import _validate
+from tff_privacy_agg._tff import compat
+from tff_privacy_agg._tff.error_hints import announced
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError
-from tff_privacy_agg.hints import announced
 from tff_privacy_agg.learning.cohorts import Cohorts
 from tff_privacy_agg.learning.data_source import CohortDataSource, CohortIterator
+from tff_privacy_agg.learning.flat_metrics import flatten
 from tff_privacy_agg.learning.ledger_release import settle
-from tff_privacy_agg.learning.metrics import flatten
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess, check_ledger
 from tff_privacy_agg.learning.run_directory import RunDirectory
 from tff_privacy_agg.learning.statement_release import StatementReleaseManager
+from tff_privacy_agg.ledger import PrivacyLedger
+from tff_privacy_agg.ledger.card.field import rounded_up
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,7 +156,7 @@ def train(
       with contextlib.nullcontext() if ran else announced(report, 'the first round', closing=False):
         output = process.next(state, selected)
       if ledger is not None:
-        counted = _compat.protocol_survivors()
+        counted = compat.protocol_survivors()
         counted = len(iterator.cohort) if counted is None else counted
         settle(ledger, round_number, output.metrics, counted=counted)
       if _halted(output.metrics):

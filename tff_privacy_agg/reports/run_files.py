@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting import LedgerRecord
-from tff_privacy_agg.accounting.ledger import lines as ledger_lines
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
+from tff_privacy_agg.ledger import LedgerRecord, verify
+from tff_privacy_agg.ledger import line_format as ledger_lines
 from tff_privacy_agg.reports.gray_pictures import gray
 
 _WORDS = {'True': 1.0, 'False': 0.0, '': math.nan}
@@ -153,7 +152,7 @@ def _number(text: str | None) -> float:
 
 
 def _ledger(path: pathlib.Path) -> tuple[LedgerRecord, tuple[Total, ...]]:
-  checked = accounting.verify(path)
+  checked = verify(path)
   if not checked.ok:
     raise LedgerError(
       f'A report rests on its ledger; {path} does not verify. {checked.problems[0]} Restore the '
