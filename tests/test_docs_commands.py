@@ -134,7 +134,9 @@ def test_the_demo_prints_what_the_readme_shows(demo):
     assert _stable(mine) == _stable(theirs.replace('/30', '/2').replace('round  ', 'round '))
   with PrivacyLedger(folder / 'runs/digits-private/ledger.jsonl') as ledger:
     for number in range(3, 31):
-      ledger.settle(ledger.charge(number, planned_survivors=100), survivors=100)
+      ledger.settle(
+        ledger.charge(number, planned_survivors=100), survivors=100, counted_by='runtime'
+      )
     epsilon = ledger.epsilon('server')
   assert f'epsilon {rounded_up(epsilon, 4)}  survivors 100' in told[-4]
   # The last lines: accuracy, the promise in words, the files.

@@ -208,9 +208,9 @@ class _Training:
         continue
       new_state, metrics = _values(output)
       if charge is not None and _private(metrics):
-        settle(self.ledger, round_number, metrics, most=len(survivors))
+        settle(self.ledger, round_number, metrics, counted=len(survivors))
       elif charge is not None:
-        self.ledger.settle(charge, survivors=len(survivors))
+        self.ledger.settle(charge, survivors=len(survivors), counted_by='runtime')
       return new_state, metrics, survivors
 
   def _metrics(self, state: Any, metrics: Any, survivors: tuple[int, ...]) -> dict[str, float]:
