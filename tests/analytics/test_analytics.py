@@ -105,10 +105,14 @@ def test_a_client_in_more_categories_counts_for_less_in_each():
 
 
 def test_no_epsilon_is_stated_where_the_distance_of_the_noise_is_above_delta():
-  """At an epsilon of 49, e^epsilon times the distance of the samplers is 166 times delta."""
-  loud = private_statistic(Count(), Cohort(expected=1000), noise_multiplier=0.15, bits=40)
-  assert loud.binding.sampler_distance * math.exp(49) > 1e-4
+  """At an epsilon of 129, e^epsilon times the distance of the samplers is above delta."""
+  loud = private_statistic(Count(), Cohort(expected=1000), noise_multiplier=0.08, bits=40)
+  assert loud.binding.sampler_distance * math.exp(129) > 1e-4
   assert math.isinf(loud.epsilon(1e-4))
+  louder_than_once = private_statistic(
+    Count(), Cohort(expected=1000), noise_multiplier=0.15, bits=40
+  )
+  assert louder_than_once.epsilon(1e-4) < 49.5
   once = private_statistic(Count(), Cohort(expected=1000), noise_multiplier=2.0, bits=40)
   assert once.epsilon(1e-4) < 2
   assert math.isinf(once.epsilon(1e-4, answers=1000))
@@ -129,7 +133,9 @@ def test_it_is_charged_and_settled_in_a_ledger(tmp_path):
   with PrivacyLedger(tmp_path / 'ledger.jsonl', facts) as ledger:
     charge = ledger.charge(1)
     found = counted.answer(CASES['mean'][1])
-    ledger.settle(charge, survivors=int(found['survivors']), honest=int(found['honest']))
+    ledger.settle(
+      charge, survivors=int(found['survivors']), counted_by='runtime', honest=int(found['honest'])
+    )
     assert ledger.epsilon('server') == pytest.approx(counted.epsilon(1e-5), rel=0.005)
 
 
