@@ -219,6 +219,7 @@ def test_complete_graph_parameters():
     (1025, 0.05, 0.1, 'authenticated', 'auto'),
     (100, 0.05, 0.1, 'authenticated', 'ring'),
     (10, 0.6, 0.5, 'semi_honest', 'ring'),
+    (65_538, 0.05, 0.1, 'semi_honest', 'complete'),  # no 65,537 points without zero
   ],
 )
 def test_unsafe_parameters_are_refused(n, gamma, delta, mode, graph):

@@ -13,6 +13,7 @@ from math import comb, perm
 from tff_privacy_agg import _validate
 from tff_privacy_agg.secagg.errors import UnsafeParameters
 from tff_privacy_agg.secagg.params import MODES, SessionParams, basis_points
+from tff_privacy_agg.secagg.primitives import shamir
 
 # Below this many clients 'auto' takes the complete graph.
 SMALLEST_RING = 50
@@ -125,6 +126,11 @@ def _complete(n: int, colluding: int, dropouts: int, authenticated: bool) -> Gra
     raise UnsafeParameters(
       f'{n} clients in an authenticated session; at most {LARGEST_AUTHENTICATED} are supported. '
       'Split the cohort.'
+    )
+  if k >= shamir.PRIME:
+    raise UnsafeParameters(
+      f'{n} clients on the complete graph; at most {shamir.PRIME} are supported, as each holder of '
+      "a share needs a point of its own. Split the cohort, or use graph='ring'."
     )
   if t < 2 or colluding > withstands:
     raise UnsafeParameters(
