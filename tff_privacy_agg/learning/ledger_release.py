@@ -1,6 +1,7 @@
 """Settles the rounds of a TFF program in its privacy ledger."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow_federated as tff
@@ -38,6 +39,13 @@ class PrivacyLedgerReleaseManager(tff.program.ReleaseManager):
     settle(self._ledger, int(key), metrics)
 
 
+def account_of(metrics: Any) -> Mapping[str, Any]:
+  """The account in a learning process's nested metrics; empty if there is none."""
+  aggregator = metrics.get('aggregator') if isinstance(metrics, Mapping) else None
+  account = aggregator.get('privacy') if isinstance(aggregator, Mapping) else None
+  return account if isinstance(account, Mapping) else {}
+
+
 def settle(
   ledger: PrivacyLedger, round_number: int, metrics: Any, *, most: int | None = None
 ) -> None:
@@ -65,8 +73,8 @@ def settle(
       f'Round {round_number} was to be settled; it was not charged before it ran. Draw its clients '
       'from a `CohortDataSource` with this ledger.'
     )
+  facts = account_of(metrics)
   try:
-    facts = metrics['aggregator']['privacy']
     counted, honest = int(facts['survivors']), int(facts['honest'])
     accepted, multiplier = bool(facts['accepted']), float(facts['noise_multiplier'])
   except (KeyError, TypeError) as error:

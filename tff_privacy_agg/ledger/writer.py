@@ -163,6 +163,19 @@ class PrivacyLedger(LedgerRecord):
     )
     return seq
 
+  def check_budget(self, round_number: int) -> None:
+    """Raises if the budget admits no further round, whoever takes part in it.
+
+    Args:
+      round_number: The round, for the message.
+
+    Raises:
+      BudgetExceededError: If it does not; what it admits, `charge` may still refuse.
+    """
+    fixed, kind = self.state.filter, self.state.kinds[0]
+    if fixed is not None and not self.state.admits(fixed, most=self.state.most, kind=kind):
+      raise self._exceeded(round_number, fixed, kind)
+
   def settle(
     self,
     charge: int,
