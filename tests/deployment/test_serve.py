@@ -65,6 +65,7 @@ def test_a_served_training_leaves_what_a_local_one_does_and_resumes(
   assert verify(ledger).ok
   record = LedgerRecord.read(ledger)
   assert [one.survivors for one in record.state.settled] == [3, 3]
+  assert ledger.read_text().count('"survivors_counted_by":"runtime"') == 2  # by the protocol
   assert result.metrics['ledger/epsilon'] == pytest.approx(record.epsilon('server'))
   # The columns are those of `tpa.train`.
   data = tff.simulation.datasets.ClientData.from_clients_and_tf_fn(

@@ -12,8 +12,9 @@ import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
 from tff_privacy_agg import secagg
+from tff_privacy_agg._tff import structures
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.runtime import SecAggContext, executors, structures, use
+from tff_privacy_agg.runtime import SecAggContext, executors, use
 from tff_privacy_agg.runtime.local_session import LocalSession
 
 COMPUTATIONS = {

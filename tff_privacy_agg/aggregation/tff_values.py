@@ -4,7 +4,6 @@
 walking the TFF type, not the Python value, keeps both sides alike.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,16 +11,16 @@ import numpy as np
 import tensorflow as tf
 
 from tff_privacy_agg._tff import compat
+from tff_privacy_agg._tff import structures as tff_structures
 from tff_privacy_agg.errors import CompositionError
 from tff_privacy_agg.numerics import structures
 
 
-def _leaf_types(value_type, path: str = 'value') -> Iterator[tuple[str, Any]]:
-  if isinstance(value_type, compat.StructType):
-    for index, (name, element) in enumerate(compat.struct_items(value_type)):
-      yield from _leaf_types(element, f'{path}.{name}' if name else f'{path}[{index}]')
-  else:
-    yield path, value_type
+def _leaf_types(value_type) -> Iterator[tuple[str, Any]]:
+  """The leaves of a type, each with what Python code would write for it."""
+  for steps, leaf in tff_structures.leaves(value_type):
+    written = (f'.{step}' if isinstance(step, str) else f'[{step}]' for step in steps)
+    yield f'value{"".join(written)}', leaf
 
 
 def _size(path: str, leaf) -> int:
@@ -88,45 +87,12 @@ def check_weight(weight_type) -> None:
 
 def to_vector(value: Any, value_type, dtype: tf.DType) -> tf.Tensor:
   """One client's value as a vector `[d]` of `dtype`."""
-  tensors: list[tf.Tensor] = []
-
-  def visit(part, part_type):
-    if isinstance(part_type, compat.StructType):
-      for index, (name, element) in enumerate(compat.struct_items(part_type)):
-        visit(_child(part, name, index), element)
-    else:
-      tensors.append(tf.convert_to_tensor(part))
-
-  visit(value, value_type)
-  return structures.concatenate(tensors, dtype)
-
-
-def _child(part: Any, name: str | None, index: int) -> Any:
-  if name is None:
-    return part[index]
-  return part[name] if isinstance(part, dict) else getattr(part, name)
+  leaves = tff_structures.flatten(value, value_type)
+  return structures.concatenate([tf.convert_to_tensor(leaf) for leaf in leaves], dtype)
 
 
 def from_vector(vector: tf.Tensor, value_type) -> Any:
   """Inverse of `to_vector`, with the Python containers that the type names."""
-  leaf_types = [leaf for _, leaf in _leaf_types(value_type)]
-  parts = iter(
-    structures.split(
-      vector, [leaf.shape for leaf in leaf_types], [tf.as_dtype(leaf.dtype) for leaf in leaf_types]
-    )
-  )
-
-  def build(part_type):
-    if not isinstance(part_type, compat.StructType):
-      return next(parts)
-    elements = [(name, build(element)) for name, element in compat.struct_items(part_type)]
-    container = getattr(part_type, 'python_container', None)
-    if container in (list, tuple):
-      return container(element for _, element in elements)
-    if container is None or issubclass(container, dict):
-      if all(name is None for name, _ in elements):
-        return tuple(element for _, element in elements)
-      return OrderedDict(elements)
-    return container(**dict(elements))
-
-  return build(value_type)
+  types = [leaf for _, leaf in _leaf_types(value_type)]
+  shapes, dtypes = [leaf.shape for leaf in types], [tf.as_dtype(leaf.dtype) for leaf in types]
+  return tff_structures.pack(iter(structures.split(vector, shapes, dtypes)), value_type)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from tff_privacy_agg import secagg
+from tff_privacy_agg._tff import structures
 from tff_privacy_agg.deployment import arrays
 from tff_privacy_agg.deployment.coordinator import Coordinator
 from tff_privacy_agg.deployment.participant import Work
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.rounds import RoundResult, SessionLimits, round_result
-from tff_privacy_agg.runtime import structures
 from tff_privacy_agg.runtime.round_form import RoundForm
 
 

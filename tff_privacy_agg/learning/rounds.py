@@ -122,7 +122,7 @@ class LocalRounds:
   @property
   def limits(self) -> SessionLimits | None:
     """Those of a `SecAggContext`; a simulation opens every sum."""
-    session = getattr(compat.get_context_stack().current, 'session', None)
+    session = getattr(compat.running_context(), 'session', None)
     if session is None:
       return None
     return SessionLimits(
@@ -147,8 +147,7 @@ class LocalRounds:
   def run(self, state: Any, cohort: Sequence[str]) -> RoundResult:
     """Runs one round in the current context."""
     output = self._process.next(state, [self._source.dataset(client) for client in cohort])
-    report = getattr(compat.get_context_stack().current, 'last_round', None)
-    return round_result(output, None if report is None else len(report.survivors))
+    return round_result(output, compat.protocol_survivors())
 
   def close(self, reason: str) -> None:
     """Does nothing: nobody waits."""

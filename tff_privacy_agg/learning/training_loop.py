@@ -272,7 +272,8 @@ def _settle(
 ) -> None:
   """Settles a round with what its metrics say, or else with what the runtime counted."""
   if result.survivors is not None and not account_of(result.metrics):
-    ledger.settle(charge, survivors=result.survivors)
+    ledger.settle(charge, survivors=result.survivors, counted_by='runtime')
     return
-  most = len(cohort) if result.survivors is None else result.survivors
-  settle(ledger, round_number, result.metrics, most=most)
+  # In a simulation all of the cohort survives.
+  counted = len(cohort) if result.survivors is None else result.survivors
+  settle(ledger, round_number, result.metrics, counted=counted)

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg._tff import compat
+from tff_privacy_agg._tff import compat, structures
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.runtime import structures
 
 MODULAR, BITWIDTH, MAX_INPUT = 'modular', 'bitwidth', 'max_input'
 

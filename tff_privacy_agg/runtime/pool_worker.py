@@ -12,8 +12,7 @@ from typing import Any
 import tensorflow_federated as tff
 from tensorflow_federated.proto.v0 import executor_pb2
 
-from tff_privacy_agg._tff import compat
-from tff_privacy_agg.runtime import structures
+from tff_privacy_agg._tff import compat, structures
 from tff_privacy_agg.runtime.simulation import SimulationContext, simulation_context
 
 _WATCH_SECONDS = 1.0

@@ -9,9 +9,8 @@ import numpy as np
 import tensorflow_federated as tff
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg._tff import compat
+from tff_privacy_agg._tff import compat, structures
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.runtime import structures
 from tff_privacy_agg.runtime.aggregands import (
   BITWIDTH,
   MAX_INPUT,

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tff_privacy_agg.aggregation.domains import RealVectors
 from tff_privacy_agg.aggregation.layers import _checks, thresholds
 from tff_privacy_agg.aggregation.layers.base import Layer
-from tff_privacy_agg.aggregation.layers.thresholds import AdaptiveQuantile, Threshold
+from tff_privacy_agg.aggregation.layers.thresholds import Threshold
 from tff_privacy_agg.numerics import structures
 
 
@@ -41,11 +41,15 @@ class Clipping(Layer):
   name: str = 'clipping'
 
   def __post_init__(self):
-    thresholds.check(norm=self.norm)
+    thresholds.threshold_of(norm=self.norm)
+
+  @property
+  def _threshold(self):
+    return thresholds.threshold_of(norm=self.norm)
 
   @property
   def channels(self):
-    return {'below': self.norm.channel} if isinstance(self.norm, AdaptiveQuantile) else {}
+    return self._threshold.channels('below')
 
   def output_domain(self, domain):
     _checks.takes(self.name, RealVectors, domain, fix='Clip before quantizing.')
@@ -59,36 +63,22 @@ class Clipping(Layer):
     return dataclasses.replace(domain, l2_bounded=True)
 
   def init(self, slot):
-    if not isinstance(self.norm, AdaptiveQuantile):
-      return OrderedDict()
-    return OrderedDict(norm=tf.constant(self.norm.initial, tf.float32))
+    return self._threshold.state('norm')
 
   def prepare(self, slot, state):
-    return (
-      OrderedDict(norm=state['norm']) if isinstance(self.norm, AdaptiveQuantile) else OrderedDict()
-    )
+    return OrderedDict(state)
 
   def encode(self, slot, params, value):
     norm = structures.l2_norm(value)
-    limit = tf.cast(self._limit(params), value.dtype)
+    limit = tf.cast(self._threshold.limit(params, 'norm'), value.dtype)
     factor = tf.where(tf.math.is_finite(norm), 1 / tf.maximum(norm, limit), 0)
     clipped = tf.math.multiply_no_nan(value, factor)
-    if not isinstance(self.norm, AdaptiveQuantile):
-      return clipped, {}
-    return clipped, {'below': 2.0 * tf.cast(norm <= limit, slot.dtype) - 1.0}
+    return clipped, self._threshold.message('below', norm <= limit, slot.dtype)
 
   def decode(self, slot, params, total, sums):
-    return total * tf.cast(self._limit(params), total.dtype)
+    return total * tf.cast(self._threshold.limit(params, 'norm'), total.dtype)
 
   def update(self, slot, state, params, sums):
-    limit = tf.cast(self._limit(params), tf.float32)
-    if not isinstance(self.norm, AdaptiveQuantile):
-      return state, OrderedDict(norm=limit)
-    below = thresholds.fraction_positive(sums, 'below')
-    norm = self.norm.next_estimate(state['norm'], below)
-    return OrderedDict(norm=norm), OrderedDict(norm=limit, below=below)
-
-  def _limit(self, params):
-    return (
-      self.norm.threshold(params['norm']) if isinstance(self.norm, AdaptiveQuantile) else self.norm
-    )
+    limit = tf.cast(self._threshold.limit(params, 'norm'), tf.float32)
+    new_state, counted = self._threshold.update(state, 'norm', sums, 'below', counts_above=False)
+    return new_state, OrderedDict(norm=limit, **counted)

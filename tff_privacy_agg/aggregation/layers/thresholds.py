@@ -1,6 +1,8 @@
 """Thresholds: fixed numbers, or quantiles of the clients' norms that are followed."""
 
 import dataclasses
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -59,32 +61,95 @@ class AdaptiveQuantile:
     if self.count_stddev is not None:
       _validate.positive(count_stddev=self.count_stddev)
 
-  @property
-  def channel(self) -> Channel:
+  def channels(self, name: str) -> dict[str, Channel]:
     """The channel of the bit: +1 or -1, so a count is half the sum plus half the clients."""
-    return Channel(stddev=None if self.count_stddev is None else 2 * self.count_stddev)
+    return {name: Channel(stddev=None if self.count_stddev is None else 2 * self.count_stddev)}
 
-  def threshold(self, estimate: tf.Tensor) -> tf.Tensor:
-    """The threshold for an estimate."""
-    return estimate * self.multiplier + self.increment
+  def state(self, key: str) -> OrderedDict[str, tf.Tensor]:
+    """What a layer keeps, and broadcasts, under `key`: the estimate, float32."""
+    return OrderedDict({key: tf.constant(self.initial, tf.float32)})
 
-  def next_estimate(self, estimate: tf.Tensor, at_or_below: tf.Tensor) -> tf.Tensor:
-    """The estimate after a round in which that (noised) fraction was at or below it."""
-    return quantiles.geometric_update(estimate, at_or_below, self.target, self.learning_rate)
+  def estimate(self, params: Mapping[str, tf.Tensor], key: str) -> tf.Tensor:
+    """The estimate of a round."""
+    return params[key]
+
+  def limit(self, params: Mapping[str, tf.Tensor], key: str) -> tf.Tensor:
+    """The threshold of a round."""
+    return params[key] * self.multiplier + self.increment
+
+  def message(self, name: str, bit: tf.Tensor, dtype: tf.DType) -> dict[str, tf.Tensor]:
+    """One client's bit in the channel `name`."""
+    return {name: 2.0 * tf.cast(bit, dtype) - 1.0}
+
+  def update(
+    self, state: Mapping[str, tf.Tensor], key: str, sums: Any, name: str, *, counts_above: bool
+  ) -> tuple[OrderedDict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    """The state after a round, and the fraction of clients that the channel `name` counted.
+
+    Args:
+      state: As from `state`.
+      key: Where the estimate is.
+      sums: Sums of the channels, and the number of `survivors`.
+      name: The channel of the bits.
+      counts_above: Whether a bit says that a norm is above the estimate, not at or below it.
+    """
+    counted = fraction_positive(sums, name)
+    below = 1 - counted if counts_above else counted
+    moved = quantiles.geometric_update(state[key], below, self.target, self.learning_rate)
+    return OrderedDict({key: moved}), {name: counted}
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedThreshold:
+  """A threshold that stays: the same methods as `AdaptiveQuantile`, without channel and state."""
+
+  value: float
+
+  def channels(self, name: str) -> dict[str, Channel]:
+    """None: no client says anything of its norm."""
+    return {}
+
+  def state(self, key: str) -> OrderedDict[str, tf.Tensor]:
+    """Nothing."""
+    return OrderedDict()
+
+  def estimate(self, params: Mapping[str, tf.Tensor], key: str) -> float:
+    """The threshold."""
+    return self.value
+
+  def limit(self, params: Mapping[str, tf.Tensor], key: str) -> float:
+    """The threshold."""
+    return self.value
+
+  def message(self, name: str, bit: tf.Tensor, dtype: tf.DType) -> dict[str, tf.Tensor]:
+    """Nothing."""
+    return {}
+
+  def update(
+    self, state: Mapping[str, tf.Tensor], key: str, sums: Any, name: str, *, counts_above: bool
+  ) -> tuple[OrderedDict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    """Nothing moves, nothing was counted."""
+    return OrderedDict(state), {}
 
 
 Threshold = float | AdaptiveQuantile
 
 
-def check(**values: Any) -> None:
-  """Raises unless every value is a number from 1e-12 to 1e12 or an `AdaptiveQuantile`."""
-  for name, value in values.items():
-    if not isinstance(value, AdaptiveQuantile):
-      if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigurationError(
-          f'`{name}` must be a positive number or an AdaptiveQuantile, got {value!r}.'
-        )
-      _in_range(**{name: value})
+def threshold_of(**values: Any) -> AdaptiveQuantile | FixedThreshold:
+  """The one named threshold: an `AdaptiveQuantile`, or a number from 1e-12 to 1e12.
+
+  Raises:
+    ConfigurationError: If it is neither.
+  """
+  ((name, value),) = values.items()
+  if isinstance(value, AdaptiveQuantile):
+    return value
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    raise ConfigurationError(
+      f'`{name}` must be a positive number or an AdaptiveQuantile, got {value!r}.'
+    )
+  _in_range(**{name: value})
+  return FixedThreshold(value)
 
 
 def _in_range(**values: Any) -> None:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tff_privacy_agg.aggregation.domains import RealVectors
 from tff_privacy_agg.aggregation.layers import _checks, thresholds
 from tff_privacy_agg.aggregation.layers.base import Layer
-from tff_privacy_agg.aggregation.layers.thresholds import AdaptiveQuantile, Threshold
+from tff_privacy_agg.aggregation.layers.thresholds import Threshold
 from tff_privacy_agg.numerics import structures
 
 
@@ -36,11 +36,15 @@ class Zeroing(Layer):
   name: str = 'zeroing'
 
   def __post_init__(self):
-    thresholds.check(threshold=self.threshold)
+    thresholds.threshold_of(threshold=self.threshold)
+
+  @property
+  def _threshold(self):
+    return thresholds.threshold_of(threshold=self.threshold)
 
   @property
   def channels(self):
-    return {'above': self.threshold.channel} if isinstance(self.threshold, AdaptiveQuantile) else {}
+    return self._threshold.channels('above')
 
   def output_domain(self, domain):
     _checks.takes(self.name, RealVectors, domain, fix='Put `Zeroing` before `Quantization`.')
@@ -54,37 +58,21 @@ class Zeroing(Layer):
     return domain
 
   def init(self, slot):
-    if not isinstance(self.threshold, AdaptiveQuantile):
-      return OrderedDict()
-    return OrderedDict(estimate=tf.constant(self.threshold.initial, tf.float32))
+    return self._threshold.state('estimate')
 
   def prepare(self, slot, state):
-    if not isinstance(self.threshold, AdaptiveQuantile):
-      return OrderedDict()
-    return OrderedDict(estimate=state['estimate'])
+    return OrderedDict(state)
 
   def encode(self, slot, params, value):
     norm = structures.l2_norm(value)
-    threshold = tf.cast(self._threshold(params), value.dtype)
-    kept = norm <= threshold  # False for NaN too
+    kept = norm <= tf.cast(self._threshold.limit(params, 'estimate'), value.dtype)  # NaN is not
     value = tf.math.multiply_no_nan(value, tf.cast(kept, value.dtype))
-    if not isinstance(self.threshold, AdaptiveQuantile):
-      return value, {}
-    below = norm <= tf.cast(params['estimate'], value.dtype)
-    return value, {'above': 1.0 - 2.0 * tf.cast(below, slot.dtype)}
+    at_or_below = norm <= tf.cast(self._threshold.estimate(params, 'estimate'), value.dtype)
+    above = tf.logical_not(at_or_below)
+    return value, self._threshold.message('above', above, slot.dtype)
 
   def update(self, slot, state, params, sums):
-    if not isinstance(self.threshold, AdaptiveQuantile):
-      return state, OrderedDict()
-    above = thresholds.fraction_positive(sums, 'above')
-    estimate = self.threshold.next_estimate(state['estimate'], 1 - above)
-    return OrderedDict(estimate=estimate), OrderedDict(
-      threshold=self._threshold(params), above=above
-    )
-
-  def _threshold(self, params):
-    return (
-      self.threshold.threshold(params['estimate'])
-      if isinstance(self.threshold, AdaptiveQuantile)
-      else self.threshold
-    )
+    new_state, counted = self._threshold.update(state, 'estimate', sums, 'above', counts_above=True)
+    if not counted:
+      return new_state, OrderedDict()
+    return new_state, OrderedDict(threshold=self._threshold.limit(params, 'estimate'), **counted)
