@@ -210,7 +210,8 @@ class TrainingLoop:
     if account_of({'aggregator': getattr(state, 'aggregator', None)}).get('halted', False):
       raise BudgetExceededError('The process has spent its budget.')
     if self.ledger is not None:
-      self.ledger.check_budget(round_number)
+      # Whoever takes part: a cohort can only make it dearer.
+      self.ledger.check_budget(round_number, most=self.ledger.state.most)
 
   def _round(self, round_number: int, state: Any) -> tuple[RoundResult, Sequence[str]]:
     """One round; it runs again, charged again and with new keys, if it has no sum."""
