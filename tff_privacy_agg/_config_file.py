@@ -43,7 +43,7 @@ def read_sections(
     for section, keys in content.items()
     for key in (keys if isinstance(keys, dict) else [section])
   ]
-  old = [f'`{key}` is now {moved[key]}' for key in given if key in moved]
+  old = [f'{key!r} is now {moved[key]}' for key in given if key in moved]
   if old:
     raise ConfigurationError(f'{path} is of version 0.1: {"; ".join(old)}. Write them so.')
   for section, keys in content.items():

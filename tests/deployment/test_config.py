@@ -143,11 +143,11 @@ def test_a_file_of_version_0_1_is_refused_with_the_new_keys(written):
   with pytest.raises(ConfigurationError) as refused:
     config.read(written(OLD + KEYS), config.ServerConfig)
   (sentence,) = str(refused.value).splitlines()
-  assert '`[run] process` is now `[process] source`' in sentence
-  assert '`[run] evaluate` is now `[process] evaluate`' in sentence
-  assert '`[session] clients` is now `[cohort] clients_per_round`' in sentence
+  assert "'[run] process' is now `[process] source`" in sentence
+  assert "'[run] evaluate' is now `[process] evaluate`" in sentence
+  assert "'[session] clients' is now `[cohort] clients_per_round`" in sentence
   client = '[client]\nname = "north"\ntask = "t"\nstate = "state"\n'
-  with pytest.raises(ConfigurationError, match=r'`\[client\] state` is now `\[run\] directory`'):
+  with pytest.raises(ConfigurationError, match=r"'\[client\] state' is now `\[run\] directory`"):
     config.read(written(client + KEYS), config.ClientConfig)
 
 

@@ -100,4 +100,4 @@ def test_the_configuration_of_a_served_run_is_refused_with_the_new_keys(tmp_path
   (tmp_path / 'server.toml').write_text((HERE / 'served' / 'server.toml').read_text())
   assert main(['serve', '--config', str(tmp_path / 'server.toml')]) == 2
   (sentence,) = capsys.readouterr().err.splitlines()
-  assert '`[run] process` is now `[process] source`' in sentence
+  assert "'[run] process' is now `[process] source`" in sentence

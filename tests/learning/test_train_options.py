@@ -182,10 +182,10 @@ def test_a_flat_file_of_version_0_1_is_refused_with_the_new_keys(tmp_path, capsy
   (tmp_path / 'run.toml').write_text(text)
   assert cli.main(['train', '--config', str(tmp_path / 'run.toml')]) == 2
   (error,) = capsys.readouterr().err.splitlines()
-  assert '`rounds` is now `[run] rounds`' in error
-  assert '`data` is now `[data] source`' in error
-  assert '`no_privacy` is now `[privacy] enabled` = false' in error
-  assert '`secure_sum` is now `[session] mode`' in error
+  assert "'rounds' is now `[run] rounds`" in error
+  assert "'data' is now `[data] source`" in error
+  assert "'no_privacy' is now `[privacy] enabled` = false" in error
+  assert "'secure_sum' is now `[session] mode`" in error
 
 
 @pytest.mark.parametrize('algorithm', ['fed_prox', 'fed_sgd', 'mime_lite'])

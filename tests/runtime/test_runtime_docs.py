@@ -29,7 +29,7 @@ def test_the_code_runs(simulation):
 
 
 def test_the_table_of_keys_is_complete():
-  row = re.compile(r'^\| `\[(\w+)\]` \| (.*) \| (.*) \|$', re.MULTILINE)
+  row = re.compile(r'^\| `\[(\w+)\]` \|(.*)\|(.*)\|$', re.MULTILINE)
   rows = {section: cells for section, *cells in row.findall(PAGE)}
   kinds = (config.ServerConfig, config.ClientConfig)
   assert {*rows} == {field.name for kind in kinds for field in dataclasses.fields(kind)}

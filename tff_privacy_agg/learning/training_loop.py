@@ -16,12 +16,12 @@ from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError
 from tff_privacy_agg.learning.flat_metrics import flatten
 from tff_privacy_agg.learning.ledger_release import account_of, settle
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess, check_facts
+from tff_privacy_agg.learning.progress import progress_line
 from tff_privacy_agg.learning.rounds import RoundResult, Rounds, check_limits
 from tff_privacy_agg.learning.run_directory import RunDirectory
 from tff_privacy_agg.learning.run_identity import identity_of
 from tff_privacy_agg.learning.statement_release import StatementReleaseManager
 from tff_privacy_agg.ledger import PrivacyLedger
-from tff_privacy_agg.ledger.card.field import rounded_up
 
 ATTEMPTS = 3
 """Sessions that one round may take; each is charged, and has new keys."""
@@ -55,39 +55,6 @@ class TrainingResult:
   rounds_run: int
   stopped: str | None = None
   rounds_done: int = 0
-
-
-def progress_line(
-  round_number: int, rounds: int, metrics: Mapping[str, Any], seconds: float, left: float
-) -> str:
-  """Formats one round as a line of progress.
-
-  Args:
-    round_number: The round.
-    rounds: Rounds in all.
-    metrics: Its metrics, flat.
-    seconds: How long it took.
-    left: Seconds that the rest will take.
-  """
-  parts = [f'round {round_number:>{len(str(rounds))}}/{rounds}']
-  if 'loss' in metrics:
-    parts.append(f'loss {metrics["loss"]:.3f}')
-  if 'accuracy' in metrics:
-    parts.append(f'accuracy {100 * metrics["accuracy"]:5.1f} %')
-  epsilon = metrics.get('ledger/epsilon', metrics.get('privacy/epsilon'))
-  if epsilon is not None:
-    parts.append(f'epsilon {rounded_up(epsilon, 4)}')
-  survivors = metrics.get('privacy/survivors', metrics.get('survivors'))
-  if survivors is not None:
-    parts.append(f'survivors {int(survivors)}')
-  if 'clipping/norm' in metrics:
-    parts.append(f'clip {metrics["clipping/norm"]:.3f}')
-  parts.append(f'{seconds:.1f} s' + (f', {left:.0f} s left' if round_number < rounds else ''))
-  if not metrics.get('ledger/complete', True):
-    parts.append('NOT ALL IS COVERED')
-  if not metrics.get('privacy/accepted', True):
-    parts.append('too few survivors: model unchanged')
-  return '  '.join(parts)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
