@@ -100,6 +100,11 @@ class SecAggContext(compat.SyncContext):
     self._executor = LocalExecutor(self._inner) if executor is None else executor
     self.last_round: RoundReport | None = None
 
+  @property
+  def session(self) -> Mapping[str, Any]:
+    """Arguments of every round's `secagg.SessionParams`, such as `minimum_clients`."""
+    return dict(self._session_arguments)
+
   def compile(self, computation: Any) -> RoundForm | None:
     """What `computation` is run as: a `RoundForm`, or None if it has no secure sum.
 
