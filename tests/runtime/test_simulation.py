@@ -102,11 +102,11 @@ def test_dropped_context_ends_its_worker():
 def test_compiles_a_computation_once(modular_sum, monkeypatch):
   compiled = []
 
-  def compile_and_count(computation, compile_=simulation._compile):
+  def compile_and_count(computation, compile_=simulation.compile_native):
     compiled.append(computation)
     return compile_(computation)
 
-  monkeypatch.setattr(simulation, '_compile', compile_and_count)
+  monkeypatch.setattr(simulation, 'compile_native', compile_and_count)
   with simulation_context():
     # Another number of clients is another executor, not another compilation.
     assert [modular_sum(x) for x in ([1], [2], [1, 2])] == [1, 2, 3]

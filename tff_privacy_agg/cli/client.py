@@ -54,9 +54,9 @@ def _client(args: argparse.Namespace) -> int:
   make_data = entry_point(section.data, args.config.parent)
 
   from tff_privacy_agg.deployment import served_rounds
-  from tff_privacy_agg.runtime import simulation_context
+  from tff_privacy_agg.runtime import InProcessContext
 
-  with simulation_context(concurrency=1):
+  with InProcessContext(worker=False):
     form = served_rounds.form_of(make_process(), len(roster.ids))
     work = served_rounds.client_work(form, make_data())
     client = participant.Participant(

@@ -63,10 +63,10 @@ def _serve(args: argparse.Namespace) -> int:
   from tff_privacy_agg import learning
   from tff_privacy_agg.deployment import served_rounds
   from tff_privacy_agg.ledger import PrivacyLedger
-  from tff_privacy_agg.runtime import simulation_context
+  from tff_privacy_agg.runtime import InProcessContext
 
   with contextlib.ExitStack() as stack:
-    stack.enter_context(simulation_context(concurrency=1))
+    stack.enter_context(InProcessContext(worker=False))
     process = make['process']()
     form = served_rounds.form_of(process, len(roster.ids))
     directory = learning.RunDirectory(

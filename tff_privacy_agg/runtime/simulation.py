@@ -32,13 +32,14 @@ _CHANNEL_OPTIONS = (
 )
 
 
-def _compile(computation: Any) -> Any:
+def compile_native(computation: Any) -> Any:
+  """`computation` as TFF's runtime runs it, secure sums replaced by their plain simulation."""
   simulated = tff.backends.test.replace_secure_intrinsics_with_bodies(computation)
   return tff.backends.native.desugar_and_transform_to_native(simulated)
 
 
 def _connect(worker: Worker) -> tuple[grpc.Channel, tff.framework.RemoteExecutorGrpcStub]:
-  channel = grpc.insecure_channel(f'127.0.0.1:{worker.port}', _CHANNEL_OPTIONS)
+  channel = grpc.insecure_channel(worker.address, _CHANNEL_OPTIONS)
   stub = tff.framework.RemoteExecutorGrpcStub(channel)
   deadline = time.monotonic() + _READY_SECONDS
   while not stub.is_ready:
@@ -96,7 +97,7 @@ class SimulationContext(compat.SyncContext):
     self._entered = False
     self._inner = compat.SyncExecutionContext(
       executor_fn=_executor_factory(worker, stub),
-      compiler_fn=_compile,
+      compiler_fn=compile_native,
       transform_args=tff.tensorflow.transform_args,
       transform_result=tff.tensorflow.transform_result,
     )
