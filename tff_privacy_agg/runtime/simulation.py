@@ -137,6 +137,11 @@ class SimulationContext(compat.SyncContext):
         'context after its last computation.'
       ) from error
 
+  @property
+  def isolated(self) -> bool:
+    """Whether the worker opens no port on this host."""
+    return self._worker.isolated
+
   def program_context(self) -> Any:
     """Returns a `tff.program.NativeFederatedContext` on the same worker.
 
@@ -182,9 +187,17 @@ class _Awaitable:
     return await asyncio.to_thread(self._context.invoke, comp, arg)
 
 
+class _ProgramContext(compat.NativeFederatedContext):
+  """A context of TFF programs that says which context of this package is behind it."""
+
+  def __init__(self, context: Any):
+    super().__init__(_Awaitable(context))
+    self.behind = context
+
+
 def as_awaitable(context: Any) -> Any:
   """A `tff.program.NativeFederatedContext` that runs on the given context of this package."""
-  return compat.NativeFederatedContext(_Awaitable(context))
+  return _ProgramContext(context)
 
 
 _open_contexts: weakref.WeakSet[SimulationContext] = weakref.WeakSet()
@@ -207,7 +220,10 @@ def simulation_context(
 
   TFF keeps default contexts per thread: call this in the thread that runs the
   computations, outside of any `tff.federated_computation`. The worker process
-  ends with this process, however that ends.
+  ends with this process, however that ends. It runs alone in a network
+  namespace, so it reads no file over the network. Where the system allows no
+  namespace it serves whoever reaches its port: the first context of a process
+  says so on standard error.
 
   Args:
     concurrency: How many clients' computations run at once, at least 1. More
