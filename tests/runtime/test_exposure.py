@@ -78,7 +78,9 @@ def test_it_is_one_line():
     assert words in line
 
 
-@pytest.mark.parametrize('page', ['PRIVACY.md', 'SECURITY.md', 'docs/threat-models.md', 'docs/runtime.md'])
+@pytest.mark.parametrize(
+  'page', ['PRIVACY.md', 'SECURITY.md', 'docs/threat-models.md', 'docs/runtime.md']
+)
 def test_the_pages_on_threats_say_it_first(page):
   first = (ROOT.parent / page).read_text().split('\n\n')[1]
   assert 'all' in first
