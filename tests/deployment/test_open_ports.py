@@ -16,6 +16,8 @@ from tff_privacy_agg.runtime import SecAggContext, WorkerPool, simulation_contex
 
 EXAMPLE = pathlib.Path(__file__).parents[2] / 'examples' / 'hospitals' / 'run.py'
 CLIENTS = tff.FederatedType(np.int32, tff.CLIENTS)
+# An IPv6 socket that is bound to an IPv4 address.
+MAPPED = '0000000000000000FFFF0000'
 STATE = tff.FederatedType(np.int32, tff.SERVER)
 
 
@@ -66,7 +68,7 @@ def listening(pids):
     for line in pathlib.Path('/proc/self/net', table).read_text().splitlines()[1:]:
       fields = line.split()
       if fields[3] == '0A' and fields[9] in inodes:
-        found.add(fields[1])
+        found.add(fields[1].removeprefix(MAPPED))
   return found
 
 

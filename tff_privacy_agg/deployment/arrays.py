@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from tff_privacy_agg.secagg import InvalidMessage
 
 _LENGTH = struct.Struct('<I')
 _KINDS = 'biufcS'
+# A plain type: NumPy would read a list in its place as the fields of a record.
+_DTYPE = re.compile(r'[<|][biufcS][0-9]{1,9}')
 
 
 def encode(arrays: Sequence[Any]) -> bytes:
@@ -40,9 +43,11 @@ def decode(data: bytes | bytearray | memoryview) -> list[np.ndarray]:
     start = _LENGTH.size + length
     arrays = []
     for text, shape in json.loads(bytes(view[_LENGTH.size : start])):
+      if not isinstance(text, str) or not _DTYPE.fullmatch(text):
+        raise ValueError('an array of another type')
       dtype = np.dtype(text)
-      if dtype.kind not in _KINDS or any(not isinstance(one, int) or one < 0 for one in shape):
-        raise ValueError(f'an array of {dtype} and shape {shape}')
+      if any(isinstance(one, bool) or not isinstance(one, int) or one < 0 for one in shape):
+        raise ValueError(f'an array of {dtype} and another shape')
       end = start + dtype.itemsize * math.prod(shape)
       if end > len(view):
         raise ValueError('fewer bytes than announced')

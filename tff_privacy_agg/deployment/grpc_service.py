@@ -5,10 +5,12 @@ opens sessions and closes rounds. Each wait ends with a deadline, the session, o
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.deployment import framing
@@ -60,8 +62,7 @@ class Service:
 
   def _caller(self, context: grpc.ServicerContext) -> int:
     """The client id of the certificate at the other end; refuses names that are unknown."""
-    names = context.auth_context().get('x509_common_name', [])
-    name = names[0].decode(errors='replace') if len(names) == 1 else ''
+    name = _common_name(context.auth_context())
     if name not in self._clients:
       self._events('refused', reason='unknown certificate', name=name[:100])
       context.abort(grpc.StatusCode.PERMISSION_DENIED, f'no client is named {name[:100]!r}')
@@ -201,3 +202,16 @@ class Service:
   def _notify(self) -> None:
     with self.changed:
       self.changed.notify_all()
+
+
+def _common_name(peer: Mapping[str, Sequence[bytes]]) -> str:
+  """The one name in a peer's certificate; empty if it has none, or several.
+
+  gRPC tells the first of several, and an authority may have checked another.
+  """
+  try:
+    certificate = x509.load_pem_x509_certificate(peer['x509_pem_cert'][0])
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+  except (KeyError, IndexError, ValueError):
+    return ''
+  return str(names[0].value) if len(names) == 1 else ''
