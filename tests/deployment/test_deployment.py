@@ -179,8 +179,9 @@ def test_a_client_refuses_deadlines_without_end(deadline, deploy):
 
 
 def test_a_client_refuses_less_than_its_policy(deploy):
-  deployment = deploy(mode='semi_honest', limits=deployments.deadlines(work=1.0))
+  deployment = deploy(mode='semi_honest', limits=deployments.deadlines(work=600.0))
   strict = secagg.Policy(authenticated=True)
+  started = time.monotonic()
   with running(deployment, NAMES[:4]) as clients:
     one = client_of(deployment, 'centre')
     one._member = dataclasses.replace(one._member, policy=strict)
@@ -188,6 +189,11 @@ def test_a_client_refuses_less_than_its_policy(deploy):
     assert_sum(deployment.session(), range(4))
   assert refusing.join() == 0
   assert 'UnsafeParameters' in one._events.of('session failed')[0]['reason']
+  # It says so, and why, and nobody waits for the deadline.
+  assert time.monotonic() - started < 300.0
+  (declined,) = deployment.log.of('declined')
+  assert declined['name'] == 'centre'
+  assert 'authenticated' in declined['reason']
   assert clients['north'].outcome == 1
 
 

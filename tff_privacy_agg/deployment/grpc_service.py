@@ -142,6 +142,10 @@ class Service:
       head, message = self._read(session, client, stream, context)
       if head.get('session') != session.id:
         raise secagg.SessionAborted('The message belongs to a session that has ended.')
+      if 'declined' in head:
+        self._let_go(session, client, str(head['declined']))
+        yield from framing.frames({'state': 'end', 'reason': 'the session runs without it'})
+        return
       at = self._receive(session, client, head, message)
     except secagg.SecAggError as error:
       self._events('refused', reason=str(error), name=self._names[client])
@@ -164,6 +168,13 @@ class Service:
       raise
     finally:
       cut.cancel()
+
+  def _let_go(self, session: LiveSession, client: int, reason: str) -> None:
+    """Waits no longer for a client that declines the session."""
+    self._events('declined', name=self._names[client], reason=reason[:300])
+    with self.changed:
+      session.pending.discard(client)
+      self.changed.notify_all()
 
   def _receive(
     self, session: LiveSession, client: int, head: Mapping[str, Any], message: bytes
