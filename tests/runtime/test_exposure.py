@@ -85,3 +85,34 @@ def test_the_pages_on_threats_say_it_first(page):
   first = (ROOT.parent / page).read_text().split('\n\n')[1]
   assert 'all' in first
   assert 'network interfaces without authentication' in first.replace('> ', '').replace('\n', ' ')
+
+
+# Root needs no user namespace; others do.
+WITHOUT_RIGHTS = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import worker_launcher as launcher
+real = launcher._call
+def call(name, *arguments):
+  if arguments == (launcher._CLONE_NEWNET,):
+    raise PermissionError(1, 'refused')
+  real(name, *arguments)
+launcher._call = call
+before = os.getuid(), os.readlink('/proc/self/ns/net'), os.readlink('/proc/self/ns/user')
+try:
+  launcher.isolate()
+except OSError as error:
+  print('forbidden', error)
+else:
+  after = os.getuid(), os.readlink('/proc/self/ns/net'), os.readlink('/proc/self/ns/user')
+  with open('/proc/self/net/dev') as file:
+    interfaces = [line.split(':')[0].strip() for line in file if ':' in line]
+  print(before[0] == after[0], before[1] != after[1], before[2] != after[2], interfaces)
+"""
+
+
+def test_a_user_without_rights_gets_a_namespace_with_a_loopback_only():
+  out, _ = run('-c', WITHOUT_RIGHTS, str(pathlib.Path(tff_worker._LAUNCHER).parent))
+  if out.startswith('forbidden'):
+    pytest.skip(out)
+  assert out == "True True True ['lo']\n"
