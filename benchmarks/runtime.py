@@ -32,8 +32,8 @@ from tff_privacy_agg.runtime import (
   use,
 )
 from tff_privacy_agg.runtime.executors import LocalExecutor
-from tff_privacy_agg.runtime.local_session import LocalSession
 from tff_privacy_agg.runtime.round_form import RoundForm
+from tff_privacy_agg.secagg.in_process import LocalSession
 
 SEGMENT = 2**18
 
@@ -131,7 +131,7 @@ def protocol_alone(clients, dimension):
     context=secagg.context_digest([]),
   )
   values = {'vector': np.arange(dimension, dtype=np.int32)}
-  LocalSession(params, clients, {}).run(lambda asked: ((one, values) for one in asked))
+  LocalSession(params, range(clients)).run(lambda asked: ((one, values) for one in asked))
 
 
 def keystream(size):

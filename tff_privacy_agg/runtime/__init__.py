@@ -22,7 +22,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     'runtime.drops': ('RandomDrops',),
     'runtime.executors': ('Executor',),
     'runtime.in_process': ('InProcessContext',),
-    'runtime.local_session': ('RoundReport',),
+    'runtime.round_report': ('RoundReport',),
     'runtime.pool': ('Cluster', 'WorkerPool'),
     'runtime.secagg_context': ('SecAggContext', 'use'),
     'runtime.simulation': ('SimulationContext', 'simulation_context'),
