@@ -1,12 +1,16 @@
 """Secure sums at run time: the context beside TFF's simulation, processes, workers.
 
-python benchmarks/runtime.py [--only demo million grpc workers] [--json FILE] [--rounds 5]
+python benchmarks/runtime.py [--only demo million grpc workers in_process isolation first_output] [--json FILE] [--rounds 5]
 """
 
 import argparse
 import json
 import pathlib
+import shutil
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections import OrderedDict
 
@@ -14,12 +18,21 @@ import _runtime_party
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
-from _measure import environment, interleave, stepper, table, write_json
+from _measure import cpu_seconds, environment, interleave, stepper, table, write_json
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tff_privacy_agg import learning, secagg
 from tff_privacy_agg.learning.training_task import TrainingTask
-from tff_privacy_agg.runtime import SecAggContext, WorkerPool, simulation_context, use
+from tff_privacy_agg.runtime import (
+  InProcessContext,
+  SecAggContext,
+  WorkerPool,
+  simulation_context,
+  tff_worker,
+  use,
+)
+from tff_privacy_agg.runtime.executors import LocalExecutor
+from tff_privacy_agg.runtime.round_form import RoundForm
 from tff_privacy_agg.secagg.in_process import LocalSession
 
 SEGMENT = 2**18
@@ -137,10 +150,99 @@ def timed(call, repeat=9):
   return statistics.median(seconds)
 
 
-def linear_model():
+def in_process(rounds, clients=20):
+  """CPU of one client's work: in this process, and on a TFF worker with what it takes here."""
+  found = {}
+  for name, hidden in (('linear', ()), ('965,000 parameters', (2000, 400))):
+    task = TrainingTask(population=100, clients_per_round=clients)
+    examples = task.load()
+    data = [
+      task.preprocess(examples.train.create_tf_dataset_for_client(client))
+      for client in examples.train.client_ids[:clients]
+    ]
+    process = tff.learning.algorithms.build_unweighted_fed_avg(
+      lambda hidden=hidden: linear_model(hidden),
+      tff.learning.optimizers.build_sgdm(0.1),
+      model_aggregator=tff.aggregators.UnweightedMeanFactory(
+        tff.aggregators.SecureSumFactory(4.0, -4.0), tff.aggregators.SecureSumFactory(1, 0)
+      ),
+      metrics_aggregator=learning.no_metrics,
+    )
+    here, there = InProcessContext(), simulation_context(install=False, concurrency=1)
+    form = RoundForm(process.next, maximum_clients=clients)
+    pid = there._worker.pid
+    seconds = {'in process': [], 'on a worker': []}
+    with use(here):
+      broadcast = form.prepare(process.initialize())
+    for _ in range(rounds + 1):
+      for place, context in (('in process', here), ('on a worker', there)):
+        start = time.process_time() + cpu_seconds(pid)
+        for _ in LocalExecutor(context).run(form, dict(enumerate(data)), broadcast):
+          pass
+        seconds[place].append((time.process_time() + cpu_seconds(pid) - start) / clients)
+    here.close()
+    there.close()
+    found[name] = {
+      place: round(statistics.median(values[1:]), 4) for place, values in seconds.items()
+    }
+  return {'clients': clients, 'cpu_seconds_of_a_client': found}
+
+
+def isolation(rounds, clients=10, dimension=10**6):
+  """A sum of large vectors: a worker in a network namespace, and one on a port of the host."""
+  total = tff.federated_computation(
+    lambda x: tff.backends.mapreduce.federated_secure_modular_sum(x, np.int32(2**20)),
+    tff.FederatedType(tff.TensorType(np.int32, [dimension]), tff.CLIENTS),
+  )
+  values = [np.arange(dimension, dtype=np.int32) % 1000 for _ in range(clients)]
+  isolated = simulation_context(install=False)
+  start_relay = tff_worker.Worker._start_relay
+  tff_worker.Worker._start_relay = lambda self: None
+  on_a_port = simulation_context(install=False)
+  tff_worker.Worker._start_relay = start_relay
+  contexts = {'isolated': isolated, 'on a port': on_a_port}
+  seconds = {name: [] for name in contexts}
+  for _ in range(3 * rounds + 1):
+    for name, context in contexts.items():
+      start = time.perf_counter()
+      with use(context):
+        total(values)
+      seconds[name].append(time.perf_counter() - start)
+  for context in contexts.values():
+    context.close()
+  return {
+    'clients': clients,
+    'elements': dimension,
+    'wall_seconds': {
+      name: {'median': round(statistics.median(one[1:]), 3), 'least': round(min(one[1:]), 3)}
+      for name, one in seconds.items()
+    },
+  }
+
+
+def first_output():
+  """Seconds from a party's start to its first line, and to the server's `listening`."""
+  example = pathlib.Path(__file__).parents[1] / 'examples' / 'hospitals' / 'run.py'
+  with tempfile.TemporaryDirectory() as directory:
+    command = [sys.executable, '-u', str(example), '--rounds', '1', '--directory', directory]
+    subprocess.run(command, check=True, capture_output=True)  # keys, and a warm disk
+    shutil.rmtree(pathlib.Path(directory) / 'run')
+    start = time.perf_counter()
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    found = {}
+    for line in run.stdout:
+      found.setdefault(f'first line of {line.split()[1]}', round(time.perf_counter() - start, 1))
+      if 'listening' in line:
+        found['listening'] = round(time.perf_counter() - start, 1)
+    run.wait()
+  return found
+
+
+def linear_model(hidden=()):
   model = tf.keras.Sequential(
     [
       tf.keras.layers.InputLayer(input_shape=[64]),
+      *(tf.keras.layers.Dense(units, 'relu') for units in hidden),
       tf.keras.layers.Dense(10, kernel_initializer='zeros'),
     ]
   )
@@ -223,6 +325,9 @@ PARTS = {
   'million': million,
   'grpc': lambda rounds: _runtime_party.measure(min(rounds, 3)),
   'workers': lambda rounds: workers(min(rounds, 3)),
+  'in_process': in_process,
+  'isolation': isolation,
+  'first_output': lambda rounds: first_output(),
 }
 
 if __name__ == '__main__':

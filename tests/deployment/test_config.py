@@ -75,6 +75,13 @@ def test_a_server_file(written, tmp_path):
   assert found.session.verify is found.cohort.clients_per_round is found.process.evaluate is None
 
 
+@pytest.mark.parametrize('listen', ['127.0.0.1:70000', '127.0.0.1', ':1', 'host:-1', 'host:x'])
+def test_a_server_listens_on_a_port_there_is(listen, written):
+  text = SERVER.replace('127.0.0.1:0', listen)
+  with pytest.raises(ConfigurationError, match='port of 0 to 65535'):
+    config.read(written(text + KEYS), config.ServerConfig)
+
+
 BAD = {
   'no toml': ('[client', 'cannot be'),
   'unknown section': (CLIENT + KEYS + '[extra]\n', r'no \[extra\]; its sections are run, process'),

@@ -11,10 +11,14 @@ import deployments
 import grpc
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from deployments import BROADCAST, NAMES, Deployment, Running, client_of, running
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.deployment import arrays, framing, participant, tls
+from tff_privacy_agg.deployment import arrays, framing, grpc_service, participant, tls
 from tff_privacy_agg.errors import ConfigurationError, RuntimeUnavailableError
 
 
@@ -175,8 +179,9 @@ def test_a_client_refuses_deadlines_without_end(deadline, deploy):
 
 
 def test_a_client_refuses_less_than_its_policy(deploy):
-  deployment = deploy(mode='semi_honest', limits=deployments.deadlines(work=1.0))
+  deployment = deploy(mode='semi_honest', limits=deployments.deadlines(work=600.0))
   strict = secagg.Policy(authenticated=True)
+  started = time.monotonic()
   with running(deployment, NAMES[:4]) as clients:
     one = client_of(deployment, 'centre')
     one._member = dataclasses.replace(one._member, policy=strict)
@@ -184,6 +189,11 @@ def test_a_client_refuses_less_than_its_policy(deploy):
     assert_sum(deployment.session(), range(4))
   assert refusing.join() == 0
   assert 'UnsafeParameters' in one._events.of('session failed')[0]['reason']
+  # It says so, and why, and nobody waits for the deadline.
+  assert time.monotonic() - started < 300.0
+  (declined,) = deployment.log.of('declined')
+  assert declined['name'] == 'centre'
+  assert 'authenticated' in declined['reason']
   assert clients['north'].outcome == 1
 
 
@@ -217,6 +227,27 @@ def test_certificates_are_asked_for(deploy, keys, tmp_path):
     own.serve(None)
   own.close()
   assert not deployment.log.of('joined')
+
+
+def test_a_certificate_with_two_names_is_nobodys(keys):
+  one = x509.load_pem_x509_certificate((keys / 'north.pem').read_bytes())
+  key = ec.generate_private_key(ec.SECP256R1())
+  name = x509.NameAttribute(NameOID.COMMON_NAME, 'north')
+  other = x509.NameAttribute(NameOID.COMMON_NAME, 'south')
+  builder = x509.CertificateBuilder(
+    issuer_name=one.issuer,
+    subject_name=x509.Name([name, other]),
+    public_key=key.public_key(),
+    serial_number=1,
+    not_valid_before=one.not_valid_before_utc,
+    not_valid_after=one.not_valid_after_utc,
+  )
+  pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+  assert grpc_service._common_name({'x509_pem_cert': [pem]}) == ''
+  assert (
+    grpc_service._common_name({'x509_pem_cert': [(keys / 'north.pem').read_bytes()]}) == 'north'
+  )
+  assert grpc_service._common_name({}) == ''
 
 
 def test_a_client_does_not_talk_to_a_server_of_another_authority(deploy, keys, tmp_path):

@@ -1,6 +1,7 @@
 """What parties send each other and keep on disk, without a server: frames, arrays, keys, round books."""
 
 import dataclasses
+import json
 import os
 
 import deployments
@@ -62,7 +63,9 @@ def test_arrays_travel():
   for one, other in zip(arrays.decode(data), values, strict=True):
     np.testing.assert_array_equal(one, other)
   assert secagg.context_digest(arrays.decode(data)) == secagg.context_digest(values)
-  for bad in (data[:-1], data + b'x', b'', b'\xff' * 20, arrays.encode([])[:2]):
+  head = json.dumps([[[['a', '<i4'], ['b', '<i4']], [1]]]).encode()
+  record = len(head).to_bytes(4, 'little') + head + bytes(8)
+  for bad in (data[:-1], data + b'x', b'', b'\xff' * 20, arrays.encode([])[:2], record):
     with pytest.raises(secagg.InvalidMessage):
       arrays.decode(bad)
   with pytest.raises(secagg.InvalidMessage):

@@ -73,11 +73,12 @@ PROGRAMS = {
 
 
 def workers_marked(mark):
-  """Returns the pids of running worker programs whose environment has `mark`."""
+  """Returns the pids of running workers, and of their relays, whose environment has `mark`."""
   found = []
   for process in pathlib.Path('/proc').iterdir():
     try:
-      is_worker = b'worker_binary' in (process / 'cmdline').read_bytes()
+      command = (process / 'cmdline').read_bytes()
+      is_worker = b'worker_binary' in command or b'worker_launcher' in command
       if is_worker and mark.encode() in (process / 'environ').read_bytes():
         found.append(int(process.name))
     except OSError:
@@ -101,6 +102,9 @@ def test_no_worker_is_left(name, tmp_path):
   out, err = tmp_path / 'out', tmp_path / 'err'
   environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'}
   environment.update([mark.split('=')])
+  temporary = tmp_path / 'temporary'
+  temporary.mkdir()
+  environment['TMPDIR'] = str(temporary)
   environment['PYTHONPATH'] = os.pathsep.join(path for path in sys.path if path)
   with out.open('wb') as out_file, err.open('wb') as err_file:
     process = subprocess.Popen(
@@ -121,6 +125,7 @@ def test_no_worker_is_left(name, tmp_path):
       assert process.wait(60) == code, err.read_text()
       assert 'ready' in out.read_text()
       assert wait_for(lambda: not workers_marked(mark), 5)
+      assert wait_for(lambda: not list(temporary.glob('tff-worker-*')), 5)
     finally:
       process.kill()
       process.wait()

@@ -190,7 +190,7 @@ def test_worker_processes_one_of_which_is_killed():
 
 PROGRAM = """
 import os, signal, sys
-sys.path.insert(0, {here!r})
+sys.path[:0] = {here!r}
 if __name__ == '__main__':
   import numpy as np
   import test_pool as tests
@@ -205,7 +205,9 @@ if __name__ == '__main__':
 @pytest.mark.slow
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
   file = tmp_path / 'program.py'
-  file.write_text(PROGRAM.format(here=str(pathlib.Path(__file__).parent)))
+  file.write_text(
+    PROGRAM.format(here=[str(pathlib.Path(one).parent) for one in (__file__, cases.__file__)])
+  )
   done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=120)
   assert done.returncode == -signal.SIGKILL, done.stderr
   assert all(is_gone(int(pid)) for pid in done.stdout.split())

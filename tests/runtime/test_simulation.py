@@ -3,6 +3,8 @@ import os
 import pathlib
 import signal
 import socket
+import stat
+import tempfile
 import threading
 
 import numpy as np
@@ -102,11 +104,11 @@ def test_dropped_context_ends_its_worker():
 def test_compiles_a_computation_once(modular_sum, monkeypatch):
   compiled = []
 
-  def compile_and_count(computation, compile_=simulation._compile):
+  def compile_and_count(computation, compile_=simulation.compile_native):
     compiled.append(computation)
     return compile_(computation)
 
-  monkeypatch.setattr(simulation, '_compile', compile_and_count)
+  monkeypatch.setattr(simulation, 'compile_native', compile_and_count)
   with simulation_context():
     # Another number of clients is another executor, not another compilation.
     assert [modular_sum(x) for x in ([1], [2], [1, 2])] == [1, 2, 3]
@@ -207,13 +209,49 @@ def test_log_file_is_appended_to(worker_program, monkeypatch, tmp_path):
   assert log.read_text() == 'first\nsecond\n'
 
 
-def test_port_is_held_while_the_worker_lives():
+def test_port_is_held_while_a_worker_without_a_namespace_lives(monkeypatch):
+  monkeypatch.setattr(tff_worker.Worker, '_start_relay', lambda self: None)
   with (
     simulation_context(install=False) as context,
     socket.socket() as other,
     pytest.raises(OSError, match='in use'),
   ):
     other.bind(('', context._worker.port))
+
+
+def test_an_isolated_worker_is_reached_by_its_owner_only():
+  with simulation_context(install=False) as context:
+    if not context.isolated:
+      pytest.skip('this system allows no network namespace')
+    path = pathlib.Path(context._worker.address.removeprefix('unix:'))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    namespaces = {
+      os.readlink(f'/proc/{pid}/ns/net')
+      for pid in (context._worker.pid, context._worker._relay.process.pid)
+    }
+    assert len(namespaces) == 1
+    assert namespaces != {os.readlink('/proc/self/ns/net')}
+    with socket.socket() as other, pytest.raises(ConnectionRefusedError):
+      other.connect(('127.0.0.1', context._worker.port))
+  assert not path.parent.exists()
+
+
+def test_a_lost_relay_is_an_error_that_says_so(modular_sum):
+  with simulation_context() as context:
+    if not context.isolated:
+      pytest.skip('this system allows no network namespace')
+    os.kill(context._worker._relay.process.pid, signal.SIGKILL)
+    with pytest.raises(RuntimeUnavailableError, match='relay'):
+      modular_sum([1, 2])
+
+
+def test_a_long_temporary_directory_does_not_matter(monkeypatch, tmp_path, modular_sum):
+  long = tmp_path / ('x' * 100)
+  long.mkdir()
+  monkeypatch.setattr(tempfile, 'tempdir', str(long))
+  with simulation_context():
+    assert modular_sum([1, 2]) == 3
 
 
 @pytest.mark.parametrize('concurrency', [0, 1.5, True])

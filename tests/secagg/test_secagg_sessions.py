@@ -301,3 +301,22 @@ def test_context_digest_sees_everything():
   assert len(set(digests)) == len(digests)
   assert secagg.context_digest([a.astype('>i4')]) == digests[0]
   assert secagg.context_digest([np.asfortranarray(a.reshape(2, 3))]) == digests[1]
+
+
+@pytest.mark.parametrize('drops', [{1: 9}, {1: -1}, {1: '2'}, {9: 1}])
+def test_drops_that_there_are_not_are_refused(drops):
+  with pytest.raises(ConfigurationError, match='drops'):
+    secagg.run_in_memory(params(), {client: {'x': 1} for client in range(4)}, drops)
+
+
+def test_a_session_without_inputs_is_refused():
+  with pytest.raises(ConfigurationError, match='`inputs` is empty'):
+    secagg.run_in_memory(params(), {})
+
+
+@pytest.mark.parametrize('name', ['sigma', 'eta'])
+def test_bits_of_security_are_bounded(name):
+  with pytest.raises(ConfigurationError, match=f'`{name}` must be at most 256'):
+    secagg.find_parameters(100, 0.05, 0.1, mode='semi_honest', **{name: 2**36})
+  with pytest.raises(ConfigurationError, match=f'`{name}` must be at most 256'):
+    params(**{name: 257})

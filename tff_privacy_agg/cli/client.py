@@ -39,9 +39,9 @@ def _client(args: argparse.Namespace) -> int:
   make_data = entry_point(settings.data.source, args.config.parent)
 
   from tff_privacy_agg import deployment
-  from tff_privacy_agg.runtime import simulation_context
+  from tff_privacy_agg.runtime import InProcessContext
 
-  with simulation_context(concurrency=1):
+  with InProcessContext(worker=False):
     done = deployment.take_part(
       make_process(),
       make_data(),

@@ -45,9 +45,9 @@ def _serve(args: argparse.Namespace) -> int:
   events('building the process', process=settings.process.source)
 
   from tff_privacy_agg import deployment
-  from tff_privacy_agg.runtime import simulation_context
+  from tff_privacy_agg.runtime import InProcessContext
 
-  with simulation_context(concurrency=1), _closing.sums_that_fail(asked.directory):
+  with InProcessContext(worker=False), _closing.sums_that_fail(asked.directory):
     result = deployment.serve(
       make['process'](),
       asked.rounds,

@@ -144,6 +144,14 @@ class Listen:
 
   listen: str
 
+  def __post_init__(self):
+    # Taken modulo 2**16 where it is opened: 70000 would serve on 4464.
+    host, _, port = self.listen.rpartition(':')
+    if not host or not (port.isascii() and port.isdigit()) or int(port) >= 2**16:
+      raise ConfigurationError(
+        f'`listen` must be `host:port` with a port of 0 to 65535, got {self.listen!r}.'
+      )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerConfig:

@@ -5,10 +5,12 @@ opens sessions and closes rounds. Each wait ends with a deadline, the session, o
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.deployment import framing
@@ -60,8 +62,7 @@ class Service:
 
   def _caller(self, context: grpc.ServicerContext) -> int:
     """The client id of the certificate at the other end; refuses names that are unknown."""
-    names = context.auth_context().get('x509_common_name', [])
-    name = names[0].decode(errors='replace') if len(names) == 1 else ''
+    name = _common_name(context.auth_context())
     if name not in self._clients:
       self._events('refused', reason='unknown certificate', name=name[:100])
       context.abort(grpc.StatusCode.PERMISSION_DENIED, f'no client is named {name[:100]!r}')
@@ -141,6 +142,10 @@ class Service:
       head, message = self._read(session, client, stream, context)
       if head.get('session') != session.id:
         raise secagg.SessionAborted('The message belongs to a session that has ended.')
+      if 'declined' in head:
+        self._let_go(session, client, str(head['declined']))
+        yield from framing.frames({'state': 'end', 'reason': 'the session runs without it'})
+        return
       at = self._receive(session, client, head, message)
     except secagg.SecAggError as error:
       self._events('refused', reason=str(error), name=self._names[client])
@@ -163,6 +168,13 @@ class Service:
       raise
     finally:
       cut.cancel()
+
+  def _let_go(self, session: LiveSession, client: int, reason: str) -> None:
+    """Waits no longer for a client that declines the session."""
+    self._events('declined', name=self._names[client], reason=reason[:300])
+    with self.changed:
+      session.pending.discard(client)
+      self.changed.notify_all()
 
   def _receive(
     self, session: LiveSession, client: int, head: Mapping[str, Any], message: bytes
@@ -201,3 +213,16 @@ class Service:
   def _notify(self) -> None:
     with self.changed:
       self.changed.notify_all()
+
+
+def _common_name(peer: Mapping[str, Sequence[bytes]]) -> str:
+  """The one name in a peer's certificate; empty if it has none, or several.
+
+  gRPC tells the first of several, and an authority may have checked another.
+  """
+  try:
+    certificate = x509.load_pem_x509_certificate(peer['x509_pem_cert'][0])
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+  except (KeyError, IndexError, ValueError):
+    return ''
+  return str(names[0].value) if len(names) == 1 else ''

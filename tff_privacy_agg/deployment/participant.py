@@ -16,6 +16,7 @@ from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError, RuntimeUnavailableError
 
 _PATIENCE = 15.0
+_REASON_CHARACTERS = 300
 _JOIN_SECONDS = 60.0
 _PARAMETER_BYTES = 2**24
 _LONGEST_DEADLINE = 7 * 86_400.0
@@ -175,17 +176,21 @@ class Participant:
     broadcast = arrays.decode(offer.broadcast)
     # Never the server's word for it: what was received decides which key this client has.
     params = dataclasses.replace(params, context=secagg.context_digest(broadcast))
-    if params.task != self._task:
-      raise secagg.ContextMismatch(f'A session of task {params.task!r} was offered.')
-    client = secagg.Client(
-      params,
-      member.client_id,
-      member.identity if params.authenticated else None,
-      member.roster if params.authenticated else None,
-      policy=member.policy,
-      last_round=self._book.last(params.task),
-      server_key=member.server_key,
-    )
+    try:
+      if params.task != self._task:
+        raise secagg.ContextMismatch(f'A session of task {params.task!r} was offered.')
+      client = secagg.Client(
+        params,
+        member.client_id,
+        member.identity if params.authenticated else None,
+        member.roster if params.authenticated else None,
+        policy=member.policy,
+        last_round=self._book.last(params.task),
+        server_key=member.server_key,
+      )
+    except secagg.SecAggError as error:
+      self._decline(offer, error)
+      raise
     self._book.record(params.task, params.round_number)
     rounds = [0, 1, 2, 3, 4, 5] if params.authenticated else [0, 1, 2, 4, 5]
     at = 0
@@ -209,6 +214,17 @@ class Participant:
       raise
     except Exception as error:
       raise WorkError(f'The work failed: {type(error).__name__}: {error}') from error
+
+  def _decline(self, offer: _Offer, error: Exception) -> None:
+    """Tells the server that, and why, this client takes no part: nobody waits for it then."""
+    head = {'session': offer.session, 'declined': str(error)[:_REASON_CHARACTERS]}
+    self._patiently(
+      lambda: framing.gather(
+        self._exchange_call(framing.frames(head), timeout=_PATIENCE), _REASON_CHARACTERS
+      ),
+      min(_PATIENCE, self._patience),
+      'to hear that it declines',
+    )
 
   def _leave(self, offer: _Offer, at: int, client: secagg.Client, error: Exception) -> None:
     """Tells the server that, and why, this client takes no further part."""

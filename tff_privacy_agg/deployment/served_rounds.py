@@ -144,10 +144,10 @@ def client_work(form: RoundForm, dataset: Any) -> Work:
       form.broadcast_type,
     )
     try:
-      (result,) = form.work([dataset], received)
+      result = form.work(dataset, received)
     except (TypeError, ValueError, NotImplementedError) as error:
       spec = getattr(dataset, 'element_spec', type(dataset).__name__)
-      wanted = form.work.type_signature.parameter[0].member
+      wanted = form.work.type_signature.parameter[0]
       raise ConfigurationError(
         f"The process takes this client's data as {wanted}; they are {spec}. Batch and map them "
         'as the process was built for.'

@@ -50,7 +50,7 @@ def serve(
   end, the last round or a spent budget, the clients are told why.
 
   Computations of the server run in the current TFF context, such as
-  `tpa.runtime.simulation_context()`.
+  `tpa.runtime.InProcessContext(worker=False)`.
 
   Args:
     process: A process with TFF computations `initialize` and `next`; clients build the same.
@@ -156,7 +156,7 @@ def take_part(
   """Takes part in a training until its server says that it has ended.
 
   The client's computation runs in the current TFF context, such as
-  `tpa.runtime.simulation_context()`.
+  `tpa.runtime.InProcessContext(worker=False)`.
 
   Args:
     process: The process, as this client builds it from its own code.

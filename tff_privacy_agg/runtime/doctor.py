@@ -213,9 +213,10 @@ def _check_runtime(progress: Callable[[int, int], None]) -> list[Check]:
     from tff_privacy_agg._tff import compat
 
     started = time.monotonic()
-    with runtime.simulation_context():
+    with runtime.simulation_context() as context:
       found = f'worker ready in {time.monotonic() - started:.1f} s'
       done.append(Check(name=name, status='ok', found=found))
+      done.append(_check_port(context.isolated))
       progress(_STARTED, _WHOLE)
 
       name = 'secure sum'
@@ -228,6 +229,19 @@ def _check_runtime(progress: Callable[[int, int], None]) -> list[Check]:
     found = f'{type(error).__name__}: {error}'
     done.append(Check(name=name, status='failed', found=found, mend=_REINSTALL))
   return done
+
+
+def _check_port(isolated: bool) -> Check:
+  name = "port of a simulation's worker"
+  if isolated:
+    return Check(name=name, status='ok', found='none: it runs in a network namespace of its own')
+  return Check(
+    name=name,
+    status='warning',
+    found='open on all network interfaces without authentication, to whoever reaches this host',
+    mend='Allow unprivileged user namespaces (`unshare -Urn true` must work), or run simulations '
+    'only where nobody else reaches the host. `serve` and `client` open no such port.',
+  )
 
 
 def _sum_of_three(compat) -> int:

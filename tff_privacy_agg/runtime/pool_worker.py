@@ -1,4 +1,4 @@
-"""What runs in a worker process of a pool or cluster: some clients' work on a TFF worker."""
+"""What runs in a worker process of a pool or cluster: some clients' work, in its own process."""
 
 import functools
 import hashlib
@@ -13,7 +13,7 @@ import tensorflow_federated as tff
 from tensorflow_federated.proto.v0 import executor_pb2
 
 from tff_privacy_agg._tff import compat, structures
-from tff_privacy_agg.runtime.simulation import SimulationContext, simulation_context
+from tff_privacy_agg.runtime.in_process import InProcessContext
 
 _WATCH_SECONDS = 1.0
 
@@ -43,8 +43,8 @@ def unpack_value(data: bytes) -> Any:
 
 
 @functools.cache
-def _context() -> SimulationContext:
-  return simulation_context(install=False, concurrency=1)
+def _context() -> InProcessContext:
+  return InProcessContext()
 
 
 class _Works:
@@ -76,6 +76,7 @@ def run_part(work: bytes, broadcast: bytes, data: Sequence[bytes]) -> list[list[
   """
   computation = _works.get(work)
   with compat.get_context_stack().install(_context()):
-    results = computation([unpack_value(one) for one in data], unpack_value(broadcast))
-  result_type = computation.type_signature.result.member
+    params = unpack_value(broadcast)
+    results = [computation(unpack_value(one), params) for one in data]
+  result_type = computation.type_signature.result
   return [structures.flatten(result, result_type) for result in results]

@@ -46,7 +46,7 @@ class RoundForm:
 
   Attributes:
     prepare: TFF computation, state -> what is broadcast.
-    work: TFF computation of the clients: (data at clients, broadcast) -> list of results.
+    work: TFF computation of one client: (data, broadcast) -> result.
     update: TFF computation, (state, sums) -> (state, output).
     data_type: TFF type of one client's argument.
     broadcast_type: TFF type of what is broadcast.
@@ -73,10 +73,9 @@ class RoundForm:
     self._data_count = _check_type(self._type)
     form = _form_of(computation, self._data_count)
     self.result_type = form.work.type_signature.result
-    self.prepare, self.update = form.prepare, form.update
+    self.prepare, self.work, self.update = form.prepare, form.work, form.update
     self.data_type = form.work.type_signature.parameter[0]
     self.broadcast_type = form.prepare.type_signature.result
-    self.work = _at_clients(form.work)
     bounds = (
       (BITWIDTH, form.secure_sum_bitwidth),
       (MAX_INPUT, form.secure_sum_max_input),
@@ -229,20 +228,6 @@ def _form_of(computation: Any, data_count: int) -> Any:
       f'{type(error).__name__}: {text[:300]} '
       'Let no sum, and no broadcast, depend on another sum of the same round.'
     ) from error
-
-
-def _at_clients(work: Any) -> Any:
-  """`work` for all clients in one call: a client's results come back in the order of the data."""
-  data, broadcast = (element for _, element in compat.struct_items(work.type_signature.parameter))
-
-  @compat.federated_computation(
-    compat.FederatedType(data, compat.CLIENTS), compat.FederatedType(broadcast, compat.SERVER)
-  )
-  def run(values, params):
-    pair = compat.federated_zip((values, compat.federated_broadcast(params)))
-    return compat.federated_map(work, pair)
-
-  return run
 
 
 def _clear_sum(form: Any, clear_type: Any) -> Any:

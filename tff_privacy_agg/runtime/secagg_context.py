@@ -11,9 +11,10 @@ from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.runtime.drops import Drops, plan_of
 from tff_privacy_agg.runtime.executors import LocalExecutor
+from tff_privacy_agg.runtime.in_process import InProcessContext
 from tff_privacy_agg.runtime.round_form import RoundForm, secure_intrinsics
 from tff_privacy_agg.runtime.round_report import RoundReport
-from tff_privacy_agg.runtime.simulation import SimulationContext, as_awaitable, simulation_context
+from tff_privacy_agg.runtime.simulation import as_awaitable
 from tff_privacy_agg.secagg.in_process import LocalSession
 
 
@@ -24,7 +25,8 @@ class SecAggContext(compat.SyncContext):
   `federated_secure_sum`, `_sum_bitwidth` or `_modular_sum` runs as TFF's map-reduce form:
   `prepare` on the server, `work` for each client, a session of `tff_privacy_agg.secagg` over
   what the clients' work gave, `update` on the server. The server's code gets the sum, the
-  survivors and nothing else. Every other computation runs on a TFF worker as it is.
+  survivors and nothing else. Every other computation runs as it is. All of it runs in this process,
+  in `InProcessContext`: no worker, and no open port.
 
   All parties are in this process: it is the real protocol with simulated parties. See
   docs/runtime.md for real ones.
@@ -43,15 +45,14 @@ class SecAggContext(compat.SyncContext):
     allow_clear: Leaves that the computation may sum in the clear, by the names that
       `ClearAggregandError` tells; a structure's name allows all below it.
     task: Name of the task in the protocol's messages.
-    executor: Where the clients' work runs; by default on this context's own TFF worker.
-    concurrency: How many clients' work runs at once on the own worker.
+    executor: Where the clients' work runs; by default in this process.
+    concurrency: How many clients' work runs at once in this process.
 
   Attributes:
     last_round: `RoundReport` of the last round that ended well, or None.
 
   Raises:
     ConfigurationError: If an argument is outside its range.
-    RuntimeUnavailableError: If the TFF worker does not start.
   """
 
   def __init__(
@@ -96,8 +97,8 @@ class SecAggContext(compat.SyncContext):
     self._sessions = itertools.count(1)
     # A computation is kept with what was made of it: its id stays its own.
     self._compiled: dict[int, tuple[Any, RoundForm | None]] = {}
-    self._inner: SimulationContext = simulation_context(install=False, concurrency=concurrency)
-    self._executor = LocalExecutor(self._inner) if executor is None else executor
+    self._inner = InProcessContext(concurrency=concurrency)
+    self._executor = LocalExecutor(self._inner, concurrency) if executor is None else executor
     self.last_round: RoundReport | None = None
 
   @property
@@ -149,7 +150,7 @@ class SecAggContext(compat.SyncContext):
     return as_awaitable(self)
 
   def close(self) -> None:
-    """Ends the TFF worker, and the executor's. The context refuses to run anything then."""
+    """Ends what the executor started. The context refuses to run anything then."""
     self._executor.close()
     self._inner.close()
 

@@ -14,7 +14,7 @@ from tff_privacy_agg import _validate
 from tff_privacy_agg._tff import compat, error_hints
 from tff_privacy_agg._tff import worker_cleanup as worker_cleanup  # its exit hook
 from tff_privacy_agg.errors import RuntimeUnavailableError
-from tff_privacy_agg.runtime.tff_worker import Worker, tell_exposure
+from tff_privacy_agg.runtime.tff_worker import Worker
 
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.02
@@ -32,13 +32,14 @@ _CHANNEL_OPTIONS = (
 )
 
 
-def _compile(computation: Any) -> Any:
+def compile_native(computation: Any) -> Any:
+  """`computation` as TFF's runtime runs it, secure sums replaced by their plain simulation."""
   simulated = tff.backends.test.replace_secure_intrinsics_with_bodies(computation)
   return tff.backends.native.desugar_and_transform_to_native(simulated)
 
 
 def _connect(worker: Worker) -> tuple[grpc.Channel, tff.framework.RemoteExecutorGrpcStub]:
-  channel = grpc.insecure_channel(f'127.0.0.1:{worker.port}', _CHANNEL_OPTIONS)
+  channel = grpc.insecure_channel(worker.address, _CHANNEL_OPTIONS)
   stub = tff.framework.RemoteExecutorGrpcStub(channel)
   deadline = time.monotonic() + _READY_SECONDS
   while not stub.is_ready:
@@ -96,7 +97,7 @@ class SimulationContext(compat.SyncContext):
     self._entered = False
     self._inner = compat.SyncExecutionContext(
       executor_fn=_executor_factory(worker, stub),
-      compiler_fn=_compile,
+      compiler_fn=compile_native,
       transform_args=tff.tensorflow.transform_args,
       transform_result=tff.tensorflow.transform_result,
     )
@@ -135,6 +136,11 @@ class SimulationContext(compat.SyncContext):
         'A computation was cut short: its worker is gone, it was ended by its owner. Close a '
         'context after its last computation.'
       ) from error
+
+  @property
+  def isolated(self) -> bool:
+    """Whether the worker opens no port on this host."""
+    return self._worker.isolated
 
   def program_context(self) -> Any:
     """Returns a `tff.program.NativeFederatedContext` on the same worker.
@@ -214,8 +220,10 @@ def simulation_context(
 
   TFF keeps default contexts per thread: call this in the thread that runs the
   computations, outside of any `tff.federated_computation`. The worker process
-  ends with this process, however that ends. It serves whoever reaches its port: the first
-  context of a process says so on standard error.
+  ends with this process, however that ends. It runs alone in a network
+  namespace, so it reads no file over the network. Where the system allows no
+  namespace it serves whoever reaches its port: the first context of a process
+  says so on standard error.
 
   Args:
     concurrency: How many clients' computations run at once, at least 1. More
@@ -232,7 +240,6 @@ def simulation_context(
     RuntimeUnavailableError: If the worker does not start.
   """
   _validate.at_least(1, concurrency=concurrency)
-  tell_exposure()
   context = SimulationContext(Worker(concurrency=concurrency, log_file=log_file))
   if install:
     context._install()

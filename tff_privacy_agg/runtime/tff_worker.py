@@ -3,20 +3,24 @@
 The worker never outlives its owner: it is ended by `Worker.end`, and the kernel
 kills it (PR_SET_PDEATHSIG) when the owner dies without a chance to do so.
 
-The worker serves gRPC without encryption or authentication on all of the
-host's addresses; its program has no flag for that. `tell_exposure` says so.
+The worker serves gRPC without encryption or authentication on all addresses, and runs any
+computation that it is sent, with its owner's rights; its program has no flag for that. So it runs
+alone in a network namespace, and is reached over a Unix socket that its owner alone may open.
+Where the system allows no such namespace its port is open to whoever reaches the host: that is
+said once, on standard error.
 """
 
 import concurrent.futures
 import functools
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from typing import IO
+from typing import IO, Any
 
 import tensorflow_federated as tff
 
@@ -26,33 +30,32 @@ from tff_privacy_agg.errors import RuntimeUnavailableError
 # tens of kilobytes a round for a thousand rounds. The environment's own setting wins.
 _ALLOCATOR = {'MALLOC_ARENA_MAX': '2'}
 
-# Runs in a fresh interpreter between this process and the worker program, since
-# code that runs after a fork of a process with TensorFlow's and gRPC's threads
-# can deadlock. It costs about 20 ms. The worker keeps the setting (1 is
-# PR_SET_PDEATHSIG, 9 SIGKILL) across exec; the second look at the parent covers
-# one that died before the setting was made.
-_LAUNCHER = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9)
-if os.getppid() == int(sys.argv[1]):
-  os.execv(sys.argv[2], sys.argv[2:])
-"""
+_LAUNCHER = str(pathlib.Path(__file__).with_name('worker_launcher.py'))
+# In a namespace of its own nobody else can have taken it.
+_ISOLATED_PORT = 8000
+# A Unix socket's path has at most 107 bytes.
+_LONGEST_DIRECTORY = 80
 _LOG_BYTES = 4096
 _LOG_LINES = 5
 
 
-def exposure() -> str:
-  """What a running worker opens to others, in one line."""
+def exposure(reason: str) -> str:
+  """What a worker outside of a namespace opens to others, in one line.
+
+  Args:
+    reason: Why it has none.
+  """
   return (
-    "tff_privacy_agg: TFF's worker listens on all network interfaces without authentication and "
-    'runs any computation it is sent, with your rights; keep its host out of reach of others.'
+    f'tff_privacy_agg: this system allows no network namespace ({reason}), so the TFF worker of a '
+    'simulation listens on all network interfaces without authentication and runs any computation '
+    'that it is sent, with your rights; keep its host out of reach of others.'
   )
 
 
 @functools.cache
-def tell_exposure() -> None:
+def tell_exposure(reason: str) -> None:
   """Writes `exposure` to standard error, once in this process."""
-  print(exposure(), file=sys.stderr, flush=True)
+  print(exposure(reason), file=sys.stderr, flush=True)
 
 
 def _program() -> str:
@@ -81,12 +84,52 @@ def _reserve_port() -> socket.socket:
   return holder
 
 
+class _Child:
+  """A process of the launcher that ends with this one."""
+
+  def __init__(self, arguments: list[str], **options: Any):
+    command = [sys.executable, '-I', '-S', _LAUNCHER, *arguments]
+    started: concurrent.futures.Future[subprocess.Popen[bytes]] = concurrent.futures.Future()
+    # The kernel's "parent" is the thread that starts a process. This thread lives as long as the
+    # child, whichever thread asked for it.
+    self._keeper = threading.Thread(
+      target=self._keep, args=(command, options, started), name='tff-worker-keeper', daemon=True
+    )
+    self._keeper.start()
+    self.process = started.result()
+
+  def _keep(
+    self, command: list[str], options: dict[str, Any], started: concurrent.futures.Future
+  ) -> None:
+    try:
+      # A ctrl-C at the terminal reaches the whole session: children are ended in order, by
+      # their owner.
+      process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, start_new_session=True, **options
+      )
+    except BaseException as error:
+      started.set_exception(error)
+      return
+    started.set_result(process)
+    process.wait()
+
+  @property
+  def alive(self) -> bool:
+    return self._keeper.is_alive()
+
+  def end(self) -> None:
+    self.process.kill()
+    self._keeper.join()
+
+
 class Worker:
   """A running worker process.
 
   Attributes:
-    port: The TCP port that the worker listens on, or is about to.
     owner: Process id of the Python process that started the worker.
+    isolated: Whether it runs in a network namespace of its own.
+    address: Where it is reached, as gRPC takes it, now or soon.
+    port: Its TCP port, of its namespace or of the host.
   """
 
   def __init__(self, *, concurrency: int, log_file: str | os.PathLike[str] | None = None):
@@ -106,46 +149,59 @@ class Worker:
     self._log: IO[bytes] = (
       tempfile.TemporaryFile() if log_file is None else open(log_file, 'a+b')  # noqa: SIM115
     )
-    self._port_holder = _reserve_port()
-    self.port: int = self._port_holder.getsockname()[1]
-    command = [sys.executable, '-I', '-S', '-c', _LAUNCHER, str(self.owner)]
-    command += [program, f'--port={self.port}', f'--max_concurrent_computation_calls={concurrency}']
-    started: concurrent.futures.Future[subprocess.Popen[bytes]] = concurrent.futures.Future()
-    # The kernel's "parent" is the thread that starts a process. This thread
-    # lives as long as the worker, whichever thread asked for it.
-    self._keeper = threading.Thread(
-      target=self._keep, args=(command, started), name='tff-worker-keeper', daemon=True
+    self._directory = _private_directory()
+    self._relay = self._start_relay()
+    self.isolated = self._relay is not None
+    self._port_holder: socket.socket | None = None
+    if self._relay is None:
+      self._port_holder = _reserve_port()
+      self.port: int = self._port_holder.getsockname()[1]
+      self.address = f'127.0.0.1:{self.port}'
+    else:
+      self.port = _ISOLATED_PORT
+      self.address = f'unix:{self._socket}'
+    relay_pid = 0 if self._relay is None else self._relay.process.pid
+    self._child = _Child(
+      [
+        'worker',
+        str(self.owner),
+        str(relay_pid),
+        program,
+        f'--port={self.port}',
+        f'--max_concurrent_computation_calls={concurrency}',
+      ],
+      stdout=self._log,
+      stderr=self._log,
+      env=_ALLOCATOR | os.environ,
     )
-    self._keeper.start()
-    self._process = started.result()
 
-  def _keep(self, command: list[str], started: concurrent.futures.Future) -> None:
-    try:
-      process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=self._log,
-        stderr=self._log,
-        env=_ALLOCATOR | os.environ,
-        # A ctrl-C at the terminal reaches the whole session: the worker is
-        # ended in order, by its owner.
-        start_new_session=True,
-      )
-    except BaseException as error:
-      started.set_exception(error)
-      return
-    started.set_result(process)
-    process.wait()
+  @property
+  def _socket(self) -> str:
+    return os.path.join(self._directory, 'worker')
+
+  def _start_relay(self) -> _Child | None:
+    """The relay, or None, with a line that says so, where it can have no namespace."""
+    arguments = ['relay', str(self.owner), self._socket, str(_ISOLATED_PORT)]
+    relay = _Child(arguments, stdout=subprocess.PIPE, stderr=self._log)
+    output = relay.process.stdout
+    said = '' if output is None else output.readline().decode(errors='replace').strip()
+    if output is not None:
+      output.close()
+    if said == 'ready':
+      return relay
+    relay.end()
+    tell_exposure(said or 'the relay failed')
+    return None
 
   @property
   def pid(self) -> int:
     """Process id of the worker."""
-    return self._process.pid
+    return self._child.process.pid
 
   @property
   def alive(self) -> bool:
-    """Whether the worker process runs."""
-    return self._keeper.is_alive()
+    """Whether the worker process runs, and can be reached."""
+    return self._child.alive and (self._relay is None or self._relay.alive)
 
   def failure(self) -> str:
     """Returns what is known of a worker that does not serve, as one sentence."""
@@ -153,9 +209,12 @@ class Worker:
       return 'it was ended by its owner.'
     if self.alive:
       found = 'it runs but does not answer'
+    elif self._child.alive:
+      found = 'the relay that leads to it has ended'
     else:
-      found = f'it ended with code {self._process.returncode}'
-      if self._process.returncode == -9:
+      code = self._child.process.returncode
+      found = f'it ended with code {code}'
+      if code == -9:
         found += ' (killed; the usual cause is a lack of memory)'
     # pread leaves the file's position, which the worker writes at, alone.
     descriptor = self._log.fileno()
@@ -169,7 +228,18 @@ class Worker:
     if os.getpid() != self.owner:
       return  # A forked child holds a copy; the worker is its parent's.
     self._ended = True  # first: a call that fails meanwhile asks why
-    self._process.kill()
-    self._keeper.join()
-    self._port_holder.close()
+    self._child.end()
+    if self._relay is not None:
+      self._relay.end()
+    shutil.rmtree(self._directory, ignore_errors=True)
+    if self._port_holder is not None:
+      self._port_holder.close()
     self._log.close()
+
+
+def _private_directory() -> str:
+  """A new directory of mode 0700 whose path is short enough for a Unix socket."""
+  base = tempfile.gettempdir()
+  return tempfile.mkdtemp(
+    prefix='tff-worker-', dir=base if len(os.fsencode(base)) <= _LONGEST_DIRECTORY else '/tmp'
+  )

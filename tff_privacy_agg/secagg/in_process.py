@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.secagg import wire
 from tff_privacy_agg.secagg.client import Client
@@ -177,6 +178,15 @@ def run_in_memory(
   Raises:
     SecAggError: If the session ends without a result, or an input does not fit.
   """
+  if not inputs:
+    raise ConfigurationError('`inputs` is empty. Give the values of each client.')
+  for client_id, at in (drops or {}).items():
+    _validate.at_least(0, drops=at)
+    if at >= ROUNDS:
+      raise ConfigurationError(
+        f'`drops` says that client {client_id} drops out in round {at}; the rounds are 0 to '
+        f'{ROUNDS - 1}.'
+      )
   if not set(drops or ()) <= set(inputs):
     strangers = sorted(set(drops or ()) - set(inputs))
     raise ConfigurationError(f'`drops` names clients without inputs: {strangers}.')

@@ -27,6 +27,7 @@ MODES = ('semi_honest', 'authenticated')
 GRAPHS = ('complete', 'ring', 'auto')
 SESSION_ID_BYTES = 32
 LARGEST_BITS = 62
+LARGEST_SECURITY_BITS = 256
 _FORMATS = {version: f'tff_privacy_agg/secagg/v{version}' for version in VERSIONS}
 _NAME = re.compile(r'[\x21-\x7e]{1,200}')
 
@@ -143,6 +144,14 @@ class Leaf:
     return math.prod(self.shape)
 
 
+def check_bits(**values: int) -> None:
+  """Raises unless every number of bits is 1 to 256; the search for a graph grows with them."""
+  _validate.at_least(1, **values)
+  for name, value in values.items():
+    if value > LARGEST_SECURITY_BITS:
+      raise ConfigurationError(f'`{name}` must be at most {LARGEST_SECURITY_BITS}, got {value}.')
+
+
 def basis_points(name: str, value: float) -> int:
   """A fraction in [0, 1) of at most four decimals, as its integer multiple of 1/10000."""
   _validate.non_negative(**{name: value})
@@ -206,7 +215,7 @@ class SessionParams:
     _validate.one_of((None, 'mac'), verify=self.verify)
     _validate.one_of(VERSIONS, version=self.version)
     _validate.at_least(3, minimum_clients=self.minimum_clients)
-    _validate.at_least(1, sigma=self.sigma, eta=self.eta)
+    check_bits(sigma=self.sigma, eta=self.eta)
     _validate.instance(bytes, context=self.context, session_id=self.session_id)
     if len(self.session_id) != SESSION_ID_BYTES:
       raise ConfigurationError('`session_id` must be 32 bytes; leave it out to draw them.')

@@ -5,7 +5,7 @@ import dataclasses
 from tff_privacy_agg import _validate
 from tff_privacy_agg.secagg.errors import UnsafeParameters, WrongRound
 from tff_privacy_agg.secagg.layout import VERSIONS
-from tff_privacy_agg.secagg.params import SessionParams, basis_points
+from tff_privacy_agg.secagg.params import SessionParams, basis_points, check_bits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Policy:
 
   def __post_init__(self):
     _validate.at_least(3, minimum_clients=self.minimum_clients)
-    _validate.at_least(1, sigma=self.sigma)
+    check_bits(sigma=self.sigma)
     _validate.one_of(VERSIONS, version=self.version)
     basis_points('colluding_fraction', self.colluding_fraction)
 

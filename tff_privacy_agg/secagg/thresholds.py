@@ -12,7 +12,7 @@ from math import comb, perm
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.secagg.errors import UnsafeParameters
-from tff_privacy_agg.secagg.params import MODES, SessionParams, basis_points
+from tff_privacy_agg.secagg.params import MODES, SessionParams, basis_points, check_bits
 from tff_privacy_agg.secagg.primitives import shamir
 
 # Below this many clients 'auto' takes the complete graph.
@@ -165,7 +165,8 @@ def find_parameters(
   Raises:
     UnsafeParameters: If no k and t withstand the threat.
   """
-  _validate.at_least(1, n=n, sigma=sigma, eta=eta)
+  _validate.at_least(1, n=n)
+  check_bits(sigma=sigma, eta=eta)
   _validate.one_of(MODES, mode=mode)
   _validate.one_of(('complete', 'ring', 'auto'), graph=graph)
   colluding = basis_points('colluding_fraction', colluding_fraction) * n // 10_000
