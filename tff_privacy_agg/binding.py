@@ -162,15 +162,50 @@ class Binding:
     """Whether the clients draw the noise."""
     return self.mechanism is not None and self.mechanism.distributed
 
+  @functools.cached_property
+  def price(self) -> accounting.RoundPrice:
+    """What one round releases, with what is beside it, and its price."""
+    cohort, mechanism = self.cohort, self.mechanism
+    vectors: tuple[accounting.NoisyVector, ...] = ()
+    multiplier = 0.0
+    if mechanism is not None and self.design is not None:
+      of_design = (self.design.dimension, self.design.l2_bound, self.design.l1_bound)
+      sizes = [('update', *of_design, self.design.local_variance)]
+      for channel in self.channels:
+        bound = channel.resolution
+        name = f'{channel.layer}.{channel.name}'
+        sizes.append((name, 1, bound, bound, channel.local_variance))
+      vectors = tuple(
+        accounting.noisy_vector(
+          name=name,
+          mechanism=self.law,
+          dimension=dimension,
+          l2_bound=l2,
+          l1_bound=l1,
+          local_variance=variance,
+          fewest=cohort.minimum,
+          most=cohort.maximum,
+          draw_distance=samplers.noise_sampler(self.law, variance).distance,
+        )
+        for name, dimension, l2, l1, variance in sizes
+      )
+    elif mechanism is not None:
+      parts = [self.slots[mechanism.name].vector_noise_multiplier]
+      parts += [channel.noise_multiplier(1) for channel in self.channels]
+      multiplier = 1 / math.sqrt(math.fsum(1 / part**2 for part in parts))
+    own = accounting.RoundPrice(
+      mechanism=self.law,
+      holds_against_server=self.holds_against_server,
+      minimum=cohort.minimum,
+      maximum=cohort.maximum,
+      vectors=vectors,
+      central_multiplier=multiplier,
+    )
+    return own.beside([other.price for other in self.beside])
+
   def noise_multiplier(self, honest: int) -> float:
     """Effective noise multiplier of a round, all channels together."""
-    if self.mechanism is None or (honest == 0 and self.mechanism.distributed):
-      return 0.0
-    slot = self.slots[self.mechanism.name]
-    vector = self.design.z_eff(honest) if self.design else slot.vector_noise_multiplier
-    parts = [vector] + [channel.noise_multiplier(honest) for channel in self.channels]
-    parts += [other.noise_multiplier(honest) for other in self.beside]
-    return 1 / math.sqrt(sum(1 / part**2 for part in parts))
+    return self.price.noise_multiplier(honest)
 
   def curve(self, honest: int) -> accounting.RdpCurve:
     """Renyi curve of one round with `honest` honest survivors: all that it releases.
@@ -183,46 +218,36 @@ class Binding:
         'A privacy curve was asked of a stack without a noise layer. '
         'Epsilon is infinite there; add `DiscreteGaussianNoise` before the sum.'
       )
-    total = self.mechanism.curve(self.slots[self.mechanism.name], honest)
-    for channel in self.channels:
-      if self.mechanism.distributed:
-        total += accounting.bit_channel(
-          self.mechanism.mechanism, channel.resolution, channel.local_variance, honest
-        )
-      else:
-        total += accounting.gaussian(channel.noise_multiplier(honest))
-    for other in self.beside:
-      total += other.curve(honest)
-    return total
+    return self.price.curve(honest)
 
   @functools.cached_property
-  def orders(self) -> np.ndarray:
-    """Renyi orders of the table."""
-    return accounting.table_orders(integer_only=self.law == 'skellam')
+  def account(self) -> accounting.Account:
+    """What is added up round by round."""
+    return accounting.account_of(self.price)
 
   @functools.cached_property
-  def rdp_table(self) -> np.ndarray:
-    """`[maximum + 1, orders]`: one round's Renyi divergence by honest survivors."""
-    return accounting.rdp_table(self.curve, self.cohort.maximum, self.orders)
+  def costs(self) -> np.ndarray:
+    """`[maximum + 1, parts]`: one round's cost in the account by honest survivors."""
+    honest = range(1, self.cohort.maximum + 1)
+    one = [self.account.row(self.price, h if self.distributed else 1) for h in honest]
+    dtype = np.int64 if isinstance(self.account, accounting.GaussianAccount) else np.float64
+    first = self.account.infinite if self.distributed else one[0]
+    return np.stack([first, *one]).astype(dtype)
 
   @property
   def worst_round(self) -> np.ndarray:
-    """`[orders]`: most Renyi divergence of a round with `Cohort.minimum` or more honest ones."""
-    if self.distributed:
-      return self.rdp_table[self.cohort.minimum :].max(axis=0)
-    return self.curve(honest=1).rdp(self.orders)
+    """`[parts]`: the most that a round with `Cohort.minimum` or more honest ones costs."""
+    return self.account.worst(self.price, self.cohort.minimum if self.distributed else 1)
 
-  @functools.cached_property
+  @property
   def sampler_distance(self) -> float:
-    """Total variation distance of a full round's noise to the accounted law."""
-    beside = sum(other.sampler_distance for other in self.beside)
-    if self.mechanism is None or self.design is None:
-      return beside
-    slot = self.slots[self.mechanism.name]
-    one_client = slot.dim * samplers.noise_sampler(self.law, self.design.local_variance).distance
-    for channel in self.channels:
-      one_client += samplers.noise_sampler(self.law, channel.local_variance).distance
-    return self.cohort.maximum * one_client + beside
+    """Total variation distance of a full round's noise from the accounted law."""
+    return self.price.distance(self.cohort.maximum)
+
+  def limit(self, budget: accounting.Budget) -> accounting.Filter:
+    """A budget with the limits that follow from the design alone."""
+    best = self.costs[self.cohort.maximum]
+    return budget.fix(self.account, self.worst_round, best, self.sampler_distance)
 
   def facts(self) -> dict:
     """What the guarantee rests on, as JSON values; infinities are left out."""
@@ -235,6 +260,7 @@ class Binding:
       'cohort': dataclasses.asdict(self.cohort),
       'integer_design': None if design is None else dataclasses.asdict(design),
       'channels': [dataclasses.asdict(channel) for channel in self.channels],
+      'price': self.price.as_dict(),
       'public': ['number of survivors'],
       'sampler_distance_per_round': self.sampler_distance,
       'layers': [repr(layer) for layer in self.layers],
@@ -349,6 +375,8 @@ def _plan(
     stddev = accounting.default_channel_stddev(mechanism.noise_multiplier, cohort.expected, fewest)
   if not distributed:
     return plan(local_variance=0.0, central_stddev=stddev)
+  resolution = accounting.channel_resolution(resolution, stddev, cohort.expected)
+  plan = functools.partial(plan, resolution=resolution)
   variance = accounting.channel_share_variance(resolution, stddev, cohort.expected)
   return plan(local_variance=variance, central_stddev=0.0)
 

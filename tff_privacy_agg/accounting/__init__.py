@@ -2,14 +2,23 @@
 
 from tff_privacy_agg.accounting.accountant import (
   INTEGER_ORDERS,
+  NEARLY,
+  NEGLIGIBLE,
   REAL_ORDERS,
   conversion_offsets,
   delta,
   epsilon,
+  epsilon_at_orders,
   gaussian_delta,
   gaussian_epsilon,
   rdp_table,
   table_orders,
+)
+from tff_privacy_agg.accounting.accounts import (
+  Account,
+  GaussianAccount,
+  RenyiAccount,
+  account_of,
 )
 from tff_privacy_agg.accounting.budget import Budget, Filter
 from tff_privacy_agg.accounting.calibration import (
@@ -18,8 +27,15 @@ from tff_privacy_agg.accounting.calibration import (
   split_noise_multiplier,
 )
 from tff_privacy_agg.accounting.channels import (
+  channel_resolution,
   channel_share_variance,
   default_channel_stddev,
+)
+from tff_privacy_agg.accounting.composition import (
+  SAFE,
+  attack_power,
+  composed_delta,
+  composed_epsilon,
 )
 from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose
 from tff_privacy_agg.accounting.design import IntegerDesign, solve
@@ -38,6 +54,7 @@ from tff_privacy_agg.accounting.mechanisms import (
   tau,
 )
 from tff_privacy_agg.accounting.planning import Plan, plan
+from tff_privacy_agg.accounting.price import INFINITE, UNIT, NoisyVector, RoundPrice, noisy_vector
 from tff_privacy_agg.accounting.sampling import participation_cap, poisson, without_replacement
 from tff_privacy_agg.accounting.scales import (
   clip_stddevs,
@@ -60,25 +77,40 @@ from tff_privacy_agg.accounting.trees import (
 
 __all__ = [
   'ADJACENCIES',
+  'INFINITE',
   'INTEGER_ORDERS',
+  'NEARLY',
+  'NEGLIGIBLE',
   'REAL_ORDERS',
+  'SAFE',
+  'UNIT',
+  'Account',
   'Budget',
   'Filter',
+  'GaussianAccount',
   'IntegerDesign',
   'JointDesign',
   'LedgerFacts',
   'LedgerRecord',
+  'NoisyVector',
   'Plan',
   'PrivacyLedger',
   'RdpCurve',
+  'RenyiAccount',
+  'RoundPrice',
   'Sampling',
   'Spent',
   'Verification',
+  'account_of',
+  'attack_power',
   'banded_noise_multiplier',
   'bit_channel',
+  'channel_resolution',
   'channel_share_variance',
   'clip_stddevs',
   'compose',
+  'composed_delta',
+  'composed_epsilon',
   'conversion_offsets',
   'correlated_gaussian',
   'default_channel_stddev',
@@ -86,6 +118,7 @@ __all__ = [
   'discrete_gaussian',
   'discrete_gaussian_terms',
   'epsilon',
+  'epsilon_at_orders',
   'find_gaussian_noise_multiplier',
   'find_noise_multiplier',
   'fits_modulus',
@@ -96,6 +129,7 @@ __all__ = [
   'joint_design',
   'ledger_schema',
   'noise_multiplier_supremum',
+  'noisy_vector',
   'norm_bounds',
   'participation_cap',
   'plan',

@@ -234,7 +234,7 @@ def _private(metrics: Any) -> Mapping[str, Any]:
 
 
 def _told(metrics: Mapping[str, float]) -> dict[str, str]:
-  from tff_privacy_agg.accounting.statement.field import rounded_up
+  from tff_privacy_agg.accounting.printing import rounded_up
 
   told = {name: f'{metrics[name]:.3f}' for name in ('accuracy', 'loss') if name in metrics}
   told['survivors'] = f'{metrics["survivors"]:.0f}'

@@ -230,7 +230,7 @@ def _summary(task, result) -> dict[str, Any]:
 
 
 def _summary_text(task, summary, path, last_sum) -> str:
-  from tff_privacy_agg.accounting.statement.field import rounded_up
+  from tff_privacy_agg.accounting.printing import rounded_up
 
   lines = []
   if summary['accuracy'] is not None:

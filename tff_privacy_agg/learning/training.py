@@ -14,7 +14,7 @@ import tensorflow_federated as tff
 
 from tff_privacy_agg import _compat, _validate
 from tff_privacy_agg.accounting import PrivacyLedger
-from tff_privacy_agg.accounting.statement.field import rounded_up
+from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError
 from tff_privacy_agg.hints import announced
 from tff_privacy_agg.learning.cohorts import Cohorts

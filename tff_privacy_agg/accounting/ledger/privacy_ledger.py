@@ -2,24 +2,25 @@
 
 import datetime
 import json
-import math
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.budget import Budget, Filter
 from tff_privacy_agg.accounting.ledger import file as ledger_file
 from tff_privacy_agg.accounting.ledger import lines as ledger_lines
-from tff_privacy_agg.accounting.ledger.costs import RoundCosts
 from tff_privacy_agg.accounting.ledger.facts import LedgerFacts, printable, versions
 from tff_privacy_agg.accounting.ledger.kinds import Kind, check_kind, own_facts
 from tff_privacy_agg.accounting.ledger.participants import Participants, missing, register_path
 from tff_privacy_agg.accounting.ledger.record import LedgerRecord
 from tff_privacy_agg.accounting.ledger.sampling_claims import Sampling
 from tff_privacy_agg.accounting.ledger.state import SCHEMA, STATED_ORDERS, LedgerState, begun
+from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
 
 NOTES = ('empirical_audit', 'example_level', 'tuning_runs')
@@ -214,7 +215,6 @@ class PrivacyLedger(LedgerRecord):
         f'A round settles with 1 to {kind.facts.maximum} survivors, one of them honest; got '
         f'{survivors} survivors, {counted} of them honest. The round stays charged at its worst.'
       )
-    row = kind.costs.row(counted)
     line = self._append(
       {
         'event': 'settle',
@@ -224,8 +224,8 @@ class PrivacyLedger(LedgerRecord):
         'honest': int(counted),
         'updated': bool(accepted),
         'top_up': int(top_up),
-        'z_eff': kind.costs.noise_multiplier(counted),
-        'rdp': self._stated(kind.costs, counted, top_up) if math.isfinite(row[-1]) else None,
+        'z_eff': kind.facts.price.noise_multiplier(counted),
+        'rdp': self._stated(kind.facts.price, counted, top_up),
         'version': tff_privacy_agg.__version__,
       }
     )
@@ -304,6 +304,8 @@ class PrivacyLedger(LedgerRecord):
     }
     state = LedgerState(header)
     header['order'] = None if state.filter is None else state.filter.order
+    header['accounts'] = {view: account.name for view, account in state.accounts.items()}
+    header['limits'] = None if state.filter is None else state.filter.as_dict()
     self._writer = ledger_file.LineWriter.create(self.path, header)
     super().__init__(header, state, self._writer.hash)
 
@@ -327,6 +329,12 @@ class PrivacyLedger(LedgerRecord):
   def _compare(self, facts: LedgerFacts | None, budget: Budget | None) -> None:
     if facts is None:
       return
+    if self.header['schema'] < SCHEMA:
+      raise LedgerError(
+        f'The ledger at {self.path} is of schema {self.header["schema"]}, written by '
+        f'tff_privacy_agg {self.header.get("version", "?")}, which priced rounds otherwise. Start '
+        'a new ledger and a new training; this one stays readable.'
+      )
     changed = facts.differences(self.facts) + (['budget'] if budget != self.budget else [])
     if changed:
       raise LedgerError(
@@ -353,19 +361,23 @@ class PrivacyLedger(LedgerRecord):
     self.hash = self._writer.append(record, after=after)
     return record
 
-  def _stated(self, costs: RoundCosts, honest: int, top_up: int) -> dict[str, list[float] | str]:
-    server = costs.curve(honest).rdp(STATED_ORDERS).tolist()
-    release = costs.curve(honest + top_up)
+  def _stated(
+    self, price: RoundPrice, honest: int, top_up: int
+  ) -> dict[str, list[float] | str] | None:
+    server = price.curve(honest).rdp(STATED_ORDERS)
+    if not np.all(np.isfinite(server)):
+      return None
+    release = price.curve(honest + top_up)
     if self.facts.sampling.claims and not self.state.claim_broken:
-      release = self.facts.sampling.curve(costs, honest + top_up)
+      release = self.facts.sampling.curve(price, honest + top_up)
     return {
-      'server': server if costs.holds_against_server else 'inf',
+      'server': server.tolist() if price.holds_against_server else 'inf',
       'release': release.rdp(STATED_ORDERS).tolist(),
     }
 
   def _new_kind(self, facts: LedgerFacts) -> Kind:
     check_kind(self.facts, facts)
-    return Kind(facts)
+    return self.state.new_kind(facts)
 
   def _honest_at_worst(self, kind: Kind) -> int:
     return kind.facts.honest(1 if self.state.threshold_broken else kind.facts.worst_survivors)
@@ -374,12 +386,7 @@ class PrivacyLedger(LedgerRecord):
     budget = fixed.budget
     spent = self.state.epsilon(budget.view, budget.delta)[0]
     mend = 'Stop here, or plan anew with more noise or fewer rounds.'
-    if fixed.most_rounds(self.state.distance(budget.view, more=1, kind=kind)) < 1:
-      mend = (
-        'At an epsilon that large the distance of the noise from its law does not fit into delta: '
-        'lower the epsilon of the budget.'
-      )
-    elif self.state.rounds == 0 and kind.facts.secagg_threshold is None:
+    if self.state.rounds == 0 and kind.facts.secagg_threshold is None:
       mend = (
         'Without `secagg_threshold` a round could have a single survivor: state the threshold that '
         'the runtime keeps.'

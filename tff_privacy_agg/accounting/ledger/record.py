@@ -28,7 +28,7 @@ class Spent:
     adjacency: The neighbouring relation of this view.
     epsilon: In nats; infinite where the view has no privacy.
     delta: Of this epsilon.
-    order: The Renyi order that gives it; NaN if none does.
+    order: The Renyi order that gives it; NaN where none does, as in the account of mu.
     rounds: Charged rounds.
     unsettled: Of these, those charged at their worst.
     complete: Whether everything that leaves the clients is in the sum.
@@ -159,8 +159,8 @@ class LedgerRecord:
     fixed = self._filter(budget)
     if self.would_exceed(budget):
       return 0
-    left = fixed.limit - float(self.state.rdp(fixed.budget.view)[fixed.index])
-    return max(1, math.floor(left / float(self.state.worst(fixed.budget.view)[fixed.index])))
+    view = fixed.budget.view
+    return max(1, fixed.rounds(self.state.cost(view), self.state.worst(view)))
 
   def statement(self, format: str = 'text') -> str:
     """The privacy card: what is promised, to whom, on what it rests, what is not covered.
@@ -238,9 +238,7 @@ def verify(path: str | os.PathLike[str], *, expected_hash: str | None = None) ->
 def _replay_problems(file: pathlib.Path, found: ledger_lines.Scan) -> list[str]:
   state = LedgerState(found.records[0])
   problems = []
-  order = None if state.filter is None else state.filter.order
-  if not _same(order, found.records[0].get('order')):
-    problems.append('Line 1 states another order for its budget than its facts give.')
+  problems += _header_problems(found.records[0], state)
   for record in found.records[1:]:
     try:
       state.apply(record)
@@ -266,7 +264,27 @@ def _replay_problems(file: pathlib.Path, found: ledger_lines.Scan) -> list[str]:
   return problems
 
 
+def _header_problems(header: Mapping[str, Any], state: LedgerState) -> list[str]:
+  """What the header states of its accounts and its budget, and its facts do not give."""
+  order = None if state.filter is None else state.filter.order
+  if header['schema'] < 3:
+    same = _same(order, header.get('order'))
+    return [] if same else ['Line 1 states another order for its budget than its facts give.']
+  problems = []
+  first = LedgerState(header)
+  if header.get('accounts') != {view: first.accounts[view].name for view in VIEWS}:
+    problems.append('Line 1 states other accounts than its facts give.')
+  given = {} if state.filter is None else state.filter.as_dict()
+  stated = header.get('limits') or {}
+  if given.keys() != stated.keys() or not all(_same(given[name], stated[name]) for name in given):
+    problems.append('Line 1 states other limits for its budget than its facts give.')
+  return problems
+
+
 def _same(computed: Any, stated: Any) -> bool:
   if isinstance(computed, float) and isinstance(stated, float):
     return math.isclose(computed, stated, rel_tol=_SAME, abs_tol=_SAME)
+  if isinstance(computed, list) and isinstance(stated, list):
+    pairs = zip(computed, stated, strict=False)
+    return len(computed) == len(stated) and all(_same(float(a), float(b)) for a, b in pairs)
   return computed == stated

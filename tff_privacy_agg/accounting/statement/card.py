@@ -13,8 +13,10 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.accounting.statement import field as statement_field
-from tff_privacy_agg.accounting.statement.field import Field, rounded_up
+from tff_privacy_agg.accounting.statement import risk
+from tff_privacy_agg.accounting.statement.field import Field
 from tff_privacy_agg.accounting.statement.practice import assumptions, practised, verifiable
 from tff_privacy_agg.accounting.statement.promise import promised
 
@@ -75,6 +77,12 @@ def promises(record: 'LedgerRecord') -> list[str]:
       sentences.append(f'{who} ({view} view): epsilon is infinite, nothing is promised ({terms}).')
     else:
       sentences.append(f'{who} ({view} view): epsilon {rounded_up(spent.epsilon, 4)} ({terms}).')
+      sentences.append(f'{risk.sentence(risk.attack_bounds(record, view))} ({view} view).')
+  if record.budget is not None and record.state.threshold_broken:
+    sentences.append(
+      'A sum of fewer survivors than the threshold was opened: the budget no longer bounds what was '
+      'spent, and the epsilons above count what happened.'
+    )
   if not record.complete:
     sentences.append(
       'NOT COMPLETE: these numbers leave out what is listed under "releases", so they do not bound '
