@@ -9,10 +9,23 @@ from typing import Any
 
 __version__ = '0.1.0'
 
-_MODULES = ('accounting', 'analytics', 'audit', 'data', 'learning', 'runtime', 'secagg')
+_MODULES = {
+  name: name
+  for name in (
+    'accounting',
+    'analytics',
+    'audit',
+    'deployment',
+    'ledger',
+    'learning',
+    'runtime',
+    'secagg',
+  )
+} | {'data': 'learning.data'}
 _HOMES = {
-  'accounting': ('Budget', 'PrivacyLedger'),
-  'domains': ('Channel', 'Cohort', 'IntegerVectors', 'ModularVectors', 'RealVectors'),
+  'accounting': ('Budget',),
+  'ledger': ('PrivacyLedger',),
+  'aggregation.domains': ('Channel', 'Cohort', 'IntegerVectors', 'ModularVectors', 'RealVectors'),
   'errors': (
     'BudgetExceededError',
     'CompositionError',
@@ -21,8 +34,13 @@ _HOMES = {
     'PrivacyAggError',
     'RuntimeUnavailableError',
   ),
-  'factories': ('ComposedFactory', 'WeightedComposedFactory', 'compose', 'compose_weighted'),
-  'layers': (
+  'aggregation.factories': (
+    'ComposedFactory',
+    'WeightedComposedFactory',
+    'compose',
+    'compose_weighted',
+  ),
+  'aggregation.layers': (
     'AdaptiveQuantile',
     'Clipping',
     'CoordinateClipping',
@@ -52,7 +70,12 @@ _HOMES = {
     'private_metrics',
     'train',
   ),
-  'recipes': ('ddp_secure_aggregator', 'dp_aggregator', 'robust_aggregator', 'secure_aggregator'),
+  'aggregation.recipes': (
+    'ddp_secure_aggregator',
+    'dp_aggregator',
+    'robust_aggregator',
+    'secure_aggregator',
+  ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -103,8 +126,10 @@ __all__ = [
   'compose_weighted',
   'data',
   'ddp_secure_aggregator',
+  'deployment',
   'dp_aggregator',
   'learning',
+  'ledger',
   'no_metrics',
   'private_metrics',
   'robust_aggregator',
@@ -117,7 +142,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
   if name in _MODULES:
-    return importlib.import_module(f'{__name__}.{name}')
+    return importlib.import_module(f'{__name__}.{_MODULES[name]}')
   if name in _HOME_OF:
     value = getattr(importlib.import_module(f'{__name__}.{_HOME_OF[name]}'), name)
     globals()[name] = value

@@ -4,7 +4,7 @@ import types
 
 import tensorflow_federated as tff
 
-from tff_privacy_agg import _compat
+from tff_privacy_agg._tff import compat
 
 
 def test_takes_moved_names_from_federated_language(monkeypatch):
@@ -15,7 +15,7 @@ def test_takes_moved_names_from_federated_language(monkeypatch):
   remaining = types.SimpleNamespace(backends=tff.backends, tensorflow=tensorflow)
   monkeypatch.setitem(sys.modules, 'tensorflow_federated', remaining)
   monkeypatch.setitem(sys.modules, 'federated_language', tff)
-  spec = importlib.util.spec_from_file_location('moved_compat', _compat.__file__)
+  spec = importlib.util.spec_from_file_location('moved_compat', compat.__file__)
   moved = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(moved)
   for name in (
@@ -24,4 +24,4 @@ def test_takes_moved_names_from_federated_language(monkeypatch):
     'TensorType',
     'set_default_context',
   ):
-    assert getattr(moved, name) is getattr(_compat, name)
+    assert getattr(moved, name) is getattr(compat, name)

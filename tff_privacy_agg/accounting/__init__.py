@@ -1,5 +1,6 @@
 """Privacy accounting in NumPy: curves, epsilon, designs. Needs no TensorFlow."""
 
+from tff_privacy_agg._lazy import lazy_names
 from tff_privacy_agg.accounting.accountant import (
   INTEGER_ORDERS,
   NEARLY,
@@ -40,11 +41,6 @@ from tff_privacy_agg.accounting.composition import (
 from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose
 from tff_privacy_agg.accounting.design import IntegerDesign, solve
 from tff_privacy_agg.accounting.joint import JointDesign, joint_design, smallest_bits
-from tff_privacy_agg.accounting.ledger.facts import LedgerFacts
-from tff_privacy_agg.accounting.ledger.lines import schema as ledger_schema
-from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger.record import LedgerRecord, Spent, Verification, verify
-from tff_privacy_agg.accounting.ledger.sampling_claims import Sampling
 from tff_privacy_agg.accounting.mechanisms import (
   bit_channel,
   discrete_gaussian,
@@ -90,17 +86,11 @@ __all__ = [
   'GaussianAccount',
   'IntegerDesign',
   'JointDesign',
-  'LedgerFacts',
-  'LedgerRecord',
   'NoisyVector',
   'Plan',
-  'PrivacyLedger',
   'RdpCurve',
   'RenyiAccount',
   'RoundPrice',
-  'Sampling',
-  'Spent',
-  'Verification',
   'account_of',
   'attack_power',
   'banded_noise_multiplier',
@@ -127,7 +117,6 @@ __all__ = [
   'gaussian_epsilon',
   'honest_survivors',
   'joint_design',
-  'ledger_schema',
   'noise_multiplier_supremum',
   'noisy_vector',
   'norm_bounds',
@@ -144,8 +133,27 @@ __all__ = [
   'tau',
   'tree_restart_sensitivity',
   'tree_sensitivity',
-  'verify',
   'without_replacement',
   'xnoise_components',
   'xnoise_remaining_variance',
 ]
+
+__getattr__ = lazy_names(
+  __name__,
+  {},
+  moved={
+    **{
+      name: f'ledger.{name}'
+      for name in (
+        'LedgerFacts',
+        'LedgerRecord',
+        'PrivacyLedger',
+        'Sampling',
+        'Spent',
+        'Verification',
+        'verify',
+      )
+    },
+    'ledger_schema': 'ledger.schema',
+  },
+)[1]

@@ -5,8 +5,8 @@ from typing import Any
 
 import tensorflow_federated as tff
 
-from tff_privacy_agg.accounting import PrivacyLedger
 from tff_privacy_agg.errors import LedgerError
+from tff_privacy_agg.ledger import PrivacyLedger
 
 
 class PrivacyLedgerReleaseManager(tff.program.ReleaseManager):

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_privacy_agg.accounting import PrivacyLedger
 from tff_privacy_agg.errors import ConfigurationError, RuntimeUnavailableError
-from tff_privacy_agg.learning.metrics import flatten
+from tff_privacy_agg.learning.flat_metrics import flatten
+from tff_privacy_agg.ledger import PrivacyLedger
 
 _TAG = 'privacy/statement'
 

@@ -24,7 +24,7 @@ from tff_privacy_agg.reports.run_files import RunFiles
 from tff_privacy_agg.reports.style import STYLE
 
 # Nothing may be loaded, run or sent, whatever a file of the run holds.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def render_report(

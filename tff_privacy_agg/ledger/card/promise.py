@@ -1,0 +1,198 @@
+"""The privacy card's first half: what is promised, and by which formula."""
+
+import math
+
+from tff_privacy_agg.accounting.accounts import GaussianAccount, as_numbers
+from tff_privacy_agg.accounting.printing import rounded_up
+from tff_privacy_agg.ledger.account import LedgerAccount
+from tff_privacy_agg.ledger.card import risk
+from tff_privacy_agg.ledger.card.field import (
+  ACCOUNTING,
+  DEFINITION,
+  HEADER,
+  SETTING,
+  Field,
+  field,
+  rows_of,
+  spread,
+  spread_text,
+)
+
+_CONVERSION = 'RDP to epsilon: arXiv:2004.00010, Proposition 12'
+_REFERENCES = {
+  'discrete_gaussian': 'arXiv:2102.06387, Theorem 1 (sum of discrete Gaussians)',
+  'skellam': 'arXiv:2110.04995 (Skellam)',
+  'gaussian': 'arXiv:1702.07476, Corollary 3 (Gaussian)',
+  'none': 'no noise: infinite',
+}
+_REDUCTION = 'sum of discrete Gaussians as one Gaussian: docs/proofs/discrete-gaussian.md'
+_GAUSSIAN = 'Gaussian: arXiv:1905.02383, Corollary 3.3; epsilon: arXiv:1805.06530, Theorem 8'
+_LINEAR = 1e-6
+
+
+def promised(record: LedgerAccount) -> list[Field]:
+  """The fields from the task to the fitted Gaussian, in order."""
+  facts, state = record.facts, record.state
+  stack, cap = facts.stack, facts.participation_cap
+  law = stack['mechanism']
+  multipliers = [one.noise_multiplier for one in state.settled]
+  found = spread(multipliers)
+  releases = {view: record.spent(view) for view in ('server', 'release')}
+  rows = rows_of(record)
+  view_text = 'server and release, stated apart and never added'
+  if not facts.price.holds_against_server:
+    view_text += '; nothing is promised in the server view'
+  fields = [
+    field('task', 'Task', facts.task or 'not stated', HEADER, SETTING, 'Privacy hazards'),
+    field('unit', 'Unit of privacy', f'one {facts.unit}', HEADER, DEFINITION, 'Unit of privacy'),
+    field(
+      'contribution_bound',
+      'Contribution bound',
+      'one vector and one number a channel in each round'
+      + (f', in at most {cap} rounds, enforced' if cap else ', in any number of rounds'),
+      HEADER if cap is None else f'{HEADER}; most so far: {state.most}',
+      DEFINITION,
+      'Unit of privacy',
+    ),
+    field('adjacency', 'Adjacency', *_adjacency(record), DEFINITION, 'Unit of privacy'),
+    field(
+      'view',
+      'Views',
+      view_text,
+      f'{HEADER}; whoever adds the noise knows it',
+      SETTING,
+      'Trust model',
+    ),
+    field(
+      'mechanism',
+      'Mechanism',
+      law,
+      HEADER,
+      SETTING,
+      'Algorithm correctness',
+      law
+      if facts.top_up is None
+      else f'{law}; the server tops its noise up to {facts.top_up} shares',
+    ),
+    field(
+      'noise_multiplier',
+      'Effective noise multiplier',
+      found,
+      f'sqrt(honest v)/B, channels included; {rows}',
+      ACCOUNTING,
+      'Epsilon',
+      spread_text(found),
+    ),
+    field(
+      'delta',
+      'Delta and population',
+      {'delta': facts.delta, 'population': facts.population},
+      HEADER,
+      DEFINITION,
+      'Epsilon',
+      f'delta {facts.delta:g}, {facts.population} clients'
+      + ('' if facts.delta * facts.population <= 0.1 else '; above a tenth of 1/population'),
+    ),
+  ]
+  for view, spent in releases.items():
+    claimed = view == 'release' and facts.sampling.claims and not state.claim_broken
+    gained = 'for the sampling that is claimed below' if claimed else 'no amplification is claimed'
+    no_view = '' if math.isfinite(spent.epsilon) else ' (nothing is promised)'
+    accountant = f'{_theorems(record, view)}; {rows}'
+    by_order = '' if math.isnan(spent.order) else f'; order {spent.order:.4g}'
+    fields.append(
+      field(
+        f'epsilon_{view}',
+        f'Epsilon, {view} view',
+        spent.epsilon,
+        accountant + by_order,
+        ACCOUNTING,
+        'Epsilon',
+        f'epsilon {rounded_up(spent.epsilon, 6)} at delta {spent.delta:g}, unit one {facts.unit}, adjacency '
+        f'{spent.adjacency}{no_view}; {gained}',
+      )
+    )
+  return [*fields, *_risks(record, rows), *_curves(record, rows)]
+
+
+def _theorems(record: LedgerAccount, view: str) -> str:
+  law = record.facts.stack['mechanism']
+  if not isinstance(record.state.accounts[view], GaussianAccount):
+    return f'{_REFERENCES[law]}; {_CONVERSION}'
+  return f'{_REDUCTION}; {_GAUSSIAN}' if law == 'discrete_gaussian' else _GAUSSIAN
+
+
+def _risks(record: LedgerAccount, rows: str) -> list[Field]:
+  """What an attacker can be right about, by view."""
+  found = []
+  for view in ('server', 'release'):
+    bounds = risk.attack_bounds(record, view)
+    found.append(
+      field(
+        f'risk_{view}',
+        f'Risk, {view} view',
+        {str(rate): power for rate, power in bounds.items()},
+        f'{_theorems(record, view)}; {rows}',
+        ACCOUNTING,
+        'Epsilon',
+        risk.sentence(bounds),
+      )
+    )
+  return found
+
+
+def _adjacency(record: LedgerAccount) -> tuple[str, str]:
+  """The relation of each view, and its origin."""
+  of_views = [record.state.views[view].costs.adjacency for view in ('server', 'release')]
+  if of_views[0] == of_views[1]:
+    return of_views[0], HEADER
+  return (
+    f'{of_views[0]} in the server view, {of_views[1]} in the release view',
+    f'{HEADER}; the bound for cohorts of fixed size is about {of_views[1]}',
+  )
+
+
+def _curves(record: LedgerAccount, rows: str) -> list[Field]:
+  """What the release view's account is at other deltas: mu, or the zCDP of a linear curve."""
+  state = record.state
+  account, total = state.accounts['release'], state.cost('release')
+  mu, slack, rho = math.inf, 0.0, None
+  if isinstance(account, GaussianAccount):
+    mu, c1, c2 = as_numbers(total)
+    slack, mu_text = c1 + c2, f'mu {rounded_up(mu, 6)}, C1 + C2 {rounded_up(c1 + c2, 3)}'
+  else:
+    slopes = total / account.orders
+    most, least = float(slopes.max()), float(slopes.min())
+    rho = most if most - least <= _LINEAR * max(most, 1e-300) else None
+    mu_text = 'mu is not accounted'
+  at = {str(epsilon): _delta(record, epsilon) for epsilon in (1, 3, 10)}
+  return [
+    field(
+      'rho_zcdp',
+      'rho of zCDP',
+      rho,
+      f'largest RDP(a)/a, arXiv:1605.02065; {rows}',
+      ACCOUNTING,
+      'Epsilon',
+      'none: the curve is not linear, or mu is accounted'
+      if rho is None
+      else f'{rho:.6g} (release view)',
+    ),
+    field(
+      'gdp_mu',
+      'mu of all rounds; delta at fixed epsilons',
+      {'mu': mu, 'slack': slack, 'delta_at_epsilon': at},
+      f'{_theorems(record, "release")}; {rows}',
+      ACCOUNTING,
+      'Epsilon',
+      f'{mu_text}; ' + ', '.join(f'delta {value:.3g} at {key}' for key, value in at.items()),
+    ),
+  ]
+
+
+def _delta(record: LedgerAccount, epsilon: float) -> float:
+  state = record.state
+  if not state.views['release'].private:
+    return 1.0
+  account = state.accounts['release']
+  return account.delta(state.cost('release'), epsilon, state.distance('release'))

@@ -1,0 +1,108 @@
+"""Rounds of one ledger that are not all alike: what each kind rests on, and costs."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from tff_privacy_agg.accounting.accounts import Account
+from tff_privacy_agg.errors import LedgerError
+from tff_privacy_agg.ledger.facts import LedgerFacts
+from tff_privacy_agg.ledger.round_costs import Costs, PlainCosts
+from tff_privacy_agg.ledger.view_costs import View
+
+# What the facts of some rounds may state otherwise than the header.
+_OWN = ('secagg_threshold', 'task')
+# What of their stack may not: who is protected from whom, the orders of the sum, and a top-up.
+_SHARED = (
+  'stack.mechanism',
+  'stack.adjacency',
+  'stack.holds_against_server',
+  'stack.public',
+  'stack.top_up',
+)
+
+
+class Kind:
+  """The rounds of a ledger that rest on the same facts.
+
+  Attributes:
+    facts: These facts.
+    views: The rounds as each view pays for them.
+    open: How many are charged and not settled.
+    rounds: How many are charged, whatever became of them.
+  """
+
+  def __init__(self, facts: LedgerFacts, accounts: Mapping[str, Account]):
+    self.facts = facts
+    self.open = 0
+    self.rounds = 0
+    self.views: dict[str, View] = {}
+    for view, costs in self._costs_in(accounts).items():
+      private = facts.price.private if view == 'release' else facts.price.holds_against_server
+      self.views[view] = View(costs, private=private)
+
+  @property
+  def costs(self) -> PlainCosts:
+    """What one round costs in the account of the server view."""
+    return cast(PlainCosts, self.views['server'].costs)
+
+  def move(self, accounts: Mapping[str, Account]) -> None:
+    """Costs all rounds anew in other accounts."""
+    for view, costs in self._costs_in(accounts).items():
+      self.views[view].recost(costs)
+
+  def _costs_in(self, accounts: Mapping[str, Account]) -> dict[str, Costs]:
+    return {
+      'server': self.facts.costs(accounts['server']),
+      'release': self.facts.release_costs(accounts['release']),
+    }
+
+
+def own_facts(facts: LedgerFacts) -> dict[str, Any]:
+  """What a line states of facts that are not those of the header, as JSON values."""
+  return {'stack': facts.as_dict()['stack'], **{name: getattr(facts, name) for name in _OWN}}
+
+
+def with_own(header: LedgerFacts, own: Mapping[str, Any], *, earlier: bool = False) -> LedgerFacts:
+  """The facts of the rounds that a line is about; the header's but for what it states.
+
+  Args:
+    header: The facts of the ledger.
+    own: What `own_facts` gave.
+    earlier: As for `LedgerFacts.from_dict`.
+
+  Raises:
+    LedgerError: If they cannot stand in the same ledger.
+  """
+  values = {**header.as_dict(), 'stack': own['stack'], **{name: own[name] for name in _OWN}}
+  facts = LedgerFacts.from_dict(values, earlier=earlier)
+  check_kind(header, facts)
+  return facts
+
+
+def check_kind(header: LedgerFacts, facts: LedgerFacts) -> None:
+  """Raises unless rounds with these facts may stand in a ledger with that header.
+
+  Each round's Renyi divergence is added, so noise, sensitivity, dimension, bits and cohort may
+  be its own. A participation cap, a claimed sampling and a top-up are about all rounds alike.
+
+  Raises:
+    LedgerError: If they may not.
+  """
+  changed = [
+    name
+    for name in header.differences(facts)
+    if name not in _OWN and (name in _SHARED or not name.startswith('stack.'))
+  ]
+  if facts.colluding_fraction != header.colluding_fraction:
+    changed.append('stack.cohort.colluding_fraction')
+  if changed:
+    raise LedgerError(
+      'Rounds of one ledger protect the same clients from the same parties; of these rounds and '
+      f'the ledger these differ: {", ".join(changed)}. Keep a ledger of their own for them.'
+    )
+  if header.participation_cap is not None or header.sampling.claims or header.top_up is not None:
+    raise LedgerError(
+      'A round with facts of its own was to be charged; the ledger counts on a participation cap, '
+      'a sampling or a top-up, which are about rounds that are all alike. Keep a ledger without '
+      'these.'
+    )
