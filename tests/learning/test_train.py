@@ -7,11 +7,11 @@ import math
 import pytest
 
 from tff_privacy_agg import accounting, cli
+from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning import RunDirectory, training
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.ledger import LedgerRecord
-from tff_privacy_agg.accounting.printing import rounded_up
 
 SMALL = ['--population', '20', '--clients-per-round', '10', '--noise-multiplier', '2']
 

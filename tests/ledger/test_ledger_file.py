@@ -294,11 +294,11 @@ def test_other_facts_than_the_ledger_s_are_refused(path, changed, named):
 def test_ledgers_from_the_future_are_refused(path):
   def later(record):
     if record['event'] == 'header':
-      record.update(schema=3, version='9.0')
+      record.update(schema=4, version='9.0')
 
   forge(path, later)
   for use in (LedgerRecord.read, PrivacyLedger, verify):
-    with pytest.raises(LedgerError, match=r'schema 3, written by tff_privacy_agg 9\.0'):
+    with pytest.raises(LedgerError, match=r'schema 4, written by tff_privacy_agg 9\.0'):
       use(path)
 
 

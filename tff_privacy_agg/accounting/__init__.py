@@ -20,6 +20,7 @@ from tff_privacy_agg.accounting.accounts import (
   GaussianAccount,
   RenyiAccount,
   account_of,
+  as_numbers,
 )
 from tff_privacy_agg.accounting.budget import Budget, Filter
 from tff_privacy_agg.accounting.calibration import (
@@ -92,6 +93,7 @@ __all__ = [
   'RenyiAccount',
   'RoundPrice',
   'account_of',
+  'as_numbers',
   'attack_power',
   'banded_noise_multiplier',
   'bit_channel',

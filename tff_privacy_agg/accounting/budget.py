@@ -22,6 +22,8 @@ VIEWS = ('server', 'release')
 _DISTANCE_SHARE = 0.01
 # Sums of distances are floating-point numbers; they may exceed the exact ones by less.
 _ROUNDING = 1 + 1e-9
+# What is left for rounds of other kinds, whose slack and distance are larger next to their mu^2.
+_OTHER_SLACK, _OTHER_DISTANCE = 100_000, 1e-6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,10 +82,16 @@ class Budget:
   ) -> 'Filter':
     """The largest total of mu^2; the other limits are what can come with it.
 
-    Each is proportional to that of mu^2, at the largest ratio that a round can have, so one number
-    decides and larger budgets contain smaller ones.
+    Each is proportional to that of mu^2, at the largest ratio that a round of these facts can have,
+    and at least what costs no digit of epsilon. So one number decides for these rounds, and larger
+    budgets contain smaller ones.
     """
-    limits = _proportional(worst, best, distance)
+    own = _proportional(worst, best, distance)
+    of_others = _OTHER_DISTANCE * self.delta / (1 + math.exp(min(self.epsilon, 700.0)))
+
+    def limits(mu_squared: int) -> tuple[tuple[int, int, int], float]:
+      total, moved = own(mu_squared)
+      return total, max(moved, of_others)
 
     def at(mu_squared: int) -> tuple[float, float]:
       total, moved = limits(mu_squared)
@@ -174,7 +182,8 @@ def budget_for(
     return max(float(bounds.min()), 0.0), None
   parts, moved = _proportional(worst, best, distance)(int(total[0]))
   mu, c1, c2 = as_numbers(np.array(parts, dtype=object))
-  epsilon = composed_epsilon(mu, delta, c1=c1, c2=c2, distance=moved)
+  own_delta = delta * (1 - _OTHER_DISTANCE)
+  epsilon = composed_epsilon(mu, own_delta, c1=c1, c2=c2, distance=moved)
   return epsilon, math.nextafter(int(total[0]) / UNIT, math.inf)
 
 
@@ -186,7 +195,8 @@ def _proportional(
   slacks = [max(int(worst[part]), int(best[part])) for part in (1, 2)]
 
   def limits(mu_squared: int) -> tuple[tuple[int, int, int], float]:
-    c1, c2 = (min(-(-slack * mu_squared // least), INFINITE) for slack in slacks)
+    of_others = mu_squared // _OTHER_SLACK + 1
+    c1, c2 = (min(max(-(-slack * mu_squared // least), of_others), INFINITE) for slack in slacks)
     return (mu_squared, c1, c2), distance * mu_squared / least * _ROUNDING
 
   return limits

@@ -183,8 +183,9 @@ class LedgerFacts:
       return RenyiAccount(SAMPLED_ORDERS)
     return account_of(self.price)
 
-  def costs(self, account: Account) -> PlainCosts:
-    """What one round costs in an account."""
+  def costs(self, account: Account | None = None) -> PlainCosts:
+    """What one round costs in an account, by default that of the server view."""
+    account = account or self.account('server')
     return PlainCosts(self.price, account, worst_honest=self.honest(self.worst_survivors))
 
   def release_costs(self, account: Account) -> PlainCosts | ReleaseCosts:

@@ -162,7 +162,8 @@ def _header_problems(header: Mapping[str, Any], state: LedgerState) -> list[str]
     problems.append('Line 1 states other accounts than its facts give.')
   given = {} if state.filter is None else state.filter.as_dict()
   stated = header.get('limits') or {}
-  if given.keys() != stated.keys() or not all(_same(given[name], stated[name]) for name in given):
+  same = isinstance(stated, dict) and given.keys() == stated.keys()
+  if not same or not all(_same(given[name], stated[name]) for name in given):
     problems.append('Line 1 states other limits for its budget than its facts give.')
   return problems
 

@@ -216,10 +216,24 @@ class LedgerState:
       return (0.0, math.nan) if self.views[view].private else (math.inf, math.nan)
     return self.accounts[view].epsilon(total, delta, self.distance(view))
 
-  def distance(self, view: str, *, more: int = 0, kind: Kind | None = None) -> float:
-    """Total variation distance of all rounds, and `more`, from the laws of their costs."""
+  def distance(
+    self, view: str, *, more: int = 0, most: int | None = None, kind: Kind | None = None
+  ) -> float:
+    """Total variation distance of one client's rounds from the laws of their costs.
+
+    The rounds of others are the same for both neighbours, whatever their noise is.
+
+    Args:
+      view: As for `cost`, like the others.
+      more: Further rounds to count in.
+      most: `most` after them, under a cap.
+      kind: What the further rounds rest on.
+    """
     kinds = list(self.kinds.values())
     distances = [one.views[view].costs.most_distance for one in kinds]
+    if self.facts.participation_cap is not None and not self._earlier:
+      taken = (self.most if most is None else most) + len(self._unknown)
+      return min(self.rounds + more, taken) * distances[0]
     known = [one.views[view].distance(waiting=one.open) for one in kinds]
     cut_off = [max(distances[:count]) for count in self._unknown]
     further = more * (kind or kinds[0]).views[view].costs.most_distance
@@ -248,7 +262,7 @@ class LedgerState:
       most = min(self.most + 1, self.facts.participation_cap or self.rounds + 1)
     view = fixed.budget.view
     cost = self.cost(view, more=1, most=most, kind=kind)
-    return fixed.admits(cost, self.distance(view, more=1, kind=kind))
+    return fixed.admits(cost, self.distance(view, more=1, most=most, kind=kind))
 
   def meets_claim(self, survivors: int, top_up: int) -> bool:
     """Whether a settled round is as the facts claim it for the release view.

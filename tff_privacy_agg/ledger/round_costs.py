@@ -1,6 +1,7 @@
 """The rounds of one price in one account: what each costs, by its unknown shares of noise."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -96,9 +97,9 @@ def price_of(stack: Mapping[str, Any], *, earlier: bool = False) -> RoundPrice:
   Raises:
     ConfigurationError: If the facts have no price and no integer design, or contradict it.
   """
+  of_round = float(stack['sampler_distance_per_round'])  # with what is beside it
+  _validate.non_negative(sampler_distance_per_round=of_round)
   if 'price' not in stack:
-    of_round = float(stack['sampler_distance_per_round'])  # with what is beside it
-    _validate.non_negative(sampler_distance_per_round=of_round)
     own = _own_price(stack, earlier, of_round)
     if not own.distributed:
       return own  # the multiplier of central noise covers what is beside it
@@ -109,10 +110,11 @@ def price_of(stack: Mapping[str, Any], *, earlier: bool = False) -> RoundPrice:
     or stack['adjacency'] != price.adjacency
     or stack['holds_against_server'] != price.holds_against_server
     or stack['cohort']['maximum'] != price.maximum
+    or not math.isclose(of_round, price.distance(price.maximum), rel_tol=1e-9)
   ):
     raise ConfigurationError(
-      'The facts of a stack contradict the price of its rounds (mechanism, adjacency, views or '
-      'largest cohort). Pass `factory.bind(type).facts()` as it is.'
+      'The facts of a stack contradict the price of its rounds (mechanism, adjacency, views, '
+      'largest cohort or distance of the samplers). Pass `factory.bind(type).facts()` as it is.'
     )
   return price
 

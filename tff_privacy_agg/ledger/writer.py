@@ -329,13 +329,14 @@ class PrivacyLedger(LedgerRecord):
   def _compare(self, facts: LedgerFacts | None, budget: Budget | None) -> None:
     if facts is None:
       return
-    if self.header['schema'] < SCHEMA:
+    changed = facts.differences(self.facts)
+    if self.header['schema'] < SCHEMA and changed:
       raise LedgerError(
         f'The ledger at {self.path} is of schema {self.header["schema"]}, written by '
         f'tff_privacy_agg {self.header.get("version", "?")}, which priced rounds otherwise. Start '
-        'a new ledger and a new training; this one stays readable.'
+        'a new ledger and a new training, or go on with that version; this one stays readable.'
       )
-    changed = facts.differences(self.facts) + (['budget'] if budget != self.budget else [])
+    changed += ['budget'] if budget != self.budget else []
     if changed:
       raise LedgerError(
         f'A training resumes with the facts that its ledger began with; in {self.path} these '

@@ -74,9 +74,11 @@ def assumptions(record: LedgerAccount) -> list[str]:
     if budget is not None:
       proved = f'epsilon {budget.epsilon:g} at delta {budget.delta:g} in the {budget.view} view.'
     sentences.append(
-      'How many rounds there are, and with what noise, did not depend on anything that was '
-      'released. If it did, no more than the budget is proved, and the epsilons of this card are '
-      f'the reading of an odometer: {proved}'
+      'Which rounds there are, and with what noise, was chosen before the first answer. If answers '
+      f'chose it, no more than the budget is proved: {proved}'
+      if len(record.state.kinds) > 1
+      else 'How many rounds there are does not depend on what was released. If results decided when '
+      f'to stop, epsilon is an odometer and no more than the budget is proved: {proved}'
     )
   if facts.participation_cap is not None:
     sentences.append('One person is one client: an identity cannot be used up and replaced.')
