@@ -61,6 +61,7 @@ class Plan:
     view: 'server', or 'release' where sampling is claimed.
     adjacency: The neighbouring relation of epsilon; 'replace_one' for cohorts of fixed size.
     delta: The target delta.
+    price: What one planned round releases, and its price.
     mu_squared: Total of `mu^2` over the planned rounds, for the budget; None where Renyi
       divergence is accounted.
     error_over_central: Error of the sum over that of central Gaussian noise of the same multiplier.
@@ -77,6 +78,7 @@ class Plan:
   view: str
   adjacency: str
   delta: float
+  price: RoundPrice
   mu_squared: float | None
   error_over_central: float
   bytes_per_client: int
@@ -93,7 +95,9 @@ class Plan:
 
   def as_dict(self) -> dict[str, Any]:
     """The plan as JSON values."""
-    return {**dataclasses.asdict(self), 'reasons': list(self.reasons)}
+    values = dataclasses.asdict(self)
+    del values['price']  # the binding of the stack states its own
+    return {**values, 'reasons': list(self.reasons)}
 
 
 def plan(
@@ -189,8 +193,8 @@ def plan(
     _validate.at_least(1, worst_honest=worst_honest)
   worst = min(worst_honest or honest, honest)
 
-  def design(z: float, width: int) -> tuple[IntegerDesign, float, float | None]:
-    """The integer design, epsilon of the whole training, and its total of mu^2."""
+  def design(z: float, width: int) -> tuple[IntegerDesign, float, float | None, RoundPrice]:
+    """The integer design, epsilon of the whole training, its total of mu^2, a round's price."""
     nonlocal done
     done = min(done + 1, steps)
     if progress is not None:
@@ -247,7 +251,7 @@ def plan(
       distance=0.0,  # of samplers whose distance no digit of epsilon shows
       delta=target_delta,
     )
-    return solved, epsilon, mu_squared
+    return solved, epsilon, mu_squared, price
 
   def least(width: int) -> float:
     return smallest_noise_multiplier(target_epsilon, lambda z: design(z, width)[1])
@@ -258,10 +262,10 @@ def plan(
     warnings.simplefilter('ignore')  # of designs that the search passes
     width = bits if bits is not None else _width(least(_WIDTHS[-1]), design, honest)
     z = float(rounded_up(least(width), _DIGITS))
-    solved, epsilon, mu_squared = design(z, width)
+    solved, epsilon, mu_squared, price = design(z, width)
     while epsilon > target_epsilon:  # what rounding of the design took away
       z = float(rounded_up(z * (1 + 10.0**-_DIGITS), _DIGITS))
-      solved, epsilon, mu_squared = design(z, width)
+      solved, epsilon, mu_squared, price = design(z, width)
   error = solved.error_over_central(honest)
   return Plan(
     noise_multiplier=z,
@@ -273,6 +277,7 @@ def plan(
     view='server' if sampling == 'none' else 'release',
     adjacency=adjacency,
     delta=target_delta,
+    price=price,
     mu_squared=mu_squared,
     error_over_central=error,
     bytes_per_client=math.ceil(dimension * width / 8),
