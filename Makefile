@@ -3,10 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := $(VENV)/dp-accounting-oldest
 MLFLOW := $(VENV)/mlflow
+SBOM := $(VENV)/sbom
+# Times in a wheel: those of the last commit, so that it builds the same bytes again.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
 # TensorFlow's start-up notices are of no use here.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help env demo test test-accounting test-mlflow test-all conformance lint format bench notebooks api doctor lock clean
+.PHONY: help env demo test test-accounting test-mlflow test-all conformance lint format bench notebooks api doctor lock sbom wheel clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -75,6 +78,21 @@ lock:  ## Solve requirements.lock again (needs uv)
 	uv pip compile --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_31 --override requirements/overrides.txt \
 	  requirements/requirements-dev.in -o requirements.lock
+
+sbom: $(SBOM)/.stamp  ## Write dist/sbom.cdx.json (CycloneDX) from the lock
+	mkdir -p dist
+	PYTHONPATH=$(SBOM) $(BIN)/python -m cyclonedx_py requirements --output-reproducible \
+	  -o dist/sbom.cdx.json requirements.lock
+
+$(SBOM)/.stamp: requirements/sbom.txt $(VENV)/.stamp
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
+	  --target $(SBOM) -r requirements/sbom.txt
+	touch $@
+
+wheel: env  ## Build the wheel in dist/, the same bytes from the same commit
+	rm -rf build
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/pip wheel -q --disable-pip-version-check \
+	  --no-deps --no-build-isolation -w dist .
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

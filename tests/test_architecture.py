@@ -17,7 +17,7 @@ ROOT = pathlib.Path(tff_privacy_agg.__file__).parent
 # The floors of docs/design.md: a part imports parts of lower floors only, and of its own floor
 # only where it says so here. A new part states itself.
 FLOORS = (
-  ('errors', '_lazy', '_validate', '_entry_points', '_tff'),
+  ('errors', '_deprecation', '_lazy', '_validate', '_entry_points', '_tff'),
   ('accounting', 'secagg'),
   ('numerics', 'ledger'),
   ('aggregation',),
@@ -39,6 +39,7 @@ WITHOUT_TFF = {
 WITHOUT_TENSORFLOW = {
   '__init__',
   'errors',
+  '_deprecation',
   '_lazy',
   '_validate',
   '_entry_points',

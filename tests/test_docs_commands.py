@@ -31,6 +31,9 @@ CONSOLE = {
     HERE,
     'test_the_reference_cases',
   ),
+  'make wheel': ('test_release.py', 'test_a_wheel_builds_bit_for_bit_twice'),
+  'make sbom': ('../.ci/run', 'make sbom'),
+  'sha256sum dist/*.whl dist/sbom.cdx.json > dist/SHA256SUMS': ('test_release.py', 'sha256'),
   'tff-privacy-agg audit runs/digits-private': (
     'audit/test_audit_command.py',
     "cli.main(['audit', str(trained)",
@@ -55,7 +58,7 @@ CONSOLE = {
       'histogram --column digit --categories 0 1 2 --client client --ledger digits.jsonl',
     )
   },
-  'python examples/hospitals/run.py': ('runtime/test_processes.py', "'hospitals' / 'run.py'"),
+  'python examples/hospitals/run.py': ('deployment/test_processes.py', "'hospitals' / 'run.py'"),
   'tff-privacy-agg keys keys north south east --host server.example.org': (HERE, 'test_keys'),
   'tff-privacy-agg serve --config server.toml': ('../examples/hospitals/run.py', "'serve'"),
   'tff-privacy-agg client --config north.toml': ('../examples/hospitals/run.py', "'client'"),
@@ -131,7 +134,9 @@ def test_the_demo_prints_what_the_readme_shows(demo):
     assert _stable(mine) == _stable(theirs.replace('/30', '/2').replace('round  ', 'round '))
   with PrivacyLedger(folder / 'runs/digits-private/ledger.jsonl') as ledger:
     for number in range(3, 31):
-      ledger.settle(ledger.charge(number, planned_survivors=100), survivors=100)
+      ledger.settle(
+        ledger.charge(number, planned_survivors=100), survivors=100, counted_by='runtime'
+      )
     epsilon = ledger.epsilon('server')
   assert f'epsilon {rounded_up(epsilon, 4)}  survivors 100' in told[-4]
   # The last lines: accuracy, the promise in words, the files.

@@ -6,9 +6,10 @@ from typing import Any
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
-from tff_privacy_agg.errors import LedgerError
+from tff_privacy_agg.errors import BudgetExceededError, LedgerError
 from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.replay import LedgerState
+from tff_privacy_agg.ledger.round_kinds import Kind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ class LedgerAccount:
       delta=delta,
       order=order,
       rounds=self.state.rounds,
-      unsettled=self.state.unsettled,
+      unsettled=self.state.unsettled + self.state.undiscounted,
       complete=self.complete,
       unaccounted=self.unaccounted,
     )
@@ -116,6 +117,21 @@ class LedgerAccount:
       return 0
     view = fixed.budget.view
     return max(1, fixed.rounds(self.state.cost(view), self.state.worst(view)))
+
+  def _exceeded(self, round_number: int, fixed: Filter, kind: Kind) -> BudgetExceededError:
+    budget = fixed.budget
+    spent = self.state.epsilon(budget.view, budget.delta)[0]
+    mend = 'Stop here, or plan anew with more noise or fewer rounds.'
+    if self.state.rounds == 0 and kind.facts.secagg_threshold is None:
+      mend = (
+        'Without `secagg_threshold` a round could have a single survivor: state the threshold that '
+        'the runtime keeps.'
+      )
+    return BudgetExceededError(
+      f'Round {round_number} was to be charged; with it, at its worst, the {budget.view} view '
+      f'could pass the budget of epsilon {budget.epsilon:g} at delta {budget.delta:g} '
+      f'({spent:.4g} is spent). {mend}'
+    )
 
   def _filter(self, budget: Budget | None) -> Filter:
     if budget is not None:

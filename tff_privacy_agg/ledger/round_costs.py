@@ -9,6 +9,7 @@ import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount
+from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.design import IntegerDesign
 from tff_privacy_agg.accounting.price import DISTRIBUTED, NoisyVector, RoundPrice, noisy_vector
 from tff_privacy_agg.errors import ConfigurationError
@@ -74,6 +75,14 @@ class PlainCosts:
     if key not in self._rows:
       self._rows[key] = self.account.row(self.price, key)
     return self._rows[key]
+
+  def curve(self, honest: int, *, adjacency: str | None = None) -> RdpCurve:
+    """Renyi curve of one round, whatever the account; see `RoundPrice.curve`."""
+    return self.price.curve(honest, adjacency=adjacency)
+
+  def noise_multiplier(self, honest: int) -> float:
+    """Noise multiplier of one round; see `RoundPrice.noise_multiplier`."""
+    return self.price.noise_multiplier(honest)
 
   def at_least(self, honest: int) -> np.ndarray:
     """The most that a round with `honest` or more unknown shares costs, part by part."""

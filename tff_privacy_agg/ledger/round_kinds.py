@@ -27,7 +27,7 @@ class Kind:
   Attributes:
     facts: These facts.
     views: The rounds as each view pays for them.
-    open: How many are charged and not settled.
+    open: How many cost what was charged: not settled, or settled by a count of clients.
     rounds: How many are charged, whatever became of them.
   """
 
