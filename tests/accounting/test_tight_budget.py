@@ -149,3 +149,10 @@ def test_mu_of_a_budget_only_ever_lowers_what_epsilon_admits():
   assert half.limit[0] == pytest.approx(free.limit[0] / 2, rel=1e-6)
   assert half.epsilon <= 2.0
   assert math.isfinite(half.most_distance)
+
+
+def test_bits_have_wide_shares():
+  for stddev, expected in ((0.01, 10**6), (0.1, 1000), (1.0, 5), (50.0, 500)):
+    resolution = accounting.channel_resolution(64, stddev, expected)
+    assert resolution >= 64
+    assert accounting.channel_share_variance(resolution, stddev, expected) >= 8

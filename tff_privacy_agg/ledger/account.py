@@ -8,6 +8,7 @@ from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
 from tff_privacy_agg.errors import BudgetExceededError, LedgerError
 from tff_privacy_agg.ledger.facts import LedgerFacts
+from tff_privacy_agg.ledger.interchange import DpEvents, dp_events
 from tff_privacy_agg.ledger.replay import LedgerState
 from tff_privacy_agg.ledger.round_kinds import Kind
 
@@ -99,6 +100,17 @@ class LedgerAccount:
       complete=self.complete,
       unaccounted=self.unaccounted,
     )
+
+  def dp_events(self, view: str = 'server') -> DpEvents:
+    """The rounds as events of dp_accounting, for other accountants.
+
+    Args:
+      view: 'server' or 'release'.
+
+    Raises:
+      ConfigurationError: If they are not Gaussian mechanisms, as with Skellam noise.
+    """
+    return dp_events(self, view)
 
   def would_exceed(self, budget: Budget | None = None) -> bool:
     """Whether one more round could pass a budget, by default the ledger's.

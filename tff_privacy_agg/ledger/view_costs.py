@@ -2,6 +2,7 @@
 
 import collections
 import math
+from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
@@ -97,6 +98,11 @@ class View:
     self.costs, self.private = costs, private
     self._settled = costs.account.nothing
     self._counts: collections.Counter[int] = collections.Counter()
+
+  @property
+  def counts(self) -> Mapping[int, int]:
+    """Settled rounds by their unknown shares."""
+    return self._counts
 
   def settle(self, honest: int) -> None:
     """Adds a settled round with so many unknown shares."""
