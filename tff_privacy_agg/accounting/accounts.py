@@ -130,8 +130,8 @@ Account = GaussianAccount | RenyiAccount
 
 
 def account_of(price: RoundPrice) -> Account:
-  """The account that rounds of one kind take: by mu where they have one."""
-  if price.has_mu:
+  """The account that rounds of one kind take: by mu where they have one, or no noise at all."""
+  if price.has_mu or not price.private:
     return GaussianAccount()
   return RenyiAccount(table_orders(integer_only=price.mechanism == 'skellam'))
 

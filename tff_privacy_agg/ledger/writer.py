@@ -355,8 +355,8 @@ class PrivacyLedger(LedgerRecord):
     if self.header['schema'] < SCHEMA and changed:
       raise LedgerError(
         f'The ledger at {self.path} is of schema {self.header["schema"]}, written by '
-        f'tff_privacy_agg {self.header.get("version", "?")}, which priced rounds otherwise. Start '
-        'a new ledger and a new training, or go on with that version; this one stays readable.'
+        f'tff_privacy_agg {self.header.get("version", "?")}, which priced rounds otherwise: start '
+        'a new ledger and a new training, or go on with that version.'
       )
     changed += ['budget'] if budget != self.budget else []
     if changed:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tff_privacy_agg import accounting
 
 # Points of a grid, and how often it is laid over the interval that holds the root.
-_POINTS, _REFINEMENTS = 257, 6
+_GRID, _REFINEMENTS = np.linspace(0.0, 1.0, 257), 6
 # Below this the complementary error function loses digits, and six terms of the series have 12.
 _FAR = -25.0
 _NOTHING = -1e6
@@ -41,10 +41,13 @@ def gaussian_epsilon(cost: tf.Tensor, distance: tf.Tensor, delta: float) -> tf.T
   low = tf.constant(0.0, tf.float64)
   high = tf.maximum(tf.where(distance > 0, tf.minimum(turn, 1e6), far), 0.0)
   proved = fits(high[tf.newaxis])[0] & tf.reduce_all(cost < accounting.INFINITE)
-  for _ in range(_REFINEMENTS):
-    grid = low + (high - low) * tf.linspace(tf.constant(0.0, tf.float64), 1.0, _POINTS)
+
+  def refine(i, low, high):
+    grid = low + (high - low) * tf.constant(_GRID)
     first = tf.argmax(tf.concat([fits(grid[:-1]), [True]], 0))
-    low, high = grid[tf.maximum(first - 1, 0)], grid[first]
+    return i + 1, grid[tf.maximum(first - 1, 0)], grid[first]
+
+  _, _, high = tf.while_loop(lambda i, *_: i < _REFINEMENTS, refine, (0, low, high))
   return tf.where(proved, high, tf.constant(math.inf, tf.float64))
 
 

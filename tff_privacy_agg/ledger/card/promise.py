@@ -117,6 +117,8 @@ def promised(record: LedgerAccount) -> list[Field]:
 
 def _theorems(record: LedgerAccount, view: str) -> str:
   law = record.facts.stack['mechanism']
+  if law == 'none':
+    return _REFERENCES[law]
   if not isinstance(record.state.accounts[view], GaussianAccount):
     return f'{_REFERENCES[law]}; {_CONVERSION}'
   return f'{_REDUCTION}; {_GAUSSIAN}' if law == 'discrete_gaussian' else _GAUSSIAN
