@@ -110,7 +110,7 @@ class LedgerAccount:
     Raises:
       ConfigurationError: If they are not Gaussian mechanisms, as with Skellam noise.
     """
-    return dp_events(self, view)
+    return dp_events(self.state, view)
 
   def would_exceed(self, budget: Budget | None = None) -> bool:
     """Whether one more round could pass a budget, by default the ledger's.

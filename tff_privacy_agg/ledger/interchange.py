@@ -2,16 +2,14 @@
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.accounts import GaussianAccount, as_numbers
 from tff_privacy_agg.accounting.budget import VIEWS
 from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.errors import ConfigurationError
-
-if TYPE_CHECKING:
-  from tff_privacy_agg.ledger.account import LedgerAccount
+from tff_privacy_agg.ledger.replay import LedgerState
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,11 +32,11 @@ class DpEvents:
   distance: float
 
 
-def dp_events(record: 'LedgerAccount', view: str) -> DpEvents:
+def dp_events(state: LedgerState, view: str) -> DpEvents:
   """The events of all rounds; open ones at their worst. A cap on participation is not in them.
 
   Args:
-    record: The ledger.
+    state: The sum of the ledger's lines.
     view: 'server' or 'release'.
 
   Raises:
@@ -46,9 +44,8 @@ def dp_events(record: 'LedgerAccount', view: str) -> DpEvents:
       without noise, or where sampling is claimed.
   """
   _validate.one_of(VIEWS, view=view)
-  state = record.state
   if not state.views[view].private or not isinstance(state.accounts[view], GaussianAccount):
-    law = record.facts.stack['mechanism']
+    law = state.facts.stack['mechanism']
     raise ConfigurationError(
       f'The rounds of the {view} view ({law} noise) are not Gaussian mechanisms, so dp_accounting '
       'has no event for them. Use `epsilon` of this ledger.'
