@@ -28,7 +28,7 @@ setuptools.setup(
     'numpy>=1.25,<2',
     'scipy>=1.9.3',
     'scikit-learn>=1.3',
-    'cryptography>=44',
+    'cryptography>=48',
     'grpcio>=1.60,<1.75',
     'shtab>=1.7',
   ],

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(tff_privacy_agg.__file__).parent
 # The floors of docs/design.md: a part imports parts of lower floors only, and of its own floor
 # only where it says so here. A new part states itself.
 FLOORS = (
-  ('errors', '_deprecation', '_lazy', '_validate', '_entry_points', '_tff'),
+  ('errors', '_deprecation', '_lazy', '_validate', '_entry_points', '_config_file', '_tff'),
   ('accounting', 'secagg'),
   ('numerics', 'ledger'),
   ('aggregation',),
@@ -30,7 +30,10 @@ FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 BESIDE = {
   '_validate': {'errors'},
   '_entry_points': {'errors'},
+  '_config_file': {'errors'},
   '_tff': {'errors'},
+  # Real parties run the training loop of `learning`.
+  'deployment': {'learning'},
 }
 IMPORT_TFF = {'_tff', 'aggregation', 'runtime', 'learning', 'analytics', 'audit', 'deployment'}
 WITHOUT_TFF = {
@@ -43,6 +46,7 @@ WITHOUT_TENSORFLOW = {
   '_lazy',
   '_validate',
   '_entry_points',
+  '_config_file',
   'accounting',
   'ledger',
   'secagg',

@@ -105,7 +105,10 @@ def test_a_client_in_more_categories_counts_for_less_in_each():
 
 
 def test_no_epsilon_is_stated_where_the_distance_of_the_noise_is_above_delta():
-  """e^epsilon times the distance of the samplers is then above delta at every epsilon."""
+  """At an epsilon of 129, e^epsilon times the distance of the samplers is above delta."""
+  loud = private_statistic(Count(), Cohort(expected=1000), noise_multiplier=0.08, bits=40)
+  assert loud.binding.sampler_distance * math.exp(129) > 1e-4
+  assert math.isinf(loud.epsilon(1e-4))
   once = private_statistic(Count(), Cohort(expected=1000), noise_multiplier=2.0, bits=40)
   assert once.epsilon(1e-4) < 2
   assert math.isinf(once.epsilon(1e-4, answers=10**6))

@@ -27,6 +27,8 @@ UNIT = 2**48
 INFINITE = 2**62
 # The smallest share whose sum is taken for a Gaussian, and the most slack over mu^2 of a round.
 _NARROWEST, _MOST_SLACK = 4.0, 0.125
+# A few floating-point operations make a number less by less.
+_ROUNDING_UP = 1 + 2**-48
 # Squared norms that come from floating-point numbers.
 _FLOOR_SLACK = 1 + 1e-12
 
@@ -200,7 +202,7 @@ class RoundPrice:
 
   @functools.cached_property
   def _client_distance(self) -> float:
-    return math.fsum(v.dimension * v.draw_distance for v in self.vectors)
+    return math.fsum(v.dimension * v.draw_distance for v in self.vectors) * _ROUNDING_UP
 
   def _gaussian(self, fewest: int, most: int) -> tuple[int, int, int]:
     if self.mechanism == 'gaussian':
