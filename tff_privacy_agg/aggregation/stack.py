@@ -153,7 +153,8 @@ class Stack:
     if self.limit is not None:
       worst = tf.constant(self.binding.worst_round.astype(self.binding.costs.dtype))
       limit = self.limit.limit
-      past = tf.gather(cost + worst, self.limit.parts) > tf.constant(limit, cost.dtype)
+      left = tf.constant(limit, cost.dtype) - tf.gather(worst, self.limit.parts)
+      past = tf.gather(cost, self.limit.parts) > left
       distance = self._distance(shares + self._cohort.maximum)
       state['halted'] = tf.reduce_any(past) | (distance > self.limit.most_distance)
     return state
@@ -279,10 +280,10 @@ class Stack:
     return self._account_state(cost, shares, rounds), measurements
 
   def _add(self, cost: tf.Tensor, one_round: tf.Tensor) -> tf.Tensor:
-    total = cost + one_round
-    if total.dtype.is_integer:  # stays infinite, and within 64 bits
-      return tf.minimum(total, tf.constant(accounting.INFINITE, total.dtype))
-    return total
+    if cost.dtype.is_integer:  # what is infinite stays so: nothing wraps around 64 bits
+      room = tf.constant(accounting.INFINITE, cost.dtype) - one_round
+      return tf.minimum(cost, room) + one_round
+    return cost + one_round
 
   def _epsilon(self, cost: tf.Tensor, distance: tf.Tensor) -> tf.Tensor:
     account = self.binding.account
