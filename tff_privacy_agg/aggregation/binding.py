@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.aggregation.domains import Channel, Cohort, Domain, RealVectors
+from tff_privacy_agg.aggregation.channel_plans import ChannelPlan, channel_bits, plan_channel
+from tff_privacy_agg.aggregation.domains import Cohort, Domain, RealVectors
 from tff_privacy_agg.aggregation.layers import (
-  ForeignSum,
   Layer,
   Mechanism,
   ModularTerminal,
@@ -31,10 +31,6 @@ from tff_privacy_agg.numerics import samplers
 
 # A scaled coordinate above this loses its fraction in float32.
 _LARGEST_FLOAT32_SCALE = 2**16
-# Channel sums wrap beyond this many standard deviations of their noise: never.
-_CHANNEL_MARGIN = 16
-# As many as an int32 holds: no cohort of a plausible size passes for one within the maximum.
-_FEWEST_CHANNEL_BITS, _MOST_CHANNEL_BITS = 30, 62
 _RESERVED_NAMES = ('privacy',)
 
 
@@ -83,31 +79,6 @@ def check(layers: Sequence[Layer], dim: int | None = None) -> list[Domain]:
   for layer in layers:
     domains.append(layer.output_domain(domains[-1]))
   return domains
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ChannelPlan:
-  """A channel of a bound stack.
-
-  Attributes:
-    layer: Name of the layer that contributes.
-    name: Name of the channel within the layer.
-    resolution: Integer steps in one unit: the sensitivity in the integer domain.
-    local_variance: Variance of one client's share of the noise, in squared
-      steps; 0 where clients add none.
-    central_stddev: Standard deviation of the server's noise, in units; 0 where
-      the server adds none.
-  """
-
-  layer: str
-  name: str
-  resolution: int
-  local_variance: float
-  central_stddev: float
-
-  def noise_multiplier(self, honest: int) -> float:
-    """Standard deviation of the noise in the sum over the most one client can move it."""
-    return math.sqrt(honest * self.local_variance) / self.resolution + self.central_stddev
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -291,7 +262,7 @@ def bind(
   domains = check(layers, dim)
   mechanism = next((layer for layer in layers if isinstance(layer, Mechanism)), None)
   channels = tuple(
-    _plan(layer.name, name, channel, mechanism, cohort)
+    plan_channel(layer.name, name, channel, mechanism, cohort)
     for layer in layers
     for name, channel in layer.channels.items()
   )
@@ -339,7 +310,7 @@ def bind(
     mechanism=mechanism,
     design=design,
     channels=channels,
-    channel_bits=_channel_bits(channels, cohort, terminal),
+    channel_bits=channel_bits(channels, cohort, terminal),
     beside=_fitting(beside, mechanism, cohort),
   )
 
@@ -360,46 +331,3 @@ def _fitting(
         f'of {cohort}. Build both alike.'
       )
   return tuple(beside)
-
-
-def _plan(
-  layer: str, name: str, channel: Channel, mechanism: Mechanism | None, cohort: Cohort
-) -> ChannelPlan:
-  distributed = mechanism is not None and mechanism.distributed
-  resolution = channel.resolution if distributed else channel.exact_resolution
-  plan = functools.partial(ChannelPlan, layer=layer, name=name, resolution=resolution)
-  if mechanism is None:
-    return plan(local_variance=0.0, central_stddev=0.0)
-  stddev = channel.stddev
-  if stddev is None:
-    # The server's noise does not depend on who survives.
-    fewest = cohort.minimum if distributed else cohort.expected
-    stddev = accounting.default_channel_stddev(mechanism.noise_multiplier, cohort.expected, fewest)
-  if not distributed:
-    return plan(local_variance=0.0, central_stddev=stddev)
-  resolution = accounting.channel_resolution(resolution, stddev, cohort.expected)
-  plan = functools.partial(plan, resolution=resolution)
-  variance = accounting.channel_share_variance(resolution, stddev, cohort.expected)
-  return plan(local_variance=variance, central_stddev=0.0)
-
-
-def _channel_bits(channels: Sequence[ChannelPlan], cohort: Cohort, terminal: Layer) -> int:
-  largest = float(cohort.maximum)
-  for channel in channels:
-    noise = _CHANNEL_MARGIN * math.sqrt(cohort.maximum * channel.local_variance)
-    largest = max(largest, cohort.maximum * channel.resolution + noise)
-  bits = math.ceil(math.log2(largest + 1)) + 1
-  if bits > _MOST_CHANNEL_BITS:
-    raise ConfigurationError(
-      f'Channels of {bits} bits would be needed for a cohort of at most {cohort.maximum} clients; '
-      f'there are at most {_MOST_CHANNEL_BITS}. Lower `Cohort.maximum`.'
-    )
-  if not isinstance(terminal, ForeignSum):
-    return max(bits, _FEWEST_CHANNEL_BITS)
-  # One modulus, and one dtype, for all that its factory sums: TFF's secure ones ask for that.
-  if bits > terminal.width:
-    raise ConfigurationError(
-      f"`modulus` must be at least 2**{bits} to count the clients and sum the layers' channels, "
-      f'got 2**{terminal.width}. Raise it, and that of the factory.'
-    )
-  return terminal.width
