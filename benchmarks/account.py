@@ -25,7 +25,7 @@ def main() -> None:
     tpa.SecureModularSum(bits=20),
   ]
   bound = binding.bind(layers, tpa.Cohort(expected=100, maximum=128), 1000, tf.float32)
-  limit = tpa.Budget(epsilon=50.0, delta=1e-6).fix(bound.orders, bound.worst_round)
+  limit = bound.limit(tpa.Budget(epsilon=50.0, delta=1e-6))
   stack = Stack(binding=bound, delta=1e-6, limit=limit)
   account = tf.function(stack._account)
   state, survivors = stack.init()['privacy'], tf.constant(100)
@@ -36,7 +36,7 @@ def main() -> None:
     seconds.append(time.perf_counter() - start)
   measured = seconds[CALLS // 10 :]  # the first call traces
   print(
-    f'{len(bound.orders)} orders, budget included: median {1e3 * statistics.median(measured):.2f} '
+    f'account of {bound.account.name}, budget included: median {1e3 * statistics.median(measured):.2f} '
     f'ms, 95 % of the calls below {1e3 * statistics.quantiles(measured, n=20)[-1]:.2f} ms (goal: 2 ms)'
   )
 

@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from tff_privacy_agg import cli
+from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.audit import run_audit
 from tff_privacy_agg.ledger import PrivacyLedger
-from tff_privacy_agg.ledger.card.field import rounded_up
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), *ROOT.glob('benchmarks/*.md')])

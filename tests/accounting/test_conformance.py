@@ -14,7 +14,9 @@ from tools import conformance
 from tools.conformance import _cases
 
 REFERENCE = pathlib.Path(__file__).with_name('dp-reference.json')
+TIGHT = pathlib.Path(__file__).with_name('tight-reference.json')
 CASES = conformance.load(str(REFERENCE))
+TIGHT_CASES = conformance.load(str(TIGHT))
 IDS = [case['id'] for case in CASES]
 
 
@@ -31,7 +33,24 @@ def test_reference_case_passes(case):
 
 
 def test_every_kind_of_the_reference_is_implemented_and_no_other():
-  assert set(_cases.KINDS) == {case['kind'] for case in CASES}
+  assert set(_cases.KINDS) == {case['kind'] for case in (*CASES, *TIGHT_CASES)}
+
+
+@pytest.mark.parametrize('case', TIGHT_CASES, ids=[case['id'] for case in TIGHT_CASES])
+def test_a_tight_case_passes_and_falls_short_of_a_bound_that_is_moved(case):
+  assert conformance.check(case).verdict == 'pass'
+  for field, factor in (
+    ('mu', 1.001),
+    ('epsilon_of_the_continuous_gaussian', 1.001),
+    ('epsilon_by_the_reduction', 0.8),
+    ('epsilon_at_least', 2.0),
+    ('epsilon_exact_lower_bound', 1.1),
+  ):
+    if case['expected'].get(field):
+      moved = copy.deepcopy(case)
+      moved['expected'][field] *= factor
+      moved['tolerance'].pop('epsilon_at_most', None)
+      assert conformance.check(moved).verdict == 'fail', field
 
 
 def _leaves(value, path=()):

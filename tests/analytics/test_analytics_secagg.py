@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from recording import recording_context
 
-from tff_privacy_agg import accounting
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.analytics import Count, Histogram, Mean, Quantiles, Sum, private_statistic
 from tff_privacy_agg.ledger import PrivacyLedger
@@ -82,11 +81,12 @@ def test_questions_over_the_protocol_settle_for_those_who_survived(context, tmp_
       charge = ledger.state.rounds
       found = statistic.answer(CASES[name][1], ledger=ledger)
       assert found['survivors'] == ledger.state.settled[charge].survivors == len(SURVIVORS)
-    curve = accounting.compose([one.binding.curve(len(SURVIVORS)) for one in (count, mean)])
-    expected, _ = accounting.epsilon(curve, 1e-3, count.binding.orders)
+    account = count.binding.account
+    cost = sum(account.row(one.binding.price, len(SURVIVORS)) for one in (count, mean))
+    expected, _ = account.epsilon(cost, 1e-3, 0.0)
     assert ledger.epsilon('server') == pytest.approx(expected, rel=1e-6)
-    all_of_them = accounting.compose([one.binding.curve(CLIENTS) for one in (count, mean)])
-    assert ledger.epsilon('server') > 1.03 * accounting.epsilon(all_of_them, 1e-3)[0]
+    all_of_them = sum(account.row(one.binding.price, CLIENTS) for one in (count, mean))
+    assert ledger.epsilon('server') > 1.03 * account.epsilon(all_of_them, 1e-3, 0.0)[0]
 
 
 @pytest.mark.parametrize('lie', [1e300, -1e300, math.nan, math.inf, -math.inf])

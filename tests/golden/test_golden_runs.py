@@ -46,15 +46,20 @@ def test_the_report_shows_the_run(run, tmp_path, capsys):
   assert ('2.28' if run.name == 'served' else '1.6') in text
 
 
-def test_a_finished_training_resumes_after_its_checkpoint(tmp_path, capsys, monkeypatch):
+def test_a_training_whose_rounds_were_priced_otherwise_is_refused_in_a_sentence(
+  tmp_path, capsys, monkeypatch
+):
   shutil.copytree(HERE / 'trained', tmp_path / 'trained')
   monkeypatch.chdir(tmp_path)
   before = (tmp_path / 'trained' / 'ledger.jsonl').read_bytes()
   config = json.loads((tmp_path / 'trained' / 'config.json').read_text())
   same = [f'--{name.replace("_", "-")}={config[name]}' for name in ('rounds', 'population')]
   same += ['--clients-per-round=10', '--local-epochs=1', '--seed=3', '--run-dir=trained']
-  assert main(['train', *same]) == 0
-  assert 'resuming after round 3' in capsys.readouterr().out
+  same[0] = '--rounds=4'
+  assert main(['train', *same]) == 2
+  said = capsys.readouterr().err
+  assert 'schema 2, written by tff_privacy_agg 0.1.0, which priced rounds otherwise' in said
+  assert 'Traceback' not in said
   assert (tmp_path / 'trained' / 'ledger.jsonl').read_bytes() == before
 
 

@@ -1,5 +1,6 @@
 """Whatever is asked or found that cannot be: a named error, with the mend, and nothing written."""
 
+import dataclasses
 import json
 import random
 
@@ -139,10 +140,17 @@ def test_a_budget_that_is_spent_is_refused_with_the_mend_and_costs_nothing(tmp_p
     PrivacyLedger(tmp_path / 'l.jsonl', facts(), budget=Budget(epsilon=5.0, delta=5e-4))
 
 
-def test_a_budget_beyond_what_the_samplers_carry_says_so(tmp_path):
-  ledger = PrivacyLedger(tmp_path / 'l', facts(), budget=Budget(epsilon=60.0, delta=5e-4))
-  with ledger, pytest.raises(BudgetExceededError, match='lower the epsilon of the budget'):
-    ledger.charge(0)
+@pytest.mark.parametrize('mechanism', ['discrete_gaussian', 'skellam'])
+def test_a_larger_budget_never_admits_fewer_rounds(tmp_path, mechanism):
+  """Also where the samplers are far from their law, and epsilon is more than they carry."""
+  stack = {**facts(mechanism).stack, 'sampler_distance_per_round': 1e-17}
+  given = dataclasses.replace(facts(mechanism), stack=stack)
+  with PrivacyLedger(tmp_path / 'l.jsonl', given) as ledger:
+    rounds = [
+      ledger.remaining(Budget(epsilon=epsilon, delta=5e-4)) for epsilon in (5, 10, 20, 35, 60, 900)
+    ]
+  assert rounds == sorted(rounds)
+  assert rounds[0] > 5
 
 
 @pytest.mark.parametrize('delta', [0.005, 0.5])

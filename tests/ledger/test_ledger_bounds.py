@@ -39,11 +39,11 @@ def test_open_rounds_cost_at_least_what_settled_ones_do(tmp_path, population):
   waiting, found = charged(tmp_path / 'open.jsonl', population, 1, settle=False)
   settled, _ = charged(tmp_path / 'settled.jsonl', population, 1, settle=True)
   assert waiting >= settled * (1 - 1e-9)
-  curve = found.costs().curve(100, adjacency='replace_one')
+  curve = found.price.curve(100, adjacency='replace_one')
   bound, _ = accounting.epsilon(curve, 1e-6)
   assert waiting >= bound * (1 - 1e-6)
   # The relation in which a client is only zeroed costs half the sensitivity: not enough.
-  zeroed, _ = accounting.epsilon(found.costs().curve(100), 1e-6)
+  zeroed, _ = accounting.epsilon(found.price.curve(100), 1e-6)
   assert waiting > 1.3 * zeroed
 
 

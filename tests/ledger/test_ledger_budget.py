@@ -1,5 +1,6 @@
 """Budgets that cannot be overrun, and caps on participation."""
 
+import functools
 import math
 
 import pytest
@@ -7,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_stacks import facts
 
-from tff_privacy_agg import accounting
 from tff_privacy_agg.accounting.budget import Budget
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
 from tff_privacy_agg.ledger.participants import register_path
@@ -62,15 +62,15 @@ def test_rounds_at_their_worst_run_exactly_as_often_as_is_promised(tmp_path):
     assert run_out(ledger, lambda number: 80) == promised > 5
 
 
-def test_the_order_is_fixed_before_the_first_round(tmp_path):
+def test_the_limits_are_fixed_before_the_first_round(tmp_path):
   budget = Budget(epsilon=8.0, delta=5e-4)
   with PrivacyLedger(tmp_path / 'l.jsonl', facts(), budget=budget) as ledger:
-    order = ledger.state.filter.order
+    limits = ledger.state.filter.as_dict()
+    assert limits['account'] == 'gaussian'
     run_out(ledger, lambda number: 100)
-    assert ledger.state.filter.order == order == ledger.header['order']
+    assert ledger.state.filter.as_dict() == limits == ledger.header['limits']
     assert ledger.state.fix(budget) == ledger.state.filter
-    index = ledger.state.filter.index
-    assert ledger.state.rdp('server')[index] <= ledger.state.filter.limit
+    assert all(ledger.state.cost('server') <= ledger.state.filter.limit)
 
 
 def test_any_other_budget_can_be_asked_about(tmp_path):
@@ -145,12 +145,11 @@ def test_under_a_cap_the_dearest_rounds_of_one_client_are_paid(tmp_path):
       cohort = crowd(CLIENTS[4 * (number % 3) : 4 * (number % 3) + 4])
       ledger.settle(ledger.charge(number, cohort=cohort), survivors=count, counted_by='runtime')
     costs = ledger.state.costs
-    dearest = accounting.compose([costs.curve(81), costs.curve(88)])
-    assert ledger.epsilon('server') == pytest.approx(
-      accounting.epsilon(dearest, 5e-4, costs.orders)[0]
-    )
-    everything = accounting.compose([costs.curve(count) for count in survivors])
-    assert ledger.epsilon('server') < accounting.epsilon(everything, 5e-4)[0]
+    epsilon = functools.partial(costs.account.epsilon, delta=5e-4, distance=0.0)
+    dearest = costs.row(81) + costs.row(88)
+    assert ledger.epsilon('server') == pytest.approx(epsilon(dearest)[0])
+    everything = sum(costs.row(count) for count in survivors)
+    assert ledger.epsilon('server') < epsilon(everything)[0]
     assert ledger.state.exposures == 2
 
 

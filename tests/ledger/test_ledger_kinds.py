@@ -26,11 +26,9 @@ OTHERS = [
 
 def directly(rounds, delta=DELTA):
   """Epsilon of rounds, each (facts, honest), by the accountant alone: no ledger."""
-  costs = [one.costs() for one, _ in rounds]
-  curve = accounting.compose(
-    [cost.curve(honest) for cost, (_, honest) in zip(costs, rounds, strict=True)]
-  )
-  return accounting.epsilon(curve, delta, costs[0].orders)[0]
+  account = accounting.GaussianAccount()
+  total = sum(account.row(one.price, honest) for one, honest in rounds)
+  return account.epsilon(total, delta, 0.0)[0]
 
 
 def test_settled_rounds_of_several_kinds_cost_the_sum_of_their_curves(tmp_path):
@@ -50,7 +48,7 @@ def test_settled_rounds_of_several_kinds_cost_the_sum_of_their_curves(tmp_path):
   events = [line['event'] for line in line_format.scan(path).records]
   assert events.count('facts') == 3  # one for each kind, not for each round
   multipliers = [one.noise_multiplier for one in record.state.settled]
-  assert multipliers == [one.costs().noise_multiplier(honest) for one, honest in rounds]
+  assert multipliers == [one.price.noise_multiplier(honest) for one, honest in rounds]
 
 
 def test_open_rounds_count_at_the_worst_of_their_own_kind(tmp_path):

@@ -12,6 +12,7 @@ from tff_privacy_agg import accounting
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger.reader import LedgerRecord, verify
 from tff_privacy_agg.ledger.replay import LedgerState
+from tff_privacy_agg.ledger.round_costs import PlainCosts
 from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 
@@ -47,21 +48,24 @@ def test_a_round_is_charged_before_it_runs_and_lowered_once_it_has_settled(ledge
     ledger.settle(charge, survivors=100, counted_by='runtime')
 
 
-def test_the_total_is_that_of_the_composed_curves(ledger):
+def test_the_total_is_that_of_the_composed_gaussians(ledger):
   survivors = [100, 90, 81, 100, 85]
   for number, count in enumerate(survivors):
     ledger.settle(ledger.charge(number), survivors=count, counted_by='runtime')
   costs = ledger.state.costs
-  total = accounting.compose([costs.curve(count) for count in survivors])
-  expected, order = accounting.epsilon(total, 5e-4, costs.orders)
-  assert ledger.spent('server').epsilon == pytest.approx(expected, rel=1e-12)
-  assert ledger.spent('server').order == order
+  mu, c1, c2 = accounting.as_numbers(sum(costs.row(count) for count in survivors))
+  expected = accounting.composed_epsilon(mu, 5e-4, c1=c1, c2=c2)
+  assert ledger.spent('server').epsilon == pytest.approx(expected, rel=1e-9)
+  assert math.isnan(ledger.spent('server').order)
+  by_order = accounting.compose([costs.price.curve(count) for count in survivors])
+  assert 0.85 < expected / accounting.epsilon(by_order, 5e-4)[0] < 0.96
   assert ledger.epsilon('server', 1e-6) > ledger.epsilon('server')
 
 
 def test_trap_10_survivors_count_not_the_plan(ledger):
   ledger.settle(ledger.charge(1, planned_survivors=100), survivors=80, counted_by='runtime')
-  at_plan = accounting.epsilon(ledger.state.costs.curve(100), 5e-4)[0]
+  costs = ledger.state.costs
+  at_plan = costs.account.epsilon(costs.row(100), 5e-4, 0.0)[0]
   assert ledger.epsilon('server') > 1.05 * at_plan
 
 
@@ -95,14 +99,14 @@ def test_trap_12_no_noise_is_infinite_and_nobody_is_refused(tmp_path, ledger):
     with pytest.raises(LedgerError, match='stays charged'):
       ledger.settle(charge, counted_by='runtime', **wrong)
   assert ledger.epsilon('server') == before > 0
-  assert math.isinf(ledger.state.costs.row(0)[0])
+  assert ledger.state.costs.row(0)[0] == accounting.INFINITE
 
 
 def test_trap_13_noise_of_the_server_counts_for_nothing_against_it(tmp_path):
   with PrivacyLedger(tmp_path / 'central.jsonl', facts('gaussian')) as ledger:
     ledger.settle(ledger.charge(1), survivors=100, counted_by='runtime')
     assert ledger.epsilon('server') == math.inf
-    expected = accounting.epsilon(accounting.gaussian(2.75), 5e-4, ledger.state.costs.orders)[0]
+    expected = accounting.gaussian_epsilon(1 / 2.75, 5e-4)
     assert ledger.epsilon('release') == pytest.approx(expected)
   assert verify(tmp_path / 'central.jsonl').ok
 
@@ -133,7 +137,8 @@ def test_a_discarded_round_costs_the_same(tmp_path):
 def test_without_a_threshold_an_open_round_counts_one_honest_survivor(tmp_path):
   with PrivacyLedger(tmp_path / 'ledger.jsonl', facts(secagg_threshold=None)) as ledger:
     ledger.charge(1)
-    one = accounting.epsilon(ledger.state.costs.curve(1), 5e-4, ledger.state.costs.orders)[0]
+    costs = ledger.state.costs
+    one = costs.account.epsilon(costs.row(1), 5e-4, 0.0)[0]
     assert ledger.epsilon('server') == pytest.approx(one)
     ledger.settle(1, survivors=1, counted_by='runtime')
     assert ledger.epsilon('server') == pytest.approx(one)
@@ -157,13 +162,13 @@ def test_a_broken_threshold_is_recorded_then_refused_and_open_rounds_lose_it(tmp
 
 
 def test_where_more_narrow_shares_cost_more_the_dearest_is_charged():
-  narrow = facts(clients=40, secagg_threshold=None)
-  small = {'local_variance': 1.0, 'dimension': 10**8, 'l2_bound': 1.0, 'l1_bound': 1.0}
-  design = {**narrow.stack['integer_design'], **small}
-  narrow = type(narrow)(
-    **{**narrow.as_dict(), 'stack': {**narrow.stack, 'integer_design': design, 'channels': []}}
+  vector = accounting.NoisyVector(
+    name='update', dimension=10**8, l2_squared=1, l1=1.0, local_variance=1.0
   )
-  costs = narrow.costs()
+  price = accounting.RoundPrice(
+    mechanism='discrete_gaussian', minimum=1, maximum=40, vectors=(vector,)
+  )
+  costs = PlainCosts(price, accounting.account_of(price), worst_honest=1)
   rows = [costs.row(honest) for honest in range(1, 41)]
   assert any((later > earlier).any() for earlier, later in itertools.pairwise(rows))
   assert all((costs.worst >= row).all() for row in rows)
@@ -234,7 +239,7 @@ def test_epsilon_rises_with_collusion(survivors, one, other):
 @given(_SURVIVORS)
 def test_the_stated_epsilon_is_never_below_the_exact_gaussian(survivors):
   state = state_of(_FACTS['discrete_gaussian'], survivors)
-  mu = math.sqrt(sum(1 / state.costs.noise_multiplier(count) ** 2 for count in survivors))
+  mu = math.sqrt(sum(1 / state.facts.price.noise_multiplier(count) ** 2 for count in survivors))
   assert state.epsilon('server')[0] >= accounting.gaussian_epsilon(mu, 5e-4)
 
 
@@ -250,6 +255,5 @@ def test_the_distance_of_the_samplers_is_taken_from_delta():
     plain = state_of(exact, [100] * 5).epsilon('server')[0]
     assert (epsilon == pytest.approx(plain, rel=1e-9)) == same
     assert epsilon >= plain
-    rdp_delta = 5e-4 - 5 * distance * (1 + math.exp(epsilon))
-    at = accounting.conversion_offsets(spent.costs.orders, rdp_delta)
-    assert epsilon >= min(spent.rdp('server') + at)
+    left = 5e-4 - 5 * distance * (1 + math.exp(epsilon))
+    assert epsilon >= spent.accounts['server'].epsilon(spent.cost('server'), left, 0.0)[0]

@@ -61,14 +61,14 @@ def test_cohorts_of_fixed_size_gain_in_the_release_view_alone(tmp_path, mechanis
   path = tmp_path / 'l.jsonl'
   with PrivacyLedger(path, claimed(FIXED, mechanism)) as ledger:
     run(ledger, 10)
-    plain = ledger.state.costs
+    plain, costs = ledger.facts.price, ledger.state.costs
     base = plain.curve(100, adjacency='replace_one')
     curve = accounting.without_replacement(base, population=POPULATION, cohort=100)
     assert ledger.epsilon('release') == pytest.approx(sampled_epsilon(curve, 10))
     assert ledger.spent('release').adjacency == 'replace_one'
     server = math.inf
     if mechanism != 'gaussian':
-      server = accounting.epsilon(plain.curve(100).scaled(10), 1e-5, plain.orders)[0]
+      server = costs.account.epsilon(10 * costs.row(100), 1e-5, 0.0)[0]
     assert ledger.epsilon('server') == pytest.approx(server)
     assert ledger.spent('server').adjacency == 'zero_out'
     assert ledger.epsilon('release') < 0.6 * min(server, sampled_epsilon(plain.curve(100), 10))
@@ -80,9 +80,9 @@ def test_cohorts_of_fixed_size_gain_in_the_release_view_alone(tmp_path, mechanis
 def test_trap_21_the_poisson_bound_is_not_used_for_cohorts_of_fixed_size(tmp_path):
   with PrivacyLedger(tmp_path / 'l.jsonl', claimed(FIXED)) as ledger:
     run(ledger, 10)
-    costs = ledger.state.costs
+    price = ledger.facts.price
     poisson = accounting.poisson(
-      costs.curve(100), 0.05, adjacency='zero_out', total_noise_fixed=True
+      price.curve(100), 0.05, adjacency='zero_out', total_noise_fixed=True
     )
     assert ledger.epsilon('release') > 1.2 * sampled_epsilon(poisson, 10)
     halved = accounting.without_replacement(
@@ -95,8 +95,8 @@ def test_poisson_gains_where_the_noise_is_topped_up_and_the_count_is_hidden(tmp_
   path = tmp_path / 'l.jsonl'
   with PrivacyLedger(path, claimed(COINS, stack_has=hidden(100))) as ledger:
     run(ledger, 10, top_up=100, dropouts=5)
-    costs = ledger.state.costs
-    curve = accounting.poisson(costs.curve(100), 0.02, adjacency='zero_out', total_noise_fixed=True)
+    price = ledger.facts.price
+    curve = accounting.poisson(price.curve(100), 0.02, adjacency='zero_out', total_noise_fixed=True)
     # A little more, as cohorts of more than 100 clients could not run.
     exact = sampled_epsilon(curve, 10)
     assert exact <= ledger.epsilon('release') <= 1.01 * exact
@@ -228,15 +228,14 @@ def test_a_top_up_counts_in_the_release_view_alone(tmp_path):
     ledger.settle(charge, survivors=85, counted_by='runtime', top_up=35)
     costs = ledger.state.costs
     for view, shares in (('server', 85), ('release', 120)):
-      expected = accounting.epsilon(costs.curve(shares), 1e-5, costs.orders)[0]
+      expected = costs.account.epsilon(costs.row(shares), 1e-5, 0.0)[0]
       assert ledger.epsilon(view) == pytest.approx(expected)
     assert ledger.epsilon('release') <= worst
     with pytest.raises(LedgerError, match='topped up to 120 shares'):
       ledger.settle(ledger.charge(1), survivors=85, counted_by='runtime', top_up=20)
-    total = accounting.compose([costs.curve(120), costs.curve(105)])
-    assert ledger.epsilon('release') == pytest.approx(
-      accounting.epsilon(total, 1e-5, costs.orders)[0]
-    )
+    total = costs.row(120) + costs.row(105)
+    expected = costs.account.epsilon(total, 1e-5, 0.0)[0]
+    assert ledger.epsilon('release') == pytest.approx(expected)
   assert verify(path).ok
   plain = PrivacyLedger(tmp_path / 'plain', facts())
   with plain, pytest.raises(ConfigurationError, match='know of no top-up'):

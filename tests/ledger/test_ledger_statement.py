@@ -7,6 +7,7 @@ import re
 
 import pytest
 from ledger_stacks import facts
+from scipy import stats
 
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger.reader import LedgerRecord
@@ -23,7 +24,8 @@ ORDER = [
   'delta',
   'epsilon_server',
   'epsilon_release',
-  'estimate',
+  'risk_server',
+  'risk_release',
   'rho_zcdp',
   'gdp_mu',
   'rounds',
@@ -84,11 +86,15 @@ def test_the_numbers_are_those_of_the_ledger(tmp_path):
     assert 'lines 3, 5, 7' in found[f'epsilon_{view}']['origin']
     stated = float(re.match(r'epsilon (\S+) at', found[f'epsilon_{view}']['text']).group(1))
     assert ledger.epsilon(view) <= stated <= 1.00001 * ledger.epsilon(view)
-  assert found['estimate']['value'] < ledger.epsilon('server')
+  mu, power = found['gdp_mu']['value']['mu'], found['risk_server']['value']['0.01']
+  assert power == pytest.approx(stats.norm.cdf(mu + stats.norm.ppf(0.01)), rel=1e-4)
+  shown = re.search(r'at most [\d.]+%, ([\d.]+)%', found['risk_server']['text']).group(1)
+  assert power <= float(shown) / 100 <= 1.01 * power
   assert found['rounds']['value']['survivors'] == {'minimum': 90, 'median': 91, 'maximum': 92}
   assert found['rounds']['value']['planned_survivors'] == 95
   assert found['rounds']['value']['accepted'] == 2
-  assert found['gdp_mu']['value']['mu'] ** 2 / 2 == pytest.approx(found['rho_zcdp']['value'])
+  multipliers = [ledger.facts.price.noise_multiplier(count) for count in (90, 91, 92)]
+  assert mu**2 == pytest.approx(sum(1 / z**2 for z in multipliers), rel=1e-4)
   assert found['rounding']['value']['largest_noise_multiplier'] > 3
   assert found['ledger_hash']['value'] == ledger.hash
 
@@ -100,7 +106,7 @@ def test_no_epsilon_stands_without_delta_unit_and_adjacency(tmp_path):
     assert 'delta' in flat
     assert 'unit' in flat
     assert 'adjacency' in flat
-  assert len(re.findall(r'epsilon [0-9]', ledger.statement())) == 5
+  assert len(re.findall(r'epsilon [0-9]', ledger.statement())) == 4
 
 
 def test_the_server_view_of_central_noise_promises_nothing(tmp_path):

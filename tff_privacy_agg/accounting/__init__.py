@@ -3,14 +3,24 @@
 from tff_privacy_agg._lazy import lazy_names
 from tff_privacy_agg.accounting.accountant import (
   INTEGER_ORDERS,
+  NEARLY,
+  NEGLIGIBLE,
   REAL_ORDERS,
   conversion_offsets,
   delta,
   epsilon,
+  epsilon_at_orders,
   gaussian_delta,
   gaussian_epsilon,
   rdp_table,
   table_orders,
+)
+from tff_privacy_agg.accounting.accounts import (
+  Account,
+  GaussianAccount,
+  RenyiAccount,
+  account_of,
+  as_numbers,
 )
 from tff_privacy_agg.accounting.budget import Budget, Filter
 from tff_privacy_agg.accounting.calibration import (
@@ -19,8 +29,15 @@ from tff_privacy_agg.accounting.calibration import (
   split_noise_multiplier,
 )
 from tff_privacy_agg.accounting.channels import (
+  channel_resolution,
   channel_share_variance,
   default_channel_stddev,
+)
+from tff_privacy_agg.accounting.composition import (
+  SAFE,
+  attack_power,
+  composed_delta,
+  composed_epsilon,
 )
 from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose
 from tff_privacy_agg.accounting.design import IntegerDesign, solve
@@ -35,6 +52,7 @@ from tff_privacy_agg.accounting.mechanisms import (
   tau,
 )
 from tff_privacy_agg.accounting.planning import Plan, plan
+from tff_privacy_agg.accounting.price import INFINITE, UNIT, NoisyVector, RoundPrice, noisy_vector
 from tff_privacy_agg.accounting.sampling import participation_cap, poisson, without_replacement
 from tff_privacy_agg.accounting.scales import (
   clip_stddevs,
@@ -57,19 +75,35 @@ from tff_privacy_agg.accounting.trees import (
 
 __all__ = [
   'ADJACENCIES',
+  'INFINITE',
   'INTEGER_ORDERS',
+  'NEARLY',
+  'NEGLIGIBLE',
   'REAL_ORDERS',
+  'SAFE',
+  'UNIT',
+  'Account',
   'Budget',
   'Filter',
+  'GaussianAccount',
   'IntegerDesign',
   'JointDesign',
+  'NoisyVector',
   'Plan',
   'RdpCurve',
+  'RenyiAccount',
+  'RoundPrice',
+  'account_of',
+  'as_numbers',
+  'attack_power',
   'banded_noise_multiplier',
   'bit_channel',
+  'channel_resolution',
   'channel_share_variance',
   'clip_stddevs',
   'compose',
+  'composed_delta',
+  'composed_epsilon',
   'conversion_offsets',
   'correlated_gaussian',
   'default_channel_stddev',
@@ -77,6 +111,7 @@ __all__ = [
   'discrete_gaussian',
   'discrete_gaussian_terms',
   'epsilon',
+  'epsilon_at_orders',
   'find_gaussian_noise_multiplier',
   'find_noise_multiplier',
   'fits_modulus',
@@ -87,6 +122,7 @@ __all__ = [
   'honest_survivors',
   'joint_design',
   'noise_multiplier_supremum',
+  'noisy_vector',
   'norm_bounds',
   'participation_cap',
   'plan',

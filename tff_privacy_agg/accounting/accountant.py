@@ -25,6 +25,8 @@ INTEGER_ORDERS = np.array(
 REAL_ORDERS = np.union1d(np.round(np.arange(1.05, 10.001, 0.05), 2), INTEGER_ORDERS)
 # Reserving part of delta for the distance of the noise: tries before epsilon is called infinite.
 _RESERVES = 200
+# Of delta: kept back for rounding in float64, and too little to look for.
+NEARLY, NEGLIGIBLE = 1 - 1e-12, 1e-12
 _LOG_EXCESS = np.linspace(math.log(1e-7), math.log(1e9), 512)  # ln(a - 1)
 
 
@@ -72,7 +74,56 @@ def epsilon(
     value, order = _minimise(objective, curve, orders)
     return max(value, 0.0), order
 
-  return at_distance(at, delta, distance)
+  found = at_distance(at, delta, distance)
+  if math.isinf(found[0]) and distance and curve.maximum_order == math.inf:
+    grid = INTEGER_ORDERS if curve.integer_only else 1.0 + np.exp(_LOG_EXCESS)
+    grid = grid if orders is None else np.asarray(orders, dtype=np.float64)
+    return epsilon_at_orders(curve.rdp(grid), grid, delta, distance)
+  return found
+
+
+def epsilon_at_orders(
+  rdp: np.ndarray, orders: np.ndarray, delta: float, distance: float
+) -> tuple[float, float]:
+  """Returns (epsilon, order) of Renyi divergences at `orders` and noise near its law.
+
+  At each order `exp((a-1)(RDP(a) + ln(1-1/a) - e) - ln a) + (1 + e^e) distance` is a delta for
+  every `e`; it falls, then rises. Epsilon is the least root up to the turn, infinite if none is.
+
+  Args:
+    rdp: Renyi divergences, shape [m].
+    orders: Orders above 1, shape [m].
+    delta: Strictly between 0 and 1.
+    distance: Total variation distance of all that was drawn from its law, at least 0.
+  """
+  bounds = rdp + conversion_offsets(orders, delta * NEARLY)
+  best = int(np.argmin(bounds))
+  least = max(float(bounds[best]), 0.0)
+  if math.isinf(least):
+    return math.inf, math.nan
+  if distance * (1 + math.exp(min(least, 700.0))) <= NEGLIGIBLE * delta:
+    return least, float(orders[best])
+  log_distance = math.log(distance)
+  known = np.isfinite(rdp)
+  a, rate = orders[known], orders[known] - 1
+  levels = rate * (rdp[known] + np.log1p(-1 / a)) - np.log(a)
+
+  def excess(e: np.ndarray) -> np.ndarray:
+    moved = np.exp(np.minimum(log_distance + np.logaddexp(0.0, e), 1.0))
+    return np.exp(np.minimum(levels - rate * e, 1.0)) + moved - delta
+
+  high = np.maximum((levels + np.log(rate) - log_distance) / a, 0.0)
+  fits = excess(high) <= 0
+  if not fits.any():
+    return math.inf, math.nan
+  low, high = np.where(fits, 0.0, np.inf), np.where(fits, high, np.inf)
+  for _ in range(60):
+    with np.errstate(invalid='ignore'):
+      middle = 0.5 * (low + high)
+    within = excess(middle) <= 0
+    low, high = np.where(within, low, middle), np.where(within, middle, high)
+  best = int(np.argmin(high))
+  return float(high[best]), float(a[best])
 
 
 def at_distance(

@@ -25,6 +25,7 @@ __all__ = [
   'norm_bounds',
   'scale_from_bits',
   'smallest_bits',
+  'smallest_noise_multiplier',
   'solve',
   'split_noise_multiplier',
 ]
@@ -77,7 +78,7 @@ def find_noise_multiplier(
     ConfigurationError: If no noise multiplier reaches the target.
   """
   _validate.fraction(delta=delta)
-  return _smallest(target_epsilon, lambda z: accountant.epsilon(curve(z), delta)[0])
+  return smallest_noise_multiplier(target_epsilon, lambda z: accountant.epsilon(curve(z), delta)[0])
 
 
 def find_gaussian_noise_multiplier(target_epsilon: float, delta: float, rounds: int) -> float:
@@ -91,14 +92,23 @@ def find_gaussian_noise_multiplier(target_epsilon: float, delta: float, rounds: 
   _validate.fraction(delta=delta)
   _validate.at_least(1, rounds=rounds)
   root = math.sqrt(rounds)
-  return _smallest(target_epsilon, lambda z: accountant.gaussian_epsilon(root / z, delta))
+  return smallest_noise_multiplier(
+    target_epsilon, lambda z: accountant.gaussian_epsilon(root / z, delta)
+  )
 
 
-def _smallest(target_epsilon: float, epsilon_of: Callable[[float], float]) -> float:
-  """Returns the smallest noise multiplier whose epsilon is at most the target.
+def smallest_noise_multiplier(target_epsilon: float, epsilon_of: Callable[[float], float]) -> float:
+  """Returns the smallest noise multiplier, to 60 bisections, whose epsilon is at most the target.
 
   A noise multiplier that `epsilon_of` refuses does not reach the target: designs
   may be impossible both below and above the range that works.
+
+  Args:
+    target_epsilon: In nats, positive. Never exceeded by the result.
+    epsilon_of: Gives epsilon of the whole training at a noise multiplier.
+
+  Raises:
+    ConfigurationError: If no noise multiplier reaches the target.
   """
   _validate.positive(target_epsilon=target_epsilon)
   best = math.inf

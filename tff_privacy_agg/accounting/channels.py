@@ -2,6 +2,8 @@
 
 import math
 
+_WIDE = 8.0
+
 
 def default_channel_stddev(noise_multiplier: float, expected: int, minimum_honest: int) -> float:
   """Standard deviation of the noise in the sum of a channel's numbers in [-1, 1].
@@ -17,6 +19,20 @@ def default_channel_stddev(noise_multiplier: float, expected: int, minimum_hones
   """
   worst = math.sqrt(expected / minimum_honest)
   return max(expected / 10, 4 * noise_multiplier * worst)
+
+
+def channel_resolution(resolution: int, stddev: float, expected: int) -> int:
+  """Integer steps in one unit, enough that a share's variance is 8 or more.
+
+  Narrower shares of discrete Gaussian noise add up to something less like one Gaussian, and cost
+  more than their variance says.
+
+  Args:
+    resolution: The least.
+    stddev: As for `channel_share_variance`.
+    expected: Clients that a round is planned with.
+  """
+  return max(resolution, math.ceil(math.sqrt(_WIDE * expected) / stddev))
 
 
 def channel_share_variance(resolution: int, stddev: float, expected: int) -> float:

@@ -7,12 +7,22 @@ from collections.abc import Callable
 from typing import Any
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting import accountant, mechanisms
 from tff_privacy_agg.accounting import sampling as sampling_bounds
-from tff_privacy_agg.accounting.calibration import find_noise_multiplier, split_noise_multiplier
-from tff_privacy_agg.accounting.channels import channel_share_variance, default_channel_stddev
+from tff_privacy_agg.accounting.accounts import Account, RenyiAccount, account_of
+from tff_privacy_agg.accounting.budget import Budget, budget_for
+from tff_privacy_agg.accounting.calibration import (
+  smallest_noise_multiplier,
+  split_noise_multiplier,
+)
+from tff_privacy_agg.accounting.channels import (
+  channel_resolution,
+  channel_share_variance,
+  default_channel_stddev,
+)
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.design import MECHANISMS, IntegerDesign, solve
+from tff_privacy_agg.accounting.price import RoundPrice, noisy_vector
+from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.errors import ConfigurationError
 
 SAMPLINGS = ('none', 'poisson', 'without_replacement')
@@ -20,6 +30,8 @@ SAMPLINGS = ('none', 'poisson', 'without_replacement')
 _WORTHWHILE_ERROR = 1.01
 _BIT_RESOLUTION = 64
 _WIDTHS = range(4, 41)
+# Of the noise multiplier, so that what is printed is what was planned.
+_DIGITS = 6
 # Designs that one search for a noise multiplier looks at: its bisections, and some to bracket them.
 _SEARCH = 64
 _SAMPLING_REASONS = {
@@ -49,6 +61,9 @@ class Plan:
     view: 'server', or 'release' where sampling is claimed.
     adjacency: The neighbouring relation of epsilon; 'replace_one' for cohorts of fixed size.
     delta: The target delta.
+    price: What one planned round releases, and its price.
+    mu_squared: Total of `mu^2` over the planned rounds, for the budget; None where Renyi
+      divergence is accounted.
     error_over_central: Error of the sum over that of central Gaussian noise of the same multiplier.
     bytes_per_client: Upload of one client in one round: `bits` a coordinate.
     reasons: What decided each number, in sentences.
@@ -63,13 +78,26 @@ class Plan:
   view: str
   adjacency: str
   delta: float
+  price: RoundPrice
+  mu_squared: float | None
   error_over_central: float
   bytes_per_client: int
   reasons: tuple[str, ...]
 
+  @property
+  def budget(self) -> Budget:
+    """The budget that admits exactly the planned rounds, also where the last is charged first.
+
+    Of an epsilon that is rounded up in its seventh digit, with the total of `mu^2` as a number.
+    """
+    epsilon = self.epsilon * (1 + 1e-7) + 1e-12
+    return Budget(epsilon=epsilon, delta=self.delta, view=self.view, mu_squared=self.mu_squared)
+
   def as_dict(self) -> dict[str, Any]:
     """The plan as JSON values."""
-    return {**dataclasses.asdict(self), 'reasons': list(self.reasons)}
+    values = dataclasses.asdict(self)
+    del values['price']  # the binding of the stack states its own
+    return {**values, 'reasons': list(self.reasons)}
 
 
 def plan(
@@ -86,6 +114,7 @@ def plan(
   colluding_fraction: float = 0.0,
   sampling: str = 'none',
   participation_cap: int | None = None,
+  worst_honest: int | None = None,
   adaptive_bits: int = 2,
   modclip_prob: float = 1e-4,
   beta: float = math.exp(-0.5),
@@ -93,8 +122,8 @@ def plan(
 ) -> Plan:
   """Plans a training: the least noise and the fewest bits that keep a target.
 
-  Searches with the mechanism's own curve of the sum, its terms for rounding and
-  for the sum of discrete shares included, never with a Gaussian's.
+  Searches with the account that a ledger of these rounds keeps, its terms for rounding and for
+  the sum of discrete shares included.
 
   Args:
     target_epsilon: Largest epsilon at the end, positive.
@@ -114,6 +143,8 @@ def plan(
       cohort of exactly `clients_per_round` is drawn anew in each round and that nobody drops
       out; under 'replace_one'. Both in the release view only.
     participation_cap: Most rounds of one client in a public schedule; None for all rounds.
+    worst_honest: Honest ones among the fewest survivors whose sum the runtime opens, at which a
+      round is charged before it settles; by default those of the plan.
     adaptive_bits: Channels for adaptive zeroing and clipping, 0 to 2.
     modclip_prob: Probability that a coordinate of the sum wraps.
     beta: Bias parameter of the rounding.
@@ -158,14 +189,20 @@ def plan(
   steps = _SEARCH if bits is not None else 2 * _SEARCH + len(_WIDTHS)
   done = 0
 
-  def design(z: float, width: int) -> tuple[IntegerDesign, RdpCurve]:
+  if worst_honest is not None:
+    _validate.at_least(1, worst_honest=worst_honest)
+  worst = min(worst_honest or honest, honest)
+
+  def design(z: float, width: int) -> tuple[IntegerDesign, float, float | None, RoundPrice]:
+    """The integer design, epsilon of the whole training, its total of mu^2, a round's price."""
     nonlocal done
     done = min(done + 1, steps)
     if progress is not None:
       progress(done, steps)
     stddev = default_channel_stddev(z, clients_per_round, honest)
-    share = channel_share_variance(_BIT_RESOLUTION, stddev, clients_per_round)
-    bit = math.sqrt(honest * share) / _BIT_RESOLUTION
+    resolution = channel_resolution(_BIT_RESOLUTION, stddev, clients_per_round)
+    share = channel_share_variance(resolution, stddev, clients_per_round)
+    bit = math.sqrt(honest * share) / resolution
     solved = solve(
       noise_multiplier=split_noise_multiplier(z, [bit] * adaptive_bits),
       cohort_maximum=clients_per_round,
@@ -176,31 +213,59 @@ def plan(
       beta=beta,
       mechanism=mechanism,
     )
-    curve = solved.curve(honest, adjacency=adjacency)
-    for _ in range(adaptive_bits):
-      curve += mechanisms.bit_channel(
-        mechanism, _BIT_RESOLUTION, share, honest, adjacency=adjacency
-      )
-    if sampling == 'poisson':
-      rate = clients_per_round / population
-      curve = sampling_bounds.poisson(curve, rate, adjacency=adjacency, total_noise_fixed=True)
-    elif sampling == 'without_replacement':
-      curve = sampling_bounds.without_replacement(
-        curve, population=population, cohort=clients_per_round
-      )
-    return solved, curve.scaled(exposures)
+    sizes = [(dimension, solved.l2_bound, solved.l1_bound, solved.local_variance)]
+    sizes += [(1, resolution, resolution, share)] * adaptive_bits
+    price = RoundPrice(
+      mechanism=mechanism,
+      adjacency=adjacency,
+      minimum=honest,
+      maximum=clients_per_round,
+      vectors=tuple(
+        noisy_vector(
+          name='update' if index == 0 else f'bit {index}',
+          mechanism=mechanism,
+          dimension=size,
+          l2_bound=l2,
+          l1_bound=l1,
+          local_variance=variance,
+          fewest=honest,
+          most=clients_per_round,
+        )
+        for index, (size, l2, l1, variance) in enumerate(sizes)
+      ),
+    )
+    account: Account = account_of(price)
+    if sampling == 'none':
+      rows = account.row(price, honest), account.worst(price, worst)
+      best = account.row(price, clients_per_round)
+    else:
+      account = RenyiAccount(sampling_bounds.SAMPLED_ORDERS)
+      rows = (account.of_curve(_sampled(price, honest, sampling, population)),) * 2
+      best = rows[0]
+    epsilon, mu_squared = budget_for(
+      account,
+      exposures,
+      cost=rows[0],
+      worst=rows[1],
+      best=best,
+      distance=0.0,  # of samplers whose distance no digit of epsilon shows
+      delta=target_delta,
+    )
+    return solved, epsilon, mu_squared, price
 
   def least(width: int) -> float:
-    return find_noise_multiplier(target_epsilon, target_delta, lambda z: design(z, width)[1])
+    return smallest_noise_multiplier(target_epsilon, lambda z: design(z, width)[1])
 
   # The multiplier is the effective one, so it hardly depends on the bits: find it where they
   # are no constraint, choose the bits for it, and find it again with these.
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # of designs that the search passes
     width = bits if bits is not None else _width(least(_WIDTHS[-1]), design, honest)
-    z = least(width)
-  solved, curve = design(z, width)
-  epsilon, _ = accountant.epsilon(curve, target_delta)
+    z = float(rounded_up(least(width), _DIGITS))
+    solved, epsilon, mu_squared, price = design(z, width)
+    while epsilon > target_epsilon:  # what rounding of the design took away
+      z = float(rounded_up(z * (1 + 10.0**-_DIGITS), _DIGITS))
+      solved, epsilon, mu_squared, price = design(z, width)
   error = solved.error_over_central(honest)
   return Plan(
     noise_multiplier=z,
@@ -212,11 +277,13 @@ def plan(
     view='server' if sampling == 'none' else 'release',
     adjacency=adjacency,
     delta=target_delta,
+    price=price,
+    mu_squared=mu_squared,
     error_over_central=error,
     bytes_per_client=math.ceil(dimension * width / 8),
     reasons=(
       f'Noise multiplier {z:.4g}: the smallest with epsilon at most {target_epsilon:g} after '
-      f'{exposures} rounds of one client, by the curve of the {mechanism} sum.',
+      f'{exposures} rounds of one client, by the account of the {mechanism} sum.',
       f'Fewest honest survivors {honest}: of {clients_per_round} clients, less {dropout:.0%} '
       f'drop-outs, less {colluding_fraction:.0%} colluders; their noise alone is counted.',
       f'{width} bits: '
@@ -229,6 +296,16 @@ def plan(
       _SAMPLING_REASONS[sampling],
     ),
   )
+
+
+def _sampled(price: RoundPrice, honest: int, sampling: str, population: int) -> RdpCurve:
+  """The curve of a round whose cohort is drawn in secret."""
+  curve, clients = price.curve(honest), price.maximum
+  if sampling == 'poisson':
+    return sampling_bounds.poisson(
+      curve, clients / population, adjacency=price.adjacency, total_noise_fixed=True
+    )
+  return sampling_bounds.without_replacement(curve, population=population, cohort=clients)
 
 
 def _honest(clients: int, dropout: float, colluding_fraction: float) -> int:

@@ -11,15 +11,14 @@ import math
 import typing
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 
 import numpy as np
 import tensorflow as tf
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.aggregation.domains import Channel, Cohort, Domain, RealVectors
+from tff_privacy_agg.aggregation.channel_plans import ChannelPlan, channel_bits, plan_channel
+from tff_privacy_agg.aggregation.domains import Cohort, Domain, RealVectors
 from tff_privacy_agg.aggregation.layers import (
-  ForeignSum,
   Layer,
   Mechanism,
   ModularTerminal,
@@ -28,14 +27,10 @@ from tff_privacy_agg.aggregation.layers import (
   Terminal,
 )
 from tff_privacy_agg.errors import CompositionError, ConfigurationError
-from tff_privacy_agg.numerics import probabilities, samplers
+from tff_privacy_agg.numerics import samplers
 
 # A scaled coordinate above this loses its fraction in float32.
 _LARGEST_FLOAT32_SCALE = 2**16
-# Channel sums wrap beyond this many standard deviations of their noise: never.
-_CHANNEL_MARGIN = 16
-# As many as an int32 holds: no cohort of a plausible size passes for one within the maximum.
-_FEWEST_CHANNEL_BITS, _MOST_CHANNEL_BITS = 30, 62
 _RESERVED_NAMES = ('privacy',)
 
 
@@ -84,31 +79,6 @@ def check(layers: Sequence[Layer], dim: int | None = None) -> list[Domain]:
   for layer in layers:
     domains.append(layer.output_domain(domains[-1]))
   return domains
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ChannelPlan:
-  """A channel of a bound stack.
-
-  Attributes:
-    layer: Name of the layer that contributes.
-    name: Name of the channel within the layer.
-    resolution: Integer steps in one unit: the sensitivity in the integer domain.
-    local_variance: Variance of one client's share of the noise, in squared
-      steps; 0 where clients add none.
-    central_stddev: Standard deviation of the server's noise, in units; 0 where
-      the server adds none.
-  """
-
-  layer: str
-  name: str
-  resolution: int
-  local_variance: float
-  central_stddev: float
-
-  def noise_multiplier(self, honest: int) -> float:
-    """Standard deviation of the noise in the sum over the most one client can move it."""
-    return math.sqrt(honest * self.local_variance) / self.resolution + self.central_stddev
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,15 +133,50 @@ class Binding:
     """Whether the clients draw the noise."""
     return self.mechanism is not None and self.mechanism.distributed
 
+  @functools.cached_property
+  def price(self) -> accounting.RoundPrice:
+    """What one round releases, with what is beside it, and its price."""
+    cohort, mechanism = self.cohort, self.mechanism
+    vectors: tuple[accounting.NoisyVector, ...] = ()
+    multiplier = 0.0
+    if mechanism is not None and self.design is not None:
+      of_design = (self.design.dimension, self.design.l2_bound, self.design.l1_bound)
+      sizes = [('update', *of_design, self.design.local_variance)]
+      for channel in self.channels:
+        bound = channel.resolution
+        name = f'{channel.layer}.{channel.name}'
+        sizes.append((name, 1, bound, bound, channel.local_variance))
+      vectors = tuple(
+        accounting.noisy_vector(
+          name=name,
+          mechanism=self.law,
+          dimension=dimension,
+          l2_bound=l2,
+          l1_bound=l1,
+          local_variance=variance,
+          fewest=cohort.minimum,
+          most=cohort.maximum,
+          draw_distance=samplers.noise_sampler(self.law, variance).distance,
+        )
+        for name, dimension, l2, l1, variance in sizes
+      )
+    elif mechanism is not None:
+      parts = [self.slots[mechanism.name].vector_noise_multiplier]
+      parts += [channel.noise_multiplier(1) for channel in self.channels]
+      multiplier = 1 / math.sqrt(math.fsum(1 / part**2 for part in parts))
+    own = accounting.RoundPrice(
+      mechanism=self.law,
+      holds_against_server=self.holds_against_server,
+      minimum=cohort.minimum,
+      maximum=cohort.maximum,
+      vectors=vectors,
+      central_multiplier=multiplier,
+    )
+    return own.beside([other.price for other in self.beside])
+
   def noise_multiplier(self, honest: int) -> float:
     """Effective noise multiplier of a round, all channels together."""
-    if self.mechanism is None or (honest == 0 and self.mechanism.distributed):
-      return 0.0
-    slot = self.slots[self.mechanism.name]
-    vector = self.design.z_eff(honest) if self.design else slot.vector_noise_multiplier
-    parts = [vector] + [channel.noise_multiplier(honest) for channel in self.channels]
-    parts += [other.noise_multiplier(honest) for other in self.beside]
-    return 1 / math.sqrt(sum(1 / part**2 for part in parts))
+    return self.price.noise_multiplier(honest)
 
   def curve(self, honest: int) -> accounting.RdpCurve:
     """Renyi curve of one round with `honest` honest survivors: all that it releases.
@@ -184,48 +189,36 @@ class Binding:
         'A privacy curve was asked of a stack without a noise layer. '
         'Epsilon is infinite there; add `DiscreteGaussianNoise` before the sum.'
       )
-    total = self.mechanism.curve(self.slots[self.mechanism.name], honest)
-    for channel in self.channels:
-      if self.mechanism.distributed:
-        total += accounting.bit_channel(
-          self.mechanism.mechanism, channel.resolution, channel.local_variance, honest
-        )
-      else:
-        total += accounting.gaussian(channel.noise_multiplier(honest))
-    for other in self.beside:
-      total += other.curve(honest)
-    return total
+    return self.price.curve(honest)
 
   @functools.cached_property
-  def orders(self) -> np.ndarray:
-    """Renyi orders of the table."""
-    return accounting.table_orders(integer_only=self.law == 'skellam')
+  def account(self) -> accounting.Account:
+    """What is added up round by round."""
+    return accounting.account_of(self.price)
 
   @functools.cached_property
-  def rdp_table(self) -> np.ndarray:
-    """`[maximum + 1, orders]`: one round's Renyi divergence by honest survivors."""
-    return accounting.rdp_table(self.curve, self.cohort.maximum, self.orders)
+  def costs(self) -> np.ndarray:
+    """`[maximum + 1, parts]`: one round's cost in the account by honest survivors."""
+    honest = range(1, self.cohort.maximum + 1)
+    one = [self.account.row(self.price, h if self.distributed else 1) for h in honest]
+    dtype = np.int64 if isinstance(self.account, accounting.GaussianAccount) else np.float64
+    first = self.account.infinite if self.distributed else one[0]
+    return np.stack([first, *one]).astype(dtype)
 
   @property
   def worst_round(self) -> np.ndarray:
-    """`[orders]`: most Renyi divergence of a round with `Cohort.minimum` or more honest ones."""
-    if self.distributed:
-      return self.rdp_table[self.cohort.minimum :].max(axis=0)
-    return self.curve(honest=1).rdp(self.orders)
+    """`[parts]`: the most that a round with `Cohort.minimum` or more honest ones costs."""
+    return self.account.worst(self.price, self.cohort.minimum if self.distributed else 1)
 
-  @functools.cached_property
+  @property
   def sampler_distance(self) -> float:
-    """Total variation distance of a full round's noise to the accounted law, rounded up."""
-    total = sum((Fraction(other.sampler_distance) for other in self.beside), Fraction(0))
-    if self.mechanism is not None and self.design is not None:
-      dim = self.slots[self.mechanism.name].dim
-      draws = [(dim, self.design.local_variance)]
-      draws += [(1, channel.local_variance) for channel in self.channels]
-      total += self.cohort.maximum * sum(
-        count * Fraction(samplers.noise_sampler(self.law, variance).distance)
-        for count, variance in draws
-      )
-    return probabilities.round_up(total)
+    """Total variation distance of a full round's noise from the accounted law."""
+    return self.price.distance(self.cohort.maximum)
+
+  def limit(self, budget: accounting.Budget) -> accounting.Filter:
+    """A budget with the limits that follow from the design alone."""
+    best = self.costs[self.cohort.maximum]
+    return budget.fix(self.account, self.worst_round, best, self.sampler_distance)
 
   def facts(self) -> dict:
     """What the guarantee rests on, as JSON values; infinities are left out."""
@@ -238,6 +231,7 @@ class Binding:
       'cohort': dataclasses.asdict(self.cohort),
       'integer_design': None if design is None else dataclasses.asdict(design),
       'channels': [dataclasses.asdict(channel) for channel in self.channels],
+      'price': self.price.as_dict(),
       'public': ['number of survivors'],
       'sampler_distance_per_round': self.sampler_distance,
       'layers': [repr(layer) for layer in self.layers],
@@ -268,7 +262,7 @@ def bind(
   domains = check(layers, dim)
   mechanism = next((layer for layer in layers if isinstance(layer, Mechanism)), None)
   channels = tuple(
-    _plan(layer.name, name, channel, mechanism, cohort)
+    plan_channel(layer.name, name, channel, mechanism, cohort)
     for layer in layers
     for name, channel in layer.channels.items()
   )
@@ -316,7 +310,7 @@ def bind(
     mechanism=mechanism,
     design=design,
     channels=channels,
-    channel_bits=_channel_bits(channels, cohort, terminal),
+    channel_bits=channel_bits(channels, cohort, terminal),
     beside=_fitting(beside, mechanism, cohort),
   )
 
@@ -337,44 +331,3 @@ def _fitting(
         f'of {cohort}. Build both alike.'
       )
   return tuple(beside)
-
-
-def _plan(
-  layer: str, name: str, channel: Channel, mechanism: Mechanism | None, cohort: Cohort
-) -> ChannelPlan:
-  distributed = mechanism is not None and mechanism.distributed
-  resolution = channel.resolution if distributed else channel.exact_resolution
-  plan = functools.partial(ChannelPlan, layer=layer, name=name, resolution=resolution)
-  if mechanism is None:
-    return plan(local_variance=0.0, central_stddev=0.0)
-  stddev = channel.stddev
-  if stddev is None:
-    # The server's noise does not depend on who survives.
-    fewest = cohort.minimum if distributed else cohort.expected
-    stddev = accounting.default_channel_stddev(mechanism.noise_multiplier, cohort.expected, fewest)
-  if not distributed:
-    return plan(local_variance=0.0, central_stddev=stddev)
-  variance = accounting.channel_share_variance(resolution, stddev, cohort.expected)
-  return plan(local_variance=variance, central_stddev=0.0)
-
-
-def _channel_bits(channels: Sequence[ChannelPlan], cohort: Cohort, terminal: Layer) -> int:
-  largest = float(cohort.maximum)
-  for channel in channels:
-    noise = _CHANNEL_MARGIN * math.sqrt(cohort.maximum * channel.local_variance)
-    largest = max(largest, cohort.maximum * channel.resolution + noise)
-  bits = math.ceil(math.log2(largest + 1)) + 1
-  if bits > _MOST_CHANNEL_BITS:
-    raise ConfigurationError(
-      f'Channels of {bits} bits would be needed for a cohort of at most {cohort.maximum} clients; '
-      f'there are at most {_MOST_CHANNEL_BITS}. Lower `Cohort.maximum`.'
-    )
-  if not isinstance(terminal, ForeignSum):
-    return max(bits, _FEWEST_CHANNEL_BITS)
-  # One modulus, and one dtype, for all that its factory sums: TFF's secure ones ask for that.
-  if bits > terminal.width:
-    raise ConfigurationError(
-      f"`modulus` must be at least 2**{bits} to count the clients and sum the layers' channels, "
-      f'got 2**{terminal.width}. Raise it, and that of the factory.'
-    )
-  return terminal.width

@@ -102,9 +102,8 @@ def _limit(budget: Budget | None, bound: binding.Binding) -> Filter | None:
       'Add distributed noise and a secure sum'
       + (", or pass `Budget(..., view='release')`." if bound.mechanism is not None else '.')
     )
-  worst = bound.worst_round
-  limit = budget.fix(bound.orders, worst)
-  if not limit.admits(worst, bound.sampler_distance):
+  limit = bound.limit(budget)
+  if not limit.admits(bound.worst_round, bound.sampler_distance):
     raise ConfigurationError(
       f'A budget of epsilon {budget.epsilon:g} at delta {budget.delta:g} was asked; not one round '
       f'of noise multiplier {bound.noise_multiplier(bound.cohort.minimum):.3g} is within it. '

@@ -10,13 +10,12 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.aggregation.binding import Binding
 from tff_privacy_agg.aggregation.layers.base import Layer, Measurements, Params, Slot, State
-from tff_privacy_agg.numerics import modular, randomness, samplers
+from tff_privacy_agg.numerics import epsilon, modular, randomness, samplers
 from tff_privacy_agg.numerics.randomness import RandomStream
 
 SURVIVORS = 'survivors'
@@ -43,8 +42,9 @@ class Stack:
       state = layer.init(slot)
       if state:
         states[layer.name] = state
-    rdp = tf.zeros([len(self.binding.orders)], tf.float64)
-    states['privacy'] = self._account_state(rdp, tf.constant(0, tf.int64))
+    nothing = tf.zeros_like(self._costs[0])
+    zero = tf.constant(0, tf.int64)
+    states['privacy'] = self._account_state(nothing, zero, zero)
     return states
 
   def prepare(self, state: State) -> Params:
@@ -147,14 +147,25 @@ class Stack:
     )
     return new_state, total, measurements
 
-  def _account_state(self, rdp: tf.Tensor, rounds: tf.Tensor) -> State:
+  def _account_state(self, cost: tf.Tensor, shares: tf.Tensor, rounds: tf.Tensor) -> State:
     """The account; with a budget, whether the next round at its worst is outside it."""
-    if self.limit is None:
-      return OrderedDict(rdp=rdp, rounds=rounds)
-    order = self.limit.index
-    spent = rdp[order] + self.binding.worst_round[order] > self.limit.limit
-    most = self.limit.most_rounds(self.binding.sampler_distance)
-    return OrderedDict(rdp=rdp, rounds=rounds, halted=spent | (rounds >= most))
+    state: OrderedDict[str, tf.Tensor] = OrderedDict(cost=cost, shares=shares, rounds=rounds)
+    if self.limit is not None:
+      worst = tf.constant(self.binding.worst_round.astype(self.binding.costs.dtype))
+      limit = self.limit.limit
+      left = tf.constant(limit, cost.dtype) - tf.gather(worst, self.limit.parts)
+      past = tf.gather(cost, self.limit.parts) > left
+      distance = self._distance(shares + self._cohort.maximum)
+      state['halted'] = tf.reduce_any(past) | (distance > self.limit.most_distance)
+    return state
+
+  @property
+  def _costs(self) -> tf.Tensor:
+    return tf.constant(self.binding.costs)
+
+  def _distance(self, shares: tf.Tensor) -> tf.Tensor:
+    """Total variation distance of so many clients' noise from its law."""
+    return tf.cast(shares, tf.float64) * self.binding.price.distance(1)
 
   @property
   def _cohort(self):
@@ -244,25 +255,20 @@ class Stack:
     binding = self.binding
     rounds = state['rounds'] + tf.cast(~halted, tf.int64)
     infinite = tf.constant(math.inf, tf.float64)
+    cost, shares = state['cost'], state['shares']
     if binding.mechanism is None:
-      rdp, spent = state['rdp'], infinite
-      multiplier = tf.constant(0.0, tf.float64)
+      spent = infinite
     else:
-      rdp = tf.where(halted, state['rdp'], state['rdp'] + self._one_round(honest))
-      offsets = accounting.conversion_offsets(binding.orders, self.delta)
-      spent = tf.maximum(tf.reduce_min(rdp + tf.constant(offsets)), 0.0)
-      multipliers = [binding.noise_multiplier(h) for h in range(self._cohort.maximum + 1)]
-      multiplier = tf.gather(tf.constant(np.array(multipliers)), honest)
-    # An event's probability moves by the sampler's distance on either neighbour.
-    sampler_delta = (
-      tf.cast(rounds, tf.float64)
-      * binding.sampler_distance
-      * (1 + tf.exp(tf.minimum(spent, 700.0)))
-    )
+      counted = tf.cast(honest, tf.int64)
+      cost = tf.where(halted, cost, self._add(cost, tf.gather(self._costs, honest)))
+      shares = tf.where(halted, shares, shares + counted)
+      spent = self._epsilon(cost, self._distance(shares))
+    multipliers = [binding.noise_multiplier(h) for h in range(self._cohort.maximum + 1)]
+    multiplier = tf.gather(tf.constant(multipliers, tf.float64), honest)
     measurements = OrderedDict(
       epsilon=spent if binding.holds_against_server else infinite,
       release_epsilon=spent,
-      delta=tf.minimum(self.delta + sampler_delta, 1.0),
+      delta=tf.constant(self.delta, tf.float64),
       noise_multiplier=multiplier,
       rounds=rounds,
       survivors=survivors,
@@ -271,10 +277,16 @@ class Stack:
     )
     if self.limit is not None:
       measurements['halted'] = halted
-    return self._account_state(rdp, rounds), measurements
+    return self._account_state(cost, shares, rounds), measurements
 
-  def _one_round(self, honest: tf.Tensor) -> tf.Tensor:
-    binding = self.binding
-    if binding.distributed:
-      return tf.gather(tf.constant(binding.rdp_table), honest)
-    return tf.constant(binding.curve(honest=1).rdp(binding.orders))
+  def _add(self, cost: tf.Tensor, one_round: tf.Tensor) -> tf.Tensor:
+    if cost.dtype.is_integer:  # what is infinite stays so: nothing wraps around 64 bits
+      room = tf.constant(accounting.INFINITE, cost.dtype) - one_round
+      return tf.minimum(cost, room) + one_round
+    return cost + one_round
+
+  def _epsilon(self, cost: tf.Tensor, distance: tf.Tensor) -> tf.Tensor:
+    account = self.binding.account
+    if isinstance(account, accounting.GaussianAccount):
+      return epsilon.gaussian_epsilon(cost, distance, self.delta)
+    return epsilon.renyi_epsilon(cost, account.orders, distance, self.delta)

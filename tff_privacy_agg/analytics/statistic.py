@@ -61,8 +61,10 @@ class Statistic:
       answers: How often the statistic is computed with the same client.
     """
     _validate.at_least(1, answers=answers)
-    curve = self.binding.curve(self.cohort.minimum).scaled(answers)
-    return accounting.epsilon(curve, delta, distance=answers * self.binding.sampler_distance)[0]
+    price, fewest = self.binding.price, self.cohort.minimum
+    account = accounting.account_of(price)
+    total, distance = answers * account.row(price, fewest), answers * price.distance(fewest)
+    return account.epsilon(total, delta, distance)[0]
 
   def facts(
     self,

@@ -113,7 +113,7 @@ def told(args: argparse.Namespace, ledger: 'PrivacyLedger') -> Mapping[str, Any]
 
 def sentence(spent: Mapping[str, Any]) -> str:
   """The same for people, from `told`."""
-  from tff_privacy_agg.ledger.card.field import rounded_up
+  from tff_privacy_agg.accounting.printing import rounded_up
 
   text = f'all {spent["questions"]} questions' if spent['questions'] > 1 else 'the only question'
   text += f' in {spent["file"]}: epsilon {rounded_up(spent["epsilon"], 4)}'
@@ -127,8 +127,9 @@ def sentence(spent: Mapping[str, Any]) -> str:
 def _check_first(facts: 'LedgerFacts', budget: 'Budget') -> None:
   from tff_privacy_agg.errors import BudgetExceededError
 
-  costs = facts.costs()
-  if not budget.fix(costs.orders, costs.worst).admits(costs.worst, costs.distance):
+  costs = facts.costs(facts.account(budget.view))
+  fixed = budget.fix(costs.account, costs.worst, costs.best, costs.most_distance)
+  if not fixed.admits(costs.worst, costs.most_distance):
     raise BudgetExceededError(
       f'The first question of a ledger was to be asked within a budget of epsilon '
       f'{budget.epsilon:g} at delta {budget.delta:g}; it alone could pass that. Ask with more noise, '

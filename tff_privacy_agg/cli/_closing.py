@@ -61,7 +61,7 @@ def utility(found: Mapping[str, Any]) -> str:
 
 def last_words(found: Mapping[str, Any]) -> str:
   """The last line of a server."""
-  from tff_privacy_agg.ledger.card.field import rounded_up
+  from tff_privacy_agg.accounting.printing import rounded_up
 
   parts = [ending(found) or f'trained {found["rounds"]} rounds', utility(found)]
   if found['epsilon'] is not None:

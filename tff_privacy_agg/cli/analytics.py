@@ -173,7 +173,7 @@ def _note(args: argparse.Namespace) -> str | None:
 
 
 def _tell(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
-  from tff_privacy_agg.ledger.card.field import rounded_up
+  from tff_privacy_agg.accounting.printing import rounded_up
 
   if args.client:
     print(

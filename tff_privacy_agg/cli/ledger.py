@@ -46,13 +46,17 @@ def _epsilon(args: argparse.Namespace) -> int:
   from tff_privacy_agg.cli import _progress
 
   with _progress.waiting('reading the ledger'):
+    from tff_privacy_agg.accounting.printing import rounded_up
     from tff_privacy_agg.ledger import LedgerRecord
-    from tff_privacy_agg.ledger.card.field import rounded_up
+    from tff_privacy_agg.ledger.card import risk
 
     record = LedgerRecord.read(args.ledger)
     spent = {view: record.spent(view, args.delta) for view in ('server', 'release')}
+    risks = {view: risk.attack_bounds(record, view, args.delta) for view in spent}
   if args.json:
     found = {view: dataclasses.asdict(one) for view, one in spent.items()}
+    for view, bounds in risks.items():
+      found[view]['true_positives_at_most'] = {str(rate): power for rate, power in bounds.items()}
     for fields in found.values():
       for name in ('epsilon', 'order'):
         fields[name] = fields[name] if math.isfinite(fields[name]) else None
@@ -66,6 +70,7 @@ def _epsilon(args: argparse.Namespace) -> int:
       f'{record.facts.unit}, adjacency {one.adjacency}, {one.rounds} rounds, '
       f'{one.unsettled} of them charged at the worst'
     )
+    print(f'  {risk.sentence(risks[view])}')
   if not record.complete:
     print(f'NOT COMPLETE: {", ".join(record.unaccounted)}')
   return 0

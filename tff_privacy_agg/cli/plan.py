@@ -56,6 +56,7 @@ def add(commands) -> None:
 
 def _plan(args: argparse.Namespace) -> int:
   from tff_privacy_agg import _validate, accounting
+  from tff_privacy_agg.accounting.printing import rounded_up
   from tff_privacy_agg.cli import _progress
   from tff_privacy_agg.numerics import orders
 
@@ -81,7 +82,7 @@ def _plan(args: argparse.Namespace) -> int:
     print(json.dumps(result.as_dict(), indent=2))
     return 0
   for name, value in result.as_dict().items():
-    if name != 'reasons':
-      print(f'{name:<20} {f"{value:.6g}" if isinstance(value, float) else value}')
+    if name != 'reasons' and value is not None:
+      print(f'{name:<20} {rounded_up(value, 6) if isinstance(value, float) else value}')
   print(*(f'- {reason}' for reason in result.reasons), sep='\n')
   return 0

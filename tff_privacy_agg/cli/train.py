@@ -210,7 +210,7 @@ def _default_directory(task, config) -> pathlib.Path:
 
 
 def _summary_text(task, summary, path, last_sum) -> str:
-  from tff_privacy_agg.ledger.card.field import rounded_up
+  from tff_privacy_agg.accounting.printing import rounded_up
 
   if task.noise_multiplier is None:
     privacy = 'no privacy: epsilon is infinite'

@@ -76,7 +76,7 @@ def settle(ledger: PrivacyLedger, round_number: int, metrics: Any, *, counted: i
       f"Round {round_number} was to be settled; its metrics have no ['aggregator']['privacy']. "
       "Train with one of this package's aggregators, and release all metrics to this manager."
     ) from error
-  expected = ledger.state.costs.noise_multiplier(honest)
+  expected = ledger.facts.price.noise_multiplier(honest)
   if not math.isclose(multiplier, expected, rel_tol=1e-6, abs_tol=1e-9):
     raise LedgerError(
       f'The ledger is of a stack whose noise multiplier is {expected:.6g} with {honest} honest '

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tff_privacy_agg.ledger.card.field import rounded_up
+from tff_privacy_agg.accounting.printing import rounded_up
 
 
 def progress_line(

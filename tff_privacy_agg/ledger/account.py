@@ -1,7 +1,6 @@
 """What a ledger adds up to: its facts, its epsilons, what its budget leaves."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
 from tff_privacy_agg.errors import BudgetExceededError, LedgerError
 from tff_privacy_agg.ledger.facts import LedgerFacts
+from tff_privacy_agg.ledger.interchange import DpEvents, dp_events
 from tff_privacy_agg.ledger.replay import LedgerState
 from tff_privacy_agg.ledger.round_kinds import Kind
 
@@ -22,7 +22,7 @@ class Spent:
     adjacency: The neighbouring relation of this view.
     epsilon: In nats; infinite where the view has no privacy.
     delta: Of this epsilon.
-    order: The Renyi order that gives it; NaN if none does.
+    order: The Renyi order that gives it; NaN where none does, as in the account of mu.
     rounds: Charged rounds.
     unsettled: Of these, those charged at their worst.
     complete: Whether everything that leaves the clients is in the sum.
@@ -101,6 +101,17 @@ class LedgerAccount:
       unaccounted=self.unaccounted,
     )
 
+  def dp_events(self, view: str = 'server') -> DpEvents:
+    """The rounds as events of dp_accounting, for other accountants.
+
+    Args:
+      view: 'server' or 'release'.
+
+    Raises:
+      ConfigurationError: If they are not Gaussian mechanisms, as with Skellam noise.
+    """
+    return dp_events(self.state, view)
+
   def would_exceed(self, budget: Budget | None = None) -> bool:
     """Whether one more round could pass a budget, by default the ledger's.
 
@@ -116,8 +127,8 @@ class LedgerAccount:
     fixed = self._filter(budget)
     if self.would_exceed(budget):
       return 0
-    left = fixed.limit - float(self.state.rdp(fixed.budget.view)[fixed.index])
-    return max(1, math.floor(left / float(self.state.worst(fixed.budget.view)[fixed.index])))
+    view = fixed.budget.view
+    return max(1, fixed.rounds(self.state.cost(view), self.state.worst(view)))
 
   def check_budget(
     self, round_number: int, *, most: int | None = None, kind: Kind | None = None
@@ -140,12 +151,7 @@ class LedgerAccount:
     budget = fixed.budget
     spent = self.state.epsilon(budget.view, budget.delta)[0]
     mend = 'Stop here, or plan anew with more noise or fewer rounds.'
-    if fixed.most_rounds(self.state.distance(budget.view, more=1, kind=kind)) < 1:
-      mend = (
-        'At an epsilon that large the distance of the noise from its law does not fit into delta: '
-        'lower the epsilon of the budget.'
-      )
-    elif self.state.rounds == 0 and kind.facts.secagg_threshold is None:
+    if self.state.rounds == 0 and kind.facts.secagg_threshold is None:
       mend = (
         'Without `secagg_threshold` a round could have a single survivor: state the threshold that '
         'the runtime keeps.'

@@ -1,6 +1,7 @@
 """What every number of a ledger rests on: the first line of the file."""
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import platform
@@ -10,11 +11,13 @@ from typing import Any
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting.accounts import Account, RenyiAccount, account_of
+from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.accounting.sampling import SAMPLED_ORDERS
 from tff_privacy_agg.accounting.shares import honest_survivors
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import line_format as ledger_lines
-from tff_privacy_agg.ledger.round_costs import RoundCosts
+from tff_privacy_agg.ledger.round_costs import PlainCosts, price_of
 from tff_privacy_agg.ledger.sampling_claims import Sampling, check_proved, hides_count
 from tff_privacy_agg.ledger.view_costs import ReleaseCosts
 
@@ -89,7 +92,7 @@ class LedgerFacts:
     printable(sampling=self.sampling.text, unit=self.unit, task=self.task)
     for what in self.unaccounted:
       printable(unaccounted=what)
-    kept = (*_STACK_KEYS, 'beside', 'top_up')
+    kept = (*_STACK_KEYS, 'beside', 'top_up', 'price')
     stack = {key: self.stack[key] for key in kept if key in self.stack}
     missing = sorted({*_STACK_KEYS} - {*stack})
     if missing:
@@ -104,11 +107,11 @@ class LedgerFacts:
         f'`secagg_threshold` must be at most the largest cohort, {self.maximum}, got '
         f'{self.secagg_threshold}. Lower it.'
       )
-    costs = self.costs()  # refuses a design without a curve
-    self._check_top_up(costs)
+    price = self.price  # refuses a design that has none
+    self._check_top_up(price)
     check_proved(
       self.sampling,
-      costs,
+      price,
       stack,
       population=self.population,
       participation_cap=self.participation_cap,
@@ -165,31 +168,38 @@ class LedgerFacts:
     """Honest clients among the survivors of a round."""
     return honest_survivors(survivors, self.colluding_fraction)
 
-  def costs(self) -> RoundCosts:
-    """What one round costs.
+  @functools.cached_property
+  def price(self) -> RoundPrice:
+    """What one round releases, and its price.
 
     Raises:
-      ConfigurationError: If no curve is known for the stack.
+      ConfigurationError: If the stack has none.
     """
-    return RoundCosts(self.stack, worst_honest=self.honest(self.worst_survivors))
+    return price_of(self.stack)
 
-  def release_costs(self, costs: RoundCosts) -> RoundCosts | ReleaseCosts:
-    """What one round costs in the release view.
+  def account(self, view: str) -> Account:
+    """The account that rounds of these facts take in a view, if no other rounds are with them."""
+    if view == 'release' and self.sampling.claims:
+      return RenyiAccount(SAMPLED_ORDERS)
+    return account_of(self.price)
 
-    Args:
-      costs: What it costs without a claim and without a top-up.
-    """
-    claim, total = self.sampling, self.top_up
+  def costs(self, account: Account | None = None) -> PlainCosts:
+    """What one round costs in an account, by default that of the server view."""
+    account = account or self.account('server')
+    return PlainCosts(self.price, account, worst_honest=self.honest(self.worst_survivors))
+
+  def release_costs(self, account: Account) -> PlainCosts | ReleaseCosts:
+    """What one round costs in the release view."""
+    claim, total, costs = self.sampling, self.top_up, self.costs(account)
     if total is None and not claim.claims:
       return costs
     unclaimed = costs
     if claim.claims:
-      worst = self.honest(self.worst_survivors)
-      costs = RoundCosts(self.stack, worst_honest=worst, orders=SAMPLED_ORDERS)
       # Neighbours that replace a client move the sum twice as far, sampled or not.
-      stack = {**self.stack, 'adjacency': claim.adjacency(costs)}
-      unclaimed = RoundCosts(stack, worst_honest=worst, orders=SAMPLED_ORDERS)
-    fixed = total is not None or not costs.distributed
+      price = dataclasses.replace(self.price, adjacency=claim.adjacency(self.price))
+      worst = self.honest(self.worst_survivors)
+      unclaimed = PlainCosts(price, account, worst_honest=worst)
+    fixed = total is not None or not self.price.distributed
     return ReleaseCosts(
       costs,
       unclaimed,
@@ -205,7 +215,7 @@ class LedgerFacts:
     values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
     return {
       **values,
-      'stack': dict(self.stack),
+      'stack': {**self.stack, 'price': self.price.as_dict()},
       'sampling': self.sampling.as_dict(),
       'unaccounted': list(self.unaccounted),
     }
@@ -225,11 +235,11 @@ class LedgerFacts:
     keys = sorted({*mine, *theirs})
     return names + [f'stack.{key}' for key in keys if mine.get(key) != theirs.get(key)]
 
-  def _check_top_up(self, costs: RoundCosts) -> None:
+  def _check_top_up(self, price: RoundPrice) -> None:
     if self.top_up is None:
       return
     _validate.at_least(1, top_up=self.top_up)
-    if not costs.distributed or self.top_up < self.maximum:
+    if not price.distributed or self.top_up < self.maximum:
       raise ConfigurationError(
         f'`top_up` tops up the noise that clients add, to at least the {self.maximum} shares of '
         f'the largest cohort; got {self.top_up} with {self.stack["mechanism"]} noise. Raise it, '
@@ -237,13 +247,20 @@ class LedgerFacts:
       )
 
   @classmethod
-  def from_dict(cls, values: Mapping[str, Any]) -> 'LedgerFacts':
+  def from_dict(cls, values: Mapping[str, Any], *, earlier: bool = False) -> 'LedgerFacts':
     """The facts of a header.
+
+    Args:
+      values: What `as_dict` gave.
+      earlier: Whether a version wrote them that priced rounds by Renyi divergence alone.
 
     Raises:
       LedgerError: If they are not facts.
     """
     try:
+      if earlier:
+        price = price_of(values['stack'], earlier=True)
+        values = {**values, 'stack': {**values['stack'], 'price': price.as_dict()}}
       return cls(**values)
     except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
       raise LedgerError(
@@ -256,6 +273,13 @@ def _with_larger_distances(stack: dict, other: dict) -> dict:
   """A stack's facts with the samplers' distances of another's where those are larger."""
   distances = [one.get('sampler_distance_per_round', 0.0) for one in (stack, other)]
   found = {**stack, 'sampler_distance_per_round': max(distances)}
+  vectors, theirs = (one.get('price', {}).get('vectors', []) for one in (stack, other))
+  if vectors and len(vectors) == len(theirs):
+    larger = [
+      {**mine, 'draw_distance': max(mine['draw_distance'], their['draw_distance'])}
+      for mine, their in zip(vectors, theirs, strict=True)
+    ]
+    found['price'] = {**stack['price'], 'vectors': larger}
   beside, others = stack.get('beside', []), other.get('beside', [])
   if beside and len(beside) == len(others):
     found['beside'] = [_with_larger_distances(*pair) for pair in zip(beside, others, strict=True)]

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from tff_privacy_agg.accounting.budget import VIEWS
@@ -123,9 +124,7 @@ def verify(path: str | os.PathLike[str], *, expected_hash: str | None = None) ->
 def _replay_problems(file: pathlib.Path, found: ledger_lines.Scan) -> list[str]:
   state = LedgerState(found.records[0])
   problems = []
-  order = None if state.filter is None else state.filter.order
-  if not _same(order, found.records[0].get('order')):
-    problems.append('Line 1 states another order for its budget than its facts give.')
+  problems += _header_problems(found.records[0], state)
   for record in found.records[1:]:
     try:
       state.apply(record)
@@ -151,7 +150,28 @@ def _replay_problems(file: pathlib.Path, found: ledger_lines.Scan) -> list[str]:
   return problems
 
 
+def _header_problems(header: Mapping[str, Any], state: LedgerState) -> list[str]:
+  """What the header states of its accounts and its budget, and its facts do not give."""
+  order = None if state.filter is None else state.filter.order
+  if header['schema'] < 3:
+    same = _same(order, header.get('order'))
+    return [] if same else ['Line 1 states another order for its budget than its facts give.']
+  problems = []
+  first = LedgerState(header)
+  if header.get('accounts') != {view: first.accounts[view].name for view in VIEWS}:
+    problems.append('Line 1 states other accounts than its facts give.')
+  given = {} if state.filter is None else state.filter.as_dict()
+  stated = header.get('limits') or {}
+  same = isinstance(stated, dict) and given.keys() == stated.keys()
+  if not same or not all(_same(given[name], stated[name]) for name in given):
+    problems.append('Line 1 states other limits for its budget than its facts give.')
+  return problems
+
+
 def _same(computed: Any, stated: Any) -> bool:
   if isinstance(computed, float) and isinstance(stated, float):
     return math.isclose(computed, stated, rel_tol=_SAME, abs_tol=_SAME)
+  if isinstance(computed, list) and isinstance(stated, list):
+    pairs = zip(computed, stated, strict=False)
+    return len(computed) == len(stated) and all(_same(float(a), float(b)) for a, b in pairs)
   return computed == stated

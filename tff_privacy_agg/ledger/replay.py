@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from tff_privacy_agg.accounting.accountant import at_distance, conversion_offsets
+from tff_privacy_agg.accounting.accountant import table_orders
+from tff_privacy_agg.accounting.accounts import Account, RenyiAccount
 from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger.facts import LedgerFacts
+from tff_privacy_agg.ledger.round_costs import PlainCosts
 from tff_privacy_agg.ledger.round_kinds import Kind, with_own
 from tff_privacy_agg.ledger.view_costs import ReleaseCosts
 
 SCHEMA = 3
+# Ledgers before this schema price rounds by Renyi divergence alone.
+_GAUSSIAN_SINCE = 3
 # Who says how many clients are in a sum: only the runtime's word lowers a charge.
 COUNTED_BY = ('runtime', 'clients')
 EVENTS = ('charge', 'settle', 'facts', 'recovered', 'unaccounted', 'note')
@@ -45,7 +49,8 @@ class LedgerState:
     kinds: What the rounds rest on and cost, by the number of the line that states their facts:
       0 for the header.
     facts: The facts of the header.
-    costs: What a round of these facts costs, whatever is claimed of its cohort.
+    accounts: The account of each view. It follows from the facts of the header; rounds of facts
+      that have no mu turn it, for all rounds, into Renyi divergences.
     views: The rounds of these facts as each view pays for them.
     filter: The budget at its fixed order, or None.
     open: Line numbers of charged rounds that are not settled, with their rounds.
@@ -64,9 +69,12 @@ class LedgerState:
 
   def __init__(self, header: Mapping[str, Any]):
     check_header(header)
-    first = Kind(LedgerFacts.from_dict(header.get('facts', {})))
+    self._earlier = header['schema'] < _GAUSSIAN_SINCE
+    self.facts = LedgerFacts.from_dict(header.get('facts', {}), earlier=self._earlier)
+    self.accounts = {view: self._account(self.facts, view) for view in VIEWS}
+    first = Kind(self.facts, self.accounts)
     self.kinds: dict[int, Kind] = {0: first}
-    self.facts, self.costs, self.views = first.facts, first.costs, first.views
+    self.views = first.views
     budget = header.get('budget')
     try:
       self.filter = None if budget is None else self.fix(Budget(**budget))
@@ -92,6 +100,11 @@ class LedgerState:
     self._kind_of: dict[int, Kind] = {}  # of the open charges
     self._most_survivors: dict[int, int] = {}  # of the open charges that say it
     self._says_who_counted = header['schema'] >= 3
+
+  @property
+  def costs(self) -> PlainCosts:
+    """What a round of the header's facts costs in the server view's account."""
+    return self.kinds[0].costs
 
   @property
   def rounds(self) -> int:
@@ -139,12 +152,27 @@ class LedgerState:
       ) from error
 
   def worst(self, view: str) -> np.ndarray:
-    """RDP of a round of which nothing is known but the threshold, if that ever held."""
+    """Cost of a round of which nothing is known but the threshold, if that ever held."""
     return self.views[view].worst(self.threshold_broken)
 
   def kind_of(self, charge: int) -> Kind:
     """What an open charge rests on."""
     return self._kind_of[charge]
+
+  def new_kind(self, facts: LedgerFacts) -> Kind:
+    """Rounds that would rest on other facts, in the accounts that all rounds then have.
+
+    Raises:
+      LedgerError: If the budget is kept in an account that they do not have.
+    """
+    joint = self._joint_accounts(facts)
+    kept = None if self.filter is None else self.filter.budget.view
+    if kept is not None and joint[kept] is not self.accounts[kept]:
+      raise LedgerError(
+        'The budget of this ledger limits the total of mu squared; a round of these facts has '
+        'no mu, because its noise is too narrow. Keep a ledger of its own for it, or use more bits.'
+      )
+    return Kind(facts, joint)
 
   def charged_clients(self, charge: int) -> int | None:
     """Clients that were asked in the round of an open charge; None if it does not say."""
@@ -165,10 +193,10 @@ class LedgerState:
       (line for line, one in self.kinds.items() if not facts.differences(one.facts)), None
     )
 
-  def rdp(
+  def cost(
     self, view: str, *, more: int = 0, most: int | None = None, kind: Kind | None = None
   ) -> np.ndarray:
-    """Total RDP of one client's rounds, shape [m]; infinite where a view has no privacy.
+    """Total cost of one client's rounds in a view's account; infinite where it has no privacy.
 
     Args:
       view: 'server' or 'release'.
@@ -184,7 +212,7 @@ class LedgerState:
         waiting=self.unsettled + self.undiscounted + more,
         threshold_broken=broken,
       )
-    total = np.zeros_like(self.views[view].costs.orders)
+    total = self.accounts[view].nothing
     for one in self.kinds.values():
       total = total + one.views[view].total(
         exposures=one.rounds, waiting=one.open, threshold_broken=broken
@@ -198,29 +226,37 @@ class LedgerState:
     return total
 
   def epsilon(self, view: str, delta: float | None = None) -> tuple[float, float]:
-    """Epsilon of all rounds at `delta`, and the order that gives it.
+    """Epsilon of all rounds at `delta`, and the order that gives it; NaN for that of mu.
 
     The distance of the noise samplers from their laws takes its part of `delta`.
     """
     delta = self.facts.delta if delta is None else delta
-    total, orders = self.rdp(view), self.views[view].costs.orders
+    total = self.cost(view)
     if self.rounds == 0:
-      return (0.0, math.nan) if total[0] == 0 else (math.inf, math.nan)
+      return (0.0, math.nan) if self.views[view].private else (math.inf, math.nan)
+    return self.accounts[view].epsilon(total, delta, self.distance(view))
 
-    def find(remaining: float) -> tuple[float, float]:
-      bounds = total + conversion_offsets(orders, remaining)
-      best = int(np.argmin(bounds))
-      return max(float(bounds[best]), 0.0), float(orders[best])
+  def distance(
+    self, view: str, *, more: int = 0, most: int | None = None, kind: Kind | None = None
+  ) -> float:
+    """Total variation distance of one client's rounds from the laws of their costs.
 
-    return at_distance(find, delta, self.distance(view))
+    The rounds of others are the same for both neighbours, whatever their noise is.
 
-  def distance(self, view: str, *, more: int = 0, kind: Kind | None = None) -> float:
-    """Total variation distance of all rounds, and `more`, from the laws of their bounds."""
+    Args:
+      view: As for `cost`, like the others.
+      more: Further rounds to count in.
+      most: `most` after them, under a cap.
+      kind: What the further rounds rest on.
+    """
     kinds = list(self.kinds.values())
-    distances = [one.views[view].costs.distance for one in kinds]
-    known = [one.rounds * distance for one, distance in zip(kinds, distances, strict=True)]
+    distances = [one.views[view].costs.most_distance for one in kinds]
+    if self.facts.participation_cap is not None and not self._earlier:
+      taken = (self.most if most is None else most) + len(self._unknown)
+      return min(self.rounds + more, taken) * distances[0]
+    known = [one.views[view].distance(waiting=one.open) for one in kinds]
     cut_off = [max(distances[:count]) for count in self._unknown]
-    further = more * (kind or kinds[0]).views[view].costs.distance
+    further = more * (kind or kinds[0]).views[view].costs.most_distance
     return math.fsum([*known, *cut_off, further])
 
   def totals(self) -> dict[str, float | str]:
@@ -229,9 +265,10 @@ class LedgerState:
     return {view: 'inf' if math.isinf(value) else value for view, value in values.items()}
 
   def fix(self, budget: Budget) -> Filter:
-    """A budget at the order that follows from the facts alone."""
+    """A budget with the limits that follow from the facts of the header alone."""
     view = self.views[budget.view]
-    return budget.fix(view.costs.orders, view.worst(False))
+    costs = view.costs
+    return budget.fix(costs.account, view.worst(False), costs.best, costs.most_distance)
 
   def admits(self, fixed: Filter, *, most: int | None = None, kind: Kind | None = None) -> bool:
     """Whether one more round at its worst stays within a budget.
@@ -244,8 +281,8 @@ class LedgerState:
     if most is None:
       most = min(self.most + 1, self.facts.participation_cap or self.rounds + 1)
     view = fixed.budget.view
-    rdp = self.rdp(view, more=1, most=most, kind=kind)
-    return fixed.admits(rdp, self.distance(view, more=1, kind=kind))
+    cost = self.cost(view, more=1, most=most, kind=kind)
+    return fixed.admits(cost, self.distance(view, more=1, most=most, kind=kind))
 
   def meets_claim(self, survivors: int, top_up: int, counted_by: str) -> bool:
     """Whether a settled round is as the facts claim it for the release view.
@@ -262,6 +299,22 @@ class LedgerState:
     size = self.facts.sampling.cohort
     fixed = isinstance(release, ReleaseCosts) and release.dropouts
     return size is None or fixed or survivors == size
+
+  def _account(self, facts: LedgerFacts, view: str) -> Account:
+    account = facts.account(view)
+    if not self._earlier:
+      return account
+    orders = account.orders if isinstance(account, RenyiAccount) else table_orders(False)
+    return RenyiAccount(orders, by_reserve=True)
+
+  def _joint_accounts(self, facts: LedgerFacts) -> dict[str, Account]:
+    """The accounts if rounds of these facts are added; those of mu give way to Renyi's."""
+    joint = dict(self.accounts)
+    for view, kept in self.accounts.items():
+      own = self._account(facts, view)
+      if isinstance(own, RenyiAccount) and not isinstance(kept, RenyiAccount):
+        joint[view] = own
+    return joint
 
   def _charge(self, line: Mapping[str, Any]) -> None:
     kind = self.kinds[int(line.get('facts', 0))]
@@ -317,7 +370,7 @@ class LedgerState:
         survivors=survivors,
         counted_by=counted_by,
         honest=honest,
-        noise_multiplier=kind.costs.noise_multiplier(honest),
+        noise_multiplier=kind.facts.price.noise_multiplier(honest),
         updated=bool(line['updated']),
       )
     )
@@ -347,7 +400,13 @@ class LedgerState:
     return value
 
   def _declare(self, line: Mapping[str, Any]) -> None:
-    self.kinds[int(line['seq'])] = Kind(with_own(self.facts, line['facts']))
+    facts = with_own(self.facts, line['facts'], earlier=self._earlier)
+    kind, joint = self.new_kind(facts), self._joint_accounts(facts)
+    if any(joint[view] is not self.accounts[view] for view in VIEWS):
+      self.accounts = joint
+      for one in self.kinds.values():
+        one.move(joint)
+    self.kinds[int(line['seq'])] = kind
 
   def _recover(self, line: Mapping[str, Any]) -> None:
     was = line['was']

@@ -1,142 +1,170 @@
-"""What one round costs, in Renyi divergence, computed from the facts of a stack alone."""
+"""The rounds of one price in one account: what each costs, by its unknown shares of noise."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting import mechanisms
-from tff_privacy_agg.accounting.accountant import table_orders
-from tff_privacy_agg.accounting.curves import RdpCurve, sensitivity_factor
+from tff_privacy_agg.accounting.accounts import Account, RenyiAccount
+from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.design import IntegerDesign
+from tff_privacy_agg.accounting.price import DISTRIBUTED, NoisyVector, RoundPrice, noisy_vector
 from tff_privacy_agg.errors import ConfigurationError
 
-DISTRIBUTED = ('discrete_gaussian', 'skellam')
 
-
-class RoundCosts:
-  """What one round costs, by its honest survivors.
-
-  Args:
-    stack: Facts of a bound stack.
-    worst_honest: Honest ones among the fewest survivors that the runtime lets be seen.
-    orders: Renyi orders; by default those that the computation keeps too.
+class Costs(Protocol):
+  """What one round costs in a view.
 
   Attributes:
-    orders: Renyi orders, float64, shape [m]. With those of the computation its metrics
-      and the ledger state the same epsilon.
-    distance: Total variation distance of one round's noise from its law.
-    worst: RDP of a round of which only the threshold is known, shape [m].
-    hopeless: RDP of a round of which nothing is known, shape [m].
+    account: The account of the view: what its rows mean.
+    worst: Cost of a round of which only the facts are known.
+    hopeless: The same, where the threshold is not kept either.
+    best: Cost of a round with the most unknown shares.
+    most_distance: Total variation distance of the noise of a full round from its law.
   """
 
-  def __init__(
-    self, stack: Mapping[str, Any], *, worst_honest: int, orders: np.ndarray | None = None
-  ):
-    self._mechanism = stack['mechanism']
-    _validate.one_of(('none', 'gaussian', *DISTRIBUTED), mechanism=self._mechanism)
-    self._adjacency = stack['adjacency']
-    sensitivity_factor(self._adjacency, distributed=self._mechanism in DISTRIBUTED)
-    self._multiplier = float(stack['noise_multiplier'])
-    self._maximum = int(stack['cohort']['maximum'])
-    design = stack['integer_design']
-    self._design = None if design is None else IntegerDesign(**design)
-    self._channels = tuple(
-      (int(c['resolution']), float(c['local_variance'])) for c in stack['channels']
-    )
-    if self._mechanism in DISTRIBUTED and self._design is None:
-      raise ConfigurationError(
-        f'A stack with {self._mechanism} noise has an integer design; this one has none. Pass '
-        '`factory.bind(type).facts()`.'
-      )
-    # Further releases of the same rounds: private metrics, a second aggregator.
-    self._beside = tuple(
-      RoundCosts(other, worst_honest=worst_honest) for other in stack.get('beside', ())
-    )
-    self._hides = self.distributed and bool(stack['holds_against_server'])
-    self.distance = float(stack['sampler_distance_per_round'])
-    _validate.non_negative(sampler_distance_per_round=self.distance)
-    self.orders = table_orders(integer_only=self._mechanism == 'skellam')
-    self.orders = self.orders if orders is None else orders
-    self._rows: dict[int, np.ndarray] = {}
-    self.worst = self.at_least(worst_honest)
-    self.hopeless = self.at_least(1)
-
-  @property
-  def distributed(self) -> bool:
-    """Whether the clients add the noise."""
-    return self._mechanism in DISTRIBUTED
-
-  @property
-  def holds_against_server(self) -> bool:
-    """Whether the server learns nothing but a sum whose noise it does not know."""
-    return self._hides and all(other.holds_against_server for other in self._beside)
-
-  @property
-  def private(self) -> bool:
-    """Whether anybody adds noise."""
-    return self._mechanism != 'none'
+  account: Account
+  worst: np.ndarray
+  hopeless: np.ndarray
+  best: np.ndarray
+  most_distance: float
 
   @property
   def adjacency(self) -> str:
     """The neighbouring relation."""
-    return self._adjacency
-
-  def noise_multiplier(self, honest: int) -> float:
-    """Effective noise multiplier of a round, all channels together; 0 without noise."""
-    if not self.distributed:
-      return self._multiplier if self.private else 0.0
-    if honest < 1 or self._design is None:
-      return 0.0
-    parts = [self._design.z_eff(honest)]
-    parts += [math.sqrt(honest * variance) / bound for bound, variance in self._channels]
-    factor = sensitivity_factor(self._adjacency)
-    parts += [factor * other.noise_multiplier(honest) for other in self._beside]
-    if min(parts) == 0:
-      return 0.0
-    return 1 / math.sqrt(sum(1 / part**2 for part in parts)) / factor
-
-  def curve(self, honest: int, *, adjacency: str | None = None) -> RdpCurve:
-    """The curve of one round: vector, channels and what is released beside them.
-
-    Args:
-      honest: Shares of noise that are not known.
-      adjacency: By default that of the stack.
-    """
-    adjacency = adjacency or self._adjacency
-    if self._design is None or not self.distributed:
-      # The noise multiplier of a central mechanism covers what is beside it.
-      return mechanisms.gaussian(self._multiplier if self.private else 0, adjacency=adjacency)
-    total = self._design.curve(honest, adjacency=adjacency)
-    for bound, variance in self._channels:
-      total += mechanisms.bit_channel(self._mechanism, bound, variance, honest, adjacency=adjacency)
-    for other in self._beside:
-      total += other.curve(honest, adjacency=adjacency)
-    return total
 
   def row(self, honest: int) -> np.ndarray:
-    """RDP of one round at the orders, shape [m]."""
-    key = honest if self.distributed else 1
-    if key not in self._rows:
-      self._rows[key] = self.curve(key).rdp(self.orders)
-    return self._rows[key]
+    """Cost of one round with so many unknown shares."""
 
-  def at_least(self, honest: int) -> np.ndarray:
-    """The most that a round with `honest` or more honest survivors can cost, shape [m]."""
-    row = self.row(honest)
-    if self.grows:
-      rows = [self.row(more) for more in range(honest, self._maximum + 1)]
-      return np.max([row, *rows], axis=0)
-    return row
+  def distance(self, honest: int) -> float:
+    """Total variation distance of its noise from the law that the cost is about."""
+
+
+class PlainCosts:
+  """What rounds of a price cost where nothing is claimed of their cohorts.
+
+  Args:
+    price: What one round releases.
+    account: The account.
+    worst_honest: Honest ones among the fewest survivors that the runtime lets be seen.
+
+  Attributes:
+    price: As given.
+    account: As given.
+  """
+
+  def __init__(self, price: RoundPrice, account: Account, *, worst_honest: int):
+    self.price, self.account = price, account
+    self._rows: dict[int, np.ndarray] = {}
+    self.worst = self.at_least(worst_honest)
+    self.hopeless = self.at_least(1)
+    self.best = self.row(price.maximum)
+    self.most_distance = price.distance(price.maximum)
 
   @property
-  def grows(self) -> bool:
-    """Whether more shares may cost more: tau of narrow discrete Gaussians grows with them."""
-    if self._mechanism != 'discrete_gaussian':
-      return False
-    variances = [variance for _, variance in self._channels]
-    variances += [] if self._design is None else [self._design.local_variance]
-    own = any(v > 0 and mechanisms.tau(v, self._maximum) > 0 for v in variances)
-    return own or any(other.grows for other in self._beside)
+  def adjacency(self) -> str:
+    """The neighbouring relation."""
+    return self.price.adjacency
+
+  def row(self, honest: int) -> np.ndarray:
+    """Cost of one round with so many unknown shares."""
+    key = honest if self.price.distributed else 1
+    if key not in self._rows:
+      self._rows[key] = self.account.row(self.price, key)
+    return self._rows[key]
+
+  def curve(self, honest: int, *, adjacency: str | None = None) -> RdpCurve:
+    """Renyi curve of one round, whatever the account; see `RoundPrice.curve`."""
+    return self.price.curve(honest, adjacency=adjacency)
+
+  def noise_multiplier(self, honest: int) -> float:
+    """Noise multiplier of one round; see `RoundPrice.noise_multiplier`."""
+    return self.price.noise_multiplier(honest)
+
+  def at_least(self, honest: int) -> np.ndarray:
+    """The most that a round with `honest` or more unknown shares costs, part by part."""
+    return self.account.worst(self.price, honest if self.price.distributed else 1)
+
+  def distance(self, honest: int) -> float:
+    """Total variation distance of its noise from its law."""
+    if isinstance(self.account, RenyiAccount) and self.account.by_reserve:
+      return self.most_distance  # what every round of an earlier ledger counts
+    return self.price.distance(honest)
+
+
+def price_of(stack: Mapping[str, Any], *, earlier: bool = False) -> RoundPrice:
+  """The price of the rounds of a stack, from its facts.
+
+  Args:
+    stack: Facts of a bound stack: their `price`, or the designs that it follows from.
+    earlier: Whether to price as ledgers of schema 1 and 2 did, by Renyi divergence and
+      norms that are not rounded down.
+
+  Raises:
+    ConfigurationError: If the facts have no price and no integer design, or contradict it.
+  """
+  of_round = float(stack['sampler_distance_per_round'])  # with what is beside it
+  _validate.non_negative(sampler_distance_per_round=of_round)
+  if 'price' not in stack:
+    own = _own_price(stack, earlier, of_round)
+    if not own.distributed:
+      return own  # the multiplier of central noise covers what is beside it
+    return own.beside([_own_price(other, earlier, 0.0) for other in stack.get('beside', ())])
+  price = RoundPrice.from_dict(stack['price'])
+  if (
+    stack['mechanism'] != price.mechanism
+    or stack['adjacency'] != price.adjacency
+    or stack['holds_against_server'] != price.holds_against_server
+    or stack['cohort']['maximum'] != price.maximum
+    or not math.isclose(of_round, price.distance(price.maximum), rel_tol=1e-9)
+  ):
+    raise ConfigurationError(
+      'The facts of a stack contradict the price of its rounds (mechanism, adjacency, views, '
+      'largest cohort or distance of the samplers). Pass `factory.bind(type).facts()` as it is.'
+    )
+  return price
+
+
+def _own_price(stack: Mapping[str, Any], earlier: bool, distance: float) -> RoundPrice:
+  law, cohort = stack['mechanism'], stack['cohort']
+  vectors: list[NoisyVector] = []
+  if law in DISTRIBUTED:
+    if stack['integer_design'] is None:
+      raise ConfigurationError(
+        f'A stack with {law} noise has an integer design; this one has none. Pass '
+        '`factory.bind(type).facts()`.'
+      )
+    design = IntegerDesign(**stack['integer_design'])
+    of_client = distance / int(cohort['maximum'])
+    sizes = [('update', design.dimension, design.l2_bound, design.l1_bound, design.local_variance)]
+    for channel in stack['channels']:
+      bound = int(channel['resolution'])
+      name = f'{channel["layer"]}.{channel["name"]}'
+      sizes.append((name, 1, bound, bound, float(channel['local_variance'])))
+    for name, dimension, l2, l1, variance in sizes:
+      vector = noisy_vector(
+        name=name,
+        mechanism=law,
+        dimension=dimension,
+        l2_bound=l2,
+        l1_bound=l1,
+        local_variance=variance,
+        fewest=int(cohort['minimum']),
+        most=int(cohort['maximum']),
+        draw_distance=of_client / dimension if name == 'update' else 0.0,
+      )
+      if earlier:
+        vector = dataclasses.replace(vector, l2_squared=l2**2, t_squared=None)
+      vectors.append(vector)
+  return RoundPrice(
+    mechanism=law,
+    adjacency=stack['adjacency'],
+    holds_against_server=law in DISTRIBUTED and bool(stack['holds_against_server']),
+    minimum=int(cohort['minimum']),
+    maximum=int(cohort['maximum']),
+    vectors=tuple(vectors),
+    central_multiplier=float(stack['noise_multiplier']) if law == 'gaussian' else 0.0,
+  )

@@ -1,11 +1,12 @@
 """Rounds of one ledger that are not all alike: what each kind rests on, and costs."""
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
+from tff_privacy_agg.accounting.accounts import Account
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger.facts import LedgerFacts
+from tff_privacy_agg.ledger.round_costs import Costs, PlainCosts
 from tff_privacy_agg.ledger.view_costs import View
 
 # What the facts of some rounds may state otherwise than the header.
@@ -25,36 +26,55 @@ class Kind:
 
   Attributes:
     facts: These facts.
-    costs: What one of the rounds costs, whatever is claimed of its cohort.
     views: The rounds as each view pays for them.
     open: How many cost what was charged: not settled, or settled by a count of clients.
     rounds: How many are charged, whatever became of them.
   """
 
-  def __init__(self, facts: LedgerFacts):
+  def __init__(self, facts: LedgerFacts, accounts: Mapping[str, Account]):
     self.facts = facts
-    self.costs = facts.costs()
-    release = facts.release_costs(self.costs)
-    self.views = {
-      'server': View(self.costs, private=self.costs.holds_against_server),
-      'release': View(release, private=self.costs.private),
-    }
     self.open = 0
     self.rounds = 0
+    self.views: dict[str, View] = {}
+    for view, costs in self._costs_in(accounts).items():
+      private = facts.price.private if view == 'release' else facts.price.holds_against_server
+      self.views[view] = View(costs, private=private)
+
+  @property
+  def costs(self) -> PlainCosts:
+    """What one round costs in the account of the server view."""
+    return cast(PlainCosts, self.views['server'].costs)
+
+  def move(self, accounts: Mapping[str, Account]) -> None:
+    """Costs all rounds anew in other accounts."""
+    for view, costs in self._costs_in(accounts).items():
+      self.views[view].recost(costs)
+
+  def _costs_in(self, accounts: Mapping[str, Account]) -> dict[str, Costs]:
+    return {
+      'server': self.facts.costs(accounts['server']),
+      'release': self.facts.release_costs(accounts['release']),
+    }
 
 
 def own_facts(facts: LedgerFacts) -> dict[str, Any]:
   """What a line states of facts that are not those of the header, as JSON values."""
-  return {'stack': dict(facts.stack), **{name: getattr(facts, name) for name in _OWN}}
+  return {'stack': facts.as_dict()['stack'], **{name: getattr(facts, name) for name in _OWN}}
 
 
-def with_own(header: LedgerFacts, own: Mapping[str, Any]) -> LedgerFacts:
+def with_own(header: LedgerFacts, own: Mapping[str, Any], *, earlier: bool = False) -> LedgerFacts:
   """The facts of the rounds that a line is about; the header's but for what it states.
+
+  Args:
+    header: The facts of the ledger.
+    own: What `own_facts` gave.
+    earlier: As for `LedgerFacts.from_dict`.
 
   Raises:
     LedgerError: If they cannot stand in the same ledger.
   """
-  facts = dataclasses.replace(header, stack=own['stack'], **{name: own[name] for name in _OWN})
+  values = {**header.as_dict(), 'stack': own['stack'], **{name: own[name] for name in _OWN}}
+  facts = LedgerFacts.from_dict(values, earlier=earlier)
   check_kind(header, facts)
   return facts
 

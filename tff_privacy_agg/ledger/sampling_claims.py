@@ -10,8 +10,8 @@ from scipy import stats
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting import sampling
 from tff_privacy_agg.accounting.curves import RdpCurve
+from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
-from tff_privacy_agg.ledger.round_costs import RoundCosts
 
 KINDS = ('none', 'poisson', 'without_replacement')
 # What people do and no theorem used here covers.
@@ -112,17 +112,17 @@ class Sampling:
     """JSON values."""
     return dataclasses.asdict(self)
 
-  def adjacency(self, costs: RoundCosts) -> str:
+  def adjacency(self, price: RoundPrice) -> str:
     """The neighbouring relation of the release view."""
-    return 'replace_one' if self.kind == 'without_replacement' else costs.adjacency
+    return 'replace_one' if self.kind == 'without_replacement' else price.adjacency
 
-  def curve(self, costs: RoundCosts, honest: int) -> RdpCurve:
+  def curve(self, price: RoundPrice, honest: int) -> RdpCurve:
     """One round in the release view, with `honest` shares of noise that nobody knows."""
     if self.kind == 'without_replacement':
-      base = costs.curve(honest, adjacency='replace_one')
+      base = price.curve(honest, adjacency='replace_one')
       drawn_from, drawn = int(self.population or 0), int(self.cohort or 0)
       return sampling.without_replacement(base, population=drawn_from, cohort=drawn)
-    base = costs.curve(honest)
+    base = price.curve(honest)
     if self.kind == 'none':
       return base
     return sampling.poisson(
@@ -215,7 +215,7 @@ class Sampling:
 
 def check_proved(
   claim: Sampling,
-  costs: RoundCosts,
+  price: RoundPrice,
   stack: Mapping[str, Any],
   *,
   population: int,
@@ -225,7 +225,7 @@ def check_proved(
 
   Args:
     claim: The claim.
-    costs: Costs of the stack's rounds.
+    price: Price of the stack's rounds.
     stack: Facts of the stack.
     population: Clients in all.
     participation_cap: Most rounds of one client, or None.
@@ -238,7 +238,7 @@ def check_proved(
   asked = f'Cohorts were to be claimed as drawn so: {claim.sentence}'
   if int(claim.population or 0) > population:
     raise ConfigurationError(f'{asked}; there are {population} clients. State them all.')
-  if not costs.private:
+  if not price.private:
     raise ConfigurationError(f'{asked}; the stack has no noise that it could amplify. Add noise.')
   if participation_cap is not None:
     raise ConfigurationError(
@@ -252,11 +252,11 @@ def check_proved(
         f'{asked}; a round admits at most {maximum} clients. Raise `Cohort.maximum`.'
       )
     return
-  if costs.adjacency == 'replace_one':
+  if price.adjacency == 'replace_one':
     raise ConfigurationError(
       f"{asked}; Poisson sampling is not proved under 'replace_one'. Claim cohorts of fixed size."
     )
-  if costs.distributed and stack.get('top_up') is None:
+  if price.distributed and stack.get('top_up') is None:
     raise ConfigurationError(
       f'{asked}; the noise that clients add grows with the cohort, and Poisson sampling is proved '
       'for a fixed total. Let the server top it up (`top_up`), or draw cohorts of fixed size.'

@@ -1,35 +1,15 @@
 """The two views of a ledger: what each pays for a round, and for all of them."""
 
 import collections
-from typing import Protocol
+import math
+from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 
-from tff_privacy_agg.ledger.round_costs import RoundCosts
+from tff_privacy_agg.accounting.accounts import RenyiAccount
+from tff_privacy_agg.ledger.round_costs import Costs, PlainCosts
 from tff_privacy_agg.ledger.sampling_claims import Sampling
-
-
-class Costs(Protocol):
-  """What one round costs in a view.
-
-  Attributes:
-    orders: Renyi orders, shape [m].
-    worst: RDP of a round of which only the facts are known, shape [m].
-    hopeless: The same, where the threshold is not kept either, shape [m].
-    distance: Total variation distance of one round from the law that the RDP is about.
-  """
-
-  orders: np.ndarray
-  worst: np.ndarray
-  hopeless: np.ndarray
-  distance: float
-
-  @property
-  def adjacency(self) -> str:
-    """The neighbouring relation."""
-
-  def row(self, honest: int) -> np.ndarray:
-    """RDP of one round with so many shares of noise that are not known, shape [m]."""
 
 
 class ReleaseCosts:
@@ -54,8 +34,8 @@ class ReleaseCosts:
 
   def __init__(
     self,
-    costs: RoundCosts,
-    unclaimed: RoundCosts,
+    costs: PlainCosts,
+    unclaimed: PlainCosts,
     claim: Sampling,
     *,
     fewest: int | None,
@@ -66,32 +46,43 @@ class ReleaseCosts:
     self._costs, self._claim = costs, claim
     self.dropouts = dropouts
     self._rows: dict[int, np.ndarray] = {}
-    self.orders = costs.orders
-    self.distance = costs.distance + claim.distance(maximum)
+    self.account = costs.account
+    self._claim_distance = claim.distance(maximum)
+    self.most_distance = costs.most_distance + self._claim_distance
     self.worst, self.hopeless = unclaimed.worst, unclaimed.hopeless
     if fewest is not None and most is not None:
       # The server adds what the cohort lacks, however few survive.
-      unknown = range(fewest, most + 1) if costs.grows else range(fewest, fewest + 1)
-      row = self.row if dropouts else unclaimed.row
-      self.worst = self.hopeless = np.max([row(shares) for shares in unknown], axis=0)
+      self.worst = self.hopeless = costs.account.worst(unclaimed.price, fewest, most)
+      self.most_distance += costs.distance(most) - costs.most_distance
+      if dropouts:
+        unknown = range(fewest, most + 1) if costs.price.grows else (fewest,)
+        self.worst = self.hopeless = np.max([self.row(shares) for shares in unknown], axis=0)
     elif dropouts:
       self.worst = self.hopeless = self.row(1)  # the server's own noise
+    self.best = self.row(most or maximum)
 
   @property
   def adjacency(self) -> str:
     """The neighbouring relation."""
-    return self._claim.adjacency(self._costs)
+    return self._claim.adjacency(self._costs.price)
 
   def row(self, honest: int) -> np.ndarray:
-    """RDP of a round that was drawn as claimed, shape [m]."""
-    key = honest if self._costs.distributed else 1
+    """Cost of a round that was drawn as claimed."""
+    if not self._claim.claims:
+      return self._costs.row(honest)
+    key = honest if self._costs.price.distributed else 1
     if key not in self._rows:
-      self._rows[key] = self._claim.curve(self._costs, key).rdp(self.orders)
+      account = cast(RenyiAccount, self.account)  # a claim is proved for Renyi divergences
+      self._rows[key] = account.of_curve(self._claim.curve(self._costs.price, key))
     return self._rows[key]
 
+  def distance(self, honest: int) -> float:
+    """Total variation distance of a round from the law that its cost is about."""
+    return self._costs.distance(honest) + self._claim_distance
+
   @property
-  def plain(self) -> RoundCosts:
-    """What rounds cost after one was found not to be as claimed, at the same orders."""
+  def plain(self) -> PlainCosts:
+    """What rounds cost after one was found not to be as claimed, in the same account."""
     return self._costs
 
 
@@ -105,8 +96,13 @@ class View:
 
   def __init__(self, costs: Costs, *, private: bool):
     self.costs, self.private = costs, private
-    self._settled = np.zeros_like(costs.orders)
+    self._settled = costs.account.nothing
     self._counts: collections.Counter[int] = collections.Counter()
+
+  @property
+  def counts(self) -> Mapping[int, int]:
+    """Settled rounds by their unknown shares."""
+    return self._counts
 
   def settle(self, honest: int) -> None:
     """Adds a settled round with so many unknown shares."""
@@ -114,19 +110,28 @@ class View:
     self._counts[honest] += 1
 
   def recost(self, costs: Costs) -> None:
-    """Costs all rounds anew, at the same orders."""
+    """Costs all rounds anew, in the same account."""
     self.costs = costs
     rows = [count * costs.row(honest) for honest, count in self._counts.items()]
-    self._settled = np.sum(rows, axis=0) if rows else np.zeros_like(costs.orders)
+    self._settled = np.sum(rows, axis=0) if rows else costs.account.nothing
 
   def worst(self, threshold_broken: bool) -> np.ndarray:
-    """RDP of a round of which nothing is known, shape [m]."""
+    """Cost of a round of which nothing is known."""
     if not self.private:
-      return np.full_like(self.costs.orders, np.inf)
+      return self.costs.account.infinite
     return self.costs.hopeless if threshold_broken else self.costs.worst
 
+  def distance(self, *, waiting: int) -> float:
+    """Total variation distance of all rounds from the laws of their costs.
+
+    Args:
+      waiting: Rounds that are charged at their worst.
+    """
+    parts = [count * self.costs.distance(honest) for honest, count in self._counts.items()]
+    return math.fsum([*parts, waiting * self.costs.most_distance])
+
   def total(self, *, exposures: int, waiting: int, threshold_broken: bool) -> np.ndarray:
-    """RDP of one client's rounds, shape [m]; infinite where nothing is promised.
+    """Cost of one client's rounds; infinite where nothing is promised.
 
     Args:
       exposures: Most rounds that one client pays for.
@@ -152,4 +157,4 @@ class View:
     counted = np.minimum(np.cumsum(counts), exposures)
     weights = np.diff(counted, prepend=0)
     taken = weights > 0
-    return weights[taken].astype(np.float64) @ falling[taken]
+    return weights[taken].astype(falling.dtype) @ falling[taken]

@@ -2,15 +2,17 @@
 
 import datetime
 import json
-import math
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 import tff_privacy_agg
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.budget import Budget
+from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import line_file as ledger_file
 from tff_privacy_agg.ledger import line_format as ledger_lines
@@ -18,7 +20,6 @@ from tff_privacy_agg.ledger.facts import LedgerFacts, printable, versions
 from tff_privacy_agg.ledger.participants import Participants, missing, register_path
 from tff_privacy_agg.ledger.reader import LedgerRecord
 from tff_privacy_agg.ledger.replay import COUNTED_BY, SCHEMA, STATED_ORDERS, LedgerState, begun
-from tff_privacy_agg.ledger.round_costs import RoundCosts
 from tff_privacy_agg.ledger.round_kinds import Kind, check_kind, own_facts
 from tff_privacy_agg.ledger.sampling_claims import Sampling
 
@@ -233,7 +234,6 @@ class PrivacyLedger(LedgerRecord):
         f'has 1 to {most} survivors, one of them honest, got {survivors} survivors, {counted} of '
         'them honest. The round stays charged at its worst.'
       )
-    priced = lowers and math.isfinite(kind.costs.row(counted)[-1])
     line = self._append(
       {
         'event': 'settle',
@@ -244,8 +244,8 @@ class PrivacyLedger(LedgerRecord):
         'honest': int(counted),
         'updated': bool(accepted),
         'top_up': int(top_up),
-        'z_eff': kind.costs.noise_multiplier(counted),
-        'rdp': self._stated(kind.costs, counted, top_up) if priced else None,
+        'z_eff': kind.facts.price.noise_multiplier(counted),
+        'rdp': self._stated(kind.facts.price, counted, top_up) if lowers else None,
         'version': tff_privacy_agg.__version__,
       }
     )
@@ -324,6 +324,8 @@ class PrivacyLedger(LedgerRecord):
     }
     state = LedgerState(header)
     header['order'] = None if state.filter is None else state.filter.order
+    header['accounts'] = {view: account.name for view, account in state.accounts.items()}
+    header['limits'] = None if state.filter is None else state.filter.as_dict()
     self._writer = ledger_file.LineWriter.create(self.path, header)
     super().__init__(header, state, self._writer.hash)
 
@@ -347,7 +349,14 @@ class PrivacyLedger(LedgerRecord):
   def _compare(self, facts: LedgerFacts | None, budget: Budget | None) -> None:
     if facts is None:
       return
-    changed = facts.differences(self.facts) + (['budget'] if budget != self.budget else [])
+    changed = facts.differences(self.facts)
+    if self.header['schema'] < SCHEMA and changed:
+      raise LedgerError(
+        f'The ledger at {self.path} is of schema {self.header["schema"]}, written by '
+        f'tff_privacy_agg {self.header.get("version", "?")}, which priced rounds otherwise: start '
+        'a new ledger and a new training, or go on with that version.'
+      )
+    changed += ['budget'] if budget != self.budget else []
     if changed:
       raise LedgerError(
         f'A training resumes with the facts that its ledger began with; in {self.path} these '
@@ -373,19 +382,23 @@ class PrivacyLedger(LedgerRecord):
     self.hash = self._writer.append(record, after=after)
     return record
 
-  def _stated(self, costs: RoundCosts, honest: int, top_up: int) -> dict[str, list[float] | str]:
-    server = costs.curve(honest).rdp(STATED_ORDERS).tolist()
-    release = costs.curve(honest + top_up)
+  def _stated(
+    self, price: RoundPrice, honest: int, top_up: int
+  ) -> dict[str, list[float] | str] | None:
+    server = price.curve(honest).rdp(STATED_ORDERS)
+    if not np.all(np.isfinite(server)):
+      return None
+    release = price.curve(honest + top_up)
     if self.facts.sampling.claims and not self.state.claim_broken:
-      release = self.facts.sampling.curve(costs, honest + top_up)
+      release = self.facts.sampling.curve(price, honest + top_up)
     return {
-      'server': server if costs.holds_against_server else 'inf',
+      'server': server.tolist() if price.holds_against_server else 'inf',
       'release': release.rdp(STATED_ORDERS).tolist(),
     }
 
   def _new_kind(self, facts: LedgerFacts) -> Kind:
     check_kind(self.facts, facts)
-    return Kind(facts)
+    return self.state.new_kind(facts)
 
 
 def _now() -> str:

@@ -4,7 +4,7 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 
-from tff_privacy_agg.ledger.card.field import rounded_up
+from tff_privacy_agg.accounting.printing import rounded_up
 
 _VOID = ('img',)  # elements without content and end
 

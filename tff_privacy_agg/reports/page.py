@@ -7,8 +7,8 @@ import pathlib
 import tempfile
 
 import tff_privacy_agg
+from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.ledger.card.field import rounded_up
 from tff_privacy_agg.reports import audits, parties, rounds, traffic
 from tff_privacy_agg.reports.markup import (
   Html,

@@ -47,10 +47,10 @@ def _boxes(run: RunFiles) -> list[tuple[str, list[str]]]:
       ('Server', ['who takes part, and when', 'nothing bounds what the updates tell of a client']),
       ('Readers of the model', ['the model', 'epsilon is infinite']),
     ]
-  costs = run.ledger.state.costs
-  shares = costs.distributed
+  price = run.ledger.facts.price
+  shares = price.distributed
   server = ['who takes part, when, and who drops out', 'the model of every round']
-  if costs.holds_against_server:
+  if price.holds_against_server:
     server.insert(0, 'one sum a round, noise of all clients in it')
   elif shares:
     server.insert(0, 'more than a sum: the stack promises nothing against it')
@@ -66,7 +66,7 @@ def _boxes(run: RunFiles) -> list[tuple[str, list[str]]]:
       ],
     ),
     (
-      'Secure sum' if costs.holds_against_server else 'Sum',
+      'Secure sum' if price.holds_against_server else 'Sum',
       ['adds the vectors of a cohort', *_named(_fewest(run))],
     ),
     ('Server', [*server, f'epsilon {_shown(run, "server")}']),
@@ -114,10 +114,10 @@ def _where(run: RunFiles) -> Html:
 def _adversaries(run: RunFiles) -> Html:
   if run.ledger is None:
     return element('p', 'Without noise nothing is promised against anybody.')
-  facts, costs = run.ledger.facts, run.ledger.state.costs
+  facts = run.ledger.facts
   spent = {view: run.ledger.epsilon(view) for view in ('server', 'release')}
   colluding = facts.colluding_fraction
-  hidden = costs.holds_against_server
+  hidden = facts.price.holds_against_server
   return table(
     ['Adversary', 'what holds', 'what it rests on'],
     [

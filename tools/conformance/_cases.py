@@ -6,7 +6,7 @@ numbers, lists, curves, or functions without arguments for what is slow.
 
 from collections.abc import Callable
 
-from tools.conformance import _central_cases, _distributed_cases, _oracle_cases
+from tools.conformance import _central_cases, _distributed_cases, _oracle_cases, _tight_cases
 from tools.conformance._fields import Inputs, Values
 
 KINDS: dict[str, Callable[[Inputs, Inputs], Values]] = {
@@ -32,6 +32,7 @@ KINDS: dict[str, Callable[[Inputs, Inputs], Values]] = {
   'oracle_skellam_1d': _oracle_cases.oracle_skellam_1d,
   'oracle_ddgauss_1d': _oracle_cases.oracle_ddgauss_1d,
   'oracle_skellam_flat_pld': _oracle_cases.oracle_skellam_flat_pld,
+  'gaussian_differential_privacy': _tight_cases.gaussian_differential_privacy,
   'xnoise_split': _oracle_cases.xnoise_split,
   'quantile_leak': _oracle_cases.quantile_leak,
 }

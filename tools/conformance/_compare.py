@@ -13,6 +13,12 @@ CLAIMS = (
   'exact_must_not_exceed_bound',
   'rdp_bound_must_be_at_least_pld',
 )
+# Expected fields that bound a computed value from one side.
+_AT_LEAST = ('epsilon_at_least', 'epsilon_exact_lower_bound')
+_AT_MOST = 'epsilon_by_the_reduction'
+_AT_MOST_REL = 'epsilon_at_most_the_reduction_rel'
+# Tolerances that say what the fields above already mean, and the largest value by itself.
+_BOUNDS = ('epsilon_must_be_at_least_exact', 'epsilon_at_most')
 _RANGES = ('_rel_low', '_rel_high', '_rel')
 _NO_TOLERANCE = 1e-6
 _ZERO = 1e-12
@@ -25,7 +31,7 @@ def unknown_tolerances(tolerance: Mapping[str, Any]) -> list[str]:
   return [
     key
     for key in tolerance
-    if key not in (*CLAIMS, 'exact_int', 'rel') and not key.endswith(_RANGES)
+    if key not in (*CLAIMS, *_BOUNDS, 'exact_int', 'rel') and not key.endswith(_RANGES)
   ]
 
 
@@ -72,6 +78,11 @@ def matches(field: str, computed: Any, expected: Any, tolerance: Mapping[str, An
   if isinstance(expected, int) and (tolerance.get('exact_int') or isinstance(computed, int)):
     return computed == expected
   found, reference = float(computed), float(expected)
+  if field in _AT_LEAST:
+    return found >= reference * (1 - _ZERO)
+  if field == _AT_MOST:
+    most = reference * (1 + tolerance.get(_AT_MOST_REL, 0.002))
+    return found <= tolerance.get('epsilon_at_most', most)
   if math.isinf(found) or math.isinf(reference):
     return found == reference
   if reference == 0:

@@ -38,7 +38,7 @@ def test_process_halts_itself_and_stays_halted():
     assert not np.any(halted.result)
     assert not halted.measurements['privacy']['accepted']
     assert halted.measurements['privacy']['epsilon'] == spent[-1]
-    np.testing.assert_array_equal(halted.state['privacy']['rdp'], state['privacy']['rdp'])
+    np.testing.assert_array_equal(halted.state['privacy']['cost'], state['privacy']['cost'])
     assert halted.state['clipping'] == state['clipping']
 
 

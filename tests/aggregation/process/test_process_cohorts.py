@@ -45,7 +45,7 @@ def test_round_with_too_few_survivors_changes_nothing_but_the_account():
   assert privacy['epsilon'] > full_privacy['epsilon'] > 0
   assert privacy['noise_multiplier'] < full_privacy['noise_multiplier']
   assert few.state['privacy']['rounds'] == 1
-  assert np.all(few.state['privacy']['rdp'] > full.state['privacy']['rdp'])
+  assert np.all(few.state['privacy']['cost'][0] > full.state['privacy']['cost'][0])
 
 
 def test_promised_noise_multiplier_is_that_of_the_smallest_accepted_round():

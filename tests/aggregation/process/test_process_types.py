@@ -11,7 +11,7 @@ import tff_privacy_agg as tpa
 
 STATE = (
   '<zeroing=<estimate=float32>,clipping=<norm=float32>,rotation=<seed=int64[2]>,'
-  'privacy=<rdp=float64[100],rounds=int64>>@SERVER'
+  'privacy=<cost=int64[3],shares=int64,rounds=int64>>@SERVER'
 )
 PRIVACY = (
   'privacy=<epsilon=float64,release_epsilon=float64,delta=float64,noise_multiplier=float64,'
@@ -40,7 +40,7 @@ def test_types_of_a_weighted_stack_without_state():
   process = tpa.compose_weighted(layers, cohort=tpa.Cohort(expected=3)).create(
     cases.VECTOR, cases.WEIGHT
   )
-  state = '<privacy=<rdp=float64[100],rounds=int64>>@SERVER'
+  state = '<privacy=<cost=int64[3],shares=int64,rounds=int64>>@SERVER'
   assert str(process.initialize.type_signature) == f'( -> {state})'
   assert str(process.next.type_signature) == (
     f'(<s={state},v={{float32[4]}}@CLIENTS,w={{float32}}@CLIENTS> -> '

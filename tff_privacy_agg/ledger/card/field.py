@@ -1,7 +1,6 @@
 """What a field of the privacy card is, and how its numbers are written."""
 
 import dataclasses
-import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -47,15 +46,6 @@ def field(
   return Field(
     name=name, label=label, value=value, text=text, origin=origin, how_to=how_to, nist=nist
   )
-
-
-def rounded_up(value: float, digits: int) -> str:
-  """A positive number in so many digits, never less than it is."""
-  text = f'{value:.{digits}g}'
-  if not math.isfinite(value) or float(text) >= value:
-    return text
-  step = 10.0 ** (math.floor(math.log10(value)) - digits + 1)
-  return f'{(math.floor(value / step) + 1) * step:.{digits}g}'
 
 
 def spread(values: Sequence[float]) -> dict[str, float | None]:

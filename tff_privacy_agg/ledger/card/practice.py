@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tff_privacy_agg.accounting import accountant, mechanisms
+from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.accounting.scales import noise_multiplier_supremum
 from tff_privacy_agg.ledger.account import LedgerAccount
 from tff_privacy_agg.ledger.card.field import (
@@ -17,7 +18,6 @@ from tff_privacy_agg.ledger.card.field import (
   TRANSPARENCY,
   Field,
   field,
-  rounded_up,
   rows_of,
   spread,
   spread_text,
@@ -32,9 +32,9 @@ _AUDITED_AGAIN = {
 
 def assumptions(record: LedgerAccount) -> list[str]:
   """What must hold for the epsilons to hold, in plain sentences."""
-  facts, costs = record.facts, record.state.costs
+  facts, price = record.facts, record.facts.price
   sentences = []
-  if costs.distributed:
+  if price.distributed:
     sentences += [
       'The server learns the sum of the messages and nothing else about them.',
       f'At most {facts.colluding_fraction:.0%} of the survivors of a round tell the server their '
@@ -47,7 +47,7 @@ def assumptions(record: LedgerAccount) -> list[str]:
         f'The runtime shows the server no sum of fewer than {_range(thresholds)} survivors'
         + ('.' if len({*thresholds}) == 1 else ', as the line with the facts of the round says.')
       )
-  elif costs.private:
+  elif price.private:
     sentences.append('The server adds the noise as agreed, and forgets what it saw before.')
   sentences += [
     'Which clients take part, and which drop out, does not depend on their data.',
@@ -68,7 +68,7 @@ def assumptions(record: LedgerAccount) -> list[str]:
       f'For the release view: the server adds the shares of noise that a cohort lacks of '
       f'{facts.top_up}, before it decodes a sum, and forgets them.'
     )
-  if len(record.state.kinds) > 1:
+  if price.private:
     budget = record.budget
     proved = 'this ledger has no budget.'
     if budget is not None:
@@ -76,6 +76,9 @@ def assumptions(record: LedgerAccount) -> list[str]:
     sentences.append(
       'Which rounds there are, and with what noise, was chosen before the first answer. If answers '
       f'chose it, no more than the budget is proved: {proved}'
+      if len(record.state.kinds) > 1
+      else 'How many rounds there are does not depend on what was released. If results decided when '
+      f'to stop, epsilon is an odometer and no more than the budget is proved: {proved}'
     )
   if facts.participation_cap is not None:
     sentences.append('One person is one client: an identity cannot be used up and replaced.')
@@ -174,7 +177,7 @@ def verifiable(record: LedgerAccount) -> list[Field]:
     keys = ('bits', 'beta', 'scaled_norm', 'l2_bound', 'l1_bound', 'local_variance', 'dimension')
     rounding = {key: design[key] for key in keys} | {'largest_noise_multiplier': supremum}
   grade = 'a cipher' if facts.randomness == 'chacha20' else 'simulation grade, not for deployment'
-  distance = max(one.costs.distance for one in state.kinds.values())
+  distance = max(one.costs.most_distance for one in state.kinds.values())
   epsilon = record.epsilon('release')
   moved = 0.0
   if distance and state.rounds:
@@ -203,7 +206,7 @@ def verifiable(record: LedgerAccount) -> list[Field]:
       'sampler_exactness',
       'Exactness of the noise',
       {'distance_per_round': distance, 'delta_sampler': moved},
-      f'{HEADER}; rounds x distance x (1 + e^epsilon); kept back from delta',
+      f'{HEADER}; distance x (1 + e^epsilon), within delta',
       TRANSPARENCY,
       'Side channels',
     ),
@@ -305,7 +308,7 @@ def _bound(record: LedgerAccount) -> str:
 
 
 def _covered(record: LedgerAccount) -> list[str]:
-  if not record.state.costs.private:
+  if not record.facts.price.private:
     return []
   stack = record.facts.stack
   channels = [f'{channel["layer"]}/{channel["name"]}' for channel in stack['channels']]
@@ -317,7 +320,7 @@ def _covered(record: LedgerAccount) -> list[str]:
 
 
 def _not_covered(record: LedgerAccount) -> list[str]:
-  everything = [] if record.state.costs.private else ['every sum of this training: it has no noise']
+  everything = [] if record.facts.price.private else ['every sum of this training: it has no noise']
   note = record.state.notes.get('empirical_audit')
   audits = note.get('audits', ()) if isinstance(note, dict) else ()
   again = [what for audit, what in _AUDITED_AGAIN.items() if audit in audits]

@@ -2,10 +2,10 @@
 
 import math
 
-import numpy as np
-
-from tff_privacy_agg.accounting.accountant import gaussian_epsilon
+from tff_privacy_agg.accounting.accounts import GaussianAccount, as_numbers
+from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.ledger.account import LedgerAccount
+from tff_privacy_agg.ledger.card import risk
 from tff_privacy_agg.ledger.card.field import (
   ACCOUNTING,
   DEFINITION,
@@ -13,7 +13,6 @@ from tff_privacy_agg.ledger.card.field import (
   SETTING,
   Field,
   field,
-  rounded_up,
   rows_of,
   spread,
   spread_text,
@@ -26,21 +25,22 @@ _REFERENCES = {
   'gaussian': 'arXiv:1702.07476, Corollary 3 (Gaussian)',
   'none': 'no noise: infinite',
 }
+_REDUCTION = 'sum of discrete Gaussians as one Gaussian: docs/proofs/discrete-gaussian.md'
+_GAUSSIAN = 'Gaussian: arXiv:1905.02383, Corollary 3.3; epsilon: arXiv:1805.06530, Theorem 8'
 _LINEAR = 1e-6
 
 
 def promised(record: LedgerAccount) -> list[Field]:
   """The fields from the task to the fitted Gaussian, in order."""
-  facts, state, costs = record.facts, record.state, record.state.costs
+  facts, state = record.facts, record.state
   stack, cap = facts.stack, facts.participation_cap
   law = stack['mechanism']
   multipliers = [one.noise_multiplier for one in state.settled]
   found = spread(multipliers)
   releases = {view: record.spent(view) for view in ('server', 'release')}
   rows = rows_of(record)
-  accountant = f'{_REFERENCES[law]}; {_CONVERSION}; {rows}'
   view_text = 'server and release, stated apart and never added'
-  if not costs.holds_against_server:
+  if not facts.price.holds_against_server:
     view_text += '; nothing is promised in the server view'
   fields = [
     field('task', 'Task', facts.task or 'not stated', HEADER, SETTING, 'Privacy hazards'),
@@ -98,19 +98,49 @@ def promised(record: LedgerAccount) -> list[Field]:
     claimed = view == 'release' and facts.sampling.claims and not state.claim_broken
     gained = 'for the sampling that is claimed below' if claimed else 'no amplification is claimed'
     no_view = '' if math.isfinite(spent.epsilon) else ' (nothing is promised)'
+    accountant = f'{_theorems(record, view)}; {rows}'
+    by_order = '' if math.isnan(spent.order) else f'; order {spent.order:.4g}'
     fields.append(
       field(
         f'epsilon_{view}',
         f'Epsilon, {view} view',
         spent.epsilon,
-        f'{accountant}; order {spent.order:.4g}' if math.isfinite(spent.epsilon) else accountant,
+        accountant + by_order,
         ACCOUNTING,
         'Epsilon',
         f'epsilon {rounded_up(spent.epsilon, 6)} at delta {spent.delta:g}, unit one {facts.unit}, adjacency '
         f'{spent.adjacency}{no_view}; {gained}',
       )
     )
-  return [*fields, *_estimates(record, rows)]
+  return [*fields, *_risks(record, rows), *_curves(record, rows)]
+
+
+def _theorems(record: LedgerAccount, view: str) -> str:
+  law = record.facts.stack['mechanism']
+  if law == 'none':
+    return _REFERENCES[law]
+  if not isinstance(record.state.accounts[view], GaussianAccount):
+    return f'{_REFERENCES[law]}; {_CONVERSION}'
+  return f'{_REDUCTION}; {_GAUSSIAN}' if law == 'discrete_gaussian' else _GAUSSIAN
+
+
+def _risks(record: LedgerAccount, rows: str) -> list[Field]:
+  """What an attacker can be right about, by view."""
+  found = []
+  for view in ('server', 'release'):
+    bounds = risk.attack_bounds(record, view)
+    found.append(
+      field(
+        f'risk_{view}',
+        f'Risk, {view} view',
+        {str(rate): power for rate, power in bounds.items()},
+        f'{_theorems(record, view)}; {rows}',
+        ACCOUNTING,
+        'Epsilon',
+        risk.sentence(bounds),
+      )
+    )
+  return found
 
 
 def _adjacency(record: LedgerAccount) -> tuple[str, str]:
@@ -124,28 +154,21 @@ def _adjacency(record: LedgerAccount) -> tuple[str, str]:
   )
 
 
-def _estimates(record: LedgerAccount, rows: str) -> list[Field]:
-  state, facts = record.state, record.facts
-  slopes = state.rdp('release') / state.views['release'].costs.orders
-  known = bool(np.all(np.isfinite(slopes)))
-  mu = math.sqrt(2 * float(slopes.min())) if known else math.inf
-  linear = known and float(slopes.max() - slopes.min()) <= _LINEAR * max(
-    float(slopes.max()), 1e-300
-  )
-  rho = float(slopes.max()) if linear else None
-  estimate = gaussian_epsilon(mu, facts.delta)
+def _curves(record: LedgerAccount, rows: str) -> list[Field]:
+  """What the release view's account is at other deltas: mu, or the zCDP of a linear curve."""
+  state = record.state
+  account, total = state.accounts['release'], state.cost('release')
+  mu, slack, rho = math.inf, 0.0, None
+  if isinstance(account, GaussianAccount):
+    mu, c1, c2 = as_numbers(total)
+    slack, mu_text = c1 + c2, f'mu {rounded_up(mu, 6)}, C1 + C2 {rounded_up(c1 + c2, 3)}'
+  else:
+    slopes = total / account.orders
+    most, least = float(slopes.max()), float(slopes.min())
+    rho = most if most - least <= _LINEAR * max(most, 1e-300) else None
+    mu_text = 'mu is not accounted'
   at = {str(epsilon): _delta(record, epsilon) for epsilon in (1, 3, 10)}
   return [
-    field(
-      'estimate',
-      'Estimate (Gaussian), not a guarantee',
-      estimate,
-      f'exact Gaussian, arXiv:1805.06530, Theorem 8; {rows}',
-      ACCOUNTING,
-      'Epsilon',
-      f'epsilon {rounded_up(estimate, 6)} at delta {facts.delta:g}, unit one {facts.unit}, adjacency '
-      f'{state.views["release"].costs.adjacency}, release view, if the noise were Gaussian',
-    ),
     field(
       'rho_zcdp',
       'rho of zCDP',
@@ -153,24 +176,25 @@ def _estimates(record: LedgerAccount, rows: str) -> list[Field]:
       f'largest RDP(a)/a, arXiv:1605.02065; {rows}',
       ACCOUNTING,
       'Epsilon',
-      'the curve is not linear: none' if rho is None else f'{rho:.6g} (release view)',
+      'none: the curve is not linear, or mu is accounted'
+      if rho is None
+      else f'{rho:.6g} (release view)',
     ),
     field(
       'gdp_mu',
-      'mu of the Gaussian that fits best; delta at fixed epsilons',
-      {'mu': mu, 'delta_at_epsilon': at},
-      f'sqrt(2 min RDP(a)/a); {_CONVERSION}; {rows}',
+      'mu of all rounds; delta at fixed epsilons',
+      {'mu': mu, 'slack': slack, 'delta_at_epsilon': at},
+      f'{_theorems(record, "release")}; {rows}',
       ACCOUNTING,
       'Epsilon',
-      f'mu {mu:.6g}; ' + ', '.join(f'delta {value:.3g} at {key}' for key, value in at.items()),
+      f'{mu_text}; ' + ', '.join(f'delta {value:.3g} at {key}' for key, value in at.items()),
     ),
   ]
 
 
 def _delta(record: LedgerAccount, epsilon: float) -> float:
-  a, rdp = record.state.views['release'].costs.orders, record.state.rdp('release')
-  if not np.all(np.isfinite(rdp)):
+  state = record.state
+  if not state.views['release'].private:
     return 1.0
-  logs = (a - 1) * (rdp + np.log1p(-1 / a) - epsilon) - np.log(a)
-  moved = record.state.distance('release') * (1 + math.exp(epsilon))
-  return min(1.0, math.exp(min(float(logs.min()), 0.0)) + moved)
+  account = state.accounts['release']
+  return account.delta(state.cost('release'), epsilon, state.distance('release'))

@@ -13,9 +13,11 @@ import textwrap
 from typing import Any
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.ledger.account import LedgerAccount
 from tff_privacy_agg.ledger.card import field as statement_field
-from tff_privacy_agg.ledger.card.field import Field, rounded_up
+from tff_privacy_agg.ledger.card import risk
+from tff_privacy_agg.ledger.card.field import Field
 from tff_privacy_agg.ledger.card.practice import assumptions, practised, verifiable
 from tff_privacy_agg.ledger.card.promise import promised
 
@@ -73,6 +75,12 @@ def promises(record: LedgerAccount) -> list[str]:
       sentences.append(f'{who} ({view} view): epsilon is infinite, nothing is promised ({terms}).')
     else:
       sentences.append(f'{who} ({view} view): epsilon {rounded_up(spent.epsilon, 4)} ({terms}).')
+      sentences.append(f'{risk.sentence(risk.attack_bounds(record, view))} ({view} view).')
+  if record.budget is not None and record.state.threshold_broken:
+    sentences.append(
+      'A sum of fewer survivors than the threshold was opened: the budget no longer bounds what was '
+      'spent, and the epsilons above count what happened.'
+    )
   if not record.complete:
     sentences.append(
       'NOT COMPLETE: these numbers leave out what is listed under "releases", so they do not bound '

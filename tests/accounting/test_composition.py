@@ -1,0 +1,111 @@
+"""Epsilon of composed rounds: a root on [0, e_min], the samplers' distance, an attacker's power."""
+
+import math
+
+import exact_sums
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tff_privacy_agg import accounting
+from tff_privacy_agg.accounting import composition
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+  st.floats(-4, 1.5),
+  st.floats(-12, -1),
+  st.floats(-14, -2),
+  st.one_of(st.none(), st.floats(-60, -4)),
+)
+def test_epsilon_is_the_least_that_delta_proves_or_infinite(log_mu, log_delta, log_c, log_distance):
+  mu, delta, c = 10**log_mu, 10**log_delta, 10**log_c
+  distance = 0.0 if log_distance is None else 10**log_distance
+  more = {'c1': c, 'c2': c / 2, 'distance': distance}
+  found = accounting.composed_epsilon(mu, delta, **more)
+  turn = max(composition.least_delta_at(mu, c, c / 2, distance), 0.0)
+  if math.isinf(found):
+    assert accounting.composed_delta(mu, min(turn, 1e5), **more) > delta * (1 - 1e-8)
+    return
+  assert accounting.composed_delta(mu, found, **more) <= delta * (1 + 1e-12)
+  if found > 1e-9:
+    assert accounting.composed_delta(mu, found * (1 - 1e-6), **more) > delta * (1 - 1e-6)
+
+
+def test_without_slack_it_is_the_exact_gaussian():
+  for mu in (1e-4, 0.03, 0.7, 3.0, 25.0, 90.0):
+    for delta in (1e-3, 1e-8, 1e-30):
+      exact = accounting.gaussian_epsilon(mu, delta)
+      assert (
+        exact * (1 - 1e-12) <= accounting.composed_epsilon(mu, delta) <= exact * (1 + 1e-8) + 1e-9
+      )
+
+
+def test_epsilon_is_infinite_at_the_delta_that_was_asked_where_the_samplers_leave_nothing():
+  """Noise 0.3: epsilon was printed while delta had become 1."""
+  mu = 1 / 0.3 * math.sqrt(6)
+  distance = 20 * 8 * 650 * 2.0**-77
+  assert math.isinf(accounting.composed_epsilon(mu, 1e-5, distance=distance))
+  assert accounting.composed_delta(mu, 66.0, distance=distance) > 1e-5
+  assert math.isfinite(accounting.composed_epsilon(mu, 1e-5, distance=20 * 8 * 650 * 2.0**-180))
+
+
+def test_a_narrow_window_is_found():
+  """A search that doubles its upper end jumps over it."""
+  mu, distance = 3.0, 1e-13
+  turn = composition.least_delta_at(mu, 0, 0, distance)
+  least = accounting.composed_delta(mu, turn, distance=distance)
+  for above in (1.001, 1.1, 3.0):
+    found = accounting.composed_epsilon(mu, least * above, distance=distance)
+    assert 0 < found <= turn
+  assert math.isinf(accounting.composed_epsilon(mu, least * 0.999, distance=distance))
+
+
+@pytest.mark.parametrize('mechanism', ['gaussian', 'skellam'])
+def test_the_window_of_a_renyi_curve_is_found_too(mechanism):
+  orders = accounting.table_orders(integer_only=mechanism == 'skellam')
+  rdp = orders * 4.5
+  without = accounting.epsilon_at_orders(rdp, orders, 1e-5, 0.0)[0]
+  epsilons = [
+    accounting.epsilon_at_orders(rdp, orders, 1e-5, distance)[0]
+    for distance in np.geomspace(1e-30, 1e-6, 60)
+  ]
+  assert epsilons == sorted(epsilons)
+  assert epsilons[0] == pytest.approx(without, rel=1e-9)
+  assert math.isinf(epsilons[-1])
+  for distance, found in zip(np.geomspace(1e-30, 1e-6, 60), epsilons, strict=True):
+    if math.isfinite(found):
+      left = 1e-5 - distance * (1 + math.exp(found))
+      assert left > 0
+      assert accounting.epsilon_at_orders(rdp, orders, left, 0.0)[0] <= found * (1 + 1e-9)
+
+
+def test_no_attacker_is_better_than_the_bound():
+  rng = np.random.default_rng(5)
+  for _ in range(100):
+    variance, shares, shift = (
+      float(rng.uniform(4, 60)),
+      int(rng.integers(1, 9)),
+      int(rng.integers(1, 20)),
+    )
+    vector = accounting.noisy_vector(
+      name='update', mechanism='discrete_gaussian', dimension=1, l2_bound=shift, l1_bound=shift,
+      local_variance=variance, fewest=shares, most=shares,
+    )  # fmt: skip
+    price = accounting.RoundPrice(
+      mechanism='discrete_gaussian', minimum=shares, maximum=shares, vectors=(vector,)
+    )
+    mu, c1, c2 = accounting.as_numbers(accounting.GaussianAccount().row(price, shares))
+    p, q = exact_sums.pair(variance, shares, shift)
+    for rate in (0.001, 0.01, 0.05):
+      bound = accounting.attack_power(rate, mu, c1=c1, c2=c2)
+      exact = max(exact_sums.true_positive_rate(*laws, rate) for laws in ((p, q), (q, p)))
+      assert exact <= bound * (1 + 1e-9)
+      assert bound <= 1.5 * exact + 1e-3
+
+
+def test_no_rounds_let_nobody_tell_anything():
+  assert accounting.composed_epsilon(0.0, 1e-9) == 0.0
+  assert accounting.attack_power(0.05, 0.0) == pytest.approx(0.05)
+  assert accounting.attack_power(0.05, math.inf) == 1.0

@@ -1,0 +1,144 @@
+"""Composed Gaussian rounds: epsilon, delta and an attacker's power from three added numbers.
+
+Rounds that are, up to factors `e^c1` and `e^c2`, post-processings of Gaussian mechanisms add up:
+their `mu^2`, `c1` and `c2` are summed, adaptively too (arXiv:1905.02383, arXiv:2210.17520). With `N`
+draws of noise, each within `2^-b` of its law in total variation,
+
+  total(e) = e^C1 gaussian_delta(mu, e - C1 - C2) + (1 + e^e) N 2^-b
+
+is a delta for every `e`. It falls up to `e_min` and rises from there on, so epsilon is
+the root on [0, e_min], and infinite where total(e_min) is above the delta that was asked.
+See docs/proofs/discrete-gaussian.md.
+"""
+
+import math
+
+from scipy import optimize, special
+
+from tff_privacy_agg import _validate
+
+# Of delta, kept back for the rounding of this very computation in float64.
+SAFE = 1 - 1e-9
+# Stands for the log of a delta of zero, so that root finders see a number.
+_NOTHING = -1e6
+
+
+def composed_epsilon(
+  mu: float, delta: float, *, c1: float = 0.0, c2: float = 0.0, distance: float = 0.0
+) -> float:
+  """Epsilon of composed rounds, in nats; infinite if none is proved at `delta`.
+
+  `gaussian_epsilon(mu, delta e^-C1) + C1 + C2` where the noise has exactly its law.
+
+  Args:
+    mu: Square root of the total of `mu^2`, at least 0; infinite without noise.
+    delta: Strictly between 0 and 1.
+    c1: Total of the logs of the first factors, at least 0.
+    c2: Total of the logs of the second factors, at least 0.
+    distance: Total variation distance of all that was drawn from its law, at least 0.
+
+  >>> round(composed_epsilon(1.0, 1e-6), 3)
+  5.047
+  """
+  _validate.fraction(delta=delta)
+  if math.isinf(mu) or math.isinf(c1 + c2) or math.isinf(distance):
+    return math.inf
+  target = math.log(delta * SAFE)
+
+  def excess(epsilon: float) -> float:
+    return _log_delta(mu, c1, c2, distance, epsilon) - target
+
+  if excess(0.0) <= 0:
+    return 0.0
+  high = least_delta_at(mu, c1, c2, distance)
+  if math.isinf(high):  # beyond the tail bound delta(e) <= exp(-(e/mu - mu/2)^2 / 2)
+    high = c1 + c2 + mu * (mu / 2 + math.sqrt(2 * max(c1 - target, 0.0))) + 1.0
+  if not 0 < high < math.inf or excess(high) > 0:
+    return math.inf
+  found = optimize.brentq(excess, 0.0, high, xtol=1e-300, rtol=1e-14, maxiter=500)
+  step = 1e-14 * found + 1e-300
+  while excess(found) > 0:  # the end that is proved
+    found, step = min(found + step, high), 2 * step
+  return float(found)
+
+
+def composed_delta(
+  mu: float, epsilon: float, *, c1: float = 0.0, c2: float = 0.0, distance: float = 0.0
+) -> float:
+  """Delta of composed rounds at `epsilon`, at most 1: the least of any smaller epsilon's.
+
+  Args:
+    mu: As for `composed_epsilon`, like the others.
+    epsilon: In nats, finite, at least 0.
+    c1: Total of the logs of the first factors.
+    c2: Total of the logs of the second factors.
+    distance: Total variation distance of all that was drawn from its law.
+  """
+  _validate.non_negative(epsilon=epsilon)
+  if math.isinf(mu) or math.isinf(c1 + c2) or math.isinf(distance):
+    return 1.0
+  at = min(epsilon, max(least_delta_at(mu, c1, c2, distance), 0.0))
+  return min(1.0, math.exp(min(_log_delta(mu, c1, c2, distance, at), 0.0)) / SAFE)
+
+
+def least_delta_at(mu: float, c1: float, c2: float, distance: float) -> float:
+  """The epsilon `e_min` at which delta is least; infinite if it falls for ever.
+
+  There the slope of the Gaussian's delta and that of `e^e distance` cancel.
+  """
+  if distance == 0:
+    return math.inf
+  level = math.log(distance) + c2
+  if level >= 0:
+    return -math.inf
+  if mu == 0:
+    return c1 + c2
+  return c1 + c2 - mu * (float(special.ndtri_exp(level)) + mu / 2)
+
+
+def attack_power(
+  false_positive_rate: float,
+  mu: float,
+  *,
+  c1: float = 0.0,
+  c2: float = 0.0,
+  distance: float = 0.0,
+) -> float:
+  """The largest true-positive rate of any attacker who tells two neighbours apart.
+
+  `min(1, e^(C1+C2) Phi(mu - Phi^-1(1 - a)))` (arXiv:1905.02383), with the distance of the noise
+  added to both rates. Valid where every round has a `mu` and no amplification is claimed.
+
+  Args:
+    false_positive_rate: `a`, strictly between 0 and 1.
+    mu: As for `composed_epsilon`, like the others.
+    c1: Total of the logs of the first factors.
+    c2: Total of the logs of the second factors.
+    distance: Total variation distance of all that was drawn from its law.
+
+  >>> round(attack_power(0.01, 1.0), 3)
+  0.092
+  """
+  _validate.fraction(false_positive_rate=false_positive_rate)
+  alarm = false_positive_rate + distance
+  if alarm >= 1 or math.isinf(mu) or math.isinf(c1 + c2):
+    return 1.0
+  log_power = c1 + c2 + float(special.log_ndtr(mu + special.ndtri(alarm)))
+  return min(1.0, math.exp(min(log_power, 0.0)) + distance)
+
+
+def _log_delta(mu: float, c1: float, c2: float, distance: float, epsilon: float) -> float:
+  """Log of total(epsilon)."""
+  x = epsilon - c1 - c2
+  if mu > 0:
+    first = float(special.log_ndtr(mu / 2 - x / mu))
+    second = x + float(special.log_ndtr(-mu / 2 - x / mu))
+    shrink = -math.expm1(min(second - first, 0.0))
+  else:
+    first, shrink = 0.0, max(0.0, -math.expm1(min(x, 0.0)))
+  noise = c1 + first + math.log(shrink) if shrink > 0 else _NOTHING
+  if distance == 0:
+    return noise
+  moved = math.log(distance) + max(epsilon, 0.0) + math.log1p(math.exp(-abs(epsilon)))
+  top = max(noise, moved)
+  return top + math.log(math.exp(noise - top) + math.exp(moved - top))

@@ -1,0 +1,306 @@
+"""The price of a round: what it releases, and what that costs, in one immutable object.
+
+The binding of a stack makes it, the graph tabulates it, and the ledger stores and reads it, so
+that all of them state the same epsilon for the same rounds.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting import mechanisms, reduction
+from tff_privacy_agg.accounting.curves import RdpCurve, compose, infinite, sensitivity_factor
+from tff_privacy_agg.errors import ConfigurationError
+
+DISTRIBUTED = ('discrete_gaussian', 'skellam')
+MECHANISMS = ('none', 'gaussian', *DISTRIBUTED)
+# mu^2, c1 and c2 are kept as integers in these units: rounded up once for a kind of round, so that
+# n rounds cost exactly n times one, in any order.
+UNIT = 2**48
+# Stands for infinity; sums of two still fit 64 bits.
+INFINITE = 2**62
+# The smallest share whose sum is taken for a Gaussian, and the most slack over mu^2 of a round.
+_NARROWEST, _MOST_SLACK = 4.0, 0.125
+# A few floating-point operations make a number less by less.
+_ROUNDING_UP = 1 + 2**-48
+# Squared norms that come from floating-point numbers.
+_FLOOR_SLACK = 1 + 1e-12
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NoisyVector:
+  """Integers that every client adds to the sum of a round, each with a share of noise.
+
+  Attributes:
+    name: What they are, such as 'update' or the name of a channel.
+    dimension: Coordinates, padding included.
+    l2_squared: Largest squared L2 norm of one client's integers: an integer, as they are.
+    l1: Largest L1 norm.
+    local_variance: Variance parameter of a share, in squared steps; 0 without noise.
+    t_squared: `t^2` of the reduction to a Gaussian, fixed before the first round; None if this
+      noise is accounted by Renyi divergence alone.
+    draw_distance: Total variation distance of one draw from its law.
+  """
+
+  name: str
+  dimension: int
+  l2_squared: float
+  l1: float
+  local_variance: float
+  t_squared: float | None = None
+  draw_distance: float = 0.0
+
+  def __post_init__(self):
+    _validate.at_least(1, dimension=self.dimension)
+    _validate.non_negative(
+      l2_squared=self.l2_squared,
+      l1=self.l1,
+      local_variance=self.local_variance,
+      draw_distance=self.draw_distance,
+    )
+    if self.t_squared is not None:
+      _validate.positive(t_squared=self.t_squared)
+
+  def difference(self, adjacency: str) -> tuple[Fraction, int]:
+    """Largest squared norm of the difference of neighbours, and its most nonzero coordinates."""
+    factor = sensitivity_factor(adjacency)
+    squared = Fraction(self.l2_squared) * factor**2
+    return squared, min(self.dimension, math.floor(squared))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RoundPrice:
+  """What one round releases, with everything that is released next to it.
+
+  Attributes:
+    mechanism: 'discrete_gaussian', 'skellam', 'gaussian' (of the server) or 'none'.
+    adjacency: The neighbouring relation.
+    holds_against_server: Whether the server learns nothing but a sum whose noise it
+      does not know.
+    minimum: Fewest honest survivors that the round is designed for.
+    maximum: Largest cohort.
+    vectors: What clients add to the sum; empty for noise of the server.
+    central_multiplier: Noise multiplier of the server's noise, all together; else 0.
+  """
+
+  mechanism: str
+  adjacency: str = 'zero_out'
+  holds_against_server: bool = False
+  minimum: int
+  maximum: int
+  vectors: tuple[NoisyVector, ...] = ()
+  central_multiplier: float = 0.0
+
+  def __post_init__(self):
+    _validate.one_of(MECHANISMS, mechanism=self.mechanism)
+    sensitivity_factor(self.adjacency, distributed=self.distributed)
+    _validate.at_least(1, minimum=self.minimum)
+    _validate.at_least(self.minimum, maximum=self.maximum)
+    _validate.non_negative(central_multiplier=self.central_multiplier)
+    if self.distributed and not self.vectors:
+      raise ConfigurationError(
+        f'A round with {self.mechanism} noise releases vectors; `vectors` is empty. Pass the '
+        '`price` of a binding.'
+      )
+
+  @property
+  def distributed(self) -> bool:
+    """Whether the clients add the noise."""
+    return self.mechanism in DISTRIBUTED
+
+  @property
+  def private(self) -> bool:
+    """Whether anybody adds noise."""
+    return self.mechanism != 'none'
+
+  @functools.cached_property
+  def has_mu(self) -> bool:
+    """Whether every part of the round is, up to small factors, a Gaussian mechanism.
+
+    A fact of the design: the noise of every vector is the server's Gaussian or the sum of wide
+    discrete Gaussian shares, whose factors over all coordinates cost little next to the noise.
+    """
+    if self.mechanism == 'gaussian':
+      return self.central_multiplier > 0
+    if self.mechanism != 'discrete_gaussian':
+      return False
+    if any(v.t_squared is None or v.local_variance < _NARROWEST for v in self.vectors):
+      return False
+    mu_squared, c1, c2 = self.worst_gaussian(self.minimum)
+    return mu_squared < INFINITE and c1 + c2 <= _MOST_SLACK * mu_squared
+
+  def noise_multiplier(self, honest: int) -> float:
+    """Noise multiplier of the whole round with `honest` unknown shares; 0 without noise."""
+    factor = sensitivity_factor(self.adjacency, distributed=self.distributed)
+    if not self.distributed:
+      return self.central_multiplier / factor
+    if honest < 1 or not all(v.local_variance for v in self.vectors):
+      return 0.0
+    spent = math.fsum(v.l2_squared / (honest * v.local_variance) for v in self.vectors)
+    return 1 / math.sqrt(spent) / factor if spent else math.inf
+
+  def distance(self, shares: int) -> float:
+    """Total variation distance of the noise of so many clients from its law."""
+    return shares * self._client_distance
+
+  def gaussian(self, honest: int) -> tuple[int, int, int]:
+    """(mu^2, c1, c2) of one round with `honest` unknown shares, in units of 1/UNIT, rounded up."""
+    return self._gaussian(honest, honest)
+
+  def worst_gaussian(self, fewest: int, most: int | None = None) -> tuple[int, int, int]:
+    """The most that `gaussian` is with `fewest` to `most` (by default `maximum`) unknown shares."""
+    return self._gaussian(fewest, max(fewest, most or self.maximum))
+
+  def curve(self, honest: int, *, adjacency: str | None = None) -> RdpCurve:
+    """Renyi curve of one round with `honest` unknown shares.
+
+    Args:
+      honest: Shares of noise that are not known.
+      adjacency: By default that of the round.
+    """
+    adjacency = adjacency or self.adjacency
+    if not self.distributed:
+      return mechanisms.gaussian(self.central_multiplier, adjacency=adjacency)
+    return compose([self._vector_curve(v, honest, adjacency) for v in self.vectors])
+
+  @property
+  def grows(self) -> bool:
+    """Whether more shares can cost more: the slack of narrow discrete Gaussians grows with them."""
+    return self.mechanism == 'discrete_gaussian' and any(
+      v.local_variance > 0 and mechanisms.tau(v.local_variance, self.maximum) > 0
+      for v in self.vectors
+    )
+
+  def beside(self, others: Sequence['RoundPrice']) -> 'RoundPrice':
+    """This round together with releases of the same cohort and kind of noise."""
+    if not others:
+      return self
+    spent = [1 / one.central_multiplier**2 for one in (self, *others) if one.central_multiplier]
+    return dataclasses.replace(
+      self,
+      holds_against_server=all(one.holds_against_server for one in (self, *others)),
+      vectors=(*self.vectors, *(v for one in others for v in one.vectors)),
+      central_multiplier=1 / math.sqrt(math.fsum(spent)) if spent else 0.0,
+    )
+
+  def as_dict(self) -> dict[str, Any]:
+    """JSON values, from which `from_dict` makes the same price."""
+    values = dataclasses.asdict(self)
+    return {**values, 'vectors': [dict(vector) for vector in values['vectors']]}
+
+  @classmethod
+  def from_dict(cls, values: Mapping[str, Any]) -> 'RoundPrice':
+    """The price that `as_dict` described."""
+    vectors = tuple(NoisyVector(**vector) for vector in values['vectors'])
+    return cls(**{**values, 'vectors': vectors})
+
+  @functools.cached_property
+  def _client_distance(self) -> float:
+    return math.fsum(v.dimension * v.draw_distance for v in self.vectors) * _ROUNDING_UP
+
+  def _gaussian(self, fewest: int, most: int) -> tuple[int, int, int]:
+    if self.mechanism == 'gaussian':
+      return self._central_gaussian()
+    if self.mechanism != 'discrete_gaussian' or fewest < 1:
+      return INFINITE, INFINITE, INFINITE
+    mu_squared, slacks = Fraction(0), (0.0, 0.0)
+    for v in self.vectors:
+      squared, coordinates = v.difference(self.adjacency)
+      if not coordinates:
+        continue  # neighbours do not differ
+      left = fewest * Fraction(v.local_variance) - Fraction(v.t_squared or 0)
+      if v.t_squared is None or left <= 0:
+        return INFINITE, INFINITE, INFINITE
+      mu_squared += math.floor(squared) / left
+      each = reduction.coordinate_slack(v.local_variance, v.t_squared, fewest=fewest, most=most)
+      slacks = (slacks[0] + coordinates * each[0], slacks[1] + coordinates * each[1])
+    return _fixed(mu_squared), _fixed(slacks[0]), _fixed(slacks[1])
+
+  def _central_gaussian(self) -> tuple[int, int, int]:
+    if not self.central_multiplier:
+      return INFINITE, INFINITE, INFINITE
+    factor = sensitivity_factor(self.adjacency, distributed=False)
+    return _fixed(Fraction(factor) ** 2 / Fraction(self.central_multiplier) ** 2), 0, 0
+
+  def _vector_curve(self, v: NoisyVector, honest: int, adjacency: str) -> RdpCurve:
+    l2 = math.sqrt(v.l2_squared)
+    if l2 == 0:
+      return RdpCurve(np.zeros_like, False, f'{v.name}: nothing', self.mechanism, adjacency)
+    if self.mechanism == 'skellam':
+      return mechanisms.skellam(
+        l2, v.l1, local_variance=v.local_variance, honest=honest, adjacency=adjacency
+      )
+    if honest == 0 or v.local_variance == 0:
+      return infinite(v.name, self.mechanism, adjacency, integer_only=False)
+    proved = mechanisms.discrete_gaussian(
+      l2, v.l1, v.local_variance, honest, v.dimension, adjacency=adjacency
+    )
+    if v.t_squared is None:
+      return proved
+    squared, coordinates = v.difference(adjacency)
+
+    def function(a: np.ndarray) -> np.ndarray:
+      tight = reduction.renyi(a, float(squared), coordinates, v.local_variance, honest)
+      return np.minimum(proved.function(a), tight)
+
+    return dataclasses.replace(proved, function=function)
+
+
+def noisy_vector(
+  *,
+  name: str,
+  mechanism: str,
+  dimension: int,
+  l2_bound: float,
+  l1_bound: float,
+  local_variance: float,
+  fewest: int,
+  most: int,
+  draw_distance: float = 0.0,
+) -> NoisyVector:
+  """A vector with its `t^2`, chosen from facts that are public before the first round.
+
+  Args:
+    name: What it is.
+    mechanism: 'discrete_gaussian' or 'skellam'.
+    dimension: Coordinates, padding included.
+    l2_bound: Largest L2 norm of one client's integers; its square is that of integers, so it
+      is rounded down to one.
+    l1_bound: Largest L1 norm.
+    local_variance: Variance parameter of a share.
+    fewest: Fewest honest survivors that the round is designed for.
+    most: Largest cohort.
+    draw_distance: Total variation distance of one draw from its law.
+  """
+  l2_squared = math.floor(l2_bound**2 * _FLOOR_SLACK)
+  t_squared = None
+  if mechanism == 'discrete_gaussian' and local_variance > 0:
+    t_squared = reduction.choose_t_squared(
+      l2_squared=l2_squared,
+      coordinates=min(dimension, l2_squared),
+      local_variance=local_variance,
+      fewest=fewest,
+      most=most,
+    )
+  return NoisyVector(
+    name=name,
+    dimension=dimension,
+    l2_squared=l2_squared,
+    l1=l1_bound,
+    local_variance=local_variance,
+    t_squared=t_squared,
+    draw_distance=draw_distance,
+  )
+
+
+def _fixed(value: Fraction | float) -> int:
+  """A number in units of 1/UNIT, rounded up; `INFINITE` beyond."""
+  if isinstance(value, float) and not math.isfinite(value):
+    return INFINITE
+  return min(math.ceil(Fraction(value) * UNIT), INFINITE)
