@@ -5,6 +5,7 @@ import functools
 import inspect
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -17,18 +18,19 @@ ROOT = pathlib.Path(tff_privacy_agg.__file__).parent
 # What each part may import of the package. A new part states itself here.
 BASICS = {'errors', '_validate'}
 NUMBERS = BASICS | {'domains', 'numerics', 'accounting'}
-STACK = NUMBERS | {'layers', 'binding', 'stack'}
+STACK = NUMBERS | {'_requires_tff', 'layers', 'binding', 'stack'}
 BUILD = STACK | {'_compat', 'hints', 'values'}
 PROCESS = BUILD | {'_cleanup', 'aggregation_process', 'factories', 'recipes'}
 MAY_IMPORT = {
   'errors': set(),
   '_validate': {'errors'},
   '_entry_points': {'errors'},
+  '_requires_tff': {'errors'},
   'domains': BASICS,
   'training_options': BASICS,
   'numerics': BASICS,
   'accounting': BASICS,
-  'layers': NUMBERS,
+  'layers': NUMBERS | {'_requires_tff'},
   'binding': NUMBERS | {'layers'},
   'stack': STACK,
   '_compat': set(),
@@ -40,7 +42,7 @@ MAY_IMPORT = {
   'recipes': PROCESS,
   'profiling': STACK,
   'analytics': PROCESS,
-  'data': BASICS,
+  'data': BASICS | {'_requires_tff'},
   'learning': PROCESS | {'_entry_points', 'data', 'training_options'},
   'secagg': BASICS,
   'runtime': BASICS | {'_cleanup', '_compat', 'hints', 'secagg'},
@@ -69,7 +71,27 @@ WITHOUT_TENSORFLOW = {'__init__', *BASICS, 'domains', 'training_options'} | {
   'reports',
   'cli',
 }
-MOVED_TYPES = {'CLIENTS', 'SERVER', 'to_type', 'types', 'Computation'}
+MOVED_TYPES = {'CLIENTS', 'SERVER', 'to_type', 'types', 'structure', 'Computation'}
+# All that is left of these two on TFF's main branch.
+REMAINING = {
+  'program': {
+    'CSVFileReleaseManager',
+    'ClientIdDataSource',
+    'DatasetDataSource',
+    'FileProgramStateManager',
+    'SavedModelFileReleaseManager',
+    'TensorBoardReleaseManager',
+  },
+  'framework': {
+    'MergeableCompExecutionContext',
+    'RemoteExecutor',
+    'RemoteExecutorGrpcStub',
+    'ResourceManagingExecutorFactory',
+    'deserialize_value',
+    'serialize_value',
+    'to_call_dominant',
+  },
+}
 
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob('*.py'))
 each_file = pytest.mark.parametrize('path', FILES, ids=str)
@@ -103,6 +125,25 @@ def own_parts(path: pathlib.Path) -> set[str]:
 
 def imports_package(path: pathlib.Path, package: str) -> bool:
   return any(name.split('.')[0] == package for name in imported(path))
+
+
+def moved_names(tree: ast.Module) -> set[str]:
+  """What a file takes from TFF that is elsewhere on TFF's main branch."""
+  used = set()
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Attribute):
+      used.add(ast.unparse(node))
+    elif isinstance(node, ast.ImportFrom):
+      used |= {f'{node.module}.{alias.name}' for alias in node.names}
+
+  def has_moved(part: str, name: str) -> bool:
+    if part in REMAINING and name:
+      return name not in REMAINING[part]
+    return part.startswith('federated_') or part.endswith('Type') or part in MOVED_TYPES
+
+  plain = {name for name in used if re.fullmatch(r'(tff|tensorflow_federated)(\.\w+)+', name)}
+  of_tff = {tuple(f'{name}.'.split('.')[1:3]) for name in plain}
+  return {'.'.join(pair).rstrip('.') for pair in of_tff if has_moved(*pair)}
 
 
 def test_the_reading_of_imports_sees_what_is_there():
@@ -148,18 +189,29 @@ def test_tensorflow_is_not_imported_for_numbers_alone(path):
 
 @each_file
 def test_names_that_tff_has_moved_come_from_compat(path):
-  """`tff.federated_map`, `tff.TensorType`, ...: on TFF's main branch they are elsewhere."""
-  if path == pathlib.Path('_compat.py'):
-    return
-  used = {
-    node.attr
-    for node in ast.walk(tree_of(path))
-    if isinstance(node, ast.Attribute)
-    and isinstance(node.value, ast.Name)
-    and node.value.id in ('tff', 'tensorflow_federated')
+  """`tff.federated_map`, `tff.program.ReleaseManager`: on TFF's main branch they are elsewhere."""
+  if path != pathlib.Path('_compat.py'):
+    assert moved_names(tree_of(path)) == set()
+
+
+def test_the_search_for_moved_names_finds_them():
+  found = moved_names(tree_of(pathlib.Path('_compat.py')))
+  assert {'types', 'types.tensorflow_to_type', 'structure.Struct'} <= found
+  source = """
+import tensorflow_federated as tff
+class Manager(tff.program.ReleaseManager): pass
+tff.program.TensorBoardReleaseManager('there')
+tff.framework.get_context_stack().current
+from tensorflow_federated.program import materialize_value
+tff.TensorType(tff.federated_map)
+"""
+  assert moved_names(ast.parse(source)) == {
+    'program.ReleaseManager',
+    'program.materialize_value',
+    'framework.get_context_stack',
+    'TensorType',
+    'federated_map',
   }
-  moved = {name for name in used if name.startswith('federated_') or name in MOVED_TYPES}
-  assert not moved | {name for name in used if name.endswith('Type')}
 
 
 @each_file

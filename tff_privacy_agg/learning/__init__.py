@@ -1,5 +1,6 @@
 """Training with TFF's learning processes."""
 
+from tff_privacy_agg import _requires_tff as _requires_tff  # refuses where it is not
 from tff_privacy_agg.learning.accounting_plan import Accounting
 from tff_privacy_agg.learning.cohorts import Cohorts, PoissonCohorts, UniformCohorts
 from tff_privacy_agg.learning.data_source import CohortDataSource

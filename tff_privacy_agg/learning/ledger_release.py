@@ -3,13 +3,12 @@
 import math
 from typing import Any
 
-import tensorflow_federated as tff
-
+from tff_privacy_agg import _compat
 from tff_privacy_agg.accounting import PrivacyLedger
 from tff_privacy_agg.errors import LedgerError
 
 
-class PrivacyLedgerReleaseManager(tff.program.ReleaseManager):
+class PrivacyLedgerReleaseManager(_compat.ReleaseManager):
   """A release manager that settles each round from its metrics.
 
   For `tff.learning.programs.train_model`: pass it (in a `GroupingReleaseManager`) as
@@ -34,7 +33,7 @@ class PrivacyLedgerReleaseManager(tff.program.ReleaseManager):
     Raises:
       LedgerError: If the round was not charged, or its metrics have no account.
     """
-    metrics = await tff.program.materialize_value(value)
+    metrics = await _compat.materialize_value(value)
     settle(self._ledger, int(key), metrics)
 
 

@@ -86,7 +86,7 @@ def train(
   evaluate: Callable[[Any], Mapping[str, float]] | None = None,
   run_directory: RunDirectory | str | os.PathLike[str] | None = None,
   ledger: PrivacyLedger | None = None,
-  release_managers: Sequence[tff.program.ReleaseManager] = (),
+  release_managers: Sequence[_compat.ReleaseManager] = (),
   report: Callable[[str], None] = print,
 ) -> TrainingResult:
   """Runs, or resumes, a federated training.

@@ -25,6 +25,14 @@ _HOMES = {
   'runtime.simulation': ('SimulationContext', 'simulation_context'),
   'runtime.tls': ('Roster', 'make_keys'),
 }
+_WITHOUT_TFF = (
+  'runtime.coordinator',
+  'runtime.drops',
+  'runtime.live_session',
+  'runtime.participant',
+  'runtime.session',
+  'runtime.tls',
+)
 # A program that has TFF's own contexts is rid of their workers at its end; see `_cleanup`.
 if 'tensorflow_federated' in sys.modules:
   importlib.import_module('tff_privacy_agg._cleanup')
@@ -56,6 +64,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
   if name in _HOME_OF:
+    if _HOME_OF[name] not in _WITHOUT_TFF:
+      importlib.import_module('tff_privacy_agg._requires_tff')
     return getattr(importlib.import_module(f'tff_privacy_agg.{_HOME_OF[name]}'), name)
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
