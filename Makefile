@@ -6,7 +6,7 @@ MLFLOW := $(VENV)/mlflow
 # TensorFlow's start-up notices are of no use here.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help env demo test test-accounting test-mlflow test-all lint format bench notebooks api doctor lock clean
+.PHONY: help env demo test test-accounting test-mlflow test-all conformance lint format bench notebooks api doctor lock clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ $(MLFLOW)/.stamp: requirements/mlflow.txt $(VENV)/.stamp
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
 	  --target $(MLFLOW) -r requirements/mlflow.txt
 	touch $@
+
+conformance: env  ## Compare the accounting with reference cases: ARGS=FILE
+	$(BIN)/python -m tools.conformance $(if $(ARGS),$(ARGS),tests/accounting/dp-reference.json)
 
 lint: env  ## Check format, lint and types
 	$(BIN)/ruff format --check .

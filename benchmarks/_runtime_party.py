@@ -14,8 +14,15 @@ import grpc
 import numpy as np
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.runtime import arrays, coordinator, framing, live_session, participant, tls
-from tff_privacy_agg.runtime.round_book import RoundBook
+from tff_privacy_agg.deployment import (
+  arrays,
+  coordinator,
+  framing,
+  participant,
+  served_session,
+  tls,
+)
+from tff_privacy_agg.deployment.round_numbers import RoundBook
 
 CLIENTS, DIMENSION, BITS, KILLED, DEADLINE = 16, 10**6, 20, 7, 5.0
 NAMES = [f'client-{index}' for index in range(CLIENTS)]
@@ -60,7 +67,7 @@ def session(keys, mode):
     clients=roster.ids,
     task='benchmark',
     schema='vector',
-    deadlines=live_session.Deadlines(join=60, work=60, round=DEADLINE),
+    deadlines=served_session.Deadlines(join=60, work=60, round=DEADLINE),
     roster=roster.keys if mode == 'authenticated' else None,
   )
   command = [sys.executable, __file__, str(keys), server.address]

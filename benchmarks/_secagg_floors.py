@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 
-from tff_privacy_agg.secagg import packing, prg, verify
+from tff_privacy_agg.secagg import verify
+from tff_privacy_agg.secagg.primitives import packing, prg
 
 BITS = 20
 

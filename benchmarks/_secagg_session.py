@@ -6,7 +6,7 @@ import _secagg_floors as floors
 import numpy as np
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.secagg import prg
+from tff_privacy_agg.secagg.primitives import prg
 
 
 class _Clock:

@@ -9,8 +9,8 @@ os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 import tensorflow as tf
 
 import tff_privacy_agg as tpa
-from tff_privacy_agg import binding
-from tff_privacy_agg.stack import Stack
+from tff_privacy_agg.aggregation import binding
+from tff_privacy_agg.aggregation.stack import Stack
 
 CALLS = 300
 

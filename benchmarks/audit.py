@@ -23,11 +23,12 @@ import numpy as np
 import tensorflow as tf
 
 import tff_privacy_agg as tpa
-from tff_privacy_agg import accounting, audit, binding
+from tff_privacy_agg import accounting, audit
+from tff_privacy_agg.aggregation import binding
+from tff_privacy_agg.aggregation.stack import Stack
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.numerics import modular
 from tff_privacy_agg.numerics.randomness import RandomStream
-from tff_privacy_agg.stack import Stack
 
 CANARIES, DIM, DELTA, CONFIDENCE = 200, 4096, 1e-6, 0.95
 NOISE = 2.0

@@ -22,14 +22,15 @@ import _measure
 import numpy as np
 
 from tff_privacy_agg import accounting
+from tff_privacy_agg.ledger import LedgerFacts, LedgerRecord, PrivacyLedger, Sampling, verify
 
 MEASURED = 100
 POPULATION, COHORT = 10_000, 100
-CLAIM = accounting.Sampling(kind='without_replacement', population=POPULATION, cohort=COHORT)
+CLAIM = Sampling(kind='without_replacement', population=POPULATION, cohort=COHORT)
 GOALS = {'round_ms': 10.0, 'epsilon_s': 1.0}
 
 
-def facts(claim: accounting.Sampling) -> accounting.LedgerFacts:
+def facts(claim: Sampling) -> LedgerFacts:
   """Discrete Gaussian noise of multiplier 2 on a million coordinates, no further channels."""
   design = accounting.solve(
     noise_multiplier=2.0,
@@ -56,17 +57,17 @@ def facts(claim: accounting.Sampling) -> accounting.LedgerFacts:
     'sampler_distance_per_round': 1e-20,
     'layers': [],
   }
-  return accounting.LedgerFacts(
+  return LedgerFacts(
     stack=stack, delta=1e-6, population=POPULATION, secagg_threshold=80, sampling=claim
   )
 
 
-def rounds_of(claim: accounting.Sampling) -> Callable[[accounting.PrivacyLedger], None]:
+def rounds_of(claim: Sampling) -> Callable[[PrivacyLedger], None]:
   """Runs one round: with a cohort where its sampling is claimed, else of 80 to 100 survivors."""
   rng = np.random.default_rng(0)
   ids = [f'client {number}' for number in range(POPULATION)]
 
-  def run(ledger: accounting.PrivacyLedger) -> None:
+  def run(ledger: PrivacyLedger) -> None:
     number = ledger.state.rounds
     if not claim.claims:
       ledger.settle(ledger.charge(number), survivors=80 + number % 21)
@@ -88,12 +89,12 @@ def costs_of(action: Callable[[], object], times: int) -> _measure.Cost:
   return _measure.Cost(float(np.median(walls)), float(np.median(cpus)))
 
 
-def measure(claim: accounting.Sampling, rounds: int, directory: pathlib.Path) -> dict:
+def measure(claim: Sampling, rounds: int, directory: pathlib.Path) -> dict:
   """Costs of one kind of ledger, at several lengths."""
   path = directory / f'{claim.kind}.jsonl'
   run = rounds_of(claim)
   found: dict = {'round_ms': {}}
-  with accounting.PrivacyLedger(path, facts(claim)) as ledger:
+  with PrivacyLedger(path, facts(claim)) as ledger:
     for length in (0, rounds // 10, rounds):
       with unittest.mock.patch('os.fdatasync', return_value=None):
         while ledger.state.rounds < length:
@@ -102,11 +103,11 @@ def measure(claim: accounting.Sampling, rounds: int, directory: pathlib.Path) ->
       found['round_ms'][str(length)] = [round(1000 * cost.wall, 3), round(1000 * cost.cpu, 3)]
     stated = ledger.epsilon('release')
     found['epsilon_in_memory_ms'] = costs_of(lambda: ledger.epsilon('server'), 20).rounded(6)
-  read = costs_of(lambda: accounting.LedgerRecord.read(path).epsilon('server'), 5)
+  read = costs_of(lambda: LedgerRecord.read(path).epsilon('server'), 5)
   found['epsilon_from_file_s'] = read.rounded(3)
-  found['verify_s'] = costs_of(lambda: accounting.verify(path), 1).rounded(3)
+  found['verify_s'] = costs_of(lambda: verify(path), 1).rounded(3)
   found['megabytes'] = round(os.path.getsize(path) / 1e6, 2)
-  if accounting.LedgerRecord.read(path).epsilon('release') != stated:
+  if LedgerRecord.read(path).epsilon('release') != stated:
     raise RuntimeError('The file gives another epsilon than the ledger that wrote it.')
   return found
 
@@ -118,7 +119,7 @@ def main() -> None:
   args = parser.parse_args()
   result = {'environment': _measure.environment(), 'rounds': args.rounds, 'goals': GOALS}
   with tempfile.TemporaryDirectory() as directory:
-    for name, claim in (('plain', accounting.Sampling()), ('cohort', CLAIM)):
+    for name, claim in (('plain', Sampling()), ('cohort', CLAIM)):
       found = measure(claim, args.rounds, pathlib.Path(directory))
       first, *_, last = found['round_ms'].values()
       found['growth_of_cpu'] = round(last[1] / first[1], 2)

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from tff_privacy_agg import learning, secagg
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.runtime import SecAggContext, WorkerPool, simulation_context, use
-from tff_privacy_agg.runtime.session import LocalSession
+from tff_privacy_agg.runtime.local_session import LocalSession
 
 SEGMENT = 2**18
 

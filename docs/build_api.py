@@ -28,7 +28,7 @@ def page() -> str:
   parts = [_HEAD, _contents(modules)]
   parts += ['## tpa\n', *(_entry('tpa', package, name) for name in own)]
   for name in modules:
-    module = importlib.import_module(f'{PACKAGE}.{name}')
+    module = getattr(package, name)
     parts.append(f'## tpa.{name}\n\n{_prose(inspect.getdoc(module) or "")}')
     known = [other for other in module.__all__ if other not in own]
     parts += [_entry(f'tpa.{name}', module, other) for other in known]

@@ -33,7 +33,7 @@ import numpy as np
 import tensorflow as tf
 
 import tff_privacy_agg as tpa
-from tff_privacy_agg import binding
+from tff_privacy_agg.aggregation import binding
 from tff_privacy_agg.numerics.randomness import RandomStream
 
 CLIENTS, DIMENSION = 20, 1000

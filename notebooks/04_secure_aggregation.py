@@ -35,7 +35,8 @@ import numpy as np
 from sklearn import datasets
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.secagg import packing, wire
+from tff_privacy_agg.secagg import wire
+from tff_privacy_agg.secagg.primitives import packing
 
 CLIENTS, BITS = 12, 16
 pictures = datasets.load_digits().images[:CLIENTS].astype(int)
@@ -268,6 +269,6 @@ print(f'effective noise multiplier {privacy["noise_multiplier"]:.3f}, 2 was prom
 print(f'epsilon of this round: {privacy["epsilon"]:.3f} at delta {privacy["delta"]:g}')
 
 # %% [markdown]
-# Real parties, each a process of its own with its own keys, speak over TLS: `tpa.runtime.Coordinator` and
+# Real parties, each a process of its own with its own keys, speak over TLS: `tpa.deployment.Coordinator` and
 # `Participant`. The protocol is described in [docs/secagg.md](../docs/secagg.md), what each adversary learns in
 # [docs/threat-models.md](../docs/threat-models.md).

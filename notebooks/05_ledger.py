@@ -62,7 +62,7 @@ aggregator = tpa.compose(
   delta=1e-5,
 )
 stack = aggregator.bind(tff.TensorType(np.float32, [650])).facts()
-facts = tpa.accounting.LedgerFacts(
+facts = tpa.ledger.LedgerFacts(
   stack=stack,
   delta=1e-5,
   population=5000,
@@ -140,7 +140,7 @@ ledger.close()
 # JSON too.
 
 # %%
-record = tpa.accounting.LedgerRecord.read(path)
+record = tpa.ledger.LedgerRecord.read(path)
 card = record.statement()
 print(card)
 
@@ -151,21 +151,21 @@ print(card)
 # line.
 
 # %% tags=["stable"]
-found = tpa.accounting.verify(path)
+found = tpa.ledger.verify(path)
 print(f'untouched: {"intact" if found.ok else found.problems}')
 
 lines = path.read_text().splitlines(keepends=True)
 changed = [line.replace('"survivors":65', '"survivors":100') for line in lines]
 assert changed != lines
 path.write_text(''.join(changed))
-print(*tpa.accounting.verify(path).problems, sep='\n')
+print(*tpa.ledger.verify(path).problems, sep='\n')
 
 # %% [markdown]
 # Lines cut off at the end are noticed by the `.head` file beside it.
 
 # %% tags=["stable"]
 path.write_text(''.join(lines[:-4]))
-print(*tpa.accounting.verify(path).problems, sep='\n')
+print(*tpa.ledger.verify(path).problems, sep='\n')
 
 # %% [markdown]
 # Who rewrites *all* files can make them fit each other. Publish the hash of the last line with the model, and that is
@@ -175,8 +175,8 @@ print(*tpa.accounting.verify(path).problems, sep='\n')
 path.write_text(''.join(lines))
 published = record.hash
 print(f'published: {published[:16]}...')
-print('with it:', 'intact' if tpa.accounting.verify(path, expected_hash=published).ok else 'broken')
-print('with another:', *tpa.accounting.verify(path, expected_hash='0' * 64).problems)
+print('with it:', 'intact' if tpa.ledger.verify(path, expected_hash=published).ok else 'broken')
+print('with another:', *tpa.ledger.verify(path, expected_hash='0' * 64).problems)
 
 # %% [markdown]
 # ## One line

@@ -15,62 +15,44 @@ import tff_privacy_agg
 
 ROOT = pathlib.Path(tff_privacy_agg.__file__).parent
 
-# What each part may import of the package. A new part states itself here.
-BASICS = {'errors', '_validate'}
-NUMBERS = BASICS | {'domains', 'numerics', 'accounting'}
-STACK = NUMBERS | {'_requires_tff', 'layers', 'binding', 'stack'}
-BUILD = STACK | {'_compat', 'hints', 'values'}
-PROCESS = BUILD | {'_cleanup', 'aggregation_process', 'factories', 'recipes'}
-MAY_IMPORT = {
-  'errors': set(),
+# The floors of docs/design.md: a part imports parts of lower floors only, and of its own floor
+# only where it says so here. A new part states itself.
+FLOORS = (
+  ('errors', '_lazy', '_validate', '_entry_points', '_requires_tff', '_tff'),
+  ('accounting', 'secagg'),
+  ('numerics', 'ledger'),
+  ('aggregation',),
+  ('runtime',),
+  ('learning', 'deployment'),
+  ('analytics', 'audit', 'reports', 'notebook'),
+  ('cli',),
+)
+FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
+BESIDE = {
   '_validate': {'errors'},
   '_entry_points': {'errors'},
   '_requires_tff': {'errors'},
-  'domains': BASICS,
-  'training_options': BASICS,
-  'numerics': BASICS,
-  'accounting': BASICS,
-  'layers': NUMBERS | {'_requires_tff'},
-  'binding': NUMBERS | {'layers'},
-  'stack': STACK,
-  '_compat': set(),
-  '_cleanup': {'_compat', 'errors'},
-  'hints': {'_compat', 'errors'},
-  'values': {'_compat', 'errors', 'numerics'},
-  'aggregation_process': BUILD,
-  'factories': PROCESS - {'recipes'},
-  'recipes': PROCESS,
-  'profiling': STACK,
-  'analytics': PROCESS,
-  'data': BASICS | {'_requires_tff'},
-  'learning': PROCESS | {'_entry_points', 'data', 'training_options'},
-  'secagg': BASICS,
-  'runtime': BASICS | {'_cleanup', '_compat', 'hints', 'secagg'},
-  'audit': PROCESS | {'data', 'learning', 'secagg', 'runtime'},
-  'reports': BASICS | {'accounting', 'secagg'},
-  'doctor': {'_compat', 'runtime'},
-  'cli': PROCESS
-  | {'_entry_points', 'analytics', 'profiling', 'data', 'learning', 'secagg', 'runtime'}
-  | {'audit', 'reports', 'doctor', 'training_options'},
+  '_tff': {'errors'},
 }
-IMPORT_TFF = {
-  '_compat',
-  'hints',
-  'aggregation_process',
-  'factories',
-  'recipes',
-  'data',
-  'learning',
-  'runtime',
-  'audit',
-  'doctor',
+IMPORT_TFF = {'_tff', 'aggregation', 'runtime', 'learning', 'analytics', 'audit', 'deployment'}
+WITHOUT_TFF = {
+  pathlib.Path('aggregation') / name for name in ('layers', 'domains.py', 'binding.py', 'stack.py')
 }
-WITHOUT_TENSORFLOW = {'__init__', *BASICS, 'domains', 'training_options'} | {
+WITHOUT_TENSORFLOW = {
+  '__init__',
+  'errors',
+  '_lazy',
+  '_validate',
+  '_entry_points',
+  '_requires_tff',
+  'notebook',
   'accounting',
+  'ledger',
   'secagg',
   'reports',
   'cli',
 }
+COMPAT = pathlib.Path('_tff/compat.py')
 MOVED_TYPES = {'CLIENTS', 'SERVER', 'to_type', 'types', 'structure', 'Computation'}
 # All that is left of these two on TFF's main branch.
 REMAINING = {
@@ -94,6 +76,7 @@ REMAINING = {
 }
 
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob('*.py'))
+KNOWN = set(FILES)
 each_file = pytest.mark.parametrize('path', FILES, ids=str)
 
 
@@ -147,35 +130,69 @@ def moved_names(tree: ast.Module) -> set[str]:
 
 
 def test_the_reading_of_imports_sees_what_is_there():
-  assert own_parts(pathlib.Path('aggregation_process.py')) >= {'_compat', 'layers', 'stack'}
-  assert imports_package(pathlib.Path('stack.py'), 'tensorflow')
-  assert not imports_package(pathlib.Path('stack.py'), 'tensorflow_federated')
+  stack = pathlib.Path('aggregation/stack.py')
+  assert own_parts(pathlib.Path('aggregation/process.py')) >= {'_tff', 'accounting'}
+  assert imports_package(stack, 'tensorflow')
+  assert not imports_package(stack, 'tensorflow_federated')
+  assert pathlib.Path('aggregation/binding.py') in files_below(stack)
   assert len(FILES) > 50
 
 
 @each_file
-def test_imports_go_one_way(path):
+def test_imports_go_down(path):
   if path == pathlib.Path('__init__.py'):
     assert own_parts(path) == set()  # names load on first use
-  else:
-    assert own_parts(path) <= MAY_IMPORT[part_of(path)]
+    return
+  part = part_of(path)
+  lower = {other for other, floor in FLOOR_OF.items() if floor < FLOOR_OF[part]}
+  assert own_parts(path) <= lower | BESIDE.get(part, set())
 
 
-def test_the_stated_order_has_no_circle():
-  def below(part, seen=()):
-    assert part not in seen, f'{part} imports itself through {seen}'
-    for other in MAY_IMPORT[part] - {part}:
-      below(other, (*seen, part))
+def files_below(path: pathlib.Path) -> set[pathlib.Path]:
+  """Files of the package that a file imports, at its head or inside a function."""
+  found = set()
+  for name in imported(path):
+    steps = name.split('.')[1:] if name.startswith('tff_privacy_agg') else []
+    while steps:
+      file = pathlib.Path(*steps)
+      module = next(
+        (f for f in (file.with_suffix('.py'), file / '__init__.py') if f in KNOWN), None
+      )
+      if module is not None:
+        found.add(module)
+        break
+      steps.pop()
+  return found - {path}
 
-  for part in MAY_IMPORT:
-    below(part)
+
+def test_no_file_imports_itself_through_others():
+  """An import inside a function, or for annotations only, closes a circle all the same."""
+  done: set[pathlib.Path] = set()
+
+  def below(path, seen):
+    assert path not in seen, f'{path} imports itself through {[str(one) for one in seen]}'
+    if path not in done:
+      for other in files_below(path):
+        # A package's face hands on the names of its own files.
+        if not (other.name == '__init__.py' and other.parent in path.parents):
+          below(other, (*seen, path))
+      done.add(path)
+
+  for path in FILES:
+    below(path, ())
+
+
+def test_folders_are_small():
+  for folder in {path.parent for path in FILES}:
+    assert len([path for path in FILES if path.parent == folder]) <= 20, folder
 
 
 @each_file
 def test_tff_is_imported_at_its_places_only(path):
-  if part_of(path) not in IMPORT_TFF:
+  beneath = WITHOUT_TFF & {path, *path.parents}
+  if part_of(path) not in IMPORT_TFF or beneath:
     assert not imports_package(path, 'tensorflow_federated')
-  if path != pathlib.Path('_compat.py'):
+  if path != COMPAT:
     assert not imports_package(path, 'federated_language')
   if path != pathlib.Path('learning/example_level.py'):
     assert not imports_package(path, 'tensorflow_privacy')
@@ -190,12 +207,12 @@ def test_tensorflow_is_not_imported_for_numbers_alone(path):
 @each_file
 def test_names_that_tff_has_moved_come_from_compat(path):
   """`tff.federated_map`, `tff.program.ReleaseManager`: on TFF's main branch they are elsewhere."""
-  if path != pathlib.Path('_compat.py'):
+  if path != COMPAT:
     assert moved_names(tree_of(path)) == set()
 
 
 def test_the_search_for_moved_names_finds_them():
-  found = moved_names(tree_of(pathlib.Path('_compat.py')))
+  found = moved_names(tree_of(COMPAT))
   assert {'types', 'types.tensorflow_to_type', 'structure.Struct'} <= found
   source = """
 import tensorflow_federated as tff
@@ -226,7 +243,7 @@ def test_what_is_public_has_a_docstring(path):
   assert ast.get_docstring(tree)
   if path.name.startswith('_') and path.name != '__init__.py':
     return
-  overrides = part_of(path) in ('layers', 'analytics') and path.name != 'base.py'
+  overrides = path.parent.name in ('layers', 'analytics') and path.name != 'base.py'
   for node in tree.body:
     if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith('_'):
       assert ast.get_docstring(node), node.name
@@ -271,7 +288,7 @@ def run_python(code: str):
 
 def test_importing_the_package_imports_no_tensorflow():
   loaded = run_python(
-    'import json, sys, tff_privacy_agg, tff_privacy_agg.cli, tff_privacy_agg.doctor\n'
+    'import json, sys, tff_privacy_agg, tff_privacy_agg.cli, tff_privacy_agg.ledger, tff_privacy_agg.runtime.doctor\n'
     'tff_privacy_agg.accounting.gaussian(1.0)\n'
     'print(json.dumps([name for name in sys.modules if name.startswith("tensorflow")]))'
   )
@@ -287,3 +304,10 @@ def test_importing_every_name_sets_no_tff_context():
     'print(json.dumps(before is tff.framework.get_context_stack().current))'
   )
   assert same is True
+
+
+@pytest.mark.parametrize('name', ['deployment', 'learning', 'runtime'])
+def test_no_lazy_name_is_that_of_a_file(name):
+  """Once imported, the file would take the place of the name."""
+  face = getattr(tff_privacy_agg, name)
+  assert not {*face.__all__} & {path.stem for path in (ROOT / name).glob('*.py')}

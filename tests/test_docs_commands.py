@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from tff_privacy_agg import accounting, cli
-from tff_privacy_agg.accounting.statement.field import rounded_up
+from tff_privacy_agg import cli
 from tff_privacy_agg.audit import run_audit
+from tff_privacy_agg.ledger import PrivacyLedger
+from tff_privacy_agg.ledger.card.field import rounded_up
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), *ROOT.glob('benchmarks/*.md')])
@@ -26,7 +27,7 @@ CONSOLE = {
   'pip install --no-deps --require-hashes -r requirements.lock': (HERE, 'test_the_lines_without'),
   'pip install --no-deps --no-build-isolation -e .': (HERE, 'test_the_lines_without_make'),
   'tff-privacy-agg doctor': ('runtime/test_doctor.py', "sys.argv = ['doctor'"),
-  'python -m tff_privacy_agg.accounting.conformance tests/accounting/dp-reference.json': (
+  'make conformance ARGS=tests/accounting/dp-reference.json': (
     HERE,
     'test_the_reference_cases',
   ),
@@ -128,7 +129,7 @@ def test_the_demo_prints_what_the_readme_shows(demo):
   assert told[1] == printed[1]
   for mine, theirs in zip(printed[2:4], told[2:4], strict=True):
     assert _stable(mine) == _stable(theirs.replace('/30', '/2').replace('round  ', 'round '))
-  with accounting.PrivacyLedger(folder / 'runs/digits-private/ledger.jsonl') as ledger:
+  with PrivacyLedger(folder / 'runs/digits-private/ledger.jsonl') as ledger:
     for number in range(3, 31):
       ledger.settle(ledger.charge(number, planned_survivors=100), survivors=100)
     epsilon = ledger.epsilon('server')
@@ -184,7 +185,7 @@ def test_an_audit_of_the_demo(tmp_path, monkeypatch, capsys):
 
 
 def test_the_reference_cases(monkeypatch, capsys):
-  from tff_privacy_agg.accounting import conformance
+  from tools import conformance
 
   monkeypatch.chdir(ROOT)
   assert conformance.main(['tests/accounting/dp-reference.json']) == 0

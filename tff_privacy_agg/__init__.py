@@ -7,12 +7,27 @@ start, and can say what is missing, without TensorFlow.
 import importlib
 from typing import Any
 
+from tff_privacy_agg._lazy import tff_named
+
 __version__ = '0.1.0'
 
-_MODULES = ('accounting', 'analytics', 'audit', 'data', 'learning', 'runtime', 'secagg')
+_MODULES = {
+  name: name
+  for name in (
+    'accounting',
+    'analytics',
+    'audit',
+    'deployment',
+    'ledger',
+    'learning',
+    'runtime',
+    'secagg',
+  )
+} | {'data': 'learning.data'}
 _HOMES = {
-  'accounting': ('Budget', 'PrivacyLedger'),
-  'domains': ('Channel', 'Cohort', 'IntegerVectors', 'ModularVectors', 'RealVectors'),
+  'accounting': ('Budget',),
+  'ledger': ('PrivacyLedger',),
+  'aggregation.domains': ('Channel', 'Cohort', 'IntegerVectors', 'ModularVectors', 'RealVectors'),
   'errors': (
     'BudgetExceededError',
     'CompositionError',
@@ -21,8 +36,13 @@ _HOMES = {
     'PrivacyAggError',
     'RuntimeUnavailableError',
   ),
-  'factories': ('ComposedFactory', 'WeightedComposedFactory', 'compose', 'compose_weighted'),
-  'layers': (
+  'aggregation.factories': (
+    'ComposedFactory',
+    'WeightedComposedFactory',
+    'compose',
+    'compose_weighted',
+  ),
+  'aggregation.layers': (
     'AdaptiveQuantile',
     'Clipping',
     'CoordinateClipping',
@@ -52,7 +72,12 @@ _HOMES = {
     'private_metrics',
     'train',
   ),
-  'recipes': ('ddp_secure_aggregator', 'dp_aggregator', 'robust_aggregator', 'secure_aggregator'),
+  'aggregation.recipes': (
+    'ddp_secure_aggregator',
+    'dp_aggregator',
+    'robust_aggregator',
+    'secure_aggregator',
+  ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -103,8 +128,10 @@ __all__ = [
   'compose_weighted',
   'data',
   'ddp_secure_aggregator',
+  'deployment',
   'dp_aggregator',
   'learning',
+  'ledger',
   'no_metrics',
   'private_metrics',
   'robust_aggregator',
@@ -117,9 +144,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
   if name in _MODULES:
-    return importlib.import_module(f'{__name__}.{name}')
+    return importlib.import_module(f'{__name__}.{_MODULES[name]}')
   if name in _HOME_OF:
-    value = getattr(importlib.import_module(f'{__name__}.{_HOME_OF[name]}'), name)
+    with tff_named():
+      value = getattr(importlib.import_module(f'{__name__}.{_HOME_OF[name]}'), name)
     globals()[name] = value
     return value
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from tff_privacy_agg.accounting import conformance
-from tff_privacy_agg.accounting.conformance import _cases
+from tools import conformance
+from tools.conformance import _cases
 
 REFERENCE = pathlib.Path(__file__).with_name('dp-reference.json')
 CASES = conformance.load(str(REFERENCE))
@@ -268,7 +268,7 @@ def test_a_missing_file_is_a_clear_error(tmp_path, capsys):
 
 def test_the_module_runs_as_a_program(tmp_path):
   path = write(tmp_path / 'one.json', [CASES[0]])
-  command = [sys.executable, '-m', 'tff_privacy_agg.accounting.conformance', path]
+  command = [sys.executable, '-m', 'tools.conformance', path]
   done = subprocess.run(command, capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
   assert '1 of 1 cases pass.' in done.stdout

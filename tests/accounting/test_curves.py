@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting import oracle
 from tff_privacy_agg.errors import CompositionError, ConfigurationError
+from tools.conformance import oracle
 
 ORDERS = np.array([2.0, 3.0, 8.0, 32.0])
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting import oracle
+from tools.conformance import oracle
 
 VERSION = tuple(int(part) for part in importlib.metadata.version('dp-accounting').split('.')[:2])
 NEIGHBOURS = privacy_accountant.NeighboringRelation

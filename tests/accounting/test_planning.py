@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tff_privacy_agg import accounting, cli
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger, Sampling
 
 BASE = {
   'target_epsilon': 8.0,
@@ -124,13 +125,13 @@ def test_a_plan_for_cohorts_of_fixed_size_is_what_a_ledger_charges(tmp_path, mec
     sampling='without_replacement',
   )
   assert (plan.view, plan.adjacency) == ('release', 'replace_one')
-  claim = accounting.Sampling(kind='without_replacement', population=population, cohort=clients)
+  claim = Sampling(kind='without_replacement', population=population, cohort=clients)
   stack = _planned_stack(plan, clients=clients, dimension=672, mechanism=mechanism)
-  facts = accounting.LedgerFacts(
+  facts = LedgerFacts(
     stack=stack, delta=1e-5, population=population, secagg_threshold=clients, sampling=claim
   )
   rng = np.random.default_rng(0)
-  with accounting.PrivacyLedger(tmp_path / 'ledger.jsonl', facts) as ledger:
+  with PrivacyLedger(tmp_path / 'ledger.jsonl', facts) as ledger:
     for number in range(rounds):
       cohort = [f'client {one}' for one in rng.choice(population, clients, replace=False)]
       ledger.settle(ledger.charge(number, cohort=cohort, drawn=claim), survivors=clients)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting import oracle
 from tff_privacy_agg.errors import ConfigurationError
+from tools.conformance import oracle
 
 ORDERS = np.array([2.0, 3.0, 8.0, 32.0])
 

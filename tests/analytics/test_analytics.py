@@ -7,6 +7,7 @@ import pytest
 import tensorflow_federated as tff
 
 from tff_privacy_agg import accounting
+from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.analytics import (
   Count,
   Histogram,
@@ -16,8 +17,8 @@ from tff_privacy_agg.analytics import (
   private_statistic,
 )
 from tff_privacy_agg.analytics.queries import encode_categories
-from tff_privacy_agg.domains import Cohort
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.ledger import PrivacyLedger
 
 RNG = np.random.default_rng(0)
 CLIENTS = 200
@@ -125,7 +126,7 @@ def test_epsilon_is_that_of_the_release():
 def test_it_is_charged_and_settled_in_a_ledger(tmp_path):
   counted = statistic('mean')
   facts = counted.facts(population=1000, delta=1e-5, secagg_threshold=CLIENTS)
-  with accounting.PrivacyLedger(tmp_path / 'ledger.jsonl', facts) as ledger:
+  with PrivacyLedger(tmp_path / 'ledger.jsonl', facts) as ledger:
     charge = ledger.charge(1)
     found = counted.answer(CASES['mean'][1])
     ledger.settle(charge, survivors=int(found['survivors']), honest=int(found['honest']))

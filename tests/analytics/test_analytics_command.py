@@ -8,7 +8,8 @@ import shlex
 import numpy as np
 import pytest
 
-from tff_privacy_agg import accounting, cli, data
+from tff_privacy_agg import accounting, cli
+from tff_privacy_agg.learning import data
 
 RNG = np.random.default_rng(0)
 MINUTES = RNG.uniform(0, 60, size=300)

@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
+from tff_privacy_agg.aggregation.domains import Cohort
+from tff_privacy_agg.aggregation.layers import Quantization
 from tff_privacy_agg.analytics import (
   Count,
   Histogram,
@@ -21,9 +23,7 @@ from tff_privacy_agg.analytics import (
 )
 from tff_privacy_agg.analytics.error_law import ErrorLaw, noise_probabilities
 from tff_privacy_agg.analytics.queries import encode_categories
-from tff_privacy_agg.domains import Cohort
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.layers import Quantization
 from tff_privacy_agg.numerics.randomness import RandomStream
 
 CONFIDENCE = 0.95

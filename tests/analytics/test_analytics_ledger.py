@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tff_privacy_agg import accounting, cli
-from tff_privacy_agg.accounting import Budget, LedgerRecord, PrivacyLedger
+from tff_privacy_agg.accounting import Budget
+from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.analytics import (
   Count,
   Histogram,
@@ -20,8 +21,8 @@ from tff_privacy_agg.analytics import (
   Statistic,
   private_statistic,
 )
-from tff_privacy_agg.domains import Cohort
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
+from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger, verify
 
 CLIENTS, DELTA = 40, 1e-3
 FLAGS, NUMBERS = [True] * CLIENTS, list(np.linspace(0, 1, CLIENTS))
@@ -63,7 +64,7 @@ def test_questions_of_several_kinds_cost_what_their_curves_add_up_to(simulation,
       assert ledger.epsilon('server') == pytest.approx(expected, rel=1e-6)
       assert ledger.state.unsettled == 0
   record = LedgerRecord.read(path)
-  assert accounting.verify(path).ok
+  assert verify(path).ok
   assert len(record.state.kinds) == 4  # the count was asked twice
   tasks = [one.facts.task for one in record.state.kinds.values()]
   assert tasks == [repr(one.query) for one in (COUNT, MEAN, TREE, COARSE)]
@@ -265,7 +266,7 @@ def test_a_kill_between_charge_and_answer_leaves_a_ledger_that_counts(table, lat
   assert done.returncode == -signal.SIGKILL
   assert done.stdout == b''
   record = LedgerRecord.read(f'{table}.jsonl')
-  assert accounting.verify(f'{table}.jsonl').ok
+  assert verify(f'{table}.jsonl').ok
   if late:
     assert record.epsilon('server') == 0.0  # this is what understates
     return

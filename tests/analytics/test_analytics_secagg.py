@@ -8,9 +8,9 @@ import pytest
 from recording import recording_context
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting import PrivacyLedger
+from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.analytics import Count, Histogram, Mean, Quantiles, Sum, private_statistic
-from tff_privacy_agg.domains import Cohort
+from tff_privacy_agg.ledger import PrivacyLedger
 from tff_privacy_agg.runtime import executors, use
 
 CLIENTS, GONE = 8, 3

@@ -12,8 +12,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.analytics import Count, Histogram, Mean, Quantiles, Sum, private_statistic
-from tff_privacy_agg.domains import Cohort
 from tff_privacy_agg.numerics import modular
 from tff_privacy_agg.numerics.randomness import RandomStream
 

@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from tff_privacy_agg import binding
-from tff_privacy_agg.domains import Cohort
-from tff_privacy_agg.layers import (
+from tff_privacy_agg.aggregation import binding
+from tff_privacy_agg.aggregation.domains import Cohort
+from tff_privacy_agg.aggregation.layers import (
   AdaptiveQuantile,
   Clipping,
   DiscreteGaussianNoise,
@@ -13,9 +13,9 @@ from tff_privacy_agg.layers import (
   SecureModularSum,
   Zeroing,
 )
+from tff_privacy_agg.aggregation.stack import Stack
 from tff_privacy_agg.numerics import modular
 from tff_privacy_agg.numerics.randomness import RandomStream
-from tff_privacy_agg.stack import Stack
 
 
 def stream(*numbers: int, kind: str = 'philox') -> RandomStream:

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 from attack_runs import adaptive_layers, stack_of
 
-from tff_privacy_agg.layers import AdaptiveQuantile
+from tff_privacy_agg.aggregation.layers import AdaptiveQuantile
 from tff_privacy_agg.numerics import structures
 from tff_privacy_agg.numerics.randomness import RandomStream
 

@@ -6,9 +6,9 @@ import pytest
 from attack_runs import plain_layers, stack_of
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.domains import Cohort
+from tff_privacy_agg.aggregation.domains import Cohort
+from tff_privacy_agg.aggregation.layers import HadamardRotation
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.layers import HadamardRotation
 
 DIM, CLIENTS = 2**20, 100
 

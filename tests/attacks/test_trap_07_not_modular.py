@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from attack_runs import messages, plain_layers, stack_of, sums_of
 
-from tff_privacy_agg.layers import SecureModularSum
+from tff_privacy_agg.aggregation.layers import SecureModularSum
 from tff_privacy_agg.numerics import modular
 
 BITS = 16

@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 from attack_runs import adaptive_layers, channel_sums, messages, stack_of, sums_of
 
-from tff_privacy_agg.domains import Cohort
-from tff_privacy_agg.layers import AdaptiveQuantile
+from tff_privacy_agg.aggregation.domains import Cohort
+from tff_privacy_agg.aggregation.layers import AdaptiveQuantile
 
 DIM, CLIENTS = 16, 12
 THRESHOLD = AdaptiveQuantile(initial=2.0, target=0.5)

@@ -7,8 +7,8 @@ import tensorflow as tf
 import tensorflow_privacy as tfp
 from attack_runs import adaptive_layers, channel_sums, stack_of
 
-from tff_privacy_agg.domains import Cohort
-from tff_privacy_agg.layers import AdaptiveQuantile
+from tff_privacy_agg.aggregation.domains import Cohort
+from tff_privacy_agg.aggregation.layers import AdaptiveQuantile
 
 CLIENTS, ROUNDS = 20, 500
 TARGET, RATE = 0.5, math.log(10.0)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from attack_runs import plain_layers, run, stack_of
 
-from tff_privacy_agg.layers import (
+from tff_privacy_agg.aggregation.layers import (
   AdaptiveQuantile,
   Clipping,
   DFTRotation,

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from attack_runs import plain_layers, run, stack_of, stream
 
-from tff_privacy_agg.domains import Cohort
-from tff_privacy_agg.layers import DFTRotation, HadamardRotation, Quantization
+from tff_privacy_agg.aggregation.domains import Cohort
+from tff_privacy_agg.aggregation.layers import DFTRotation, HadamardRotation, Quantization
 from tff_privacy_agg.numerics import rounding
 
 SEED = tf.constant([1, 2], tf.int64)

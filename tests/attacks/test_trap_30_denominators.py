@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from attack_runs import messages, run, stack_of, sums_of
 
-from tff_privacy_agg.domains import Cohort
-from tff_privacy_agg.layers import (
+from tff_privacy_agg.aggregation.domains import Cohort
+from tff_privacy_agg.aggregation.layers import (
   Clipping,
   DiscreteGaussianNoise,
   Mean,

@@ -6,8 +6,8 @@ import tensorflow as tf
 from attack_runs import messages, stack_of
 from scipy import stats
 
-from tff_privacy_agg.domains import Cohort
-from tff_privacy_agg.layers import (
+from tff_privacy_agg.aggregation.domains import Cohort
+from tff_privacy_agg.aggregation.layers import (
   Clipping,
   DiscreteGaussianNoise,
   Quantization,

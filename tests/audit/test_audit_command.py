@@ -6,10 +6,11 @@ import math
 
 import pytest
 
-from tff_privacy_agg import accounting, cli
+from tff_privacy_agg import cli
 from tff_privacy_agg.audit import run_audit
 from tff_privacy_agg.audit.attacks import GALLERY
 from tff_privacy_agg.cli import audit as command
+from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger, verify
 
 TRAIN = ['--population', '16', '--clients-per-round', '16', '--rounds', '4']
 AUDIT = ['--canaries', '40', '--confidence', '0.999']
@@ -19,7 +20,7 @@ AUDIT = ['--canaries', '40', '--confidence', '0.999']
 def trained(tmp_path_factory):
   path = tmp_path_factory.mktemp('runs') / 'run'
   assert cli.main(['train', '--run-dir', str(path), *TRAIN, '--noise-multiplier', '8']) == 0
-  with accounting.PrivacyLedger(path / 'ledger.jsonl') as ledger:
+  with PrivacyLedger(path / 'ledger.jsonl') as ledger:
     question = dataclasses.replace(ledger.facts, task='a question to the same clients')
     ledger.settle(ledger.charge(5, facts=question), survivors=16)
   return path
@@ -32,7 +33,7 @@ def contents(folder):
 def test_an_audit_leaves_its_results_and_the_claim_as_it_was(trained, capsys, monkeypatch):
   monkeypatch.setattr(run_audit, 'GALLERY', {'inversion': GALLERY['inversion']})
   checkpoints = contents(trained / 'checkpoints')
-  before = accounting.LedgerRecord.read(trained / 'ledger.jsonl')
+  before = LedgerRecord.read(trained / 'ledger.jsonl')
   only = [f'--only={name}' for name in ('canaries', 'membership', 'gallery')]
   assert cli.main(['audit', str(trained), *AUDIT, *only]) == 0
   shown = capsys.readouterr()
@@ -51,10 +52,10 @@ def test_an_audit_leaves_its_results_and_the_claim_as_it_was(trained, capsys, mo
   assert not list(trained.glob('.audit*'))
   # No number of a canary's training is released, and the account stands.
   assert contents(trained / 'checkpoints') == checkpoints
-  after = accounting.LedgerRecord.read(trained / 'ledger.jsonl')
+  after = LedgerRecord.read(trained / 'ledger.jsonl')
   assert after.epsilon('server') == before.epsilon('server')
   assert after.state.rounds == before.state.rounds
-  assert accounting.verify(trained / 'ledger.jsonl').ok
+  assert verify(trained / 'ledger.jsonl').ok
   entry = after.state.notes['empirical_audit']
   assert entry['canaries'] <= 40
   assert entry['lower_bound'] == found['canaries']['lower']

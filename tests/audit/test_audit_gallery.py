@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from matplotlib import image
 
+from tff_privacy_agg.aggregation.layers import Clipping, GaussianNoise, PlainSum
 from tff_privacy_agg.audit.attacks import GALLERY, rounds
 from tff_privacy_agg.audit.pictures import png
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.layers import Clipping, GaussianNoise, PlainSum
 
 
 @pytest.mark.parametrize('name', [name for name in GALLERY if name != 'mask_seed'])

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from sklearn import linear_model
 
-from tff_privacy_agg import audit, data
+from tff_privacy_agg import audit
 from tff_privacy_agg.audit import digits_membership, memorization, place_names, softmax
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.learning import data
 
 CLASSES, FEATURES = 5, 40
 

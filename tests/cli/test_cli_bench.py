@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 import tff_privacy_agg as tpa
-from tff_privacy_agg import cli, profiling
+from tff_privacy_agg import cli
+from tff_privacy_agg.aggregation import profiling
 from tff_privacy_agg.errors import ConfigurationError
 
 LAYERS = [

@@ -9,9 +9,9 @@ import sys
 import pytest
 from command_parsers import commands
 
-from tff_privacy_agg import __version__, cli, training_options
+from tff_privacy_agg import __version__, cli
 from tff_privacy_agg.cli import _flags
-from tff_privacy_agg.learning import process_builder, training_task
+from tff_privacy_agg.learning import options, process_builder, training_task
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.numerics import randomness
 
@@ -165,7 +165,7 @@ def test_other_commands_refuse_at_once_too(words, sentence):
 
 
 def test_the_choices_are_those_of_the_library():
-  assert training_options.ALGORITHMS == process_builder.ALGORITHMS
-  assert training_options.METRICS == process_builder.METRICS
-  assert training_options.RANDOMNESS == randomness.KINDS
-  assert tuple(training_task._MECHANISMS) == training_options.MECHANISMS
+  assert options.ALGORITHMS == process_builder.ALGORITHMS
+  assert options.METRICS == process_builder.METRICS
+  assert options.RANDOMNESS == randomness.KINDS
+  assert tuple(training_task._MECHANISMS) == options.MECHANISMS

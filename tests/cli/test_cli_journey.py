@@ -12,7 +12,8 @@ import textwrap
 import pytest
 import tensorflow as tf
 
-from tff_privacy_agg import accounting, cli
+from tff_privacy_agg import cli
+from tff_privacy_agg.ledger import LedgerRecord
 
 NAMES = ('north', 'south', 'east')
 COMMAND = 'import sys; from tff_privacy_agg.cli import main; sys.exit(main())'
@@ -188,7 +189,7 @@ def test_a_server_and_its_clients_leave_a_ledger_that_holds(tmp_path, capsys, st
   code, found = machine(capsys, 'epsilon', ledger, '--json')
   spent = found['views']['server']
   assert (code, spent['rounds'], spent['unsettled']) == (0, 2, 0)
-  assert spent['epsilon'] == pytest.approx(accounting.LedgerRecord.read(ledger).epsilon('server'))
+  assert spent['epsilon'] == pytest.approx(LedgerRecord.read(ledger).epsilon('server'))
   assert 0 < spent['epsilon'] < 100
   # TensorBoard has the numbers of each round, and the statement as it was after it.
   assert {step for step, _ in events_of(tmp_path / 'run/tensorboard')} == {1, 2}

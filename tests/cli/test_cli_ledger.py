@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tff_privacy_agg import accounting, cli
+from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
 
 
 def ledger_at(path, *, mechanism='discrete_gaussian', unaccounted=()):
@@ -28,10 +29,10 @@ def ledger_at(path, *, mechanism='discrete_gaussian', unaccounted=()):
     'sampler_distance_per_round': 0.0,
     'layers': ['Clipping()'],
   }
-  facts = accounting.LedgerFacts(
+  facts = LedgerFacts(
     stack=stack, delta=1e-3, population=100, secagg_threshold=10, unaccounted=unaccounted
   )
-  with accounting.PrivacyLedger(path, facts) as ledger:
+  with PrivacyLedger(path, facts) as ledger:
     for round_number in (1, 2):
       ledger.settle(ledger.charge(round_number), survivors=10)
     ledger.charge(3)

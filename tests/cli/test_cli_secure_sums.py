@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from tff_privacy_agg import accounting, cli
+from tff_privacy_agg import cli
 from tff_privacy_agg.cli import train
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.training_task import TrainingTask
+from tff_privacy_agg.ledger import LedgerRecord
 
 SMALL = ['--population', '12', '--noise-multiplier', '2', '--bits', '20', '--local-epochs', '1']
 
@@ -29,7 +30,7 @@ def test_a_training_by_the_protocol_with_drop_outs(tmp_path, capsys, monkeypatch
   summary = json.loads((tmp_path / 'run/summary.json').read_text())
   assert summary['secure_sum'] == 'semi_honest'
   ledger = tmp_path / 'run/ledger.jsonl'
-  record = accounting.LedgerRecord.read(ledger)
+  record = LedgerRecord.read(ledger)
   assert 'by the semi-honest protocol, its parties simulated' in record.facts.task
   minimum = TrainingTask(
     population=12, clients_per_round=10, secure_sum='semi_honest', dropout_rate=0.2
@@ -70,7 +71,7 @@ def test_a_round_without_a_sum_stays_charged_and_the_training_resumes(
   assert error.endswith(f'It stays charged; the same command runs it again, in {run}.')
   assert 'Traceback' not in captured.err
   assert not (run / 'summary.json').exists()
-  cut = accounting.LedgerRecord.read(run / 'ledger.jsonl')
+  cut = LedgerRecord.read(run / 'ledger.jsonl')
   assert (cut.state.rounds, cut.state.unsettled) == (2, 1)
   # Every restart draws other drop-outs; by these none is lost.
   monkeypatch.setattr(train, '_drops_seed', lambda: 2)
@@ -81,7 +82,7 @@ def test_a_round_without_a_sum_stays_charged_and_the_training_resumes(
   )
   summary = json.loads((run / 'summary.json').read_text())
   assert json.loads(captured.out) == {**summary, 'run_dir': str(run)}
-  record = accounting.LedgerRecord.read(run / 'ledger.jsonl')
+  record = LedgerRecord.read(run / 'ledger.jsonl')
   assert (record.state.rounds, record.state.unsettled) == (4, 1)
   assert summary['epsilon'] == pytest.approx(record.epsilon('server'))
   assert (summary['rounds'], summary['stopped']) == (3, None)

@@ -9,6 +9,7 @@ import pytest
 from tff_privacy_agg import accounting
 from tff_privacy_agg.cli.serve import _check_facts, _Training
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
+from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
 
 SESSION = {'minimum_clients': 8, 'maximum_clients': 10, 'colluding_fraction': 0.1}
 
@@ -40,7 +41,7 @@ def facts_of(*, z=2.0, threshold=8, colluding=0.125):
     'sampler_distance_per_round': 0.0,
     'layers': ['Clipping()'],
   }
-  return accounting.LedgerFacts(stack=stack, delta=1e-3, population=100, secagg_threshold=threshold)
+  return LedgerFacts(stack=stack, delta=1e-3, population=100, secagg_threshold=threshold)
 
 
 def test_facts_that_fit_are_taken():
@@ -96,7 +97,7 @@ def test_whatever_is_taken_counts_no_colluder_as_honest(fraction, fewest):
 @pytest.mark.parametrize(('honest', 'scale'), [(9, 1.0), (9, 0.5), (8, 1.0)], ids=str)
 def test_a_round_settles_with_the_noise_that_the_ledger_counts(tmp_path, honest, scale):
   """A process of TFF's own has no facts to compare; its metrics say what noise a round had."""
-  with accounting.PrivacyLedger(tmp_path / 'ledger.jsonl', facts_of()) as ledger:
+  with PrivacyLedger(tmp_path / 'ledger.jsonl', facts_of()) as ledger:
     multiplier = scale * ledger.state.costs.noise_multiplier(honest)
     private = {'survivors': 10, 'honest': honest, 'accepted': True, 'noise_multiplier': multiplier}
     output = types.SimpleNamespace(state='new', metrics={'aggregator': {'privacy': private}})

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tff_privacy_agg import data, errors
+from tff_privacy_agg import errors
+from tff_privacy_agg.learning import data
 
 
 def _examples(client_data, client):

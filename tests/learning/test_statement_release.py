@@ -12,9 +12,10 @@ import pytest
 import tensorflow as tf
 
 import tff_privacy_agg as tpa
-from tff_privacy_agg import accounting, cli
+from tff_privacy_agg import cli
 from tff_privacy_agg.learning import MLflowReleaseManager, StatementReleaseManager
 from tff_privacy_agg.learning.training_task import TrainingTask
+from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger, verify
 
 SMALL = ['--population', '20', '--clients-per-round', '10', '--noise-multiplier', '2']
 METRICS = {
@@ -47,7 +48,7 @@ def trained(tmp_path_factory):
 def test_a_training_shows_its_statement_beside_its_numbers(trained):
   shown = events(trained / 'tensorboard/privacy', 'privacy/statement')
   assert sorted(shown) == [1, 2]
-  ledger = accounting.LedgerRecord.read(trained / 'ledger.jsonl')
+  ledger = LedgerRecord.read(trained / 'ledger.jsonl')
   text = shown[2].item().decode()
   assert text == textwrap.indent(ledger.statement(), '    ')
   assert shown[1] != shown[2]
@@ -57,7 +58,7 @@ def test_a_training_shows_its_statement_beside_its_numbers(trained):
 
 
 def test_the_statement_is_the_ledgers_and_not_the_metrics(trained, tmp_path):
-  with accounting.PrivacyLedger(trained / 'ledger.jsonl') as ledger:
+  with PrivacyLedger(trained / 'ledger.jsonl') as ledger:
     manager = StatementReleaseManager(tmp_path, ledger)
     asyncio.run(manager.release({'ledger/epsilon': 0.0}, np.int64(7)))
     assert (
@@ -85,7 +86,7 @@ def mlflow_run(tmp_path, monkeypatch):
 
 def test_mlflow_has_numbers_ledger_and_statement(mlflow_run, trained, tmp_path):
   client, run_id, uri = mlflow_run
-  with accounting.PrivacyLedger(trained / 'ledger.jsonl') as ledger:
+  with PrivacyLedger(trained / 'ledger.jsonl') as ledger:
     manager = MLflowReleaseManager(run_id, ledger=ledger, tracking_uri=uri)
     for number in (1, 2):
       asyncio.run(manager.release({**METRICS, 'accuracy': number / 4}, number))
@@ -102,7 +103,7 @@ def test_mlflow_has_numbers_ledger_and_statement(mlflow_run, trained, tmp_path):
   assert kept == {'privacy/ledger.jsonl', 'privacy/statement.txt'}
   there = client.download_artifacts(run_id, 'privacy', str(tmp_path))
   assert pathlib.Path(there, 'statement.txt').read_text(encoding='utf-8') == statement
-  assert accounting.verify(f'{there}/ledger.jsonl').ok
+  assert verify(f'{there}/ledger.jsonl').ok
 
 
 def test_the_code_in_the_documents_runs(mlflow_run, simulation, tmp_path, monkeypatch):
@@ -124,7 +125,7 @@ def test_the_code_in_the_documents_runs(mlflow_run, simulation, tmp_path, monkey
   mlflow.set_tracking_uri(uri)
   exec(compile(code.replace('50', '2'), 'report.md', 'exec'), names)
   found = client.get_metric_history(names['run'].info.run_id, 'ledger/epsilon')
-  ledger = accounting.LedgerRecord.read('runs/mine/ledger.jsonl')
+  ledger = LedgerRecord.read('runs/mine/ledger.jsonl')
   assert [one.step for one in found] == [1, 2]
   assert found[-1].value == pytest.approx(ledger.epsilon('server'))
 

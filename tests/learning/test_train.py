@@ -7,10 +7,11 @@ import math
 import pytest
 
 from tff_privacy_agg import accounting, cli
-from tff_privacy_agg.accounting.statement.field import rounded_up
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning import RunDirectory, training
 from tff_privacy_agg.learning.training_task import TrainingTask
+from tff_privacy_agg.ledger import LedgerRecord
+from tff_privacy_agg.ledger.card.field import rounded_up
 
 SMALL = ['--population', '20', '--clients-per-round', '10', '--noise-multiplier', '2']
 
@@ -115,7 +116,7 @@ def test_a_round_that_was_cut_off_stays_charged(tmp_path, capsys, monkeypatch):
   assert float(last['ledger/epsilon']) > float(last['privacy/epsilon'])
   assert f'epsilon {rounded_up(float(last["ledger/epsilon"]), 4)}, also' in capsys.readouterr().out
   ledger = tmp_path / 'cut/ledger.jsonl'
-  assert accounting.LedgerRecord.read(ledger).spent('server').rounds == 4
+  assert LedgerRecord.read(ledger).spent('server').rounds == 4
   assert cli.main(['verify', str(ledger)]) == 0
   assert cli.main(['epsilon', str(ledger)]) == 0
   assert 'server: epsilon' in capsys.readouterr().out

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from tff_privacy_agg import accounting, cli
+from tff_privacy_agg import cli
 from tff_privacy_agg.cli import _run_config
+from tff_privacy_agg.ledger import LedgerRecord
 
 SMALL = 'population = 20\nclients_per_round = 10\nnoise_multiplier = 3.0\nrounds = 2\n'
 MINE = """
@@ -15,7 +16,7 @@ import collections
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
-from tff_privacy_agg.data import FederatedExamples
+from tff_privacy_agg.learning.data import FederatedExamples
 
 
 def load():
@@ -127,7 +128,7 @@ def test_own_data_and_model_with_private_metrics_as_json(mine, tmp_path, capsys)
   assert 'round 2/2' in captured.err
   header = (tmp_path / 'run/metrics.csv').read_text().splitlines()[0].split(',')
   assert {'loss', 'error', 'train/error', 'train/num_examples'} <= set(header)
-  record = accounting.LedgerRecord.read(tmp_path / 'run/ledger.jsonl')
+  record = LedgerRecord.read(tmp_path / 'run/ledger.jsonl')
   assert len(record.facts.stack['beside']) == 1
   assert record.epsilon('server') == pytest.approx(summary['epsilon'])
 

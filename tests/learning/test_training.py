@@ -15,6 +15,7 @@ from tff_privacy_agg import accounting
 from tff_privacy_agg.learning import training
 from tff_privacy_agg.learning.data_source import CohortIterator
 from tff_privacy_agg.learning.ledger_release import settle
+from tff_privacy_agg.ledger import LedgerRecord, verify
 
 IDS = [f'client {i}' for i in range(12)]
 SIZE = 4
@@ -80,11 +81,11 @@ def test_a_private_process_keeps_its_ledger_by_itself(plain_process, tmp_path):
   result, lines = train(plain_process, 3, tmp_path / 'run')
   assert result.rounds_run == 3
   assert result.stopped is None
-  record = accounting.LedgerRecord.read(tmp_path / 'run/ledger.jsonl')
+  record = LedgerRecord.read(tmp_path / 'run/ledger.jsonl')
   assert record.spent('server').rounds == 3
   assert record.epsilon('server') == pytest.approx(result.metrics['ledger/epsilon'])
   assert record.epsilon('server') == pytest.approx(result.metrics['privacy/epsilon'], rel=1e-9)
-  assert accounting.verify(tmp_path / 'run/ledger.jsonl').ok
+  assert verify(tmp_path / 'run/ledger.jsonl').ok
   assert len([line for line in lines if line.startswith('round ')]) == 3
   again, lines = train(plain_process, 4, tmp_path / 'run')
   assert again.rounds_run == 1
@@ -115,7 +116,7 @@ def test_it_stops_at_the_budget_of_ledger_and_process_and_stays_stopped(tmp_path
   assert result.stopped == 'budget'
   assert 1 <= result.rounds_run < 50
   assert 'stopped before round' in lines[-1]
-  record = accounting.LedgerRecord.read(tmp_path / 'run/ledger.jsonl')
+  record = LedgerRecord.read(tmp_path / 'run/ledger.jsonl')
   assert record.epsilon('server', 1e-3) <= 4.0
   assert record.spent('server').rounds == result.rounds_run
   again, _ = train(process, 50, tmp_path / 'run')
@@ -130,13 +131,13 @@ def test_it_stops_at_the_budget_of_ledger_and_process_and_stays_stopped(tmp_path
 def test_the_participation_cap_steers_the_cohorts(tmp_path):
   process = process_with(participation_cap=1)
   result, _ = train(process, 3, tmp_path / 'run')  # 12 clients, 4 a round, once each
-  record = accounting.LedgerRecord.read(tmp_path / 'run/ledger.jsonl')
+  record = LedgerRecord.read(tmp_path / 'run/ledger.jsonl')
   one, _ = accounting.epsilon(process.facts.costs().curve(SIZE), process.facts.delta)
   assert record.epsilon('server') == pytest.approx(one, rel=0.01)
   assert result.metrics['privacy/epsilon'] > 1.5 * one  # the state knows no participants
   with pytest.raises(tpa.ConfigurationError, match='cap leaves 0'):
     train(process, 4, tmp_path / 'run')
-  assert accounting.LedgerRecord.read(tmp_path / 'run/ledger.jsonl').spent('server').rounds == 3
+  assert LedgerRecord.read(tmp_path / 'run/ledger.jsonl').spent('server').rounds == 3
 
 
 def test_a_path_needs_a_process_that_says_what_it_is(tmp_path):
@@ -233,14 +234,14 @@ def test_secret_cohorts_of_fixed_size_are_accounted_in_the_release_view_alone(tm
   secret = tpa.UniformCohorts(client_ids=IDS, size=SIZE, seed=None)
   process = central_process(sampling=secret.sampling)
   result, _ = train(process, 3, tmp_path / 'run', cohorts=secret)
-  spent = accounting.LedgerRecord.read(tmp_path / 'run/ledger.jsonl').spent('release')
+  spent = LedgerRecord.read(tmp_path / 'run/ledger.jsonl').spent('release')
   assert spent.adjacency == 'replace_one'
   assert spent.epsilon == pytest.approx(result.metrics['ledger/release_epsilon'])
   costs = process.facts.costs()
   plain = costs.curve(1, adjacency='replace_one').scaled(3)
   assert 0 < spent.epsilon < accounting.epsilon(plain, process.facts.delta)[0]
   assert result.metrics['ledger/epsilon'] == float('inf')
-  assert accounting.verify(tmp_path / 'run/ledger.jsonl').ok
+  assert verify(tmp_path / 'run/ledger.jsonl').ok
 
 
 def test_a_claim_that_practice_does_not_meet_is_refused(tmp_path):

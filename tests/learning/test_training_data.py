@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tff_privacy_agg import cli, data
+from tff_privacy_agg import cli
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.learning import data
 from tff_privacy_agg.learning.training_task import TrainingTask
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from tff_privacy_agg.accounting.ledger import lines as ledger_lines
+from tff_privacy_agg.ledger import line_format as ledger_lines
 
 
 def forge(path, edit):

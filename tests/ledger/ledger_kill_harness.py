@@ -22,8 +22,8 @@ import time
 from ledger_stacks import facts, stack
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger.record import LedgerRecord, verify
+from tff_privacy_agg.ledger.reader import LedgerRecord, verify
+from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 KILLS_PER_LEDGER = 20
 CLIENTS = ['a', 'b', 'c']

@@ -3,7 +3,7 @@
 import dataclasses
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting.ledger.facts import LedgerFacts
+from tff_privacy_agg.ledger.facts import LedgerFacts
 
 
 def stack(mechanism='discrete_gaussian', *, clients=100, minimum=None, colluding=0.0, z=2.75):

@@ -8,11 +8,11 @@ from ledger_forge import forge
 from ledger_stacks import facts
 
 from tff_privacy_agg.accounting.budget import Budget
-from tff_privacy_agg.accounting.ledger.participants import register_path
-from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger.record import LedgerRecord, verify
-from tff_privacy_agg.accounting.ledger.sampling_claims import Sampling
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
+from tff_privacy_agg.ledger.participants import register_path
+from tff_privacy_agg.ledger.reader import LedgerRecord, verify
+from tff_privacy_agg.ledger.sampling_claims import Sampling
+from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 ODD = (None, 'x', '', [], {}, [1], {'a': 1}, -1, 0, 3, 0.5, 1e300, 10**400, True, 'inf')
 

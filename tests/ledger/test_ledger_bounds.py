@@ -6,8 +6,9 @@ import pytest
 from ledger_stacks import facts
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting import Budget, PrivacyLedger, Sampling
+from tff_privacy_agg.accounting import Budget
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
+from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger, Sampling
 
 COHORT = [f'client {number}' for number in range(10)]
 paths = itertools.count()
@@ -81,7 +82,7 @@ def test_a_delta_that_allows_to_publish_a_client_is_refused(tmp_path):
 def test_only_what_the_cohort_lacked_is_topped_up(tmp_path):
   found = facts(secagg_threshold=None)
   stack = {**found.stack, 'top_up': 100}
-  found = accounting.LedgerFacts(stack=stack, delta=5e-4, population=200, secagg_threshold=None)
+  found = LedgerFacts(stack=stack, delta=5e-4, population=200, secagg_threshold=None)
   ends = []
   for top_up in (20, 10**6):
     with PrivacyLedger(tmp_path / f'ledger{next(paths)}.jsonl', found) as ledger:

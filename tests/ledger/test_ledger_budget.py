@@ -9,10 +9,10 @@ from ledger_stacks import facts
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.accounting.budget import Budget
-from tff_privacy_agg.accounting.ledger.participants import register_path
-from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger.record import LedgerRecord, verify
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
+from tff_privacy_agg.ledger.participants import register_path
+from tff_privacy_agg.ledger.reader import LedgerRecord, verify
+from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 CLIENTS = [f'client {number}' for number in range(12)]
 

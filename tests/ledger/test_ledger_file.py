@@ -13,10 +13,10 @@ from ledger_forge import forge
 from ledger_stacks import facts
 
 from tff_privacy_agg.accounting.budget import Budget
-from tff_privacy_agg.accounting.ledger import lines as ledger_lines
-from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger.record import LedgerRecord, verify
 from tff_privacy_agg.errors import LedgerError
+from tff_privacy_agg.ledger import line_format as ledger_lines
+from tff_privacy_agg.ledger.reader import LedgerRecord, verify
+from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 
@@ -205,7 +205,7 @@ def test_a_recovery_that_is_cut_off_is_recovered(path, tmp_path):
 def test_a_second_writer_is_refused(path):
   script = (
     'import sys\n'
-    'from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger\n'
+    'from tff_privacy_agg.ledger.writer import PrivacyLedger\n'
     'from tff_privacy_agg.errors import LedgerError\n'
     'try:\n  PrivacyLedger(sys.argv[1])\n'
     'except LedgerError as error:\n  print(error)\n'

@@ -10,9 +10,9 @@ from ledger_forge import forge
 from ledger_stacks import facts, stack
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting import Budget, LedgerRecord, PrivacyLedger, Sampling, verify
-from tff_privacy_agg.accounting.ledger import lines
+from tff_privacy_agg.accounting import Budget
 from tff_privacy_agg.errors import BudgetExceededError, LedgerError
+from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger, Sampling, line_format, verify
 
 DELTA = 5e-4
 FIRST = facts()
@@ -47,7 +47,7 @@ def test_settled_rounds_of_several_kinds_cost_the_sum_of_their_curves(tmp_path):
   assert verify(path).ok
   # The faulty way: all rounds at the cost of the first.
   assert abs(record.epsilon('server') / directly([(FIRST, 90)] * 5) - 1) > 0.01
-  events = [line['event'] for line in lines.scan(path).records]
+  events = [line['event'] for line in line_format.scan(path).records]
   assert events.count('facts') == 3  # one for each kind, not for each round
   multipliers = [one.noise_multiplier for one in record.state.settled]
   assert multipliers == [one.costs().noise_multiplier(honest) for one, honest in rounds]
@@ -102,10 +102,10 @@ def test_facts_that_were_cut_off_cost_nothing_as_no_charge_followed(tmp_path):
   with PrivacyLedger(path, FIRST) as ledger:
     ledger.settle(ledger.charge(0), survivors=80)
     known = ledger.epsilon('server')
-    size, head = path.stat().st_size, lines.head_path(path).read_bytes()
+    size, head = path.stat().st_size, line_format.head_path(path).read_bytes()
     ledger.charge(1, facts=OTHERS[0])
   path.write_bytes(path.read_bytes()[: size + 200])
-  lines.head_path(path).write_bytes(head)
+  line_format.head_path(path).write_bytes(head)
   assert LedgerRecord.read(path).epsilon('server') == known
   with PrivacyLedger(path) as ledger:  # and the ledger goes on
     ledger.charge(1, facts=OTHERS[0])
@@ -209,7 +209,7 @@ def test_of_the_test_a_charge_moved_to_a_cheaper_kind_does_not_verify(tmp_path):
   with PrivacyLedger(path, FIRST) as ledger:
     ledger.settle(ledger.charge(0, facts=OTHERS[0]), survivors=60)
     ledger.charge(1, facts=OTHERS[2])
-  records = lines.scan(path).records
+  records = line_format.scan(path).records
   last = records[-1]['seq']
   first_kind = next(one['seq'] for one in records if one['event'] == 'facts')
   assert records[-1]['facts'] > first_kind
@@ -226,7 +226,7 @@ def test_its_lines_are_of_the_schema_and_the_card_names_every_kind(tmp_path):
     card = json.loads(ledger.statement('json'))
     text = ledger.statement()
   for line in path.read_bytes().splitlines():
-    jsonschema.validate(json.loads(line), lines.schema())
+    jsonschema.validate(json.loads(line), line_format.schema())
   kinds = next(field for field in card['fields'] if field['name'] == 'kinds')
   assert [kind['task'] for kind in kinds['value']['kinds']] == ['not stated', 'b', 'c', 'd']
   assert [kind['rounds'] for kind in kinds['value']['kinds']] == [1, 1, 1, 1]

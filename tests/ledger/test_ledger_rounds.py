@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from ledger_stacks import facts
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger.record import LedgerRecord, verify
-from tff_privacy_agg.accounting.ledger.state import LedgerState
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
+from tff_privacy_agg.ledger.reader import LedgerRecord, verify
+from tff_privacy_agg.ledger.replay import LedgerState
+from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 
 def state_of(given_facts, settled, unsettled=0):

@@ -11,12 +11,12 @@ from ledger_stacks import facts, stack
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.accounting.budget import Budget
-from tff_privacy_agg.accounting.ledger import lines as ledger_lines
-from tff_privacy_agg.accounting.ledger.facts import LedgerFacts
-from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger.record import LedgerRecord, verify
-from tff_privacy_agg.accounting.ledger.sampling_claims import Sampling
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
+from tff_privacy_agg.ledger import line_format as ledger_lines
+from tff_privacy_agg.ledger.facts import LedgerFacts
+from tff_privacy_agg.ledger.reader import LedgerRecord, verify
+from tff_privacy_agg.ledger.sampling_claims import Sampling
+from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 POPULATION = 2000
 CLIENTS = [f'client {number}' for number in range(POPULATION)]

@@ -9,8 +9,8 @@ import time
 import pytest
 from ledger_stacks import facts
 
-from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger.record import LedgerRecord, verify
+from tff_privacy_agg.ledger.reader import LedgerRecord, verify
+from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 ROUNDS = 10_000
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tff_privacy_agg import binding, layers
-from tff_privacy_agg.accounting.ledger.facts import LedgerFacts
-from tff_privacy_agg.domains import Cohort
+from tff_privacy_agg.aggregation import binding, layers
+from tff_privacy_agg.aggregation.domains import Cohort
+from tff_privacy_agg.ledger.facts import LedgerFacts
 
 
 @pytest.mark.parametrize('noise', [layers.DiscreteGaussianNoise, layers.SkellamNoise])

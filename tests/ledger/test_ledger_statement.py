@@ -8,9 +8,9 @@ import re
 import pytest
 from ledger_stacks import facts
 
-from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger.record import LedgerRecord
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.ledger.reader import LedgerRecord
+from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 ORDER = [
   'task',

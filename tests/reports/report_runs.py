@@ -5,6 +5,7 @@ import hashlib
 import json
 
 from tff_privacy_agg import accounting
+from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
 
 CONFIG = {'algorithm': 'fed_avg', 'clients_per_round': 10, 'noise_multiplier': 2.0, 'seed': 0}
 ROUNDS = 5
@@ -65,7 +66,7 @@ def facts(mechanism='discrete_gaussian', **kwargs):
     'sampler_distance_per_round': 0.0,
     'layers': ['Clipping(norm=1.0)', "HadamardRotation(name='rotation')"],
   }
-  return accounting.LedgerFacts(
+  return LedgerFacts(
     stack=stack, delta=1e-3, population=100, secagg_threshold=8, task='a <b>task</b>', **kwargs
   )
 
@@ -83,9 +84,7 @@ def make_run(path, *, budget=None, mechanism='discrete_gaussian', audit=None, **
   path.mkdir()
   write_json(path / 'config.json', CONFIG)
   write_json(path / 'privacy.json', {'private': True})
-  with accounting.PrivacyLedger(
-    path / 'ledger.jsonl', facts(mechanism, **kwargs), budget=budget
-  ) as ledger:
+  with PrivacyLedger(path / 'ledger.jsonl', facts(mechanism, **kwargs), budget=budget) as ledger:
     for number in range(1, ROUNDS + 1):
       charge = ledger.charge(number, planned_survivors=10)
       if number < ROUNDS:

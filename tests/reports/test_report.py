@@ -13,10 +13,11 @@ from report_runs import AUDIT, CONFIG, ROUNDS, facts, make_plain_run, make_run, 
 
 from tff_privacy_agg import accounting, cli, reports, secagg
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
+from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger
 from tff_privacy_agg.reports import charts, rounds
 from tff_privacy_agg.reports.run_files import RunFiles
 
-VOID = {'meta'}
+VOID = {'meta', 'img', 'picture-inside'}
 
 
 class Page(html.parser.HTMLParser):
@@ -54,7 +55,8 @@ class Page(html.parser.HTMLParser):
 
 def from_outside(text):
   """Whatever would make a browser load, run or send something."""
-  page = Page(text)
+  # A picture inside the page loads nothing.
+  page = Page(re.sub(r'<img src="data:image/png;base64,[A-Za-z0-9+/=]*"', '<picture-inside', text))
   loads = {'src', 'href', 'srcset', 'data', 'action', 'style', 'background', 'poster', 'xlink:href'}
   found = [name for name in page.attributes if name in loads or name.startswith('on')]
   active = {'script', 'link', 'iframe', 'object', 'embed', 'form', 'base', 'img', 'image', 'use'}
@@ -77,7 +79,7 @@ def test_its_numbers_are_the_ledgers_and_not_the_metrics(run):
   assert page.value('delta') == 1e-3
   assert page.value('rounds') == ROUNDS
   assert page.texts['ledger-hash'] == digest
-  card = json.loads(accounting.LedgerRecord.read(run / 'ledger.jsonl').statement('json'))
+  card = json.loads(LedgerRecord.read(run / 'ledger.jsonl').statement('json'))
   assert all(sentence in page.texts['promises'] for sentence in card['promises'])
   assert all(field['text'] in page.texts['card'] for field in card['fields'])
   assert all(sentence in page.texts['assumptions'] for sentence in card['assumptions'])
@@ -188,7 +190,7 @@ def test_a_ledger_that_is_not_complete_says_so_on_top(run):
 
 def test_the_threshold_is_the_least_that_any_round_was_to_keep(run):
   make_run(run)
-  with accounting.PrivacyLedger(run / 'ledger.jsonl') as ledger:
+  with PrivacyLedger(run / 'ledger.jsonl') as ledger:
     ledger.charge(9, facts=dataclasses.replace(ledger.facts, secagg_threshold=3, task='own'))
   page = reports.write_report(run).read_text()
   assert 'no sum of fewer than 3, as' in page

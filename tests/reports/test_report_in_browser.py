@@ -14,6 +14,7 @@ import pytest
 from report_runs import AUDIT, make_plain_run, make_run
 
 from tff_privacy_agg import accounting, reports
+from tff_privacy_agg.ledger import LedgerRecord
 
 SCRIPT = pathlib.Path(__file__).parents[2] / 'docs/build_screenshot.py'
 SPEC = importlib.util.spec_from_file_location('build_screenshot', SCRIPT)
@@ -66,7 +67,7 @@ def write(tmp_path, body):
 def test_it_shows_the_ledgers_numbers_without_an_error(page):
   shown = screenshot.browse(page, '--dump-dom')
   assert 'CONSOLE' not in shown.stderr
-  record = accounting.LedgerRecord.read(page.parent / 'ledger.jsonl')
+  record = LedgerRecord.read(page.parent / 'ledger.jsonl')
   for view in ('server', 'release'):
     (value,) = re.findall(rf'<data id="epsilon-{view}" value="([^"]*)"', shown.stdout)
     assert float(value) == record.epsilon(view)

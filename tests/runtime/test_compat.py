@@ -4,7 +4,7 @@ import types
 
 import tensorflow_federated as tff
 
-from tff_privacy_agg import _compat
+from tff_privacy_agg._tff import compat
 
 
 def test_takes_moved_names_from_federated_language(monkeypatch):
@@ -18,7 +18,7 @@ def test_takes_moved_names_from_federated_language(monkeypatch):
   )
   monkeypatch.setitem(sys.modules, 'tensorflow_federated', remaining)
   monkeypatch.setitem(sys.modules, 'federated_language', tff)
-  spec = importlib.util.spec_from_file_location('moved_compat', _compat.__file__)
+  spec = importlib.util.spec_from_file_location('moved_compat', compat.__file__)
   moved = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(moved)
   for name in (
@@ -32,13 +32,13 @@ def test_takes_moved_names_from_federated_language(monkeypatch):
     'get_context_stack',
     'set_default_context',
   ):
-    assert getattr(moved, name) is getattr(_compat, name)
+    assert getattr(moved, name) is getattr(compat, name)
   assert moved.STRUCTS == ()
 
 
 def test_reads_a_computation_as_both_branches_do(monkeypatch):
   computation = tff.tensorflow.computation(lambda: 7)
   message = tff.framework.serialize_computation(computation)
-  assert _compat.deserialize_computation(message).type_signature == computation.type_signature
+  assert compat.deserialize_computation(message).type_signature == computation.type_signature
   monkeypatch.delattr(tff.framework, 'deserialize_computation')
-  assert _compat.deserialize_computation(message).type_signature == computation.type_signature
+  assert compat.deserialize_computation(message).type_signature == computation.type_signature

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from tff_privacy_agg import doctor, runtime
+from tff_privacy_agg import runtime
 from tff_privacy_agg.errors import RuntimeUnavailableError
+from tff_privacy_agg.runtime import doctor
 
 
 def status(name):

@@ -8,7 +8,8 @@ import tensorflow_federated as tff
 from google.protobuf import struct_pb2
 from google.protobuf.message import DecodeError
 
-from tff_privacy_agg import hints, runtime
+from tff_privacy_agg import runtime
+from tff_privacy_agg._tff import error_hints
 from tff_privacy_agg.errors import ConfigurationError, RuntimeUnavailableError
 
 
@@ -115,8 +116,8 @@ def test_values_that_one_message_cannot_hold_are_refused_at_once():
 def test_arrays_are_measured_in_every_structure():
   part = np.zeros([10], np.float32)
   nested = [{'a': part, 'b': (part, part)}, tff.structure.Struct([('c', part), (None, 3)])]
-  assert hints._number_bytes(nested) == 160
-  hints.refuse_too_large(nested)
+  assert error_hints._number_bytes(nested) == 160
+  error_hints.refuse_too_large(nested)
 
 
 def test_long_work_is_announced_while_it_runs():

@@ -9,7 +9,7 @@ import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
 from tff_privacy_agg import runtime
-from tff_privacy_agg.runtime import config
+from tff_privacy_agg.deployment import config
 
 PAGE = (pathlib.Path(__file__).parents[2] / 'docs' / 'runtime.md').read_text(encoding='utf-8')
 

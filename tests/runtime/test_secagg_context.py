@@ -12,9 +12,10 @@ import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
 from tff_privacy_agg import secagg
+from tff_privacy_agg._tff import structures
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.runtime import SecAggContext, executors, structures, use
-from tff_privacy_agg.runtime.session import LocalSession
+from tff_privacy_agg.runtime import SecAggContext, executors, use
+from tff_privacy_agg.runtime.local_session import LocalSession
 
 COMPUTATIONS = {
   'modular, unsorted names': (cases.with_state(cases.modular, cases.DATA), cases.values(7)),

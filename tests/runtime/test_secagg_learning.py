@@ -151,7 +151,7 @@ def test_a_training_runs_with_its_ledger(tmp_path):
     )
   context.close()
   assert result.rounds_run == 2
-  record = tpa.accounting.LedgerRecord.read(tmp_path / 'run' / 'ledger.jsonl')
+  record = tpa.ledger.LedgerRecord.read(tmp_path / 'run' / 'ledger.jsonl')
   spent = record.spent('server')
   assert (spent.rounds, spent.unsettled) == (2, 0)
   assert result.metrics['ledger/epsilon'] == pytest.approx(spent.epsilon)

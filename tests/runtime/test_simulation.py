@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_privacy_agg.errors import ConfigurationError, RuntimeUnavailableError
-from tff_privacy_agg.runtime import simulation, simulation_context, worker
+from tff_privacy_agg.runtime import simulation, simulation_context, tff_worker
 
 CLIENT_INTEGERS = tff.FederatedType(np.int32, tff.CLIENTS)
 SECURE_SUMS = {
@@ -173,7 +173,7 @@ def worker_program(tmp_path, monkeypatch):
     program = tmp_path / 'worker_binary'
     program.write_text(f'#!/bin/sh\n{script}\n')
     program.chmod(0o700)
-    monkeypatch.setattr(worker, '_program', lambda: str(program))
+    monkeypatch.setattr(tff_worker, '_program', lambda: str(program))
 
   return replace
 
@@ -193,7 +193,7 @@ def test_worker_that_never_serves_is_ended(worker_program, monkeypatch, tmp_path
 
 
 def test_missing_program_is_named(monkeypatch):
-  monkeypatch.setattr(worker.tff, '__file__', '/nowhere/__init__.py')
+  monkeypatch.setattr(tff_worker.tff, '__file__', '/nowhere/__init__.py')
   with pytest.raises(RuntimeUnavailableError, match='Reinstall tensorflow-federated'):
     simulation_context()
 

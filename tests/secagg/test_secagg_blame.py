@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from secagg_sessions import Session, body_of, rewrap
 
-from tff_privacy_agg.secagg import shamir, unmask, wire
+from tff_privacy_agg.secagg import unmask, wire
+from tff_privacy_agg.secagg.primitives import shamir
 
 
 def dealt(k, t, seed=0):

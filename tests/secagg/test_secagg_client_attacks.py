@@ -12,8 +12,9 @@ from secagg_sessions import Session, body_of, params, rewrap
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.secagg import keys, verify, wire
+from tff_privacy_agg.secagg import verify, wire
 from tff_privacy_agg.secagg.client import State
+from tff_privacy_agg.secagg.primitives import keys
 
 ENTRY = 4 + 80
 

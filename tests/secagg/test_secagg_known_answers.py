@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.secagg import graph, keys, packing, prg, shamir, thresholds
+from tff_privacy_agg.secagg import graph, thresholds
+from tff_privacy_agg.secagg.primitives import keys, packing, prg, shamir
 
 REFERENCE = json.loads((pathlib.Path(__file__).parent / 'secagg-reference.json').read_text())
 ANSWERS = REFERENCE['known_answers']

@@ -5,9 +5,10 @@ import pytest
 from secagg_sessions import Session, body_of, params, rewrap
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.secagg import keys, packing, prg, shamir, unmask, verify, wire
+from tff_privacy_agg.secagg import unmask, verify, wire
 from tff_privacy_agg.secagg.client import Client, State
 from tff_privacy_agg.secagg.custody import Custody
+from tff_privacy_agg.secagg.primitives import keys, packing, prg, shamir
 
 
 def test_substituted_keys_open_an_input(monkeypatch):

@@ -5,8 +5,9 @@ import pytest
 from secagg_sessions import Session, body_of
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.secagg import packing, prg, wire
+from tff_privacy_agg.secagg import wire
 from tff_privacy_agg.secagg.custody import Custody
+from tff_privacy_agg.secagg.primitives import packing, prg
 
 SIZE, BITS = 4096, 8
 # 255 degrees of freedom: mean 255, deviation 22.6; six deviations, false alarm below 1e-7.

@@ -10,7 +10,8 @@ from secagg_sessions import Session, body_of, params, rewrap
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
-from tff_privacy_agg.secagg import keys, shamir, wire
+from tff_privacy_agg.secagg import wire
+from tff_privacy_agg.secagg.primitives import keys, shamir
 
 MODES = ('semi_honest', 'authenticated')
 

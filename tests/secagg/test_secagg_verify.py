@@ -5,9 +5,10 @@ import pytest
 from secagg_sessions import Session, body_of, params, random_inputs, rewrap
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.secagg import keys, packing, prg, verify
+from tff_privacy_agg.secagg import verify
 from tff_privacy_agg.secagg.client import State
 from tff_privacy_agg.secagg.params import session_salt
+from tff_privacy_agg.secagg.primitives import keys, packing, prg
 
 SERVER = secagg.generate_identities([0])
 SERVER_KEY = secagg.roster_of(SERVER)[0]

@@ -1,5 +1,6 @@
 """Privacy accounting in NumPy: curves, epsilon, designs. Needs no TensorFlow."""
 
+from tff_privacy_agg._lazy import lazy_names
 from tff_privacy_agg.accounting.accountant import (
   INTEGER_ORDERS,
   REAL_ORDERS,
@@ -24,11 +25,6 @@ from tff_privacy_agg.accounting.channels import (
 from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose
 from tff_privacy_agg.accounting.design import IntegerDesign, solve
 from tff_privacy_agg.accounting.joint import JointDesign, joint_design, smallest_bits
-from tff_privacy_agg.accounting.ledger.facts import LedgerFacts
-from tff_privacy_agg.accounting.ledger.lines import schema as ledger_schema
-from tff_privacy_agg.accounting.ledger.privacy_ledger import PrivacyLedger
-from tff_privacy_agg.accounting.ledger.record import LedgerRecord, Spent, Verification, verify
-from tff_privacy_agg.accounting.ledger.sampling_claims import Sampling
 from tff_privacy_agg.accounting.mechanisms import (
   bit_channel,
   discrete_gaussian,
@@ -66,14 +62,8 @@ __all__ = [
   'Filter',
   'IntegerDesign',
   'JointDesign',
-  'LedgerFacts',
-  'LedgerRecord',
   'Plan',
-  'PrivacyLedger',
   'RdpCurve',
-  'Sampling',
-  'Spent',
-  'Verification',
   'banded_noise_multiplier',
   'bit_channel',
   'channel_share_variance',
@@ -94,7 +84,6 @@ __all__ = [
   'gaussian_epsilon',
   'honest_survivors',
   'joint_design',
-  'ledger_schema',
   'noise_multiplier_supremum',
   'norm_bounds',
   'participation_cap',
@@ -110,8 +99,27 @@ __all__ = [
   'tau',
   'tree_restart_sensitivity',
   'tree_sensitivity',
-  'verify',
   'without_replacement',
   'xnoise_components',
   'xnoise_remaining_variance',
 ]
+
+__getattr__ = lazy_names(
+  __name__,
+  {},
+  moved={
+    **{
+      name: f'ledger.{name}'
+      for name in (
+        'LedgerFacts',
+        'LedgerRecord',
+        'PrivacyLedger',
+        'Sampling',
+        'Spent',
+        'Verification',
+        'verify',
+      )
+    },
+    'ledger_schema': 'ledger.schema',
+  },
+)[1]

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tff_privacy_agg import _compat
+from tff_privacy_agg._tff import compat
+from tff_privacy_agg.aggregation.layers import Layer
 from tff_privacy_agg.analytics.error_law import ErrorLaw
-from tff_privacy_agg.layers import Layer
 
 
 class Query(abc.ABC):
@@ -21,7 +21,7 @@ class Query(abc.ABC):
 
   @property
   @abc.abstractmethod
-  def value_type(self) -> _compat.Type:
+  def value_type(self) -> compat.Type:
     """TFF type of one client's value."""
 
   @property

@@ -8,11 +8,12 @@ from collections.abc import Collection
 import numpy as np
 import tensorflow as tf
 
-from tff_privacy_agg import _compat, _validate
+from tff_privacy_agg import _validate
+from tff_privacy_agg._tff import compat
+from tff_privacy_agg.aggregation.layers import Clipping, CoordinateClipping
 from tff_privacy_agg.analytics import trees
 from tff_privacy_agg.analytics.base import Query
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.layers import Clipping, CoordinateClipping
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class Sum(Query):
 
   @property
   def value_type(self):
-    return _compat.TensorType(np.float64)
+    return compat.TensorType(np.float64)
 
   @property
   def size(self):
@@ -64,7 +65,7 @@ class Count(Query):
 
   @property
   def value_type(self):
-    return _compat.TensorType(np.bool_)
+    return compat.TensorType(np.bool_)
 
   @property
   def size(self):
@@ -113,7 +114,7 @@ class Mean(Query):
 
   @property
   def value_type(self):
-    return _compat.TensorType(np.float64)
+    return compat.TensorType(np.float64)
 
   @property
   def size(self):
@@ -169,7 +170,7 @@ class Histogram(Query):
 
   @property
   def value_type(self):
-    return _compat.TensorType(np.bool_, [self.size])
+    return compat.TensorType(np.bool_, [self.size])
 
   @property
   def size(self):
@@ -232,7 +233,7 @@ class Quantiles(Query):
 
   @property
   def value_type(self):
-    return _compat.TensorType(np.float64)
+    return compat.TensorType(np.float64)
 
   @property
   def size(self):

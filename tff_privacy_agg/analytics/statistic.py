@@ -11,18 +11,21 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tff_privacy_agg import _compat, _validate, accounting, binding
-from tff_privacy_agg.analytics.base import Query
-from tff_privacy_agg.analytics.error_law import ErrorLaw
-from tff_privacy_agg.domains import Cohort
-from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.factories import ComposedFactory, compose
-from tff_privacy_agg.layers import (
+from tff_privacy_agg import _validate, accounting
+from tff_privacy_agg._tff import compat
+from tff_privacy_agg.aggregation import binding
+from tff_privacy_agg.aggregation.domains import Cohort
+from tff_privacy_agg.aggregation.factories import ComposedFactory, compose
+from tff_privacy_agg.aggregation.layers import (
   DiscreteGaussianNoise,
   Quantization,
   SecureModularSum,
   SkellamNoise,
 )
+from tff_privacy_agg.analytics.base import Query
+from tff_privacy_agg.analytics.error_law import ErrorLaw
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
 
 _FEWEST_BITS, _MOST_BITS = 2, 62
 _MECHANISMS = {'discrete_gaussian': DiscreteGaussianNoise, 'skellam': SkellamNoise}
@@ -69,9 +72,9 @@ class Statistic:
     secagg_threshold: int | None = None,
     task: str = '',
     unit: str = 'client',
-  ) -> accounting.LedgerFacts:
-    """What a ledger that this statistic begins rests on: see `accounting.LedgerFacts`."""
-    return accounting.LedgerFacts(
+  ) -> LedgerFacts:
+    """What a ledger that this statistic begins rests on: see `LedgerFacts`."""
+    return LedgerFacts(
       stack=self.binding.facts(),
       delta=delta,
       population=population,
@@ -85,8 +88,8 @@ class Statistic:
     self,
     values: Sequence[Any],
     *,
-    ledger: accounting.PrivacyLedger | None = None,
-    facts: accounting.LedgerFacts | None = None,
+    ledger: PrivacyLedger | None = None,
+    facts: LedgerFacts | None = None,
   ) -> Mapping[str, Any]:
     """One round in the TFF context that is installed: `next` from a state of its own.
 
@@ -187,13 +190,13 @@ class Statistic:
     """
     process, query = self._process, self.query
 
-    @_compat.tensorflow_computation(query.value_type)
+    @compat.tensorflow_computation(query.value_type)
     def encode(value):
       return tf.ensure_shape(tf.cast(query.encode(value), tf.float64), [query.size])
 
     result_type = process.next.type_signature.result
 
-    @_compat.tensorflow_computation(result_type.result.member, result_type.measurements.member)
+    @compat.tensorflow_computation(result_type.result.member, result_type.measurements.member)
     def decode(sums, measurements):
       privacy = measurements['privacy']
       survivors = tf.cast(privacy['survivors'], tf.float64)
@@ -201,14 +204,14 @@ class Statistic:
       facts = {name: privacy[name] for name in ('survivors', 'honest', 'accepted')}
       return OrderedDict(**query.cut(query.decode(sums, survivors, stddev), survivors), **facts)
 
-    @_compat.federated_computation(
+    @compat.federated_computation(
       process.initialize.type_signature.result,
-      _compat.FederatedType(query.value_type, _compat.CLIENTS),
+      compat.FederatedType(query.value_type, compat.CLIENTS),
     )
     def next_round(state, values):
-      vectors = _compat.federated_map(encode, values)
+      vectors = compat.federated_map(encode, values)
       output = process.next(state, vectors)
-      answer = _compat.federated_map(decode, (output.result, output.measurements))
+      answer = compat.federated_map(decode, (output.result, output.measurements))
       return output.state, answer
 
     return next_round
@@ -259,8 +262,8 @@ class Statistic:
     return compose(layers, cohort=self.cohort, randomness=self.randomness)
 
   @property
-  def _vector_type(self) -> _compat.Type:
-    return _compat.TensorType(np.float64, [self.query.size])
+  def _vector_type(self) -> compat.Type:
+    return compat.TensorType(np.float64, [self.query.size])
 
 
 def private_statistic(

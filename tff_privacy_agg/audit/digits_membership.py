@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tff_privacy_agg import _validate, data
+from tff_privacy_agg import _validate
 from tff_privacy_agg.audit import membership, softmax
 from tff_privacy_agg.audit.membership import MembershipResult
-from tff_privacy_agg.data.digits import NUM_CLASSES
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.learning import data
+from tff_privacy_agg.learning.data.digits import NUM_CLASSES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_privacy_agg import _validate, data
+from tff_privacy_agg import _validate
 from tff_privacy_agg.audit import place_names, softmax
 from tff_privacy_agg.audit.exposure import exposure
-from tff_privacy_agg.data.digits import NUM_CLASSES, NUM_PIXELS
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.learning import UniformCohorts, no_metrics
+from tff_privacy_agg.learning import UniformCohorts, data, no_metrics
+from tff_privacy_agg.learning.data.digits import NUM_CLASSES, NUM_PIXELS
 
 _CANDIDATE_IMAGES = 1024
 _BATCH = 16

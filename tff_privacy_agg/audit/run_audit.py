@@ -18,7 +18,6 @@ import numpy as np
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting import LedgerRecord, PrivacyLedger
 from tff_privacy_agg.audit import digits_membership, memorization
 from tff_privacy_agg.audit.attacks import GALLERY
 from tff_privacy_agg.audit.canaries import Canaries, mark_ordinary, with_canaries
@@ -28,6 +27,7 @@ from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning import RunDirectory, UniformCohorts
 from tff_privacy_agg.learning.run_directory import write_json
 from tff_privacy_agg.learning.training_task import TrainingTask
+from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger
 
 AUDITS = ('canaries', 'membership', 'memorization', 'gallery')
 _MEMORIZATION_ROUNDS, _MEMORIZATION_CANARIES = 12, 10

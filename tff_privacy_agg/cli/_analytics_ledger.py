@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from tff_privacy_agg.accounting import Budget, LedgerFacts, LedgerRecord, PrivacyLedger
+  from tff_privacy_agg.accounting import Budget
   from tff_privacy_agg.analytics import Statistic
+  from tff_privacy_agg.ledger import LedgerFacts, LedgerRecord, PrivacyLedger
 
 
 def check(args: argparse.Namespace) -> None:
@@ -34,7 +35,7 @@ def read(args: argparse.Namespace) -> 'LedgerRecord | None':
   Raises:
     LedgerError: If it cannot be believed.
   """
-  from tff_privacy_agg.accounting import LedgerRecord
+  from tff_privacy_agg.ledger import LedgerRecord
 
   if args.ledger is None or not args.ledger.exists():
     return None
@@ -77,7 +78,8 @@ def opened(
     ConfigurationError: If the ledger is about other clients, or was begun otherwise.
     LedgerError: If it cannot be believed, or somebody else writes it.
   """
-  from tff_privacy_agg.accounting import Budget, PrivacyLedger
+  from tff_privacy_agg.accounting import Budget
+  from tff_privacy_agg.ledger import PrivacyLedger
 
   facts = statistic.facts(
     population=clients if known is None else known.facts.population,
@@ -111,7 +113,7 @@ def told(args: argparse.Namespace, ledger: 'PrivacyLedger') -> Mapping[str, Any]
 
 def sentence(spent: Mapping[str, Any]) -> str:
   """The same for people, from `told`."""
-  from tff_privacy_agg.accounting.statement.field import rounded_up
+  from tff_privacy_agg.ledger.card.field import rounded_up
 
   text = f'all {spent["questions"]} questions' if spent['questions'] > 1 else 'the only question'
   text += f' in {spent["file"]}: epsilon {rounded_up(spent["epsilon"], 4)}'

@@ -110,7 +110,7 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _digits() -> Iterator[tuple[str, Mapping[str, Any]]]:
-  from tff_privacy_agg import data
+  from tff_privacy_agg.learning import data
 
   train = data.load_digits(_DIGITS_CLIENTS).train
   for client in train.client_ids:

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from tff_privacy_agg.training_options import TrainingOptions
+from tff_privacy_agg.learning.options import TrainingOptions
 
 # Options that a file may hold beside those of the task.
 _OF_THE_RUN = {'no_privacy': bool, 'run_dir': str, 'json': bool}
@@ -26,7 +26,7 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
   names = [field.name for field in dataclasses.fields(TrainingOptions)]
   found: dict[str, Any] = {}
   if args.config is not None:
-    from tff_privacy_agg.runtime.config import read_toml
+    from tff_privacy_agg.deployment.config import read_toml
 
     found = read_toml(args.config, 'a training', [*names, *_OF_THE_RUN])
   said = {name: value for name in names if (value := getattr(args, name, None)) is not None}

@@ -102,8 +102,8 @@ def _analytics(args: argparse.Namespace) -> int:
 
   with _progress.waiting('starting TensorFlow Federated'):
     from tff_privacy_agg import runtime
+    from tff_privacy_agg.aggregation.domains import Cohort
     from tff_privacy_agg.analytics import private_statistic
-    from tff_privacy_agg.domains import Cohort
 
   _check(args)
   clients = _client_rows.by_client(args.file, args.column, args.client)
@@ -173,7 +173,7 @@ def _note(args: argparse.Namespace) -> str | None:
 
 
 def _tell(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
-  from tff_privacy_agg.accounting.statement.field import rounded_up
+  from tff_privacy_agg.ledger.card.field import rounded_up
 
   if args.client:
     print(

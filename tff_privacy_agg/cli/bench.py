@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import json
 
-from tff_privacy_agg.training_options import RANDOMNESS
+from tff_privacy_agg.learning.options import RANDOMNESS
 
 _EXAMPLES = """examples:
   tff-privacy-agg bench --profile
@@ -44,7 +44,7 @@ def _bench(args: argparse.Namespace) -> int:
   _validate.positive(noise_multiplier=args.noise_multiplier)
   with _progress.waiting('starting TensorFlow'):
     import tff_privacy_agg as tpa
-    from tff_privacy_agg import profiling
+    from tff_privacy_agg.aggregation import profiling
 
   layers = [
     tpa.Mean(),

@@ -25,10 +25,10 @@ def add(commands) -> None:
 
 def _client(args: argparse.Namespace) -> int:
   from tff_privacy_agg._entry_points import entry_point
+  from tff_privacy_agg.deployment import config, participant, tls
+  from tff_privacy_agg.deployment.events import Events
+  from tff_privacy_agg.deployment.round_numbers import RoundBook
   from tff_privacy_agg.errors import ConfigurationError
-  from tff_privacy_agg.runtime import config, participant, tls
-  from tff_privacy_agg.runtime.events import Events
-  from tff_privacy_agg.runtime.round_book import RoundBook
 
   settings = config.read(args.config, config.ClientConfig)
   section, keys = settings.client, settings.keys
@@ -53,11 +53,12 @@ def _client(args: argparse.Namespace) -> int:
   make_process = entry_point(section.process, args.config.parent)
   make_data = entry_point(section.data, args.config.parent)
 
-  from tff_privacy_agg.runtime import rounds, simulation_context
+  from tff_privacy_agg.deployment import served_rounds
+  from tff_privacy_agg.runtime import simulation_context
 
   with simulation_context(concurrency=1):
-    form = rounds.form_of(make_process(), len(roster.ids))
-    work = rounds.client_work(form, make_data())
+    form = served_rounds.form_of(make_process(), len(roster.ids))
+    work = served_rounds.client_work(form, make_data())
     client = participant.Participant(
       address=section.server,
       credentials=credentials,

@@ -22,8 +22,8 @@ def add(commands) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-  from tff_privacy_agg import doctor
   from tff_privacy_agg.cli import _progress
+  from tff_privacy_agg.runtime import doctor
 
   with _progress.waiting('starting TensorFlow Federated to see whether it works') as progress:
     checks = doctor.diagnose(progress)

@@ -46,10 +46,10 @@ def _epsilon(args: argparse.Namespace) -> int:
   from tff_privacy_agg.cli import _progress
 
   with _progress.waiting('reading the ledger'):
-    from tff_privacy_agg import accounting
-    from tff_privacy_agg.accounting.statement.field import rounded_up
+    from tff_privacy_agg.ledger import LedgerRecord
+    from tff_privacy_agg.ledger.card.field import rounded_up
 
-    record = accounting.LedgerRecord.read(args.ledger)
+    record = LedgerRecord.read(args.ledger)
     spent = {view: record.spent(view, args.delta) for view in ('server', 'release')}
   if args.json:
     found = {view: dataclasses.asdict(one) for view, one in spent.items()}
@@ -75,9 +75,9 @@ def _verify(args: argparse.Namespace) -> int:
   from tff_privacy_agg.cli import _progress
 
   with _progress.waiting('checking the ledger'):
-    from tff_privacy_agg import accounting
+    from tff_privacy_agg.ledger import verify
 
-    found = accounting.verify(args.ledger, expected_hash=args.hash)
+    found = verify(args.ledger, expected_hash=args.hash)
   if args.json:
     print(json.dumps({**dataclasses.asdict(found), 'ok': found.ok}, indent=2))
     return 0 if found.ok else 1
@@ -93,8 +93,8 @@ def _statement(args: argparse.Namespace) -> int:
   from tff_privacy_agg.cli import _progress
 
   with _progress.waiting('reading the ledger'):
-    from tff_privacy_agg import accounting
+    from tff_privacy_agg.ledger import LedgerRecord
 
-    statement = accounting.LedgerRecord.read(args.ledger).statement(args.format)
+    statement = LedgerRecord.read(args.ledger).statement(args.format)
   print(statement, end='')
   return 0

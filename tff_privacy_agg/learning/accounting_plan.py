@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting import Budget, LedgerFacts, Sampling
+from tff_privacy_agg.accounting import Budget
+from tff_privacy_agg.ledger import LedgerFacts, Sampling
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting import Sampling
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.ledger import Sampling
 
 # Rounds without a client cannot run; one in this many may be refused for it.
 _RARELY = 1e-6

@@ -11,17 +11,17 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_privacy_agg import _compat
-from tff_privacy_agg.accounting import PrivacyLedger
+from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.cohorts import Cohorts
+from tff_privacy_agg.ledger import PrivacyLedger
 
 # Making a client's dataset costs milliseconds, keeping it a few kilobytes.
 _DATASETS_KEPT = 4096
 _sources: weakref.WeakValueDictionary[str, 'CohortDataSource'] = weakref.WeakValueDictionary()
 
 
-class CohortDataSource(_compat.FederatedDataSource):
+class CohortDataSource(compat.FederatedDataSource):
   """Datasets of the clients that a sampler of cohorts chooses.
 
   For `tpa.train`, and for `tff.learning.programs.train_model`. With a ledger, a round is
@@ -54,8 +54,8 @@ class CohortDataSource(_compat.FederatedDataSource):
     self.dataset = dataset
     self.key = hashlib.sha256(repr(cohorts).encode()).hexdigest()
     _sources[self.key] = self
-    element = _compat.tensorflow_to_type(dataset(data.client_ids[0]).element_spec)
-    self._type = _compat.FederatedType(_compat.SequenceType(element), _compat.CLIENTS)
+    element = compat.tensorflow_to_type(dataset(data.client_ids[0]).element_spec)
+    self._type = compat.FederatedType(compat.SequenceType(element), compat.CLIENTS)
 
   @property
   def federated_type(self) -> Any:
@@ -67,7 +67,7 @@ class CohortDataSource(_compat.FederatedDataSource):
     return CohortIterator(self, 0)
 
 
-class CohortIterator(_compat.FederatedDataSourceIterator):
+class CohortIterator(compat.FederatedDataSourceIterator):
   """Selects one cohort after the other.
 
   Args:

@@ -3,12 +3,12 @@
 import math
 from typing import Any
 
-from tff_privacy_agg import _compat
-from tff_privacy_agg.accounting import PrivacyLedger
+from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import LedgerError
+from tff_privacy_agg.ledger import PrivacyLedger
 
 
-class PrivacyLedgerReleaseManager(_compat.ReleaseManager):
+class PrivacyLedgerReleaseManager(compat.ReleaseManager):
   """A release manager that settles each round from its metrics.
 
   For `tff.learning.programs.train_model`: pass it (in a `GroupingReleaseManager`) as
@@ -33,7 +33,7 @@ class PrivacyLedgerReleaseManager(_compat.ReleaseManager):
     Raises:
       LedgerError: If the round was not charged, or its metrics have no account.
     """
-    metrics = await _compat.materialize_value(value)
+    metrics = await compat.materialize_value(value)
     settle(self._ledger, int(key), metrics)
 
 

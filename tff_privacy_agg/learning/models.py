@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_privacy_agg.data import FederatedExamples
-from tff_privacy_agg.data.digits import NUM_CLASSES, NUM_PIXELS
+from tff_privacy_agg.learning.data import FederatedExamples
+from tff_privacy_agg.learning.data.digits import NUM_CLASSES, NUM_PIXELS
 
 _EVALUATION_BATCH = 512
 

@@ -7,10 +7,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_privacy_agg import _compat
-from tff_privacy_agg.accounting import Budget, LedgerFacts, PrivacyLedger
+from tff_privacy_agg._tff import compat
+from tff_privacy_agg.accounting import Budget
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.learning.example_level import ExampleLevel
+from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
 
 
 class PrivateLearningProcess(tff.learning.templates.LearningProcess):
@@ -81,7 +82,7 @@ def _next(inner: tff.learning.templates.LearningProcess, halts: bool):
   state_type, data_type = inner.next.type_signature.parameter
   state_member = state_type.member
 
-  @_compat.tensorflow_computation(np.bool_, state_member, state_member)
+  @compat.tensorflow_computation(np.bool_, state_member, state_member)
   def keep(accepted, old, new):
     def choose(name):
       if name == 'aggregator':
@@ -92,22 +93,22 @@ def _next(inner: tff.learning.templates.LearningProcess, halts: bool):
         getattr(old, name),
       )
 
-    names = [name for name, _ in _compat.struct_items(state_member)]
+    names = [name for name, _ in compat.struct_items(state_member)]
     return type(new)(**OrderedDict((name, choose(name)) for name in names))
 
-  @_compat.tensorflow_computation(np.bool_, data_type.member)
+  @compat.tensorflow_computation(np.bool_, data_type.member)
   def unless_halted(halted, data):
     # What the clients learn from no example depends on no example.
     return data.take(tf.where(halted, tf.constant(0, tf.int64), tf.constant(-1, tf.int64)))
 
-  @_compat.federated_computation(state_type, data_type)
+  @compat.federated_computation(state_type, data_type)
   def next_round(state, data):
     if halts:
       halted = state.aggregator['privacy']['halted']
-      data = _compat.federated_map(unless_halted, (_compat.federated_broadcast(halted), data))
+      data = compat.federated_map(unless_halted, (compat.federated_broadcast(halted), data))
     output = inner.next(state, data)
     accepted = output.metrics['aggregator']['privacy']['accepted']
-    kept = _compat.federated_map(keep, (accepted, state, output.state))
+    kept = compat.federated_map(keep, (accepted, state, output.state))
     return tff.learning.templates.LearningProcessOutput(state=kept, metrics=output.metrics)
 
   return next_round

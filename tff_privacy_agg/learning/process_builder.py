@@ -7,20 +7,21 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_privacy_agg import _compat, _validate
-from tff_privacy_agg.binding import Binding
+from tff_privacy_agg import _validate
+from tff_privacy_agg._tff import compat
+from tff_privacy_agg.aggregation.binding import Binding
+from tff_privacy_agg.aggregation.factories import ComposedFactory, WeightedComposedFactory
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.factories import ComposedFactory, WeightedComposedFactory
 from tff_privacy_agg.learning.accounting_plan import Accounting
 from tff_privacy_agg.learning.example_level import ExampleLevel
-from tff_privacy_agg.learning.metrics import no_metrics
-from tff_privacy_agg.learning.private_metrics import (
+from tff_privacy_agg.learning.flat_metrics import no_metrics
+from tff_privacy_agg.learning.metrics_factory import (
   PrivateMetrics,
   private_metrics,
   unfinalized_type,
 )
+from tff_privacy_agg.learning.options import METRICS
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess
-from tff_privacy_agg.training_options import METRICS
 
 # By algorithm: TFF's builders for unweighted and weighted aggregators.
 BUILDERS = {
@@ -142,12 +143,12 @@ def _weakest(sources) -> str:
   return 'philox' if 'philox' in kinds else 'chacha20'
 
 
-def _weights_type(model) -> _compat.Type:
+def _weights_type(model) -> compat.Type:
   if not isinstance(model, tff.learning.models.FunctionalModel):
     return tff.learning.models.weights_type_from_model(model).trainable
   trainable, _ = model.initial_weights
-  return _compat.to_type(
-    tf.nest.map_structure(lambda w: _compat.TensorType(w.dtype, w.shape), trainable)
+  return compat.to_type(
+    tf.nest.map_structure(lambda w: compat.TensorType(w.dtype, w.shape), trainable)
   )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import tensorflow_federated as tff
 
-from tff_privacy_agg import _compat
+from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import ConfigurationError
 
 _CHECKPOINTS_KEPT = 3
@@ -61,7 +61,7 @@ class RunDirectory:
     self._checkpoints = tff.program.FileProgramStateManager(
       os.fspath(self.path / 'checkpoints'), keep_total=_CHECKPOINTS_KEPT, keep_first=False
     )
-    self._releases = _compat.GroupingReleaseManager(
+    self._releases = compat.GroupingReleaseManager(
       [
         tff.program.CSVFileReleaseManager(
           os.fspath(self.path / 'metrics.csv'), key_fieldname='round'

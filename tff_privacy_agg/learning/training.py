@@ -12,18 +12,19 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_privacy_agg import _compat, _validate
-from tff_privacy_agg.accounting import PrivacyLedger
-from tff_privacy_agg.accounting.statement.field import rounded_up
+from tff_privacy_agg import _validate
+from tff_privacy_agg._tff import compat
+from tff_privacy_agg._tff.error_hints import announced
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError
-from tff_privacy_agg.hints import announced
 from tff_privacy_agg.learning.cohorts import Cohorts
 from tff_privacy_agg.learning.data_source import CohortDataSource, CohortIterator
+from tff_privacy_agg.learning.flat_metrics import flatten
 from tff_privacy_agg.learning.ledger_release import settle
-from tff_privacy_agg.learning.metrics import flatten
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess, check_ledger
 from tff_privacy_agg.learning.run_directory import RunDirectory
 from tff_privacy_agg.learning.statement_release import StatementReleaseManager
+from tff_privacy_agg.ledger import PrivacyLedger
+from tff_privacy_agg.ledger.card.field import rounded_up
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,7 @@ def train(
   evaluate: Callable[[Any], Mapping[str, float]] | None = None,
   run_directory: RunDirectory | str | os.PathLike[str] | None = None,
   ledger: PrivacyLedger | None = None,
-  release_managers: Sequence[_compat.ReleaseManager] = (),
+  release_managers: Sequence[compat.ReleaseManager] = (),
   report: Callable[[str], None] = print,
 ) -> TrainingResult:
   """Runs, or resumes, a federated training.
@@ -184,7 +185,7 @@ def train(
 
 def _protocol_survivors() -> int | None:
   """Clients in the last sum, where the runtime counts them itself."""
-  report = getattr(_compat.get_context_stack().current, 'last_round', None)
+  report = getattr(compat.get_context_stack().current, 'last_round', None)
   return None if report is None else len(report.survivors)
 
 

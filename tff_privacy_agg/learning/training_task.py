@@ -14,11 +14,9 @@ from scipy import stats
 from tff_privacy_agg import _validate
 from tff_privacy_agg._entry_points import entry_point
 from tff_privacy_agg.accounting import Budget
-from tff_privacy_agg.data import FederatedExamples, named
-from tff_privacy_agg.domains import Cohort
-from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.factories import ComposedFactory, compose
-from tff_privacy_agg.layers import (
+from tff_privacy_agg.aggregation.domains import Cohort
+from tff_privacy_agg.aggregation.factories import ComposedFactory, compose
+from tff_privacy_agg.aggregation.layers import (
   AdaptiveQuantile,
   Clipping,
   DiscreteGaussianNoise,
@@ -32,15 +30,17 @@ from tff_privacy_agg.layers import (
   SkellamNoise,
   Zeroing,
 )
+from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.accounting_plan import Accounting
 from tff_privacy_agg.learning.cohorts import UniformCohorts
-from tff_privacy_agg.learning.metrics import no_metrics
+from tff_privacy_agg.learning.data import FederatedExamples, named
+from tff_privacy_agg.learning.flat_metrics import no_metrics
 from tff_privacy_agg.learning.models import evaluate_softmax, held_out_evaluator, softmax_regression
+from tff_privacy_agg.learning.options import FEWEST_IN_A_SUM, SECURE_SUMS, TrainingOptions
 from tff_privacy_agg.learning.process_builder import (
   BUILDERS,
   build_private_learning_process,
 )
-from tff_privacy_agg.training_options import FEWEST_IN_A_SUM, SECURE_SUMS, TrainingOptions
 
 _MECHANISMS: Mapping[str, type[DiscreteGaussianNoise | SkellamNoise | GaussianNoise]] = {
   'discrete_gaussian': DiscreteGaussianNoise,

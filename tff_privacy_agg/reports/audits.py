@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tff_privacy_agg.reports.gray_pictures import drawn
 from tff_privacy_agg.reports.intervals import Measured, intervals
 from tff_privacy_agg.reports.markup import (
   Html,
@@ -16,6 +15,7 @@ from tff_privacy_agg.reports.markup import (
   short,
   table,
 )
+from tff_privacy_agg.reports.png_pictures import embedded
 from tff_privacy_agg.reports.run_files import RunFiles
 
 _CAPTIONS = {
@@ -46,9 +46,9 @@ def audits(run: RunFiles) -> Html:
   ):
     if name in found:
       parts.append(draw(found[name]))
-  for name, pixels in run.pictures.items():
+  for name, content in run.pictures.items():
     caption = _CAPTIONS.get(name, f'Picture of the attack {name}.')
-    parts.append(drawn(f'picture-{name}', pixels, caption))
+    parts.append(embedded(f'picture-{name}', content, caption))
   if run.pictures:
     remark = 'The pictures are files of the run directory. The ledger notes audit.json, not them.'
     parts.append(element('p', remark, class_='soft'))

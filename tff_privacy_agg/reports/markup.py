@@ -4,7 +4,9 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 
-from tff_privacy_agg.accounting.statement.field import rounded_up
+from tff_privacy_agg.ledger.card.field import rounded_up
+
+_VOID = ('img',)  # elements without content and end
 
 
 class Html(str):
@@ -29,6 +31,8 @@ def element(name: str, *content: object, **attributes: object) -> Html:
     f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
     for key, value in attributes.items()
   )
+  if name in _VOID:
+    return Html(f'<{name}{written}>')
   return Html(f'<{name}{written}>{"".join(escaped(part) for part in content)}</{name}>')
 
 

@@ -7,8 +7,8 @@ import pathlib
 import tempfile
 
 import tff_privacy_agg
-from tff_privacy_agg.accounting.statement.field import rounded_up
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.ledger.card.field import rounded_up
 from tff_privacy_agg.reports import audits, parties, rounds, traffic
 from tff_privacy_agg.reports.markup import (
   Html,
@@ -24,7 +24,7 @@ from tff_privacy_agg.reports.run_files import RunFiles
 from tff_privacy_agg.reports.style import STYLE
 
 # Nothing may be loaded, run or sent, whatever a file of the run holds.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def render_report(

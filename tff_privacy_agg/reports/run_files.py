@@ -10,13 +10,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting import LedgerRecord
-from tff_privacy_agg.accounting.ledger import lines as ledger_lines
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
-from tff_privacy_agg.reports.gray_pictures import gray
+from tff_privacy_agg.ledger import LedgerRecord, verify
+from tff_privacy_agg.ledger import line_format as ledger_lines
 
 _WORDS = {'True': 1.0, 'False': 0.0, '': math.nan}
 
@@ -66,7 +62,7 @@ class RunFiles:
   totals: tuple[Total, ...]
   audit: Mapping[str, Any] | None
   audit_is_noted: bool
-  pictures: Mapping[str, np.ndarray]
+  pictures: Mapping[str, bytes]
 
   @classmethod
   def read(cls, path: str | os.PathLike[str]) -> 'RunFiles':
@@ -126,13 +122,13 @@ def _json(path: pathlib.Path, missing: Any) -> Any:
   return found
 
 
-def _pictures(where: pathlib.Path, audit: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
+def _pictures(where: pathlib.Path, audit: Mapping[str, Any] | None) -> dict[str, bytes]:
   """Pictures of the attacks that the audit names: others may be left from an earlier one."""
   gallery = (audit or {}).get('gallery')
   attacks = gallery if isinstance(gallery, list) else []
   names = [str(one.get('name')) for one in attacks if isinstance(one, dict)]
   files = {name: where / f'audit_{name}.png' for name in names if name.isidentifier()}
-  return {name: gray(file.read_bytes()) for name, file in files.items() if file.exists()}
+  return {name: file.read_bytes() for name, file in files.items() if file.exists()}
 
 
 def _rows(path: pathlib.Path) -> tuple[Mapping[str, float], ...]:
@@ -153,7 +149,7 @@ def _number(text: str | None) -> float:
 
 
 def _ledger(path: pathlib.Path) -> tuple[LedgerRecord, tuple[Total, ...]]:
-  checked = accounting.verify(path)
+  checked = verify(path)
   if not checked.ok:
     raise LedgerError(
       f'A report rests on its ledger; {path} does not verify. {checked.problems[0]} Restore the '

@@ -32,7 +32,7 @@ stroke-dasharray:2 3}.mark.style0{fill:var(--a)}.mark.style1{fill:var(--b)}
 .mark.style2{fill:var(--c)}.box{fill:var(--panel);stroke:var(--rule);stroke-width:1.5}
 .arrow{stroke:var(--ink);stroke-width:1.5;fill:none}.tip{fill:var(--ink)}
 .warning{border-left:.4rem solid var(--bad);padding:.4rem .8rem;background:var(--panel)}
-.picture{max-width:20rem!important;margin:1rem 0}
+.picture{max-width:20rem!important;margin:1rem 0}img{width:100%;image-rendering:pixelated}
 @media print{:root{color-scheme:light;--page:#fff;--ink:#000;--soft:#444;--rule:#bbb;
 --panel:#fff;--a:#0072b2;--b:#b34700;--c:#00795a;--bad:#a3003d}
 body{font-size:10.5pt;max-width:none;padding:0}figure,.card,tr{break-inside:avoid}

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tff_privacy_agg import _compat, secagg
+from tff_privacy_agg import secagg
+from tff_privacy_agg._tff import compat, structures
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.runtime import structures
 
 MODULAR, BITWIDTH, MAX_INPUT = 'modular', 'bitwidth', 'max_input'
 
@@ -116,10 +116,10 @@ def aggregands_of(
 
 def _spread(values_type: Any, bounds: Any, bounds_type: Any) -> Iterator[Any]:
   """A bound for each leaf of `values_type`."""
-  if not isinstance(bounds_type, _compat.StructType):
+  if not isinstance(bounds_type, compat.StructType):
     yield from (bounds for _ in structures.paths(values_type))
     return
-  elements = _compat.struct_items(values_type)
+  elements = compat.struct_items(values_type)
   pairs = zip(elements, structures.children(bounds, bounds_type), strict=True)
   for (_, element), (bound, bound_type) in pairs:
     yield from _spread(element, bound, bound_type)

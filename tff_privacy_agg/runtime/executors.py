@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tff_privacy_agg import _compat
+from tff_privacy_agg._tff import compat
 from tff_privacy_agg.runtime.round_form import RoundForm
 
 # What one call of the TFF worker brings back at most, so that memory does not grow with the
@@ -58,7 +58,7 @@ class LocalExecutor(Executor):
     clients, step = list(data), clients_per_call(form)
     for first in range(0, len(clients), step):
       part = clients[first : first + step]
-      with _compat.get_context_stack().install(self._context):
+      with compat.get_context_stack().install(self._context):
         results = form.work([data[client] for client in part], broadcast)
       yield from zip(part, results, strict=True)
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._tff import structures
 from tff_privacy_agg.errors import RuntimeUnavailableError
-from tff_privacy_agg.runtime import structures
 from tff_privacy_agg.runtime.executors import Executor, clients_per_call
 from tff_privacy_agg.runtime.round_form import RoundForm
 

@@ -12,8 +12,7 @@ from typing import Any
 import tensorflow_federated as tff
 from tensorflow_federated.proto.v0 import executor_pb2
 
-from tff_privacy_agg import _compat
-from tff_privacy_agg.runtime import structures
+from tff_privacy_agg._tff import compat, structures
 from tff_privacy_agg.runtime.simulation import SimulationContext, simulation_context
 
 _WATCH_SECONDS = 1.0
@@ -57,7 +56,7 @@ class _Works:
   def get(self, data: bytes) -> Any:
     digest = hashlib.sha256(data).digest()
     if digest not in self._known:
-      self._known = {digest: _compat.deserialize_computation(unpack_value(data))}
+      self._known = {digest: compat.deserialize_computation(unpack_value(data))}
     return self._known[digest]
 
 
@@ -76,7 +75,7 @@ def run_part(work: bytes, broadcast: bytes, data: Sequence[bytes]) -> list[list[
     The leaves of each client's result.
   """
   computation = _works.get(work)
-  with _compat.get_context_stack().install(_context()):
+  with compat.get_context_stack().install(_context()):
     results = computation([unpack_value(one) for one in data], unpack_value(broadcast))
   result_type = computation.type_signature.result.member
   return [structures.flatten(result, result_type) for result in results]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow_federated as tff
 
-from tff_privacy_agg import _compat, secagg
+from tff_privacy_agg import secagg
+from tff_privacy_agg._tff import compat, structures
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.runtime import structures
 from tff_privacy_agg.runtime.aggregands import (
   BITWIDTH,
   MAX_INPUT,
@@ -82,7 +82,7 @@ class RoundForm:
       (MAX_INPUT, form.secure_sum_max_input),
       (MODULAR, form.secure_modular_sum_modulus),
     )
-    types = [element for _, element in _compat.struct_items(self.result_type)]
+    types = [element for _, element in compat.struct_items(self.result_type)]
     self.aggregands: tuple[Aggregand, ...] = tuple(
       aggregand
       for values_type, (kind, bound) in zip(types[1:], bounds, strict=True)
@@ -143,7 +143,7 @@ class RoundForm:
       np.asarray(sums[one.name] if one.size else np.zeros(one.shape)).astype(one.dtype)
       for one in self.aggregands
     )
-    types = [element for _, element in _compat.struct_items(self.result_type)]
+    types = [element for _, element in compat.struct_items(self.result_type)]
     secure = [structures.pack(arrays, below) for below in types[1:]]
     return (self._clear_sum(list(clear)), *secure)
 
@@ -151,7 +151,7 @@ class RoundForm:
     """The computation's result, as TFF's own contexts return it, from that of `update`."""
     output_type = self.update.type_signature.result
     (new_state, _), (rest, rest_type) = structures.children(output, output_type)
-    wanted = _compat.struct_items(self._type.result)
+    wanted = compat.struct_items(self._type.result)
     others = [rest]
     if len(wanted) > 2:
       others = [value for value, _ in structures.children(rest, rest_type)]
@@ -172,7 +172,7 @@ def _check_type(signature: Any) -> int:
   """Refuses what is not (state, data ...) -> (state, output ...); returns how many data."""
 
   def placed(element, placement):
-    return isinstance(element, _compat.FederatedType) and element.placement is placement
+    return isinstance(element, compat.FederatedType) and element.placement is placement
 
   def refuse(found: str, mend: str):
     raise ConfigurationError(
@@ -181,17 +181,17 @@ def _check_type(signature: Any) -> int:
     )
 
   parameter = signature.parameter
-  if not isinstance(parameter, _compat.StructType):
+  if not isinstance(parameter, compat.StructType):
     refuse(f'This one takes {parameter}.', 'Add a state, a tff.SERVER-placed first parameter.')
-  given = [element for _, element in _compat.struct_items(parameter)]
-  if not placed(given[0], _compat.SERVER):
+  given = [element for _, element in compat.struct_items(parameter)]
+  if not placed(given[0], compat.SERVER):
     refuse(f'Its first parameter is {given[0]}.', 'Put the tff.SERVER-placed state first.')
-  if len(given) < 2 or not all(placed(one, _compat.CLIENTS) for one in given[1:]):
+  if len(given) < 2 or not all(placed(one, compat.CLIENTS) for one in given[1:]):
     refuse(f'It takes {parameter}.', 'Every parameter after the state must be tff.CLIENTS-placed.')
-  if not isinstance(signature.result, _compat.StructType):
+  if not isinstance(signature.result, compat.StructType):
     refuse(f'It returns {signature.result}.', 'Return the new state and an output.')
-  returned = [element for _, element in _compat.struct_items(signature.result)]
-  if len(returned) < 2 or not all(placed(one, _compat.SERVER) for one in returned):
+  returned = [element for _, element in compat.struct_items(signature.result)]
+  if len(returned) < 2 or not all(placed(one, compat.SERVER) for one in returned):
     refuse(
       f'It returns {signature.result}.',
       'Every result must be tff.SERVER-placed: what stays at tff.CLIENTS cannot be returned.',
@@ -203,19 +203,19 @@ def _check_type(signature: Any) -> int:
 
 def _form_of(computation: Any, data_count: int) -> Any:
   signature = computation.type_signature
-  given = [element for _, element in _compat.struct_items(signature.parameter)]
-  returned = _compat.struct_items(signature.result)
+  given = [element for _, element in compat.struct_items(signature.parameter)]
+  returned = compat.struct_items(signature.result)
   if data_count > 1 or len(returned) > 2:
     members = given[1].member
     if data_count > 1:
-      members = _compat.to_type([one.member for one in given[1:]])
+      members = compat.to_type([one.member for one in given[1:]])
 
-    @_compat.federated_computation(given[0], _compat.FederatedType(members, _compat.CLIENTS))
+    @compat.federated_computation(given[0], compat.FederatedType(members, compat.CLIENTS))
     def pair(state, values):
       data = [values] if data_count == 1 else [values[index] for index in range(data_count)]
       outputs = computation(state, *data)
       rest = [outputs[index] for index in range(1, len(returned))]
-      return outputs[0], rest[0] if len(rest) == 1 else _compat.federated_zip(tuple(rest))
+      return outputs[0], rest[0] if len(rest) == 1 else compat.federated_zip(tuple(rest))
 
   else:
     pair = computation
@@ -233,14 +233,14 @@ def _form_of(computation: Any, data_count: int) -> Any:
 
 def _at_clients(work: Any) -> Any:
   """`work` for all clients in one call: a client's results come back in the order of the data."""
-  data, broadcast = (element for _, element in _compat.struct_items(work.type_signature.parameter))
+  data, broadcast = (element for _, element in compat.struct_items(work.type_signature.parameter))
 
-  @_compat.federated_computation(
-    _compat.FederatedType(data, _compat.CLIENTS), _compat.FederatedType(broadcast, _compat.SERVER)
+  @compat.federated_computation(
+    compat.FederatedType(data, compat.CLIENTS), compat.FederatedType(broadcast, compat.SERVER)
   )
   def run(values, params):
-    pair = _compat.federated_zip((values, _compat.federated_broadcast(params)))
-    return _compat.federated_map(work, pair)
+    pair = compat.federated_zip((values, compat.federated_broadcast(params)))
+    return compat.federated_map(work, pair)
 
   return run
 
@@ -250,11 +250,9 @@ def _clear_sum(form: Any, clear_type: Any) -> Any:
   if not list(structures.paths(clear_type)):
     return lambda values: ()
 
-  @_compat.federated_computation(_compat.FederatedType(clear_type, _compat.CLIENTS))
+  @compat.federated_computation(compat.FederatedType(clear_type, compat.CLIENTS))
   def aggregate(values):
-    return _compat.federated_aggregate(
-      values, form.zero(), form.accumulate, form.merge, form.report
-    )
+    return compat.federated_aggregate(values, form.zero(), form.accumulate, form.merge, form.report)
 
   return aggregate
 

@@ -7,16 +7,17 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from tff_privacy_agg import _compat, _validate, secagg
+from tff_privacy_agg import _validate, secagg
+from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.runtime.drops import Drops, plan_of
 from tff_privacy_agg.runtime.executors import LocalExecutor
+from tff_privacy_agg.runtime.local_session import LocalSession, RoundReport
 from tff_privacy_agg.runtime.round_form import RoundForm, secure_intrinsics
-from tff_privacy_agg.runtime.session import LocalSession, RoundReport
 from tff_privacy_agg.runtime.simulation import SimulationContext, as_awaitable, simulation_context
 
 
-class SecAggContext(_compat.SyncContext):
+class SecAggContext(compat.SyncContext):
   """Runs TFF computations; what they sum securely goes through the real protocol.
 
   A computation (state at server, data at clients ...) -> (state, output ...) that contains
@@ -196,7 +197,7 @@ class SecAggContext(_compat.SyncContext):
 
 @contextlib.contextmanager
 def _installed(context: Any) -> Iterator[None]:
-  with _compat.get_context_stack().install(context):
+  with compat.get_context_stack().install(context):
     yield
 
 

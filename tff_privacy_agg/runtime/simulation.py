@@ -10,10 +10,11 @@ from typing import Any
 import grpc
 import tensorflow_federated as tff
 
-from tff_privacy_agg import _cleanup as _cleanup  # its exit hook
-from tff_privacy_agg import _compat, _validate, hints
+from tff_privacy_agg import _validate
+from tff_privacy_agg._tff import compat, error_hints
+from tff_privacy_agg._tff import worker_cleanup as worker_cleanup  # its exit hook
 from tff_privacy_agg.errors import RuntimeUnavailableError
-from tff_privacy_agg.runtime.worker import Worker
+from tff_privacy_agg.runtime.tff_worker import Worker
 
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.02
@@ -45,7 +46,7 @@ def _connect(worker: Worker) -> tuple[grpc.Channel, tff.framework.RemoteExecutor
       channel.close()
       raise RuntimeUnavailableError(
         f'A TFF worker was started; {worker.failure()} '
-        'Run `python -m tff_privacy_agg.doctor` to check the installation.'
+        'Run `tff-privacy-agg doctor` to check the installation.'
       )
     time.sleep(_POLL_SECONDS)
   return channel, stub
@@ -61,7 +62,7 @@ def _executor_factory(worker: Worker, stub: tff.framework.RemoteExecutorGrpcStub
         'Call `simulation_context()` for a new one.'
       )
     executor = tff.framework.RemoteExecutor(stub)
-    executor.set_cardinalities({_compat.CLIENTS: 0, **cardinalities})
+    executor.set_cardinalities({compat.CLIENTS: 0, **cardinalities})
     return executor
 
   return tff.framework.ResourceManagingExecutorFactory(create)
@@ -73,7 +74,7 @@ def _end(worker: Worker, channel: grpc.Channel) -> None:
     channel.close()
 
 
-class SimulationContext(_compat.SyncContext):
+class SimulationContext(compat.SyncContext):
   """Runs TFF computations on a C++ worker of its own, secure sums simulated.
 
   The result of a secure sum is exact, but the values are summed in the clear:
@@ -93,7 +94,7 @@ class SimulationContext(_compat.SyncContext):
     self._worker = worker
     self._previous: Any = None
     self._entered = False
-    self._inner = _compat.SyncExecutionContext(
+    self._inner = compat.SyncExecutionContext(
       executor_fn=_executor_factory(worker, stub),
       compiler_fn=_compile,
       transform_args=tff.tensorflow.transform_args,
@@ -124,7 +125,7 @@ class SimulationContext(_compat.SyncContext):
       # Not in a `with` statement, so there is nothing to put back: let the
       # former context go, and its worker with it.
       self._previous = None
-    hints.refuse_too_large(arg)
+    error_hints.refuse_too_large(arg)
     try:
       return self._inner.invoke(comp, arg)
     except ValueError as error:  # of gRPC, where `close` was between two of its calls
@@ -159,14 +160,14 @@ class SimulationContext(_compat.SyncContext):
 
   def __exit__(self, *exc_info: object) -> None:
     if self._previous is not None:
-      _compat.set_default_context(self._previous)
+      compat.set_default_context(self._previous)
       self._previous = None
     self.close()
 
   def _install(self) -> None:
     """Makes this the calling thread's default context; `with` puts the old one back."""
-    self._previous = _compat.get_context_stack().current
-    _compat.set_default_context(self)
+    self._previous = compat.get_context_stack().current
+    compat.set_default_context(self)
 
 
 class _Awaitable:
@@ -182,7 +183,7 @@ class _Awaitable:
 
 def as_awaitable(context: Any) -> Any:
   """A `tff.program.NativeFederatedContext` that runs on the given context of this package."""
-  return _compat.NativeFederatedContext(_Awaitable(context))
+  return compat.NativeFederatedContext(_Awaitable(context))
 
 
 _open_contexts: weakref.WeakSet[SimulationContext] = weakref.WeakSet()
@@ -237,5 +238,5 @@ def _close_contexts_at_exit(owner: int = os.getpid()) -> None:
     context._previous = None
 
 
-# Registered after, so run before, the hook of `_cleanup`, which then finds nothing of ours.
+# Registered after, so run before, the hook of `worker_cleanup`, which then finds nothing of ours.
 atexit.register(_close_contexts_at_exit)

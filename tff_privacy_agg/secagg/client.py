@@ -14,7 +14,7 @@ import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.secagg import inputs, keys, prg, thresholds, verify, wire
+from tff_privacy_agg.secagg import inputs, thresholds, verify, wire
 from tff_privacy_agg.secagg.custody import Custody
 from tff_privacy_agg.secagg.errors import (
   CapacityError,
@@ -30,9 +30,10 @@ from tff_privacy_agg.secagg.errors import (
   UnsafeUnmaskRequest,
   WrongRound,
 )
-from tff_privacy_agg.secagg.keys import Secret
 from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.policy import Policy
+from tff_privacy_agg.secagg.primitives import keys, prg
+from tff_privacy_agg.secagg.primitives.keys import Secret
 from tff_privacy_agg.secagg.wire import Kind
 
 

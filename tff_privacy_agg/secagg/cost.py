@@ -3,8 +3,9 @@
 import dataclasses
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.secagg import keys, shamir, thresholds, verify, wire
+from tff_privacy_agg.secagg import thresholds, verify, wire
 from tff_privacy_agg.secagg.params import MODES
+from tff_privacy_agg.secagg.primitives import keys, shamir
 
 _HEADER = wire.HEADER.size
 

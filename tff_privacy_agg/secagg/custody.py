@@ -6,9 +6,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from tff_privacy_agg.secagg import keys, shamir, verify, wire
+from tff_privacy_agg.secagg import verify, wire
 from tff_privacy_agg.secagg.errors import BadShares, ContextMismatch
-from tff_privacy_agg.secagg.keys import Secret
+from tff_privacy_agg.secagg.primitives import keys, shamir
+from tff_privacy_agg.secagg.primitives.keys import Secret
 from tff_privacy_agg.secagg.thresholds import GraphParameters
 
 

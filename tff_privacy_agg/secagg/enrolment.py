@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tff_privacy_agg.secagg import graph, keys, wire
+from tff_privacy_agg.secagg import graph, wire
 from tff_privacy_agg.secagg.errors import CapacityError, InvalidPublicKey
+from tff_privacy_agg.secagg.primitives import keys
 
 
 class Enrolment:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tff_privacy_agg.secagg import keys, prg
+from tff_privacy_agg.secagg.primitives import keys, prg
 from tff_privacy_agg.secagg.thresholds import GraphParameters
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from tff_privacy_agg.secagg import packing
 from tff_privacy_agg.secagg.errors import InputOutOfRange
 from tff_privacy_agg.secagg.params import Leaf, SessionParams
+from tff_privacy_agg.secagg.primitives import packing
 
 
 def _checked(leaf: Leaf, value: Any) -> np.ndarray:

@@ -14,8 +14,8 @@ import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.secagg import keys
 from tff_privacy_agg.secagg.errors import CapacityError, InvalidMessage, UnsupportedModulusError
+from tff_privacy_agg.secagg.primitives import keys
 
 MODES = ('semi_honest', 'authenticated')
 GRAPHS = ('complete', 'ring', 'auto')

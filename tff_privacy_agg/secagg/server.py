@@ -11,7 +11,7 @@ import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.secagg import graph, inputs, keys, packing, prg, thresholds, verify, wire
+from tff_privacy_agg.secagg import graph, inputs, thresholds, verify, wire
 from tff_privacy_agg.secagg.enrolment import Enrolment
 from tff_privacy_agg.secagg.errors import (
   CODES,
@@ -27,6 +27,7 @@ from tff_privacy_agg.secagg.errors import (
   WrongRound,
 )
 from tff_privacy_agg.secagg.params import SessionParams
+from tff_privacy_agg.secagg.primitives import keys, packing, prg
 from tff_privacy_agg.secagg.results import Aggregate
 from tff_privacy_agg.secagg.unmask import Answers, Unmasker, check_recoverable, require_shares
 from tff_privacy_agg.secagg.wire import Kind

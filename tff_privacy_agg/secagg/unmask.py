@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tff_privacy_agg.secagg import keys, shamir, verify
+from tff_privacy_agg.secagg import verify
 from tff_privacy_agg.secagg.errors import BadShares, NotEnoughShares
 from tff_privacy_agg.secagg.graph import Graph
-from tff_privacy_agg.secagg.keys import Secret
+from tff_privacy_agg.secagg.primitives import keys, shamir
+from tff_privacy_agg.secagg.primitives.keys import Secret
 
 # Clients whose shares are decoded together: 10 MB for 1000 neighbours.
 _AT_ONCE = 64

@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tff_privacy_agg.secagg import inputs, keys, packing, prg, wire
+from tff_privacy_agg.secagg import inputs, wire
 from tff_privacy_agg.secagg.errors import SignatureInvalid, VerificationFailed
-from tff_privacy_agg.secagg.keys import KEY_BYTES
 from tff_privacy_agg.secagg.params import SESSION_ID_BYTES, SessionParams, session_salt
+from tff_privacy_agg.secagg.primitives import keys, packing, prg
+from tff_privacy_agg.secagg.primitives.keys import KEY_BYTES
 
 ROWS = 40
 NO_ROLL = bytes(32)

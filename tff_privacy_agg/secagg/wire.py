@@ -26,9 +26,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tff_privacy_agg.secagg import packing, shamir
 from tff_privacy_agg.secagg.errors import InvalidMessage, SecAggError
-from tff_privacy_agg.secagg.keys import KEY_BYTES, SIGNATURE_BYTES, Buffer
+from tff_privacy_agg.secagg.primitives import packing, shamir
+from tff_privacy_agg.secagg.primitives.keys import KEY_BYTES, SIGNATURE_BYTES, Buffer
 
 HEADER = struct.Struct('<4sBBH32sII')
 MAGIC, VERSION = b'TPSA', 1

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
-from tff_privacy_agg import layers
+from tff_privacy_agg.aggregation import layers
 from tff_privacy_agg.audit.attacks import rounds
 from tff_privacy_agg.audit.attacks.report import AttackReport
 from tff_privacy_agg.numerics import modular

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tff_privacy_agg import data, layers
+from tff_privacy_agg.aggregation import layers
 from tff_privacy_agg.audit import softmax
 from tff_privacy_agg.audit.attacks import rounds
 from tff_privacy_agg.audit.attacks.report import AttackReport
-from tff_privacy_agg.data.digits import NUM_CLASSES, NUM_PIXELS
+from tff_privacy_agg.learning import data
+from tff_privacy_agg.learning.data.digits import NUM_CLASSES, NUM_PIXELS
 
 _CLIENTS, _SIDE, _CLIP, _NOISE = 100, 8, 0.5, 1.0
 _ATTACKED = 5  # pictures that are averaged over

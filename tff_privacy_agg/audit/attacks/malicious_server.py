@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from tff_privacy_agg import data, secagg
+from tff_privacy_agg import secagg
 from tff_privacy_agg.audit.attacks.report import AttackReport
-from tff_privacy_agg.data.digits import NUM_CLASSES, NUM_PIXELS
+from tff_privacy_agg.learning import data
+from tff_privacy_agg.learning.data.digits import NUM_CLASSES, NUM_PIXELS
 
 _CLIENTS, _HIDDEN, _VICTIM = 8, 32, 3
 _BITS, _SCALE = 32, 2.0**20

@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 from tff_privacy_agg.audit.attacks.report import AttackReport
-from tff_privacy_agg.secagg import prg
+from tff_privacy_agg.secagg.primitives import prg
 
 _BITS, _COORDINATES, _TRIES = 20, 64, 2**15
 _LARGEST = 2**10

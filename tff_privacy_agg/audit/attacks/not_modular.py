@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tff_privacy_agg import layers
+from tff_privacy_agg.aggregation import layers
 from tff_privacy_agg.audit.attacks import rounds
 from tff_privacy_agg.audit.attacks.report import AttackReport
 from tff_privacy_agg.numerics import modular

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tff_privacy_agg import layers
+from tff_privacy_agg.aggregation import layers
 from tff_privacy_agg.audit.attacks import rounds
 from tff_privacy_agg.audit.attacks.report import AttackReport
 

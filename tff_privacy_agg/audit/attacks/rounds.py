@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tff_privacy_agg import binding
-from tff_privacy_agg.domains import Cohort
+from tff_privacy_agg.aggregation import binding
+from tff_privacy_agg.aggregation.domains import Cohort
+from tff_privacy_agg.aggregation.layers import Layer
+from tff_privacy_agg.aggregation.stack import Stack
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.layers import Layer
 from tff_privacy_agg.numerics import entropy, modular
 from tff_privacy_agg.numerics.randomness import RandomStream
-from tff_privacy_agg.stack import Stack
 
 Message = Mapping[str, np.ndarray]
 

@@ -1,0 +1,179 @@
+"""Configuration files, entry points, events, and what the commands say of bad ones."""
+
+import dataclasses
+import io
+import json
+
+import pytest
+
+from tff_privacy_agg import cli
+from tff_privacy_agg._entry_points import entry_point
+from tff_privacy_agg.deployment import config, tls
+from tff_privacy_agg.deployment.events import Events
+from tff_privacy_agg.errors import ConfigurationError
+
+KEYS = """
+[keys]
+ca = "keys/ca.pem"
+certificate = "keys/north.pem"
+key = "keys/north.key"
+identity = "keys/north.identity"
+roster = "keys/roster.json"
+"""
+CLIENT = """
+[client]
+name = "north"
+server = "127.0.0.1:1"
+task = "t"
+process = "our_code:process"
+data = "our_code:data"
+state = "state"
+"""
+SERVER = """
+[run]
+task = "t"
+process = "our_code:process"
+rounds = 3
+directory = "run"
+[server]
+listen = "127.0.0.1:0"
+"""
+
+
+@pytest.fixture
+def written(tmp_path):
+  def write(text, name='file.toml'):
+    (tmp_path / name).write_text(text)
+    return tmp_path / name
+
+  return write
+
+
+def test_a_client_file(written, tmp_path):
+  found = config.read(
+    written(CLIENT + KEYS + '[policy]\nminimum_clients = 4\n'), config.ClientConfig
+  )
+  assert found.client.name == 'north'
+  assert found.client.reconnect_seconds == 60.0
+  assert found.client.state == str(tmp_path / 'state')
+  assert found.keys.ca == str(tmp_path / 'keys/ca.pem')
+  assert found.policy.minimum_clients == 4
+  # A server that offers less than the authenticated mode is refused unless the file says so.
+  assert found.policy.authenticated
+
+
+def test_a_server_file(written, tmp_path):
+  found = config.read(written(SERVER + KEYS + '[deadlines]\nwork = 5\n'), config.ServerConfig)
+  assert found.run.directory == str(tmp_path / 'run')
+  assert found.deadlines.work == 5.0
+  assert dataclasses.asdict(found.session)['mode'] == 'authenticated'
+
+
+BAD = {
+  'no toml': ('[client', 'cannot be'),
+  'unknown section': (CLIENT + KEYS + '[extra]\n', "no 'extra'"),
+  'unknown key': (CLIENT + 'speed = 1\n' + KEYS, r"\[client\] has no 'speed'"),
+  'missing key': (CLIENT.replace('task = "t"\n', '') + KEYS, 'needs `task`'),
+  'no section': (CLIENT, 'needs `ca`'),
+  'section of another type': ('keys = 3\n' + CLIENT, r'`\[keys\]`'),
+  'wrong type': (CLIENT.replace('"north"', '7') + KEYS, 'must be of type str, got 7'),
+  'true is no number': (CLIENT + 'reconnect_seconds = true\n' + KEYS, 'must be of type float'),
+  'value out of range': (CLIENT + KEYS + '[policy]\nminimum_clients = 1\n', 'at least 3'),
+}
+
+
+@pytest.mark.parametrize('name', BAD)
+def test_bad_files(name, written, capsys):
+  text, match = BAD[name]
+  path = written(text)
+  with pytest.raises(ConfigurationError, match=match):
+    config.read(path, config.ClientConfig)
+  assert cli.main(['client', '--config', str(path)]) == 2
+  assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+  ('old', 'new', 'match'),
+  [
+    ('rounds = 3', 'rounds = 0', r'\[run\] `rounds` must be at least 1, got 0'),
+    ('', '[session]\nminimum_clients = 2\n', r'\[session\] `minimum_clients` must be at least 3'),
+    ('', '[session]\nclients = 2\n', r'\[session\] `clients` must be at least 3, got 2'),
+    ('', '[session]\ncolluding_fraction = 1\n', '`colluding_fraction` must be below 1'),
+    ('', '[session]\ndropout_fraction = -0.1\n', '`dropout_fraction` must be finite and not'),
+    ('', '[session]\nmode = "trusting"\n', "`mode` must be one of 'semi_honest'"),
+    ('', '[session]\nverify = "yes"\n', '`verify` must be one of'),
+    ('', '[deadlines]\nwork = 0\n', r'\[deadlines\] `work` must be finite and positive'),
+  ],
+  ids=lambda value: value.strip() if '=' in value else '',
+)
+def test_a_server_s_numbers_out_of_range_are_refused_with_their_file(written, old, new, match):
+  path = written((SERVER.replace(old, new) if old else SERVER + new) + KEYS)
+  with pytest.raises(ConfigurationError, match=match) as refused:
+    config.read(path, config.ServerConfig)
+  assert str(refused.value).startswith(f'{path}: ')
+
+
+def test_a_file_that_is_not_there(tmp_path):
+  with pytest.raises(ConfigurationError, match='No such file'):
+    config.read(tmp_path / 'none.toml', config.ServerConfig)
+
+
+@pytest.mark.parametrize('command', ['serve', 'client'])
+def test_keys_that_are_not_there(command, written, capsys):
+  path = written((SERVER if command == 'serve' else CLIENT) + KEYS)
+  assert cli.main([command, '--config', str(path)]) == 2
+  assert 'tff-privacy-agg keys' in capsys.readouterr().err
+  assert not (path.parent / 'run').exists()
+
+
+def test_entry_points_beside_the_file(written):
+  code = 'def data():\n  return 3\ndef fails():\n  open("no-such-file")\nnumber = 4\n'
+  written(code, 'entry_points_beside.py')
+  beside = written('')
+  assert entry_point('entry_points_beside:data', beside.parent)() == 3
+  for bad in (
+    'entry_points_beside',
+    'entry_points_beside:x',
+    'no_such:x',
+    'entry_points_beside:number',
+  ):
+    with pytest.raises(ConfigurationError, match='entry point'):
+      entry_point(bad, beside.parent)
+  with pytest.raises(ConfigurationError, match='it failed with FileNotFoundError'):
+    entry_point('entry_points_beside:fails', beside.parent)()
+
+
+def test_the_command_that_makes_keys(tmp_path, capsys):
+  where = tmp_path / 'keys'
+  assert cli.main(['keys', str(where), 'north', 'south', 'east']) == 0
+  roster = tls.Roster.read(where / 'roster.json')
+  assert roster.ids == {'north': 0, 'south': 1, 'east': 2}
+  assert cli.main(['keys', str(where), 'north']) == 2
+  assert 'not empty' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  'content',
+  ['', '[]', '{"clients": {}}', '{"server": "zz", "clients": {"a": {"id": 0, "key": ""}}}'],
+)
+def test_rosters_that_are_none(content, tmp_path):
+  (tmp_path / 'roster.json').write_text(content)
+  with pytest.raises(ConfigurationError, match='roster'):
+    tls.Roster.read(tmp_path / 'roster.json')
+
+
+def test_one_id_for_two_clients_is_refused(tmp_path):
+  one = {'id': 1, 'key': '00' * 32}
+  content = {'server': '00' * 32, 'clients': {'a': one, 'b': one}}
+  (tmp_path / 'roster.json').write_text(json.dumps(content))
+  with pytest.raises(ConfigurationError, match='one id to two'):
+    tls.Roster.read(tmp_path / 'roster.json')
+
+
+def test_events_for_people_and_machines():
+  people, machines = io.StringIO(), io.StringIO()
+  Events(people, who='north')('session', round=3, reason='', refused={})
+  assert people.getvalue().split()[1:] == ['north', 'session', 'round', '3']
+  Events(machines, as_json=True, who='north')('session', round=3)
+  told = json.loads(machines.getvalue())
+  assert {**told, 'time': 0} == {'time': 0, 'who': 'north', 'event': 'session', 'round': 3}

@@ -1,0 +1,117 @@
+"""What parties send each other and keep on disk, without a server: frames, arrays, keys, round books."""
+
+import dataclasses
+import os
+
+import deployments
+import numpy as np
+import pytest
+
+from tff_privacy_agg import secagg
+from tff_privacy_agg.deployment import arrays, framing, tls
+from tff_privacy_agg.deployment.round_numbers import RoundBook
+from tff_privacy_agg.errors import ConfigurationError
+
+
+def test_frames_are_bounded():
+  params = secagg.SessionParams(task='t', round_number=1, leaves=deployments.LEAVES)
+  limit = framing.largest_message(params, 5)
+  assert limit < 2**14
+  head, payload = framing.gather(framing.frames({'a': 1}, bytes(1000)), limit)
+  assert head == {'a': 1, 'bytes': 1000}
+  assert payload == bytes(1000)
+  for stream in (
+    framing.frames({}, bytes(limit + 1)),
+    [],
+    [b'[]'],
+    [b'{"bytes": 5}', b'123'],
+    [b'{"bytes": 5}', b'123456'],
+    [b'{"bytes": 5}', b'', b'12345'],
+    [b'{"bytes": -1}'],
+    [b'{"bytes": true}', b'1'],
+    [b'{"bytes": 0.0}'],
+    [b'\xff'],
+    [b'[' * 60_000],
+  ):
+    with pytest.raises(secagg.InvalidMessage):
+      framing.gather(stream, limit)
+
+
+def test_what_a_client_sends_fits_the_bound():
+  rows = [(1, 3), (65, 62), (10**5, 20)]
+  for count, bits in rows:
+    leaves = [secagg.Leaf('x', (count,), bits)]
+    for mode, verify in (('semi_honest', None), ('authenticated', 'mac')):
+      params = secagg.SessionParams(
+        task='t', round_number=1, leaves=leaves, mode=mode, verify=verify, graph='complete'
+      )
+      cost = secagg.communication_cost(
+        100, count, bits, mode=mode, verify_mode=verify, graph='complete'
+      )
+      assert max(cost.up + cost.down) < framing.largest_message(params, 100)
+
+
+def test_arrays_travel():
+  values = [
+    np.arange(6, dtype='>i4').reshape(2, 3),
+    np.float64(2),
+    np.zeros([0, 4]),
+    np.bytes_('x'),
+  ]
+  data = arrays.encode(values)
+  for one, other in zip(arrays.decode(data), values, strict=True):
+    np.testing.assert_array_equal(one, other)
+  assert secagg.context_digest(arrays.decode(data)) == secagg.context_digest(values)
+  for bad in (data[:-1], data + b'x', b'', b'\xff' * 20, arrays.encode([])[:2]):
+    with pytest.raises(secagg.InvalidMessage):
+      arrays.decode(bad)
+  with pytest.raises(secagg.InvalidMessage):
+    arrays.encode([np.array(['text', None], object)])
+
+
+def test_keys_are_kept_from_others(tmp_path):
+  keys = tls.make_keys(tmp_path / 'keys', deployments.NAMES)
+  for path in keys.iterdir():
+    private = path.suffix in ('.key', '.identity')
+    assert path.stat().st_mode & 0o777 == (0o600 if private else 0o644), path
+  assert not (keys / 'ca.key').exists()
+  with pytest.raises(ConfigurationError, match='never overwritten'):
+    tls.make_keys(keys, ['a'])
+  copy = tmp_path / 'copy.identity'
+  copy.write_bytes((keys / 'north.identity').read_bytes())
+  os.chmod(copy, 0o644)
+  with pytest.raises(ConfigurationError, match='chmod 600'):
+    tls.read_identity(str(copy))
+  with pytest.raises(ConfigurationError, match='PKCS8'):
+    tls.read_identity(str(keys / 'north.key'))
+
+
+@pytest.mark.parametrize('names', [[], ['a', 'a'], ['server'], ['a b'], ['../x'], ['é']])
+def test_names_of_clients_are_checked(names, tmp_path):
+  with pytest.raises(ConfigurationError, match='clients'):
+    tls.make_keys(tmp_path / 'keys', names)
+  assert not (tmp_path / 'keys').exists()
+
+
+def test_a_round_book_only_grows(tmp_path):
+  file = tmp_path / 'deep' / 'book.json'
+  book = RoundBook(file)
+  assert book.last('a') is None
+  assert [book.draw('a'), book.draw('a')] == [1, 2]
+  book.record('a', 1)
+  assert RoundBook(file).last('a') == 2
+  assert [path.name for path in file.parent.iterdir()] == ['book.json']
+  file.write_text('[]')
+  with pytest.raises(ConfigurationError, match='Restore it'):
+    RoundBook(file)
+
+
+def test_deadlines_are_positive():
+  with pytest.raises(ConfigurationError):
+    deployments.Deadlines(round=0)
+  assert dataclasses.asdict(deployments.Deadlines()) == {
+    'join': 60.0,
+    'work': 600.0,
+    'round': 30.0,
+  }
+  assert deployments.SCHEMA

@@ -1,0 +1,54 @@
+"""Runs that version 0.1 left on disk are read as they were, or refused in a sentence."""
+
+import csv
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from tff_privacy_agg.cli import main
+from tff_privacy_agg.ledger import LedgerRecord, verify
+
+HERE = pathlib.Path(__file__).parent
+# Epsilons that version 0.1 stated: (server, release).
+STATED = {
+  'trained': (1.6892463595326288, 1.6892463595326288),
+  'central': (float('inf'), 1.6892464507315772),
+  'served': (2.287584686142747, 2.287584686142747),
+}
+
+
+@pytest.fixture(params=STATED)
+def run(request, tmp_path):
+  shutil.copytree(HERE / request.param, tmp_path / request.param)
+  return tmp_path / request.param
+
+
+def test_the_ledger_verifies_and_states_what_it_did(run):
+  ledger = run / 'ledger.jsonl'
+  assert verify(ledger).problems == ()
+  record = LedgerRecord.read(ledger)
+  found = tuple(record.epsilon(view) for view in ('server', 'release'))
+  assert found == pytest.approx(STATED[run.name], rel=1e-9)
+  assert record.state.rounds == 3
+  with (run / 'metrics.csv').open(newline='') as lines:
+    assert float(list(csv.DictReader(lines))[-1]['ledger/epsilon']) == pytest.approx(found[0])
+
+
+def test_the_report_shows_the_run(run, tmp_path, capsys):
+  assert main(['report', str(run), '--output', str(tmp_path / 'report.html')]) == 0
+  text = (tmp_path / 'report.html').read_text()
+  assert ('2.28' if run.name == 'served' else '1.6') in text
+
+
+def test_a_finished_training_resumes_after_its_checkpoint(tmp_path, capsys, monkeypatch):
+  shutil.copytree(HERE / 'trained', tmp_path / 'trained')
+  monkeypatch.chdir(tmp_path)
+  before = (tmp_path / 'trained' / 'ledger.jsonl').read_bytes()
+  config = json.loads((tmp_path / 'trained' / 'config.json').read_text())
+  same = [f'--{name.replace("_", "-")}={config[name]}' for name in ('rounds', 'population')]
+  same += ['--clients-per-round=10', '--local-epochs=1', '--seed=3', '--run-dir=trained']
+  assert main(['train', *same]) == 0
+  assert 'resuming after round 3' in capsys.readouterr().out
+  assert (tmp_path / 'trained' / 'ledger.jsonl').read_bytes() == before

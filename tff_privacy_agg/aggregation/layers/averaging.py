@@ -1,0 +1,89 @@
+"""Means: what the decoded sum is divided by."""
+
+import dataclasses
+from collections import OrderedDict
+
+import tensorflow as tf
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.aggregation.domains import Channel, RealVectors
+from tff_privacy_agg.aggregation.layers import _checks
+from tff_privacy_agg.aggregation.layers.base import Layer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mean(Layer):
+  """Divides the decoded sum by the number of survivors.
+
+  The number of survivors is public under zero-out adjacency: a client that is
+  zeroed out still counts, so the denominator does not depend on its data.
+
+  Domain: RealVectors -> RealVectors, unchanged. Sensitivity: unchanged.
+  Channels: none. State: none. Reference: arXiv:1602.05629, Algorithm 1, with equal weights.
+  """
+
+  name: str = 'mean'
+
+  def output_domain(self, domain):
+    _checks.takes(self.name, RealVectors, domain, fix='Put `Mean` before `Quantization`.')
+    return domain
+
+  def decode(self, slot, params, total, sums):
+    return total / tf.maximum(tf.cast(sums['survivors'], total.dtype), 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightedMean(Layer):
+  """Scales each value by `weight / maximum` and divides the sum by that of the weights.
+
+  Weights are clipped to [0, maximum]; a weight that is not finite counts as 0.
+
+  Domain: RealVectors -> RealVectors; a bound on the norm stays, as the factor is at most 1.
+  Sensitivity: unchanged. State: none.
+  Channels: `weight`, in [0, 1]: the sum of `weight / maximum`. It depends on the
+  clients' data, so without a noise layer it is released as it is and epsilon is infinite.
+  Reference: arXiv:1602.05629, Algorithm 1.
+
+  Args:
+    maximum: Largest weight, in the unit of the weights. Finite and positive.
+    weight_stddev: Standard deviation of the noise in the sum of `weight /
+      maximum` over the expected clients; None lets the stack choose it.
+    name: Key of this layer's measurements.
+
+  Raises:
+    ConfigurationError: If a number is not finite and positive.
+  """
+
+  maximum: float
+  weight_stddev: float | None = None
+  name: str = 'weighted_mean'
+
+  uses_weight = True
+
+  def __post_init__(self):
+    _validate.positive(maximum=self.maximum)
+    if self.weight_stddev is not None:
+      _validate.positive(weight_stddev=self.weight_stddev)
+
+  @property
+  def channels(self):
+    channel = Channel(resolution=2**12, exact_resolution=2**40, stddev=self.weight_stddev)
+    return {'weight': channel}
+
+  def output_domain(self, domain):
+    _checks.takes(self.name, RealVectors, domain, fix='Put `WeightedMean` before `Quantization`.')
+    return domain
+
+  def encode(self, slot, params, value):
+    weight = tf.cast(params['client_weight'], slot.dtype)
+    weight = tf.where(tf.math.is_finite(weight), weight, tf.zeros_like(weight))
+    share = tf.clip_by_value(weight / self.maximum, 0.0, 1.0)
+    return value * share, {'weight': share}
+
+  def decode(self, slot, params, total, sums):
+    # Noise may bring the sum of the weights near zero: one full weight is the floor then.
+    floor = 1.0 if slot.vector_noise_multiplier else 1e-12
+    return total / tf.maximum(tf.cast(sums['weight'], total.dtype), floor)
+
+  def update(self, slot, state, params, sums):
+    return state, OrderedDict(weight=tf.cast(sums['weight'] * self.maximum, tf.float32))

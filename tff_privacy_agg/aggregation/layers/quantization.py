@@ -1,0 +1,83 @@
+"""Quantization: from bounded reals to integers of an exactly bounded norm."""
+
+import dataclasses
+import math
+
+import tensorflow as tf
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.aggregation.domains import IntegerVectors, RealVectors
+from tff_privacy_agg.aggregation.layers import _checks
+from tff_privacy_agg.aggregation.layers.base import Layer
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.numerics import modular, randomness, rounding
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quantization(Layer):
+  """Scales by K and rounds at random to integers whose L2 norm is at most B, exactly.
+
+  K and B are constants of the build (the integer design): only the ratio of K to
+  the clip norm moves with an adaptive clip.
+
+  Domain: RealVectors(l2_bounded=True) -> IntegerVectors.
+  Sensitivity: B in the integer domain, with
+  `B^2 = min((K + sqrt(d))^2, K^2 + d/4 + sqrt(2 ln(1/beta)) (K + sqrt(d)/2))`.
+  Channels: none. State: none. Reference: arXiv:2102.06387, section 4.1.
+
+  Args:
+    beta: Bias parameter of conditional rounding, in [0, 1): each try of the
+      rounding is kept with probability at least `1 - beta`. 0 bounds the
+      norm by its worst case, so that no try is ever rejected.
+    modclip_prob: Probability, in (0, 1), that a coordinate of the sum of a full
+      cohort wraps around the modulus. It touches utility, never privacy.
+    name: Key of this layer.
+
+  Raises:
+    ConfigurationError: If a number is outside its range.
+  """
+
+  beta: float = math.exp(-0.5)
+  modclip_prob: float = 1e-4
+  name: str = 'quantization'
+
+  uses_randomness = True
+
+  def __post_init__(self):
+    _validate.non_negative(beta=self.beta)
+    if self.beta >= 1:
+      raise ConfigurationError(f'`beta` must be below 1, got {self.beta!r}.')
+    _validate.fraction(modclip_prob=self.modclip_prob)
+
+  def output_domain(self, domain):
+    _checks.takes(self.name, RealVectors, domain, fix='Keep one `Quantization`.')
+    _checks.require(
+      domain.l2_bounded,
+      self.name,
+      needs='L2-bounded real vectors',
+      found=domain,
+      fix='Put `Clipping` before `Quantization`.',
+    )
+    _checks.require(
+      not domain.noised,
+      self.name,
+      needs='vectors without central noise',
+      found='vectors that the server adds noise to',
+      fix='Use `DiscreteGaussianNoise` after `Quantization` instead of `GaussianNoise`.',
+    )
+    return IntegerVectors(dim=domain.dim, flat=domain.flat)
+
+  def random_words(self, slot):
+    return {randomness.ROUNDING: randomness.SEED_WORDS}
+
+  def encode(self, slot, params, value):
+    rounded = rounding.conditional_round(
+      value * tf.constant(slot.design.scaled_norm, slot.dtype),
+      slot.design.l2_bound if slot.design.mechanism else math.inf,
+      params['randomness'].seed(randomness.ROUNDING),
+      modular.dtype_for(slot.design.bits),
+    )
+    return rounded, {}
+
+  def decode(self, slot, params, total, sums):
+    return tf.cast(total, slot.dtype) / tf.constant(slot.design.scaled_norm, slot.dtype)

@@ -1,0 +1,78 @@
+"""Zeroing: vectors far too large are replaced by zeros."""
+
+import dataclasses
+from collections import OrderedDict
+
+import tensorflow as tf
+
+from tff_privacy_agg.aggregation.domains import RealVectors
+from tff_privacy_agg.aggregation.layers import _checks, thresholds
+from tff_privacy_agg.aggregation.layers.base import Layer
+from tff_privacy_agg.aggregation.layers.thresholds import Threshold
+from tff_privacy_agg.numerics import structures
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Zeroing(Layer):
+  """Replaces a vector whose L2 norm exceeds `threshold` by zeros.
+
+  A vector with NaN or infinite coordinates counts as above every threshold.
+
+  Domain: RealVectors -> RealVectors. Sensitivity: unchanged, as a zeroed vector has norm 0.
+  Channels: `above` if the threshold adapts: +1 from a client whose norm exceeds
+  the estimate, -1 from the others; it reveals the noised number of such clients.
+  State: `estimate`, float32, if the threshold adapts.
+  Reference: arXiv:1905.03871 for the estimate.
+
+  Args:
+    threshold: L2 norm, in the unit of the values, 1e-12 to 1e12, or an `AdaptiveQuantile`.
+    name: Key of this layer's state and measurements.
+
+  Raises:
+    ConfigurationError: If `threshold` is neither.
+  """
+
+  threshold: Threshold
+  name: str = 'zeroing'
+
+  def __post_init__(self):
+    thresholds.threshold_of(threshold=self.threshold)
+
+  @property
+  def _threshold(self):
+    return thresholds.threshold_of(threshold=self.threshold)
+
+  @property
+  def channels(self):
+    return self._threshold.channels('above')
+
+  def output_domain(self, domain):
+    _checks.takes(self.name, RealVectors, domain, fix='Put `Zeroing` before `Quantization`.')
+    _checks.require(
+      not domain.l2_bounded,
+      self.name,
+      needs='vectors that are not clipped yet',
+      found=domain,
+      fix='Put `Zeroing` before `Clipping`.',
+    )
+    return domain
+
+  def init(self, slot):
+    return self._threshold.state('estimate')
+
+  def prepare(self, slot, state):
+    return OrderedDict(state)
+
+  def encode(self, slot, params, value):
+    norm = structures.l2_norm(value)
+    kept = norm <= tf.cast(self._threshold.limit(params, 'estimate'), value.dtype)  # NaN is not
+    value = tf.math.multiply_no_nan(value, tf.cast(kept, value.dtype))
+    at_or_below = norm <= tf.cast(self._threshold.estimate(params, 'estimate'), value.dtype)
+    above = tf.logical_not(at_or_below)
+    return value, self._threshold.message('above', above, slot.dtype)
+
+  def update(self, slot, state, params, sums):
+    new_state, counted = self._threshold.update(state, 'estimate', sums, 'above', counts_above=True)
+    if not counted:
+      return new_state, OrderedDict()
+    return new_state, OrderedDict(threshold=self._threshold.limit(params, 'estimate'), **counted)

@@ -1,0 +1,278 @@
+"""One client of real sessions: its own process, its own data, its own keys."""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import grpc
+import numpy as np
+
+from tff_privacy_agg import _validate, secagg
+from tff_privacy_agg.deployment import arrays, framing
+from tff_privacy_agg.deployment.events import Events
+from tff_privacy_agg.deployment.round_numbers import RoundBook
+from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError, RuntimeUnavailableError
+
+_PATIENCE = 15.0
+_JOIN_SECONDS = 60.0
+_PARAMETER_BYTES = 2**24
+_LONGEST_DEADLINE = 7 * 86_400.0
+# CANCELLED: the server has ended all calls at once. DEADLINE_EXCEEDED: it is frozen, or what
+# holds the connection is not the server any more.
+_NO_SERVER = (
+  grpc.StatusCode.UNAVAILABLE,
+  grpc.StatusCode.CANCELLED,
+  grpc.StatusCode.DEADLINE_EXCEEDED,
+)
+
+
+class WorkError(PrivacyAggError):
+  """A client's own computation failed."""
+
+
+Work = Callable[[Sequence[np.ndarray], Sequence[secagg.Leaf]], Mapping[str, Any]]
+"""From the arrays of the broadcast, and the session's leaves, to this client's input."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Member:
+  """Who a client is, and what it insists on.
+
+  Args:
+    name: Name in its certificate.
+    client_id: Id in the roster.
+    identity: Ed25519 private key, for the authenticated mode.
+    roster: {client id: Ed25519 public key}, not from the server.
+    server_key: Ed25519 public key that must sign the receipts, or None.
+    policy: Least parameters that it accepts.
+  """
+
+  name: str
+  client_id: int
+  identity: bytes | None = None
+  roster: Mapping[int, bytes] | None = None
+  server_key: bytes | None = None
+  policy: secagg.Policy = dataclasses.field(default_factory=secagg.Policy)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Offer:
+  params: secagg.SessionParams
+  broadcast: bytes
+  session: str
+  deadlines: list[float]
+
+
+class Participant:
+  """Takes part in the sessions of one server.
+
+  Args:
+    address: `host:port` of the server.
+    credentials: Mutual TLS.
+    member: Who this client is.
+    task: Name of the task.
+    schema: What both sides must compute, as text.
+    book: The greatest round that was served, on disk.
+    reconnect_seconds: How long to look for a server that was lost or is not there.
+    largest_broadcast: Most bytes that a session's broadcast may have.
+    events: Takes what happens.
+  """
+
+  def __init__(
+    self,
+    *,
+    address: str,
+    credentials: grpc.ChannelCredentials,
+    member: Member,
+    task: str,
+    schema: str,
+    book: RoundBook,
+    reconnect_seconds: float = 60.0,
+    largest_broadcast: int = 2**30,
+    events: Events | None = None,
+  ):
+    _validate.positive(reconnect_seconds=reconnect_seconds)
+    self._address, self._credentials, self._member = address, credentials, member
+    self._task, self._schema, self._book = task, schema, book
+    self._patience, self._limit = reconnect_seconds, largest_broadcast
+    self._events = events or Events.silent()
+    self._connect()
+
+  def serve(self, work: Work) -> int:
+    """Takes part until the server says that the run has ended.
+
+    A session that fails is told, and the next one waited for.
+
+    Args:
+      work: This client's computation.
+
+    Returns:
+      How many sessions this client took part in to their end.
+
+    Raises:
+      RoundTimeout: If the server was not there for `reconnect_seconds`.
+      ConfigurationError: If the server has another task or schema.
+      RuntimeUnavailableError: If the server refuses this client.
+    """
+    done = 0
+    while (offer := self._join()) is not None:
+      try:
+        self._take_part(offer, work)
+        done += 1
+      except (secagg.SecAggError, WorkError) as error:
+        self._events('session failed', round=offer.params.round_number, reason=str(error))
+    return done
+
+  def close(self) -> None:
+    """Closes the connection."""
+    self._channel.close()
+
+  def _connect(self) -> None:
+    self._channel = grpc.secure_channel(self._address, self._credentials, framing.CLIENT_OPTIONS)
+    path = f'/{framing.SERVICE}/'
+    self._join_call = self._channel.unary_stream(path + framing.JOIN)
+    self._exchange_call = self._channel.stream_stream(path + framing.EXCHANGE)
+
+  def _join(self) -> _Offer | None:
+    """Waits for a session; None if there will be none."""
+    request = next(framing.frames(framing.hello(self._task, self._schema)))
+    while True:
+      limit = self._limit + _PARAMETER_BYTES
+      head, payload = self._patiently(
+        lambda: framing.gather(self._join_call(request, timeout=_JOIN_SECONDS), limit),  # noqa: B023
+        self._patience,
+        'to offer a session',
+      )
+      if head.get('state') == 'session':
+        return self._read_offer(head, payload)
+      if head.get('state') == 'end':
+        self._events('ended', reason=str(head.get('reason'))[:300])
+        return None
+      if head.get('state') != 'wait':
+        ours = {'task': self._task, 'schema': self._schema}.get(str(head.get('what')), '')
+        raise ConfigurationError(
+          f'Client {self._member.name!r} asked to join; the server refused: '
+          f'{str(head.get("reason"))[:3000]}, this client {ours[:2000] or "another"}. Give both the '
+          'same task and process.'
+        )
+
+  def _read_offer(self, head: Mapping[str, Any], payload: bytes) -> _Offer:
+    size = int.from_bytes(payload[:4], 'little')
+    params = secagg.SessionParams.from_bytes(payload[4 : 4 + size])
+    deadlines = head.get('deadlines')
+    if not isinstance(deadlines, list) or len(deadlines) != 6:
+      raise secagg.InvalidMessage('The offer of a session lacks its deadlines.')
+    for seconds in deadlines:
+      if not isinstance(seconds, int | float) or not 0 < seconds <= _LONGEST_DEADLINE:
+        raise secagg.InvalidMessage(f'A deadline is 0 to {_LONGEST_DEADLINE:g} s, got {seconds!r}.')
+    return _Offer(params, payload[4 + size :], str(head.get('session')), deadlines)
+
+  def _take_part(self, offer: _Offer, work: Work) -> None:
+    params, member = offer.params, self._member
+    self._events('session', round=params.round_number)
+    broadcast = arrays.decode(offer.broadcast)
+    # Never the server's word for it: what was received decides which key this client has.
+    params = dataclasses.replace(params, context=secagg.context_digest(broadcast))
+    if params.task != self._task:
+      raise secagg.ContextMismatch(f'A session of task {params.task!r} was offered.')
+    client = secagg.Client(
+      params,
+      member.client_id,
+      member.identity if params.authenticated else None,
+      member.roster if params.authenticated else None,
+      policy=member.policy,
+      last_round=self._book.last(params.task),
+      server_key=member.server_key,
+    )
+    self._book.record(params.task, params.round_number)
+    rounds = [0, 1, 2, 3, 4, 5] if params.authenticated else [0, 1, 2, 4, 5]
+    at = 0
+    try:
+      client.provide(self._input(work, broadcast, params.leaves))
+      message = client.start()
+      for current, following in itertools.pairwise(rounds):
+        answer = self._exchange(offer, current, message)
+        at = following
+        message = client.receive(answer) or b''
+    except Exception as error:
+      self._leave(offer, at, client, error)
+      raise
+    self._exchange(offer, rounds[-1], message, last=True)
+    self._events('session done', round=params.round_number)
+
+  def _input(self, work: Work, broadcast: Sequence[np.ndarray], leaves) -> Mapping[str, Any]:
+    try:
+      return work(broadcast, leaves)
+    except PrivacyAggError:
+      raise
+    except Exception as error:
+      raise WorkError(f'The work failed: {type(error).__name__}: {error}') from error
+
+  def _leave(self, offer: _Offer, at: int, client: secagg.Client, error: Exception) -> None:
+    """Tells the server that, and why, this client takes no further part."""
+    ended = isinstance(error, secagg.SessionAborted | secagg.RoundTimeout)
+    if ended:
+      return
+    if not isinstance(error, secagg.SecAggError):
+      # The text could tell of the data.
+      error = secagg.SessionAborted(f'The work of client {self._member.name!r} failed.')
+    self._exchange(offer, at, client.abort(error), last=True)
+
+  def _exchange(self, offer: _Offer, at: int, message: bytes, *, last: bool = False) -> bytes:
+    """Sends one message and waits for the round to close; the last one waits for nothing."""
+    head = {'session': offer.session, 'round': at, 'last': last}
+    limit = framing.largest_message(offer.params, offer.params.maximum_clients or 2**10)
+    seconds = offer.deadlines[at] + offer.deadlines[min(at + 1, 5)] + _PATIENCE
+    answer, payload = self._patiently(
+      lambda: framing.gather(
+        self._exchange_call(framing.frames(head, message), timeout=seconds), limit
+      ),
+      min(seconds, self._patience),
+      f'to close round {at}',
+    )
+    if answer.get('state') == 'refused':
+      raise secagg.SessionAborted(
+        f'The server refused the message: {str(answer.get("reason"))[:300]}', round=at
+      )
+    if answer.get('state') != 'message' and not last:
+      raise secagg.SessionAborted('The session is over for this client.', round=at)
+    return payload
+
+  def _patiently(self, call: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Repeats a call that finds no server, until `seconds` have passed since it was lost."""
+    lost = None
+    while True:
+      try:
+        return call()
+      except grpc.RpcError as error:
+        code, details = error.code(), str(error.details())[:300]
+        if code is grpc.StatusCode.PERMISSION_DENIED:
+          raise RuntimeUnavailableError(
+            f'Client {self._member.name!r} asked {self._address} {what}; the server does not take '
+            f'its certificate: {details}. Use the certificate of a client in the roster.'
+          ) from None
+        now = time.monotonic()
+        waited = now - (lost or now)
+        if code not in _NO_SERVER or waited > seconds:
+          raise secagg.RoundTimeout(
+            f'Client {self._member.name!r} waited {waited:.0f} s for {self._address} {what}; '
+            f'it is not there, or does not take this certificate ({code.name}: {details}).'
+          ) from None
+        if lost is None:
+          lost = now
+          self._events('waiting', reason=f'no server at {self._address}')
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+          self._channel.close()
+          self._connect()
+      self._await_server(seconds - waited)
+
+  def _await_server(self, seconds: float) -> None:
+    """Waits for a connection; sleeping would not do, gRPC connects only while it is asked to."""
+    time.sleep(0.1)
+    ready = grpc.channel_ready_future(self._channel)
+    try:
+      ready.result(timeout=max(0.1, seconds))
+    except grpc.FutureTimeoutError:
+      ready.cancel()

@@ -1,0 +1,122 @@
+"""Rounds of a TFF process over real parties: what server and client compute."""
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tff_privacy_agg import secagg
+from tff_privacy_agg._tff import structures
+from tff_privacy_agg.deployment import arrays
+from tff_privacy_agg.deployment.coordinator import Coordinator
+from tff_privacy_agg.deployment.participant import Work
+from tff_privacy_agg.deployment.round_numbers import RoundBook
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.runtime.round_form import RoundForm
+
+
+def form_of(process: Any, maximum_clients: int) -> RoundForm:
+  """The round of a process; nothing may leave its clients in the clear.
+
+  Args:
+    process: An object with `initialize` and `next`, a `LearningProcess` say.
+    maximum_clients: Clients of the roster; server and clients must say the same.
+
+  Raises:
+    ConfigurationError: If it is no such process.
+    ClearAggregandError: If it sums clients' values in the clear.
+  """
+  computation = getattr(process, 'next', None)
+  if not hasattr(computation, 'to_building_block'):
+    raise ConfigurationError(
+      f'A process with TFF computations `initialize` and `next` was expected, got {process!r}. '
+      "Return one of `tff.learning.algorithms`' from the entry point."
+    )
+  return RoundForm(computation, maximum_clients=maximum_clients)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RemoteRounds:
+  """Runs rounds with the clients of a coordinator.
+
+  Attributes:
+    form: The round.
+    coordinator: Where the clients are.
+    book: Numbers of the sessions.
+    clients: Most clients of a round; a round waits for so many.
+    session: Arguments of `secagg.SessionParams`: `task`, `minimum_clients`, `mode`, ...
+  """
+
+  form: RoundForm
+  coordinator: Coordinator
+  book: RoundBook
+  clients: int
+  session: dict[str, Any]
+
+  def gather(self) -> frozenset[int]:
+    """Waits for the clients of the next round; of more, so many are drawn at random.
+
+    Raises:
+      RoundTimeout: If too few are there when the deadline passes.
+    """
+    found = self.coordinator.gather(self.clients, self.session['minimum_clients'])
+    if len(found) <= self.clients:
+      return found
+    return frozenset(random.SystemRandom().sample(sorted(found), self.clients))
+
+  def next(self, state: Any, cohort: frozenset[int]) -> tuple[Any, tuple[int, ...]]:
+    """Runs one round; returns what the process's `next` returns, and the survivors.
+
+    Raises:
+      SecAggError: If there is no sum; the state is as it was.
+    """
+    broadcast = self.form.broadcast_arrays(self.form.prepare(state))
+    params = secagg.SessionParams(
+      round_number=self.book.draw(self.session['task']),
+      leaves=self.form.leaves,
+      context=secagg.context_digest(broadcast),
+      **self.session,
+    )
+    result = self.coordinator.run(params, arrays.encode(broadcast), cohort)
+    output = self.form.update(state, self.form.join(result.values, []))
+    return self.form.result(output), result.survivors
+
+
+def client_work(form: RoundForm, dataset: Any) -> Work:
+  """What a client computes when a session is offered: its own `work` on its own data.
+
+  Args:
+    form: The round, made by this client from its own code.
+    dataset: Its data.
+
+  Raises:
+    ConfigurationError: At the first round, if the data do not fit the process.
+  """
+
+  def work(broadcast: Sequence[np.ndarray], leaves: Sequence[secagg.Leaf]) -> Any:
+    if tuple(leaves) != form.leaves:
+      raise secagg.ContextMismatch('The session sums other leaves than this client computes.')
+    types = [below for _, below in structures.paths(form.broadcast_type)]
+    received = structures.pack(
+      iter(_as_sent(value, below) for value, below in zip(broadcast, types, strict=True)),
+      form.broadcast_type,
+    )
+    try:
+      (result,) = form.work([dataset], received)
+    except (TypeError, ValueError, NotImplementedError) as error:
+      spec = getattr(dataset, 'element_spec', type(dataset).__name__)
+      wanted = form.work.type_signature.parameter[0].member
+      raise ConfigurationError(
+        f"The process takes this client's data as {wanted}; they are {spec}. Batch and map them "
+        'as the process was built for.'
+      ) from error
+    return form.split(result).inputs
+
+  return work
+
+
+def _as_sent(value: np.ndarray, below: Any) -> Any:
+  dtype = np.dtype(getattr(below.dtype, 'as_numpy_dtype', below.dtype))
+  return value.astype(dtype) if dtype.kind not in 'SUO' else value

@@ -1,0 +1,44 @@
+"""Metrics aggregators for TFF's learning processes."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from tff_privacy_agg._tff import compat
+
+
+def no_metrics(metric_finalizers, local_unfinalized_metrics_type=None):
+  """Releases no training metrics: pass it as `metrics_aggregator`.
+
+  TFF's default sums each client's loss, accuracy and example count in the clear,
+  which no account covers. With this one nothing of them leaves a client.
+
+  Args:
+    metric_finalizers: What TFF passes; not used.
+    local_unfinalized_metrics_type: TFF type of one client's metrics, or None
+      where TFF asks for a polymorphic computation.
+
+  Returns:
+    A computation from metrics at the clients to an empty structure at the server.
+  """
+  del metric_finalizers
+
+  def drop(unused_metrics):
+    return compat.federated_value(OrderedDict(), compat.SERVER)
+
+  if local_unfinalized_metrics_type is None:
+    return compat.federated_computation(drop)
+  placed = compat.FederatedType(local_unfinalized_metrics_type, compat.CLIENTS)
+  return compat.federated_computation(drop, placed)
+
+
+def flatten(metrics: Any, prefix: str = '') -> Mapping[str, Any]:
+  """Nested metrics as one level, with names joined by `/`."""
+  flat: OrderedDict[str, Any] = OrderedDict()
+  for name, value in metrics.items():
+    path = f'{prefix}{name}'
+    if isinstance(value, Mapping):
+      flat.update(flatten(value, f'{path}/'))
+    else:
+      flat[path] = value
+  return flat

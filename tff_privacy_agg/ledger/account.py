@@ -1,0 +1,128 @@
+"""What a ledger adds up to: its facts, its epsilons, what its budget leaves."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
+from tff_privacy_agg.errors import LedgerError
+from tff_privacy_agg.ledger.facts import LedgerFacts
+from tff_privacy_agg.ledger.replay import LedgerState
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spent:
+  """What one view may have learned so far.
+
+  Attributes:
+    view: 'server' or 'release'.
+    adjacency: The neighbouring relation of this view.
+    epsilon: In nats; infinite where the view has no privacy.
+    delta: Of this epsilon.
+    order: The Renyi order that gives it; NaN if none does.
+    rounds: Charged rounds.
+    unsettled: Of these, those charged at their worst.
+    complete: Whether everything that leaves the clients is in the sum.
+    unaccounted: What is not.
+  """
+
+  view: str
+  adjacency: str
+  epsilon: float
+  delta: float
+  order: float
+  rounds: int
+  unsettled: int
+  complete: bool
+  unaccounted: tuple[str, ...]
+
+
+class LedgerAccount:
+  """The account of a ledger; `LedgerRecord` is one that was read, `PrivacyLedger` one that grows.
+
+  Attributes:
+    header: The first line.
+    state: The sum of the lines.
+    hash: SHA-256 of the last line.
+  """
+
+  def __init__(self, header: Mapping[str, Any], state: LedgerState, digest: str):
+    self.header, self.state, self.hash = header, state, digest
+
+  @property
+  def facts(self) -> LedgerFacts:
+    """What every number rests on."""
+    return self.state.facts
+
+  @property
+  def budget(self) -> Budget | None:
+    """The budget that the ledger was begun with."""
+    return self.state.filter.budget if self.state.filter else None
+
+  @property
+  def complete(self) -> bool:
+    """Whether everything that leaves the clients is in the sum."""
+    return not self.state.unaccounted
+
+  @property
+  def unaccounted(self) -> tuple[str, ...]:
+    """What leaves the clients outside the sum."""
+    return tuple(self.state.unaccounted)
+
+  def epsilon(self, view: str, delta: float | None = None) -> float:
+    """Epsilon of all rounds so far, in nats.
+
+    Args:
+      view: 'server': who runs the training and sees the sums. 'release': who sees the
+        models and metrics only. They are different promises and are never added.
+      delta: Strictly between 0 and 1; by default that of the facts.
+    """
+    return self.spent(view, delta).epsilon
+
+  def spent(self, view: str, delta: float | None = None) -> Spent:
+    """Epsilon of all rounds so far, with what it means; arguments as for `epsilon`."""
+    _validate.one_of(VIEWS, view=view)
+    delta = self.facts.delta if delta is None else delta
+    _validate.fraction(delta=delta)
+    self.facts.check_delta(delta, '`delta`')
+    epsilon, order = self.state.epsilon(view, delta)
+    return Spent(
+      view=view,
+      adjacency=self.state.views[view].costs.adjacency,
+      epsilon=epsilon,
+      delta=delta,
+      order=order,
+      rounds=self.state.rounds,
+      unsettled=self.state.unsettled,
+      complete=self.complete,
+      unaccounted=self.unaccounted,
+    )
+
+  def would_exceed(self, budget: Budget | None = None) -> bool:
+    """Whether one more round could pass a budget, by default the ledger's.
+
+    A round that rests on the facts of the header, at its worst.
+    """
+    return not self.state.admits(self._filter(budget))
+
+  def remaining(self, budget: Budget | None = None) -> int:
+    """Rounds of the header's facts, at their worst, that a budget (the ledger's, if None) admits.
+
+    Rounds that settle for less leave room for more.
+    """
+    fixed = self._filter(budget)
+    if self.would_exceed(budget):
+      return 0
+    left = fixed.limit - float(self.state.rdp(fixed.budget.view)[fixed.index])
+    return max(1, math.floor(left / float(self.state.worst(fixed.budget.view)[fixed.index])))
+
+  def _filter(self, budget: Budget | None) -> Filter:
+    if budget is not None:
+      return self.state.fix(budget)
+    if self.state.filter is None:
+      raise LedgerError(
+        'The budget of this ledger was asked for; it was begun without one. Pass a `Budget`.'
+      )
+    return self.state.filter

@@ -1,0 +1,274 @@
+"""What every number of a ledger rests on: the first line of the file."""
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import tff_privacy_agg
+from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting.sampling import SAMPLED_ORDERS
+from tff_privacy_agg.accounting.shares import honest_survivors
+from tff_privacy_agg.errors import ConfigurationError, LedgerError
+from tff_privacy_agg.ledger import line_format as ledger_lines
+from tff_privacy_agg.ledger.round_costs import RoundCosts
+from tff_privacy_agg.ledger.sampling_claims import Sampling, check_proved, hides_count
+from tff_privacy_agg.ledger.view_costs import ReleaseCosts
+
+# Bits of entropy in one client's key of one round.
+_ENTROPY = {'chacha20': 256, 'philox': 128}
+_STACK_KEYS = (
+  'mechanism',
+  'adjacency',
+  'holds_against_server',
+  'noise_multiplier',
+  'cohort',
+  'integer_design',
+  'channels',
+  'public',
+  'sampler_distance_per_round',
+  'layers',
+)
+# Words that no report of this package may use of a training.
+_FORBIDDEN = re.compile(r'anonym|amplified by sampling|\bsecure(ly)?\b', re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LedgerFacts:
+  """The facts of a training that its ledger rests on.
+
+  Attributes:
+    stack: What `factory.bind(type).facts()` gives; more keys are left out. `top_up`, if
+      it is there, is the number of shares to which the server tops up the noise of each
+      sum before it is decoded, for the release view.
+    delta: Delta of the stated epsilons; below 1/population, a tenth of it to be safe.
+    population: Clients in all.
+    randomness: 'chacha20', or 'philox' for simulations.
+    secagg_threshold: Fewest survivors whose sum the runtime lets the server see: the
+      threshold of the secure aggregation, or the size of the cohort in a simulation
+      without drop-outs. None promises nothing: see `PrivacyLedger.charge`.
+    participation_cap: Most rounds in which one client takes part; None for no cap.
+    sampling: How the cohorts are drawn: a `Sampling` claims what its kind says, for the
+      release view alone; words claim nothing.
+    unit: Who is protected.
+    task: What is trained, for the report.
+    tuning_runs: Other trainings on the same clients that chose the parameters; None if
+      it was not said.
+    unaccounted: What leaves the clients and is not in the sum of this ledger, such as
+      'training metrics'.
+
+  Raises:
+    ConfigurationError: If an argument is outside its range, or `stack` lacks a fact.
+  """
+
+  stack: Mapping[str, Any]
+  delta: float
+  population: int
+  randomness: str = 'chacha20'
+  secagg_threshold: int | None = None
+  participation_cap: int | None = None
+  sampling: Sampling = Sampling()  # noqa: RUF009, it is frozen
+  unit: str = 'client'
+  task: str = ''
+  tuning_runs: int | None = None
+  unaccounted: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    _validate.at_least(1, population=self.population)
+    _validate.delta_of(self.population, self.delta)
+    _validate.one_of(tuple(_ENTROPY), randomness=self.randomness)
+    for name in ('secagg_threshold', 'participation_cap'):
+      if getattr(self, name) is not None:
+        _validate.at_least(1, **{name: getattr(self, name)})
+    if self.tuning_runs is not None:
+      _validate.at_least(0, tuning_runs=self.tuning_runs)
+    object.__setattr__(self, 'sampling', Sampling.of(self.sampling))
+    printable(sampling=self.sampling.text, unit=self.unit, task=self.task)
+    for what in self.unaccounted:
+      printable(unaccounted=what)
+    kept = (*_STACK_KEYS, 'beside', 'top_up')
+    stack = {key: self.stack[key] for key in kept if key in self.stack}
+    missing = sorted({*_STACK_KEYS} - {*stack})
+    if missing:
+      raise ConfigurationError(
+        f'`stack` must hold the facts of a bound stack; it lacks {", ".join(missing)}. Pass '
+        '`factory.bind(type).facts()`.'
+      )
+    object.__setattr__(self, 'stack', stack)
+    object.__setattr__(self, 'unaccounted', tuple(self.unaccounted))
+    if self.secagg_threshold and self.secagg_threshold > self.maximum:
+      raise ConfigurationError(
+        f'`secagg_threshold` must be at most the largest cohort, {self.maximum}, got '
+        f'{self.secagg_threshold}. Lower it.'
+      )
+    costs = self.costs()  # refuses a design without a curve
+    self._check_top_up(costs)
+    check_proved(
+      self.sampling,
+      costs,
+      stack,
+      population=self.population,
+      participation_cap=self.participation_cap,
+    )
+
+  @property
+  def maximum(self) -> int:
+    """Largest cohort that a round admits."""
+    return int(self.stack['cohort']['maximum'])
+
+  @property
+  def colluding_fraction(self) -> float:
+    """Fraction of the survivors whose noise the server is assumed to know."""
+    return float(self.stack['cohort']['colluding_fraction'])
+
+  @property
+  def worst_survivors(self) -> int:
+    """Fewest survivors of a round of which nothing more is known."""
+    return self.secagg_threshold or 1
+
+  @property
+  def top_up(self) -> int | None:
+    """Shares up to which the server tops up the noise, for the release view; or None."""
+    return self.stack.get('top_up')
+
+  def check_delta(self, delta: float, what: str) -> None:
+    """Raises unless `delta`, called `what`, is below one over the population, if that is several.
+
+    Raises:
+      ConfigurationError: If it is not.
+    """
+    if delta * self.population >= 1 < self.population:
+      raise ConfigurationError(
+        f'{what} must be below 1/population = {1 / self.population:g}, got {delta!r}. At that size '
+        'it allows to publish a client. Lower it.'
+      )
+
+  @property
+  def release_promise(self) -> str:
+    """What the release view counts on in every round, in words; empty if on nothing."""
+    parts = []
+    if self.top_up is not None:
+      parts.append(f'noise topped up to {self.top_up} shares')
+    if self.sampling.cohort is not None:
+      parts.append(f'cohorts of {self.sampling.cohort} clients who all survive')
+    return ' and '.join(parts)
+
+  @property
+  def entropy_bits(self) -> int:
+    """Bits of entropy in one client's key."""
+    return _ENTROPY[self.randomness]
+
+  def honest(self, survivors: int) -> int:
+    """Honest clients among the survivors of a round."""
+    return honest_survivors(survivors, self.colluding_fraction)
+
+  def costs(self) -> RoundCosts:
+    """What one round costs.
+
+    Raises:
+      ConfigurationError: If no curve is known for the stack.
+    """
+    return RoundCosts(self.stack, worst_honest=self.honest(self.worst_survivors))
+
+  def release_costs(self, costs: RoundCosts) -> RoundCosts | ReleaseCosts:
+    """What one round costs in the release view.
+
+    Args:
+      costs: What it costs without a claim and without a top-up.
+    """
+    claim, total = self.sampling, self.top_up
+    if total is None and not claim.claims:
+      return costs
+    unclaimed = costs
+    if claim.claims:
+      worst = self.honest(self.worst_survivors)
+      costs = RoundCosts(self.stack, worst_honest=worst, orders=SAMPLED_ORDERS)
+      # Neighbours that replace a client move the sum twice as far, sampled or not.
+      stack = {**self.stack, 'adjacency': claim.adjacency(costs)}
+      unclaimed = RoundCosts(stack, worst_honest=worst, orders=SAMPLED_ORDERS)
+    fixed = total is not None or not costs.distributed
+    return ReleaseCosts(
+      costs,
+      unclaimed,
+      claim,
+      fewest=None if total is None else total - self.maximum + self.honest(self.maximum),
+      most=total,
+      dropouts=claim.claims and fixed and hides_count(self.stack),
+      maximum=self.maximum,
+    )
+
+  def as_dict(self) -> dict[str, Any]:
+    """The facts as JSON values."""
+    values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    return {
+      **values,
+      'stack': dict(self.stack),
+      'sampling': self.sampling.as_dict(),
+      'unaccounted': list(self.unaccounted),
+    }
+
+  def differences(self, other: 'LedgerFacts') -> list[str]:
+    """Names of the facts in which two trainings differ."""
+    mine, theirs = (json.loads(ledger_lines.canonical(f.as_dict())) for f in (self, other))
+    for facts in (mine, theirs):
+      del facts['sampling']['text']  # words for the report
+    names = [key for key in mine if key != 'stack' and mine[key] != theirs[key]]
+    mine, theirs = mine['stack'], theirs['stack']
+    keys = sorted({*mine, *theirs})
+    return names + [f'stack.{key}' for key in keys if mine.get(key) != theirs.get(key)]
+
+  def _check_top_up(self, costs: RoundCosts) -> None:
+    if self.top_up is None:
+      return
+    _validate.at_least(1, top_up=self.top_up)
+    if not costs.distributed or self.top_up < self.maximum:
+      raise ConfigurationError(
+        f'`top_up` tops up the noise that clients add, to at least the {self.maximum} shares of '
+        f'the largest cohort; got {self.top_up} with {self.stack["mechanism"]} noise. Raise it, '
+        'or leave it out.'
+      )
+
+  @classmethod
+  def from_dict(cls, values: Mapping[str, Any]) -> 'LedgerFacts':
+    """The facts of a header.
+
+    Raises:
+      LedgerError: If they are not facts.
+    """
+    try:
+      return cls(**values)
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
+      raise LedgerError(
+        f'The header of a ledger holds the facts of a training; this one cannot be used: {error} '
+        'Restore the file.'
+      ) from error
+
+
+def printable(**texts: str) -> None:
+  """Raises if a text for the report uses a word that the report must not use.
+
+  Raises:
+    ConfigurationError: If it does, or is not a text.
+  """
+  for name, text in texts.items():
+    _validate.instance(str, **{name: text})
+    found = _FORBIDDEN.search(text)
+    if found:
+      raise ConfigurationError(
+        f'`{name}` is printed in reports and must not promise what the ledger cannot show, got '
+        f'the word {found.group()!r}. Say it without that word.'
+      )
+
+
+def versions() -> dict[str, str]:
+  """Versions of what computes the numbers."""
+  found = {'tff_privacy_agg': tff_privacy_agg.__version__, 'python': platform.python_version()}
+  for name in ('numpy', 'scipy', 'dp-accounting', 'tensorflow-federated'):
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return found

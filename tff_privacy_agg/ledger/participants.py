@@ -1,0 +1,203 @@
+"""Who took part in which round: salted hashes in a file that stays beside the ledger.
+
+The ledger itself holds, for each round, one digest of the cohort and the largest
+number of rounds that any one client has taken part in. Whoever holds this file
+can test guesses of identities against it: keep it where the training runs.
+"""
+
+import collections
+import errno
+import hashlib
+import hmac
+import json
+import os
+import pathlib
+import secrets
+from collections.abc import Iterable, Sequence
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.errors import LedgerError
+from tff_privacy_agg.ledger import line_file as ledger_file
+from tff_privacy_agg.ledger.sampling_claims import Sampling
+
+_HASH_SIZE = 24  # hexadecimal digits: 96 bits, no two of a million clients meet
+
+
+def register_path(path: pathlib.Path) -> pathlib.Path:
+  """Where the participants of a ledger's rounds are kept."""
+  return path.with_name(f'{path.name}.participants')
+
+
+class Participants:
+  """The register of one ledger; written by the ledger's one writer.
+
+  Args:
+    path: The register's file; made when the first cohort is recorded.
+    cap: Most rounds in which one client may take part; None for no cap.
+
+  Raises:
+    LedgerError: If the file cannot be read.
+  """
+
+  def __init__(self, path: pathlib.Path, cap: int | None):
+    self._path, self._cap = path, cap
+    self._salt = secrets.token_bytes(32)
+    self._counts: collections.Counter[str] = collections.Counter()
+    self._digests: list[str] = []
+    self._descriptor = -1
+    self._most = 0
+    self._size = 0
+    self._people = 0
+    self._coincidences = 0  # pairs of rounds that a client took part in, over all clients
+    if path.exists():
+      self._read()
+
+  @property
+  def most(self) -> int:
+    """Most rounds that any client has taken part in."""
+    return self._most
+
+  @property
+  def digests(self) -> Sequence[str]:
+    """The digest of each recorded cohort, in order."""
+    return self._digests
+
+  def hashes(self, cohort: Iterable[str]) -> list[str]:
+    """Salted hashes of a cohort, sorted.
+
+    Raises:
+      LedgerError: If a client is in it twice: it would count with twice its sensitivity.
+    """
+    names = list(cohort)
+    for name in names:
+      _validate.instance(str, client_id=name)
+    hashed = sorted(self._hash(name) for name in names)
+    if len(set(hashed)) < len(hashed):
+      raise LedgerError(
+        f'A cohort holds each client once; this one of {len(hashed)} repeats '
+        f'{len(hashed) - len(set(hashed))}. Draw cohorts without repetition.'
+      )
+    return hashed
+
+  def eligible(self, clients: Iterable[str]) -> list[str]:
+    """Those of `clients` whom the cap lets take part in one more round."""
+    if self._cap is None:
+      return list(clients)
+    return [name for name in clients if self._counts[self._hash(name)] < self._cap]
+
+  def check_practice(self, hashed: Sequence[str], claim: Sampling) -> None:
+    """Raises if the cohorts so far and this one are not drawn as is claimed.
+
+    Raises:
+      LedgerError: If they are not.
+    """
+    claim.check_practice(
+      rounds=len(self._digests) + 1,
+      people=self._people + len(hashed),
+      coincidences=self._coincidences + sum(self._counts[one] for one in hashed),
+    )
+
+  def check(self, hashed: Sequence[str], population: int) -> int:
+    """Returns what `most` would be with this cohort.
+
+    Args:
+      hashed: The cohort.
+      population: Clients that there are, as the ledger states it.
+
+    Raises:
+      LedgerError: If a client would take part in more rounds than the cap, or there are
+        more clients than the population.
+    """
+    people = len(self._counts.keys() | set(hashed))
+    if people > population:
+      raise LedgerError(
+        f'The ledger is of a population of {population} clients; with this cohort {people} have '
+        'taken part. Begin a ledger with the true number, which delta is judged by.'
+      )
+    next_counts = [self._counts[one] + 1 for one in hashed]
+    if self._cap is not None and max(next_counts, default=0) > self._cap:
+      spent = sum(count > self._cap for count in next_counts)
+      raise LedgerError(
+        f'A client takes part in at most {self._cap} rounds; {spent} of this cohort of '
+        f'{len(hashed)} already did. Draw the cohort from `ledger.eligible(clients)`.'
+      )
+    return max([self._most, *next_counts])
+
+  def record(self, hashed: Sequence[str]) -> str:
+    """Writes a cohort to the disk and counts it; returns its digest."""
+    digest = hashlib.sha256(','.join(hashed).encode('ascii')).hexdigest()
+    if self._descriptor < 0:
+      self._open()
+    line = json.dumps({'cohort': list(hashed), 'digest': digest}, separators=(',', ':'))
+    self._append(line.encode('ascii') + b'\n')
+    self._count(list(hashed), digest)
+    return digest
+
+  def close(self) -> None:
+    """Closes the file."""
+    if self._descriptor >= 0:
+      os.close(self._descriptor)
+    self._descriptor = -1
+
+  def _hash(self, name: str) -> str:
+    return hmac.new(self._salt, name.encode('utf-8'), hashlib.sha256).hexdigest()[:_HASH_SIZE]
+
+  def _count(self, hashed: list[str], digest: str) -> None:
+    self._people += len(hashed)
+    self._coincidences += sum(self._counts[one] for one in hashed)
+    self._counts.update(hashed)
+    self._most = max([self._most, *(self._counts[one] for one in hashed)])
+    self._digests.append(digest)
+
+  def _open(self) -> None:
+    new = self._size == 0
+    self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    # A line that a crash cut off belongs to a round that never began.
+    os.ftruncate(self._descriptor, self._size)
+    if new:
+      self._append(json.dumps({'salt': self._salt.hex()}).encode('ascii') + b'\n')
+      ledger_file.sync_directory(self._path.parent)
+
+  def _append(self, line: bytes) -> None:
+    try:
+      if os.write(self._descriptor, line) != len(line):
+        raise OSError(errno.ENOSPC, 'the disk is full')
+      os.fdatasync(self._descriptor)
+    except OSError as error:
+      os.ftruncate(self._descriptor, self._size)
+      raise LedgerError(
+        f'A cohort was to be written to {self._path}; {error.strerror}. Mend the disk; the round '
+        'was not charged and must not run.'
+      ) from error
+    self._size += len(line)
+
+  def _read(self) -> None:
+    data = self._path.read_bytes()
+    complete = data[: data.rfind(b'\n') + 1]
+    self._size = len(complete)
+    try:
+      for number, line in enumerate(complete.splitlines()):
+        record = json.loads(line)
+        if number == 0:
+          self._salt = bytes.fromhex(record['salt'])
+          continue
+        hashed = record['cohort']
+        if hashlib.sha256(','.join(hashed).encode('ascii')).hexdigest() != record['digest']:
+          raise ValueError(f'line {number + 1} was changed')
+        self._count(hashed, record['digest'])
+    except (ValueError, KeyError, TypeError) as error:
+      raise LedgerError(
+        f'{self._path} holds who took part in the rounds; it cannot be read: {error}. Restore it, '
+        'or begin a new ledger.'
+      ) from error
+
+
+def missing(register: Sequence[str], charged: Sequence[str]) -> int:
+  """How many cohorts that the ledger charged are not in the register, in order."""
+  lacking = 0
+  remaining = iter(register)
+  for digest in charged:
+    # Cohorts of rounds that a crash stopped before their charge may stand in between.
+    if not any(found == digest for found in remaining):
+      lacking += 1
+  return lacking

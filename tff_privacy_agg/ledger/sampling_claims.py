@@ -1,0 +1,275 @@
+"""What a ledger claims of its cohorts, whether it is proved, and whether practice meets it."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from scipy import stats
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting import sampling
+from tff_privacy_agg.accounting.curves import RdpCurve
+from tff_privacy_agg.errors import ConfigurationError, LedgerError
+from tff_privacy_agg.ledger.round_costs import RoundCosts
+
+KINDS = ('none', 'poisson', 'without_replacement')
+# What people do and no theorem used here covers.
+_UNPROVED = ('shuffled', 'check_in', 'random_check_ins', 'round_robin')
+_COUNT = 'number of survivors'
+# False alarms of the tests that compare practice with a claim, for one round.
+_FALSE_ALARM = 1e-9
+# Independent draws fall so many standard deviations below the mean number of
+# coincidences with probability below 1e-9; above it the tail is that of a chi-square law.
+_TOO_FEW, _TOO_MANY = 6.0, 30.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling:
+  """How the cohorts of a training are drawn.
+
+  As a fact of a ledger it is a claim: what is written there of a kind other than 'none'
+  lowers epsilon in the release view, so each round must show it. As the record of a
+  round (`PrivacyLedger.charge(drawn=...)`) it is what a sampler did; a record that is
+  not the claim is refused. The server sees who takes part: its view never gains.
+
+  Both kinds that may be claimed draw in secret, anew and independently in each round: a
+  sampler with a seed that others know must say 'none'.
+
+  Attributes:
+    kind: 'none', 'poisson' (each client by a coin of its own) or 'without_replacement'
+      (a set of fixed size, all sets alike).
+    population: Clients that are drawn from; None for 'none'.
+    rate: Poisson: probability of one client in one round, in (0, 1).
+    cohort: Without replacement: clients a round.
+    text: The same in words, for the report.
+
+  Raises:
+    ConfigurationError: If the kind has no proof, or its numbers do not fit it.
+  """
+
+  kind: str = 'none'
+  population: int | None = None
+  rate: float | None = None
+  cohort: int | None = None
+  text: str = dataclasses.field(default='', compare=False)
+
+  def __post_init__(self):
+    _validate.instance(str, text=self.text)
+    if isinstance(self.kind, str) and self.kind in _UNPROVED:
+      raise ConfigurationError(
+        f'Amplification was to be claimed for cohorts of the kind {self.kind!r}; no bound is '
+        "proved for it. Claim 'none', and a participation cap if each client takes part in a "
+        'bounded number of rounds.'
+      )
+    _validate.one_of(KINDS, kind=self.kind)
+    wanted = {'none': (), 'poisson': ('population', 'rate')}
+    names = wanted.get(self.kind, ('population', 'cohort'))
+    for name in ('population', 'rate', 'cohort'):
+      if (getattr(self, name) is not None) != (name in names):
+        raise ConfigurationError(
+          f'Cohorts of the kind {self.kind!r} are stated by {", ".join(names) or "no number"}; '
+          f'got {name}={getattr(self, name)!r}. Give these numbers and no others.'
+        )
+    if self.population is not None:
+      _validate.at_least(1, population=self.population)
+    if self.rate is not None:
+      _validate.fraction(rate=self.rate)
+    if self.cohort is not None:
+      _validate.at_least(1, cohort=self.cohort)
+      _validate.at_least(self.cohort, population=self.population)
+
+  @classmethod
+  def of(cls, value: Any) -> 'Sampling':
+    """A claim as facts hold it: itself, its JSON, or the words of a ledger of schema 1."""
+    if isinstance(value, Sampling):
+      return value
+    if isinstance(value, str):
+      return cls(text=value)
+    if isinstance(value, Mapping):
+      return cls(**value)
+    raise ConfigurationError(
+      f'`sampling` must be a Sampling or words, got {value!r}. Pass what the sampler of the '
+      'cohorts states.'
+    )
+
+  @property
+  def claims(self) -> bool:
+    """Whether it lowers epsilon in the release view."""
+    return self.kind != 'none'
+
+  @property
+  def sentence(self) -> str:
+    """What was drawn, in words."""
+    words = f' ({self.text})' if self.text else ''
+    if self.kind == 'poisson':
+      return f'each of {self.population} clients with probability {self.rate:g}{words}'
+    if self.kind == 'without_replacement':
+      return f'{self.cohort} of {self.population} clients, without replacement{words}'
+    return self.text or 'not stated'
+
+  def as_dict(self) -> dict[str, Any]:
+    """JSON values."""
+    return dataclasses.asdict(self)
+
+  def adjacency(self, costs: RoundCosts) -> str:
+    """The neighbouring relation of the release view."""
+    return 'replace_one' if self.kind == 'without_replacement' else costs.adjacency
+
+  def curve(self, costs: RoundCosts, honest: int) -> RdpCurve:
+    """One round in the release view, with `honest` shares of noise that nobody knows."""
+    if self.kind == 'without_replacement':
+      base = costs.curve(honest, adjacency='replace_one')
+      drawn_from, drawn = int(self.population or 0), int(self.cohort or 0)
+      return sampling.without_replacement(base, population=drawn_from, cohort=drawn)
+    base = costs.curve(honest)
+    if self.kind == 'none':
+      return base
+    return sampling.poisson(
+      base,
+      float(self.rate or 0),
+      adjacency=base.adjacency,
+      tight=base.mechanism == 'gaussian',
+      total_noise_fixed=True,
+    )
+
+  def distance(self, maximum: int) -> float:
+    """Total variation distance of one round from the law that the bound is about.
+
+    Poisson cohorts of no client, or of more than a round admits, cannot run.
+
+    Args:
+      maximum: Largest cohort that a round admits.
+    """
+    if self.kind != 'poisson':
+      return 0.0
+    empty = math.exp(float(self.population or 0) * math.log1p(-float(self.rate or 0)))
+    return empty + float(stats.binom.sf(maximum, self.population, self.rate))
+
+  def check_round(self, drawn: 'Sampling | None', size: int, round_number: int) -> None:
+    """Raises unless a round was drawn as this claim says.
+
+    Args:
+      drawn: What the sampler did in the round; None if it did not say.
+      size: Clients in the cohort.
+      round_number: The round, for the message.
+
+    Raises:
+      LedgerError: If it was not.
+    """
+    if drawn != self:
+      said = 'does not say' if drawn is None else f'says: {drawn.sentence}'
+      raise LedgerError(
+        f'The ledger claims that cohorts are drawn so: {self.sentence}. The sampler of round '
+        f'{round_number} {said}. Draw as claimed and pass `drawn=`, or begin a ledger without '
+        'the claim.'
+      )
+    if self.cohort is not None and size != self.cohort:
+      raise LedgerError(
+        f'The ledger claims cohorts of {self.cohort} clients; that of round {round_number} has '
+        f'{size}. Draw as claimed, or begin a ledger without the claim.'
+      )
+
+  def check_practice(self, *, rounds: int, people: int, coincidences: int) -> None:
+    """Raises if the cohorts so far are not what independent draws give.
+
+    Draws that avoid those who took part before (shuffled epochs), or prefer them (the
+    devices that are always there), are found by the number of pairs of rounds that a
+    client has in common; false alarms below 1e-9 a round.
+
+    Args:
+      rounds: Cohorts so far.
+      people: Sum of their sizes.
+      coincidences: Sum over clients of the pairs of rounds that they took part in.
+
+    Raises:
+      LedgerError: If they are not.
+    """
+    n, pairs = float(self.population or 0), rounds * (rounds - 1) / 2
+    if self.rate is not None:
+      rate = self.rate
+      trials = int(n) * rounds
+      tail = min(stats.binom.cdf(people, trials, rate), stats.binom.sf(people - 1, trials, rate))
+      if tail < _FALSE_ALARM:
+        raise self._not_met(f'{people} clients in {rounds} rounds, expected {trials * rate:.6g}')
+      each = n * rate**2
+      variance = pairs * each * (1 - rate**2) + 2 * pairs * (rounds - 2) * each * rate * (1 - rate)
+    else:
+      size = float(self.cohort or 0)
+      each = size**2 / n
+      variance = pairs * each * (1 - size / n) * (n - size) / max(n - 1, 1)
+    mean, deviation = pairs * each, math.sqrt(max(variance, 0.0))
+    low, high = mean - _TOO_FEW * deviation, mean + _TOO_MANY * (deviation + 1)
+    if not low <= coincidences <= high:
+      raise self._not_met(
+        f'{coincidences} times a client was in both of two rounds, expected {mean:.6g} give or '
+        f'take {deviation:.3g}'
+      )
+
+  def _not_met(self, found: str) -> LedgerError:
+    return LedgerError(
+      f'The ledger claims that cohorts are drawn anew and independently: {self.sentence}. The '
+      f'cohorts so far are not ({found}). Mend the sampler, or begin a ledger without the claim.'
+    )
+
+
+def check_proved(
+  claim: Sampling,
+  costs: RoundCosts,
+  stack: Mapping[str, Any],
+  *,
+  population: int,
+  participation_cap: int | None,
+) -> None:
+  """Raises unless the bound of a claim is proved for a stack.
+
+  Args:
+    claim: The claim.
+    costs: Costs of the stack's rounds.
+    stack: Facts of the stack.
+    population: Clients in all.
+    participation_cap: Most rounds of one client, or None.
+
+  Raises:
+    ConfigurationError: If it is not.
+  """
+  if not claim.claims:
+    return
+  asked = f'Cohorts were to be claimed as drawn so: {claim.sentence}'
+  if int(claim.population or 0) > population:
+    raise ConfigurationError(f'{asked}; there are {population} clients. State them all.')
+  if not costs.private:
+    raise ConfigurationError(f'{asked}; the stack has no noise that it could amplify. Add noise.')
+  if participation_cap is not None:
+    raise ConfigurationError(
+      f'{asked}; under a cap of {participation_cap} participations draws depend on one another. '
+      "Claim one of the two: the cap holds against the server too, with sampling of the kind 'none'."
+    )
+  maximum = int(stack['cohort']['maximum'])
+  if claim.cohort is not None:
+    if claim.cohort > maximum:
+      raise ConfigurationError(
+        f'{asked}; a round admits at most {maximum} clients. Raise `Cohort.maximum`.'
+      )
+    return
+  if costs.adjacency == 'replace_one':
+    raise ConfigurationError(
+      f"{asked}; Poisson sampling is not proved under 'replace_one'. Claim cohorts of fixed size."
+    )
+  if costs.distributed and stack.get('top_up') is None:
+    raise ConfigurationError(
+      f'{asked}; the noise that clients add grows with the cohort, and Poisson sampling is proved '
+      'for a fixed total. Let the server top it up (`top_up`), or draw cohorts of fixed size.'
+    )
+  if hides_count(stack):
+    return
+  raise ConfigurationError(
+    f'{asked}; the stack makes the {_COUNT} public, and the proof needs it unknown: it tells '
+    'whether one more client was drawn. Divide by a fixed number and keep the count from who sees '
+    "the release, or draw cohorts of fixed size and claim 'without_replacement'."
+  )
+
+
+def hides_count(stack: Mapping[str, Any]) -> bool:
+  """Whether those who see the release do not learn the number of survivors."""
+  return all(_COUNT not in part['public'] for part in (stack, *stack.get('beside', ())))

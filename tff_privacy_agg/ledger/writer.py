@@ -1,0 +1,395 @@
+"""The privacy ledger: what every round of a training may have revealed, on disk."""
+
+import datetime
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tff_privacy_agg
+from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting.budget import Budget, Filter
+from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
+from tff_privacy_agg.ledger import line_file as ledger_file
+from tff_privacy_agg.ledger import line_format as ledger_lines
+from tff_privacy_agg.ledger.facts import LedgerFacts, printable, versions
+from tff_privacy_agg.ledger.participants import Participants, missing, register_path
+from tff_privacy_agg.ledger.reader import LedgerRecord
+from tff_privacy_agg.ledger.replay import SCHEMA, STATED_ORDERS, LedgerState, begun
+from tff_privacy_agg.ledger.round_costs import RoundCosts
+from tff_privacy_agg.ledger.round_kinds import Kind, check_kind, own_facts
+from tff_privacy_agg.ledger.sampling_claims import Sampling
+
+NOTES = ('empirical_audit', 'example_level', 'tuning_runs')
+
+
+class PrivacyLedger(LedgerRecord):
+  """Writes the ledger of one training: a charge before each round, a settlement after it.
+
+  Each line is on the disk before the call that writes it returns. A round is
+  charged at the most it can cost, and settled with what happened; a round that is never
+  settled, because the program was killed, the sum was thrown away or the
+  round ran again, stays charged. Nothing takes a charge back, so no earlier
+  checkpoint, and no second attempt, lowers epsilon.
+
+  The most that a round can cost. The server sees the sum of the survivors
+  whatever their number: a round below `Cohort.minimum` leaves the model as it was,
+  but the server has seen its sum, with less noise. So neither the plan nor
+  `Cohort.minimum` bounds the cost from above; only the runtime can, by not
+  opening the sum of fewer than `secagg_threshold` survivors. A charge therefore
+  counts the honest ones among `secagg_threshold` survivors. Without a threshold it
+  counts one: a client that this guarantee speaks of is honest, and if its
+  message is in the sum its own noise is; if it is not, the round costs it nothing.
+  (Where more shares of narrow discrete noise cost more, the dearest number from
+  there up is taken.) A settlement states at least one honest survivor and, if the
+  threshold holds, never more than was charged. If a round breaks the threshold, that
+  is written first, then refused aloud, and from then on open rounds count one honest
+  survivor.
+
+  One writer at a time; a second one is refused. Use it in the process that runs
+  the rounds, not in a fork of it.
+
+  Args:
+    path: The JSON-lines file. Made if missing; `NAME.head` and `NAME.participants`
+      belong to it.
+    facts: What the training rests on. An existing ledger must have been begun
+      with the same facts; None takes those of the file, which must exist.
+    budget: The most to spend; as with the facts.
+
+  Raises:
+    LedgerError: If the file does not verify, has another writer, was begun with other
+      facts, or comes from a later version.
+  """
+
+  def __init__(
+    self,
+    path: str | os.PathLike[str],
+    facts: LedgerFacts | None = None,
+    *,
+    budget: Budget | None = None,
+  ):
+    self.path = pathlib.Path(path)
+    if not self.path.exists():
+      self._begin(facts, budget)
+    else:
+      self._resume(facts, budget)
+    try:
+      self._open_register()
+    except BaseException:
+      self._writer.close()
+      raise
+
+  def charge(
+    self,
+    round_number: int,
+    *,
+    planned_survivors: int | None = None,
+    cohort: Iterable[str] | None = None,
+    drawn: Sampling | None = None,
+    facts: LedgerFacts | None = None,
+  ) -> int:
+    """Charges a round at its worst, before it runs.
+
+    Args:
+      round_number: The round, at least 0; one that runs again is charged again.
+      planned_survivors: How many clients are expected to survive; for the report.
+      cohort: Identities of the clients. Needed under a participation cap and where the
+        sampling is claimed; only salted hashes of them are kept, beside the ledger.
+      drawn: What the sampler of the cohort did; must be what the facts claim, if they claim
+        anything.
+      facts: What this round rests on, if not the facts of the ledger: its stack, threshold and
+        task may be its own; the rest must agree.
+
+    Returns:
+      The number of the charge, for `settle`.
+
+    Raises:
+      BudgetExceededError: If the round could spend more than the budget; nothing is
+        charged, and the round must not run.
+      LedgerError: If the cohort repeats a client, one of it has reached the cap, it was not
+        drawn as the facts claim, or `facts` cannot stand in this ledger; nothing is charged then.
+    """
+    _validate.at_least(0, round_number=round_number)
+    if planned_survivors is not None:
+      _validate.at_least(1, planned_survivors=planned_survivors)
+    if drawn is not None:
+      _validate.instance(Sampling, drawn=drawn)
+      printable(drawn=drawn.text)
+    if facts is not None:
+      _validate.instance(LedgerFacts, facts=facts)
+    self._writer.check()
+    line = 0 if facts is None else self.state.find_kind(facts)
+    kind = self._new_kind(facts) if facts and line is None else self.state.kinds[line or 0]
+    hashed, most = None, None
+    claim = Sampling() if self.state.claim_broken else self.facts.sampling
+    if cohort is not None:
+      hashed = self._register.hashes(cohort)
+      _validate.at_least(1, cohort_size=len(hashed))
+      most = max(self.state.most, self._register.check(hashed, self.facts.population))
+      if claim.claims:
+        claim.check_round(drawn, len(hashed), round_number)
+        self._register.check_practice(hashed, claim)
+    elif claim.claims:
+      raise ConfigurationError(
+        f'The ledger claims that cohorts are drawn so: {claim.sentence}. Round {round_number} was '
+        'to be charged without its cohort. Pass `cohort=` and `drawn=`, from the sampler.'
+      )
+    elif self.facts.participation_cap is not None:
+      raise ConfigurationError(
+        f'The ledger counts on at most {self.facts.participation_cap} rounds a client; a round was '
+        'to be charged without its cohort. Pass `cohort=`, the identities of its clients.'
+      )
+    fixed = self.state.filter
+    if fixed is not None and not self.state.admits(fixed, most=most, kind=kind):
+      raise self._exceeded(round_number, fixed, kind)
+    if line is None:
+      line = self._append({'event': 'facts', 'facts': own_facts(kind.facts)})['seq']
+    digest = None if hashed is None else self._register.record(hashed)
+    seq = self._writer.next_seq
+    self._append(
+      {
+        'event': 'charge',
+        'round': int(round_number),
+        'planned_survivors': None if planned_survivors is None else int(planned_survivors),
+        'honest_at_worst': self._honest_at_worst(kind),
+        **({'facts': line} if line else {}),
+        'participants': digest,
+        'sampling': None if drawn is None else drawn.as_dict(),
+        'most_participations': most,
+        'version': tff_privacy_agg.__version__,
+      }
+    )
+    return seq
+
+  def settle(
+    self,
+    charge: int,
+    *,
+    survivors: int,
+    honest: int | None = None,
+    accepted: bool = True,
+    top_up: int = 0,
+  ) -> Mapping[str, Any]:
+    """Records what happened in a charged round, and lowers its cost to that.
+
+    Args:
+      charge: The number that `charge` returned.
+      survivors: Clients in the sum, as the sum itself counted them.
+      honest: Of these, those whose noise the server does not know, if fewer than the
+        colluding fraction leaves.
+      accepted: Whether the model took the sum. If not, the server has seen it all the
+        same, so it costs the same.
+      top_up: Shares of noise that the server added to the sum; they count in the release
+        view alone.
+
+    Returns:
+      The line that was written.
+
+    Raises:
+      LedgerError: If the charge is not open, if nobody survived or more than the cohort
+        admits did: the round stays charged at its worst. Or if fewer survived than
+        the threshold, or the round was not as the facts claim: the line is written
+        first, and from then on the claim counts for nothing.
+    """
+    _validate.at_least(0, charge=charge, survivors=survivors, top_up=top_up)
+    if top_up and self.facts.top_up is None:
+      raise ConfigurationError(
+        f'{top_up} shares were stated to be topped up; the facts of this ledger know of no top-up. '
+        "Begin a ledger with `stack['top_up']`."
+      )
+    if honest is not None:
+      _validate.at_least(0, honest=honest)
+    if charge not in self.state.open:
+      raise LedgerError(
+        f'Charge {charge} was to be settled; it is not open. Settle each charge once, with the '
+        'number that `charge` gave.'
+      )
+    kind = self.state.kind_of(charge)
+    counted = kind.facts.honest(survivors)
+    counted = counted if honest is None else min(counted, honest)
+    if counted < 1 or survivors > kind.facts.maximum:
+      raise LedgerError(
+        f'A round settles with 1 to {kind.facts.maximum} survivors, one of them honest; got '
+        f'{survivors} survivors, {counted} of them honest. The round stays charged at its worst.'
+      )
+    row = kind.costs.row(counted)
+    line = self._append(
+      {
+        'event': 'settle',
+        'of': charge,
+        'round': self.state.open[charge],
+        'survivors': int(survivors),
+        'honest': int(counted),
+        'updated': bool(accepted),
+        'top_up': int(top_up),
+        'z_eff': kind.costs.noise_multiplier(counted),
+        'rdp': self._stated(kind.costs, counted, top_up) if math.isfinite(row[-1]) else None,
+        'version': tff_privacy_agg.__version__,
+      }
+    )
+    if not self.state.meets_claim(survivors, top_up):
+      raise LedgerError(
+        f'The release view counts on {self.facts.release_promise}; round {line["round"]} had {survivors} '
+        f'survivors and {top_up} shares from the server. It is settled, and the claim counts for '
+        'nothing from now on; begin a ledger without it, or mend the runtime.'
+      )
+    if survivors < kind.facts.worst_survivors:
+      raise LedgerError(
+        f'The runtime was to show no sum of fewer than {kind.facts.worst_survivors} survivors; '
+        f'round {line["round"]} had {survivors}. It is settled with these; mend the runtime, or '
+        'begin a ledger with the threshold that it keeps.'
+      )
+    return line
+
+  def mark_unaccounted(self, what: str) -> None:
+    """Records that something left the clients outside this sum: the ledger is not complete.
+
+    Args:
+      what: Its name, such as 'training metrics in the clear'.
+    """
+    printable(what=what)
+    if what not in self.state.unaccounted:
+      self._append({'event': 'unaccounted', 'what': what})
+
+  def note(self, name: str, value: Any) -> None:
+    """Records a finding for the report; the last one of a name counts.
+
+    Args:
+      name: 'empirical_audit', 'example_level' (the noise of DP-SGD on the clients, whose unit
+        is the example) or 'tuning_runs'.
+      value: JSON values.
+    """
+    _validate.one_of(NOTES, name=name)
+    printable(value=json.dumps(value))
+    self._append({'event': 'note', 'name': name, 'value': value})
+
+  def eligible(self, clients: Iterable[str]) -> list[str]:
+    """Those of `clients` whom the participation cap lets take part in the next round."""
+    return self._register.eligible(clients)
+
+  def close(self) -> None:
+    """Releases the lock; open rounds stay charged."""
+    self._writer.close()
+    self._register.close()
+
+  def __enter__(self) -> 'PrivacyLedger':
+    return self
+
+  def __exit__(self, *unused: Any) -> None:
+    self.close()
+
+  def _begin(self, facts: LedgerFacts | None, budget: Budget | None) -> None:
+    if facts is None:
+      raise LedgerError(
+        f'A ledger was to be opened at {self.path}; there is none. Pass `facts` to begin one.'
+      )
+    for left in (ledger_lines.head_path(self.path), register_path(self.path)):
+      if left.exists():
+        raise LedgerError(
+          f'A ledger was to be begun at {self.path}; {left.name} of an earlier one is there. '
+          'Restore that ledger, or choose another path.'
+        )
+    if budget is not None:
+      facts.check_delta(budget.delta, "The budget's `delta`")
+    header = {
+      'event': 'header',
+      'schema': SCHEMA,
+      'utc': _now(),
+      'facts': facts.as_dict(),
+      'budget': None if budget is None else budget.as_dict(),
+      'version': tff_privacy_agg.__version__,
+      'versions': versions(),
+    }
+    state = LedgerState(header)
+    header['order'] = None if state.filter is None else state.filter.order
+    self._writer = ledger_file.LineWriter.create(self.path, header)
+    super().__init__(header, state, self._writer.hash)
+
+  def _resume(self, facts: LedgerFacts | None, budget: Budget | None) -> None:
+    self._writer, found = ledger_file.LineWriter.reopen(self.path)
+    try:
+      header, state = self._replayed(self.path, found)
+      super().__init__(header, state, self._writer.hash)
+      self._compare(facts, budget)
+      if found.truncated:
+        was = begun(found.truncated)
+        self.state = self._replayed(self.path, found, with_truncated=False)[1]
+        self._append(
+          {'event': 'recovered', 'was': was, 'partial_bytes': len(found.truncated)},
+          after=found.truncated,
+        )
+    except BaseException:
+      self._writer.close()
+      raise
+
+  def _compare(self, facts: LedgerFacts | None, budget: Budget | None) -> None:
+    if facts is None:
+      return
+    changed = facts.differences(self.facts) + (['budget'] if budget != self.budget else [])
+    if changed:
+      raise LedgerError(
+        f'A training resumes with the facts that its ledger began with; in {self.path} these '
+        f'differ: {", ".join(changed)}. Pass the old values, or begin another ledger.'
+      )
+
+  def _open_register(self) -> None:
+    self._register = Participants(register_path(self.path), self.facts.participation_cap)
+    lacking = missing(self._register.digests, self.state.digests)
+    if lacking:
+      raise LedgerError(
+        f'{register_path(self.path).name} names the participants of {len(self.state.digests)} '
+        f'rounds; {lacking} of them are missing. Restore it, or begin another ledger.'
+      )
+
+  def _append(self, record: dict[str, Any], *, after: bytes = b'') -> Mapping[str, Any]:
+    """Counts a line and writes it; if writing fails it stays counted."""
+    record['utc'] = _now()
+    record['seq'] = self._writer.next_seq
+    self.state.apply(record)
+    if record['event'] in ('charge', 'settle', 'recovered'):
+      record['total'] = self.state.totals()
+    self.hash = self._writer.append(record, after=after)
+    return record
+
+  def _stated(self, costs: RoundCosts, honest: int, top_up: int) -> dict[str, list[float] | str]:
+    server = costs.curve(honest).rdp(STATED_ORDERS).tolist()
+    release = costs.curve(honest + top_up)
+    if self.facts.sampling.claims and not self.state.claim_broken:
+      release = self.facts.sampling.curve(costs, honest + top_up)
+    return {
+      'server': server if costs.holds_against_server else 'inf',
+      'release': release.rdp(STATED_ORDERS).tolist(),
+    }
+
+  def _new_kind(self, facts: LedgerFacts) -> Kind:
+    check_kind(self.facts, facts)
+    return Kind(facts)
+
+  def _honest_at_worst(self, kind: Kind) -> int:
+    return kind.facts.honest(1 if self.state.threshold_broken else kind.facts.worst_survivors)
+
+  def _exceeded(self, round_number: int, fixed: Filter, kind: Kind) -> BudgetExceededError:
+    budget = fixed.budget
+    spent = self.state.epsilon(budget.view, budget.delta)[0]
+    mend = 'Stop here, or plan anew with more noise or fewer rounds.'
+    if fixed.most_rounds(self.state.distance(budget.view, more=1, kind=kind)) < 1:
+      mend = (
+        'At an epsilon that large the distance of the noise from its law does not fit into delta: '
+        'lower the epsilon of the budget.'
+      )
+    elif self.state.rounds == 0 and kind.facts.secagg_threshold is None:
+      mend = (
+        'Without `secagg_threshold` a round could have a single survivor: state the threshold that '
+        'the runtime keeps.'
+      )
+    return BudgetExceededError(
+      f'Round {round_number} was to be charged; with it, at its worst, the {budget.view} view '
+      f'could pass the budget of epsilon {budget.epsilon:g} at delta {budget.delta:g} '
+      f'({spent:.4g} is spent). {mend}'
+    )
+
+
+def _now() -> str:
+  return datetime.datetime.now(datetime.UTC).isoformat(timespec='milliseconds')

@@ -1,0 +1,137 @@
+"""Conformance cases about central Gaussian noise."""
+
+import math
+
+from tff_privacy_agg import accounting
+from tff_privacy_agg.errors import ConfigurationError
+from tools.conformance import _inputs, oracle
+from tools.conformance._fields import Inputs, Values, of_curve
+
+
+def poisson_gaussian(inputs: Inputs, expected: Inputs) -> Values:
+  z, rate, rounds, delta = (inputs[k] for k in ('noise_multiplier', 'q', 'rounds', 'delta'))
+  adjacency = _inputs.adjacency(inputs, default='add_or_remove_one')
+  base = accounting.gaussian(z, adjacency=adjacency)
+  curve = accounting.poisson(base, rate, adjacency=adjacency, tight=True)
+  values = of_curve(curve, rounds, delta, _inputs.orders(inputs, sampled=True))
+  return values | {
+    'epsilon_rdp': values['epsilon'],
+    'epsilon_pld': lambda: oracle.poisson_gaussian_pld_epsilon(z, rate, rounds, delta),
+  }
+
+
+def wor_gaussian(inputs: Inputs, expected: Inputs) -> Values:
+  rounds, delta = inputs['rounds'], inputs['delta']
+  where = {'population': inputs['population'], 'cohort': inputs['cohort']}
+  orders = _inputs.orders(inputs, sampled=True)
+  base = accounting.gaussian(inputs['noise_multiplier_per_clip'], adjacency='replace_one')
+  values = of_curve(accounting.without_replacement(base, **where), rounds, delta, orders)
+  event = inputs['noise_multiplier_per_clip'] / 2
+  return values | {
+    'event_noise_multiplier': event,
+    'epsilon_general_bound': values['epsilon'],
+    'epsilon': lambda: oracle.without_replacement_gaussian_epsilon(
+      event, **where, rounds=rounds, delta=delta, orders=orders
+    ),
+  }
+
+
+def gaussian(inputs: Inputs, expected: Inputs) -> Values:
+  _inputs.require_unsampled(inputs)
+  factor = 2 if _inputs.adjacency(inputs) == 'replace_one' else 1
+  z, rounds, delta = inputs['noise_multiplier'] / factor, inputs['rounds'], inputs['delta']
+  values = of_curve(accounting.gaussian(z), rounds, delta, _inputs.orders(inputs))
+  return (
+    values
+    | _of_correlated(z, rounds, delta)
+    | {
+      'epsilon_dp_accounting_default_orders': lambda: oracle.gaussian_rdp_epsilon(z, rounds, delta)
+    }
+  )
+
+
+def _of_correlated(z: float, squared_sensitivity: float, delta: float) -> Values:
+  """Fields of one Gaussian release of the given squared sensitivity."""
+  mu = math.sqrt(squared_sensitivity) / z if z else math.inf
+  curve = accounting.gaussian(1 / mu if mu < math.inf else 0.0)
+  exact = accounting.gaussian_epsilon(mu, delta)
+  return {
+    'mu': mu,
+    'epsilon_exact': exact,
+    'epsilon_exact_gaussian': exact,
+    'epsilon_rdp': accounting.epsilon(curve, delta)[0],
+    'equivalent_gaussian_noise_multiplier': 1 / mu,
+  }
+
+
+def tree_restart(inputs: Inputs, expected: Inputs) -> Values:
+  _inputs.require_zero_out(inputs)
+  total = accounting.tree_restart_sensitivity(
+    inputs['steps_per_tree'], inputs['participations_per_tree']
+  )
+  fields = _of_correlated(inputs['noise_multiplier'], total, inputs['delta'])
+  return {'sum_sensitivity_sq': total} | fields
+
+
+def tree_no_restart(inputs: Inputs, expected: Inputs) -> Values:
+  _inputs.require_zero_out(inputs)
+  total = accounting.tree_sensitivity(
+    inputs['total_steps'], inputs['max_participation'], inputs['min_separation']
+  )
+  fields = _of_correlated(inputs['noise_multiplier'], total, inputs['delta'])
+  return {'sum_sensitivity_sq': total} | fields
+
+
+def banded_mf(inputs: Inputs, expected: Inputs) -> Values:
+  _inputs.require_zero_out(inputs)
+  bands, separation = inputs.get('bands'), inputs.get('min_separation')
+  if not (isinstance(bands, int) and isinstance(separation, int)):
+    bands = separation = 1  # stated in words: participations are as far apart as the bands
+  z = accounting.banded_noise_multiplier(
+    inputs['noise_multiplier'],
+    bands=bands,
+    min_separation=separation,
+    max_participations=inputs['max_participations'],
+    column_norm=inputs['column_norm'],
+  )
+  return _of_correlated(z, 1.0, inputs['delta'])
+
+
+def adaptive_split(inputs: Inputs, expected: Inputs) -> Values:
+  total = inputs['total_noise_multiplier']
+  # An indicator moves the count by 0.5: shifted to +-0.5, and 0 where the client is zeroed out.
+  bits = {
+    name: 2 * inputs[key]
+    for name, key in (('clip', 'clip_count_stddev'), ('zero', 'zero_count_stddev'))
+    if inputs.get(key) is not None
+  }
+  rho = {name: 0.5 / z**2 for name, z in bits.items()}
+  values: Values = {
+    'zcdp_total': 0.5 / total**2,
+    'zcdp_clip_bit': rho.get('clip', 0.0),
+    'zcdp_zero_bit': rho.get('zero', 0.0),
+  }
+  try:
+    vector = accounting.split_noise_multiplier(total, list(bits.values()))
+  except ConfigurationError:
+    return values | {'feasible': False, 'value_noise_multiplier': None, 'zcdp_value': None}
+  return values | {
+    'feasible': True,
+    'value_noise_multiplier': vector,
+    'zcdp_value': 0.5 / vector**2,
+  }
+
+
+def calibration_gaussian(inputs: Inputs, expected: Inputs) -> Values:
+  _inputs.require_unsampled(inputs)
+  target, delta, rounds = inputs['target_epsilon'], inputs['delta'], inputs['rounds']
+  z = accounting.find_gaussian_noise_multiplier(target, delta, rounds)
+  achieved = accounting.gaussian_epsilon(math.sqrt(rounds) / z, delta)
+  return {
+    'noise_multiplier_exact': z,
+    'noise_multiplier_rdp': lambda: accounting.find_noise_multiplier(
+      target, delta, lambda z: accounting.gaussian(z).scaled(rounds)
+    ),
+    'achieved_epsilon': achieved,
+    'achieved_epsilon_must_be_at_most_target': achieved <= target,
+  }
