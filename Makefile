@@ -6,7 +6,14 @@ MLFLOW := $(VENV)/mlflow
 # TensorFlow's start-up notices are of no use here.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help env demo test test-accounting test-mlflow test-all conformance lint format bench notebooks api doctor lock clean
+# The Pythons on which the tests of the core run, those of them that exist, and these tests.
+CORE_PYTHONS ?= python3.12 python3.13
+CORE_TESTS := tests/core tests/reports/test_report.py tests/cli/test_cli_ledger.py \
+  $(addprefix tests/accounting/test_,accountant.py calibration.py conformance.py curves.py dominance.py) \
+  $(addprefix tests/ledger/test_ledger_,bad_input.py bounds.py budget.py rounds.py statement.py) \
+  $(addprefix tests/secagg/test_secagg_,blame.py cost.py known_answers.py mutants.py privacy.py verify.py)
+
+.PHONY: help env demo test test-accounting test-core test-mlflow test-all conformance lint format bench notebooks api doctor lock clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +43,25 @@ test-accounting: $(OLDEST)/.stamp  ## Run the accounting's tests with the oldest
 $(OLDEST)/.stamp: requirements/dp-accounting-oldest.txt $(VENV)/.stamp
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
 	  --target $(OLDEST) -r requirements/dp-accounting-oldest.txt
+	touch $@
+
+test-core: env  ## Run the core's tests from a wheel, without TensorFlow, on newer Pythons, and a notebook from there
+	@for python in $(CORE_PYTHONS); do \
+	  if ! $$python -c '' 2> /dev/null; then echo "There is no $$python: not tested with it."; continue; fi; \
+	  echo "The core from a wheel with $$($$python --version)."; \
+	  $(MAKE) -s CORE_PYTHON=$$python $(VENV)/$$python/.stamp || exit 1; \
+	  PYTHONSAFEPATH=1 $(VENV)/$$python/bin/python -m pytest -n 2 --dist loadfile -m 'not slow' $(CORE_TESTS) || exit 1; \
+	done
+	$(BIN)/python -m pytest -m 'not slow' tests/notebooks/test_hosted.py $(ARGS)
+
+# The package as its users get it: a wheel, with the dependencies that it declares.
+$(VENV)/$(CORE_PYTHON)/.stamp: requirements/core.txt setup.py requirements.lock $(shell find tff_privacy_agg -name '*.py')
+	rm -rf $(@D) $(VENV)/wheel
+	$(CORE_PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/core.txt
+	$(@D)/bin/pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w $(VENV)/wheel .
+	$(@D)/bin/pip install -q --disable-pip-version-check --no-deps $(VENV)/wheel/*.whl
+	$(@D)/bin/pip check
 	touch $@
 
 test-mlflow: $(MLFLOW)/.stamp  ## Run the tests of the extra mlflow
@@ -71,10 +97,12 @@ api: env  ## Write docs/api.md from the docstrings
 doctor: env  ## Say what is installed and whether it works
 	$(BIN)/tff-privacy-agg doctor
 
-lock:  ## Solve requirements.lock again (needs uv)
+lock:  ## Solve requirements.lock and requirements/core.txt again (needs uv)
 	uv pip compile --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_31 --override requirements/overrides.txt \
 	  requirements/requirements-dev.in -o requirements.lock
+	uv pip compile --generate-hashes --no-header --no-annotate --python-version 3.12 --universal \
+	  requirements/core.in -o requirements/core.txt
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
