@@ -3,6 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := $(VENV)/dp-accounting-oldest
 MLFLOW := $(VENV)/mlflow
+SBOM := $(VENV)/sbom
+# Times in a wheel: those of the last commit, so that it builds the same bytes again.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
 # TensorFlow's start-up notices are of no use here.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
@@ -13,7 +16,7 @@ CORE_TESTS := tests/core tests/reports/test_report.py tests/cli/test_cli_ledger.
   $(addprefix tests/ledger/test_ledger_,bad_input.py bounds.py budget.py rounds.py statement.py) \
   $(addprefix tests/secagg/test_secagg_,blame.py cost.py known_answers.py mutants.py privacy.py verify.py)
 
-.PHONY: help env demo test test-accounting test-core test-mlflow test-all conformance lint format bench notebooks api doctor lock clean
+.PHONY: help env demo test test-accounting test-core test-mlflow test-all conformance lint format bench notebooks api doctor lock sbom wheel clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,23 +48,23 @@ $(OLDEST)/.stamp: requirements/dp-accounting-oldest.txt $(VENV)/.stamp
 	  --target $(OLDEST) -r requirements/dp-accounting-oldest.txt
 	touch $@
 
-test-core: env  ## Run the core's tests from a wheel, without TensorFlow, on newer Pythons, and a notebook from there
+test-core: wheel  ## Run the core's tests from the wheel, without TensorFlow, on newer Pythons, and a notebook there
 	@for python in $(CORE_PYTHONS); do \
-	  if ! $$python -c '' 2> /dev/null; then echo "There is no $$python: not tested with it."; continue; fi; \
-	  echo "The core from a wheel with $$($$python --version)."; \
-	  $(MAKE) -s CORE_PYTHON=$$python $(VENV)/$$python/.stamp || exit 1; \
-	  PYTHONSAFEPATH=1 $(VENV)/$$python/bin/python -m pytest -n 2 --dist loadfile -m 'not slow' $(CORE_TESTS) || exit 1; \
+	  if ! $$python -c '' 2> /dev/null; then echo "There is no $$python here: not tested."; continue; fi; \
+	  echo "The core, from the wheel, with $$($$python --version):"; \
+	  $(MAKE) -s $(VENV)/$$python/.stamp || exit 1; \
+	  $(VENV)/$$python/bin/pip install -q --disable-pip-version-check --no-deps --no-index \
+	    --find-links dist --force-reinstall tff_privacy_agg || exit 1; \
+	  $(VENV)/$$python/bin/pip check || exit 1; \
+	  PYTHONSAFEPATH=1 $(VENV)/$$python/bin/python -m pytest -n 2 --dist loadfile -m 'not slow' \
+	    $(CORE_TESTS) || exit 1; \
 	done
 	$(BIN)/python -m pytest -m 'not slow' tests/notebooks/test_hosted.py $(ARGS)
 
-# The package as its users get it: a wheel, with the dependencies that it declares.
-$(VENV)/$(CORE_PYTHON)/.stamp: requirements/core.txt setup.py requirements.lock $(shell find tff_privacy_agg -name '*.py')
-	rm -rf $(@D) $(VENV)/wheel
-	$(CORE_PYTHON) -m venv $(@D)
+$(VENV)/python3.%/.stamp: requirements/core.txt
+	rm -rf $(@D)
+	python3.$* -m venv $(@D)
 	$(@D)/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/core.txt
-	$(@D)/bin/pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w $(VENV)/wheel .
-	$(@D)/bin/pip install -q --disable-pip-version-check --no-deps $(VENV)/wheel/*.whl
-	$(@D)/bin/pip check
 	touch $@
 
 test-mlflow: $(MLFLOW)/.stamp  ## Run the tests of the extra mlflow
@@ -103,6 +106,21 @@ lock:  ## Solve requirements.lock and requirements/core.txt again (needs uv)
 	  requirements/requirements-dev.in -o requirements.lock
 	uv pip compile --generate-hashes --no-header --no-annotate --python-version 3.12 --universal \
 	  requirements/core.in -o requirements/core.txt
+
+sbom: $(SBOM)/.stamp  ## Write dist/sbom.cdx.json (CycloneDX) from the lock
+	mkdir -p dist
+	PYTHONPATH=$(SBOM) $(BIN)/python -m cyclonedx_py requirements --output-reproducible \
+	  -o dist/sbom.cdx.json requirements.lock
+
+$(SBOM)/.stamp: requirements/sbom.txt $(VENV)/.stamp
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
+	  --target $(SBOM) -r requirements/sbom.txt
+	touch $@
+
+wheel: env  ## Build the wheel in dist/, the same bytes from the same commit
+	rm -rf build
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/pip wheel -q --disable-pip-version-check \
+	  --no-deps --no-build-isolation -w dist .
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

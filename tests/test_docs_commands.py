@@ -31,6 +31,9 @@ CONSOLE = {
     HERE,
     'test_the_reference_cases',
   ),
+  'make wheel': ('test_release.py', 'test_a_wheel_builds_bit_for_bit_twice'),
+  'make sbom': ('../.ci/run', 'make sbom'),
+  'sha256sum dist/*.whl dist/sbom.cdx.json > dist/SHA256SUMS': ('test_release.py', 'sha256'),
   'tff-privacy-agg audit runs/digits-private': (
     'audit/test_audit_command.py',
     "cli.main(['audit', str(trained)",

@@ -11,14 +11,19 @@ from typing import Any
 from tff_privacy_agg._tff import compat
 
 
-def paths(tff_type: Any, path: str = '') -> Iterator[tuple[str, Any]]:
-  """The (path, type) pairs of a type's leaves; a path is names or positions, `/` between."""
+def leaves(tff_type: Any, steps: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, Any]]:
+  """The (steps, type) pairs of a type's leaves; a step is a name, or the position of a nameless."""
   if not isinstance(tff_type, compat.StructType):
-    yield path, tff_type
+    yield steps, tff_type
     return
   for index, (name, element) in enumerate(compat.struct_items(tff_type)):
-    step = name or str(index)
-    yield from paths(element, f'{path}/{step}' if path else step)
+    yield from leaves(element, (*steps, name or index))
+
+
+def paths(tff_type: Any) -> Iterator[tuple[str, Any]]:
+  """The (path, type) pairs of a type's leaves; a path is names or positions, `/` between."""
+  for steps, leaf in leaves(tff_type):
+    yield '/'.join(map(str, steps)), leaf
 
 
 def children(value: Any, tff_type: Any) -> Iterator[tuple[Any, Any]]:

@@ -17,8 +17,10 @@ from tff_privacy_agg.numerics import structures
 
 
 def _leaf_types(value_type) -> Iterator[tuple[str, Any]]:
-  for path, leaf in tff_structures.paths(value_type):
-    yield f'value/{path}' if path else 'value', leaf
+  """The leaves of a type, each with what Python code would write for it."""
+  for steps, leaf in tff_structures.leaves(value_type):
+    written = (f'.{step}' if isinstance(step, str) else f'[{step}]' for step in steps)
+    yield f'value{"".join(written)}', leaf
 
 
 def _size(path: str, leaf) -> int:
