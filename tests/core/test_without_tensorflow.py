@@ -119,7 +119,11 @@ def test_the_wheel_has_all_that_the_package_reads():
   assert (package / 'ledger' / 'schema.json').exists()
   metadata = importlib.metadata.metadata('tff_privacy_agg')
   needed = metadata.get_all('Requires-Dist')
-  for name in ('tensorflow-federated==0.87.0', 'tensorflow-cpu==2.14.1', 'tensorflow-privacy==0.9.0'):
+  for name in (
+    'tensorflow-federated==0.87.0',
+    'tensorflow-cpu==2.14.1',
+    'tensorflow-privacy==0.9.0',
+  ):
     (one,) = (line for line in needed if line.startswith(name))
     assert 'python_version == "3.11"' in one
     assert 'sys_platform == "linux"' in one

@@ -9,6 +9,7 @@ completion, widgets and `input` do not. Only the variables of that kernel count.
 import atexit
 import importlib.util
 import os
+import pathlib
 import sys
 from typing import Any
 
@@ -16,7 +17,6 @@ from tff_privacy_agg.notebook import environment
 from tff_privacy_agg.notebook.remote_kernel import RemoteError, RemoteKernel, RemoteKernelEnded
 
 _MAGIC = 'tff_privacy_agg_cell'
-_forwarding: 'Forwarding | None' = None
 
 
 class Forwarding:
@@ -30,18 +30,21 @@ class Forwarding:
 
   def __init__(self, shell: Any, python: os.PathLike, code: os.PathLike):
     self._shell, self._python, self._code = shell, python, code
-    self._kernel = RemoteKernel(python, code)
+    self._kernel = self._start()
     self._number = shell.execution_count
     shell.register_magic_function(self._run, 'cell', _MAGIC)
     shell.input_transformer_manager.cleanup_transforms.insert(0, self._transform)
-    atexit.register(self.stop)
+    atexit.register(lambda: self._kernel.stop())
 
-  def stop(self) -> None:
-    """Ends the kernel, and leaves the cells to the shell again."""
-    atexit.unregister(self.stop)
-    transforms = self._shell.input_transformer_manager.cleanup_transforms
-    transforms[:] = [one for one in transforms if one != self._transform]
-    self._kernel.stop()
+  def _start(self) -> RemoteKernel:
+    try:
+      return RemoteKernel(self._python, self._code)
+    except RemoteKernelEnded:
+      raise _sentence(
+        f'This step failed: starting a kernel with Python 3.11.\nBy hand, in a terminal: '
+        f'`{self._python} -m ipykernel_launcher` says why. Where the environment is broken, remove '
+        f'{pathlib.Path(self._python).parents[1]} and run this cell again.'
+      ) from None
 
   def _transform(self, lines: list[str]) -> list[str]:
     cell = ''.join(lines)
@@ -53,8 +56,8 @@ class Forwarding:
     try:
       error = self._kernel.run(cell, self._publish)
     except RemoteKernelEnded:
-      self._kernel = RemoteKernel(self._python, self._code)
-      raise _usage_error(
+      self._kernel = self._start()
+      raise _sentence(
         'The Python 3.11 process that ran the cells has ended, perhaps for lack of memory. A new '
         'one has started, without variables: run the cells again from the top.'
       ) from None
@@ -74,33 +77,22 @@ class Forwarding:
     )
 
 
-def _usage_error(message: str) -> Exception:
-  """What IPython shows as a sentence, without a traceback."""
-  from IPython.core.error import UsageError
-
-  return UsageError(message)
+def _sentence(message: str) -> RemoteError:
+  """An error that is shown as its message alone."""
+  return RemoteError(message, [message])
 
 
 def load_ipython_extension(shell: Any) -> None:
   """What `%load_ext tff_privacy_agg.notebook` calls."""
-  global _forwarding
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow's start-up notices
   if importlib.util.find_spec('tensorflow_federated') is not None:
     return
   try:
     python, code = environment.prepare(lambda text: print(text, flush=True))
-    _forwarding = Forwarding(shell, python, code)
+    Forwarding(shell, python, code)
   except environment.EnvironmentFailed as error:
-    raise _usage_error(str(error)) from None
+    raise _sentence(str(error)) from None
   print('From here on the cells run with Python 3.11 and TensorFlow Federated.')
 
 
-def unload_ipython_extension(shell: Any) -> None:
-  """What `%unload_ext tff_privacy_agg.notebook` calls."""
-  global _forwarding
-  if _forwarding is not None:
-    _forwarding.stop()
-    _forwarding = None
-
-
-__all__ = ['Forwarding', 'RemoteError', 'load_ipython_extension', 'unload_ipython_extension']
+__all__ = ['Forwarding', 'RemoteError', 'load_ipython_extension']

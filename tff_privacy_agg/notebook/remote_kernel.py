@@ -58,6 +58,7 @@ class RemoteKernel:
     # Sockets in a folder that nobody else of this machine can enter.
     socket = f'{self._folder.name}/kernel'
     key = secrets.token_hex(32).encode()
+    ports: Any
     path, ports = write_connection_file(f'{socket}.json', ip=socket, transport='ipc', key=key)
     inherited = {k: v for k, v in os.environ.items() if k not in ('PYTHONHOME', 'VIRTUAL_ENV')}
     environment = inherited | {
