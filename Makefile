@@ -1,6 +1,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+BESIDE := $(CURDIR)/$(VENV)/beside-the-wheel
 OLDEST := $(VENV)/dp-accounting-oldest
 MLFLOW := $(VENV)/mlflow
 SBOM := $(VENV)/sbom
@@ -49,6 +50,7 @@ $(OLDEST)/.stamp: requirements/dp-accounting-oldest.txt $(VENV)/.stamp
 	touch $@
 
 test-core: wheel  ## Run the core's tests from the wheel, without TensorFlow, on newer Pythons, and a notebook there
+	@mkdir -p $(BESIDE) && ln -sfn $(CURDIR)/tools $(BESIDE)
 	@for python in $(CORE_PYTHONS); do \
 	  if ! $$python -c '' 2> /dev/null; then echo "There is no $$python here: not tested."; continue; fi; \
 	  echo "The core, from the wheel, with $$($$python --version):"; \
@@ -56,7 +58,8 @@ test-core: wheel  ## Run the core's tests from the wheel, without TensorFlow, on
 	  $(VENV)/$$python/bin/pip install -q --disable-pip-version-check --no-deps --no-index \
 	    --find-links dist --force-reinstall tff_privacy_agg || exit 1; \
 	  $(VENV)/$$python/bin/pip check || exit 1; \
-	  PYTHONSAFEPATH=1 $(VENV)/$$python/bin/python -m pytest -n 2 --dist loadfile -m 'not slow' \
+	  PYTHONSAFEPATH=1 PYTHONPATH=$(BESIDE) $(VENV)/$$python/bin/python -m pytest -n 2 --dist loadfile \
+	    -m 'not slow' \
 	    $(CORE_TESTS) || exit 1; \
 	done
 	$(BIN)/python -m pytest -m 'not slow' tests/notebooks/test_hosted.py $(ARGS)

@@ -17,18 +17,19 @@ from tff_privacy_agg.learning.training_task import TrainingTask
 # TFF's own adaptive clip refuses 1.0 and more for 10 clients.
 NOISE_MULTIPLIER = 0.5
 BITS = 20
-NONE, CHACHA, PHILOX, UPSTREAM = (
+NONE, REDUCE, CHACHA, PHILOX, UPSTREAM = (
   'no aggregator',
+  'no aggregator, reduce loop',
   'ours, chacha20',
   'ours, philox',
   'tff ddp + zeroing',
 )
-NAMES = (NONE, CHACHA, PHILOX, UPSTREAM)
+NAMES = (NONE, REDUCE, CHACHA, PHILOX, UPSTREAM)
 
 
 def aggregator(name: str, clients: int):
   """What TFF's builder takes as `model_aggregator`."""
-  if name == NONE:
+  if name in (NONE, REDUCE):
     return None
   if name == UPSTREAM:
     return tff.learning.ddp_secure_aggregator(NOISE_MULTIPLIER, clients, bits=BITS)
@@ -42,13 +43,14 @@ def aggregator(name: str, clients: int):
 
 
 def build(model_fn, name: str, clients: int) -> tff.learning.templates.LearningProcess:
-  sgd = tff.learning.optimizers.build_sgdm
+  sgd, loops = tff.learning.optimizers.build_sgdm, tff.learning.LoopImplementation
   return tff.learning.algorithms.build_unweighted_fed_avg(
     model_fn,
     sgd(0.01),
     sgd(1.0),
     model_aggregator=aggregator(name, clients),
     metrics_aggregator=tpa.no_metrics,
+    loop_implementation=loops.DATASET_REDUCE if name == REDUCE else loops.DATASET_ITERATOR,
   )
 
 

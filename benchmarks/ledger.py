@@ -70,10 +70,12 @@ def rounds_of(claim: Sampling) -> Callable[[PrivacyLedger], None]:
   def run(ledger: PrivacyLedger) -> None:
     number = ledger.state.rounds
     if not claim.claims:
-      ledger.settle(ledger.charge(number), survivors=80 + number % 21)
+      ledger.settle(ledger.charge(number), survivors=80 + number % 21, counted_by='runtime')
       return
     cohort = [ids[index] for index in rng.choice(POPULATION, COHORT, replace=False)]
-    ledger.settle(ledger.charge(number, cohort=cohort, drawn=claim), survivors=COHORT)
+    ledger.settle(
+      ledger.charge(number, cohort=cohort, drawn=claim), survivors=COHORT, counted_by='runtime'
+    )
 
   return run
 

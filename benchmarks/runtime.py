@@ -168,6 +168,7 @@ def workers(rounds, clients=1000):
       tff.aggregators.SecureSumFactory(4.0, -4.0), tff.aggregators.SecureSumFactory(1, 0)
     ),
     metrics_aggregator=learning.no_metrics,
+    loop_implementation=tff.learning.LoopImplementation.DATASET_ITERATOR,
   )
   rates, models = {}, {}
   for name, count in (

@@ -47,6 +47,7 @@ def main():
     client_optimizer_fn=tff.learning.optimizers.build_sgdm(0.05),
     model_aggregator=aggregator,
     metrics_aggregator=tpa.no_metrics,
+    loop_implementation=tff.learning.LoopImplementation.DATASET_ITERATOR,
   )
   state, data = process.initialize(), list(client_datasets())
   for round_number in range(1, ROUNDS + 1):

@@ -123,7 +123,7 @@ process = tpa.build_private_learning_process(
   client_optimizer_fn=tff.learning.optimizers.build_sgdm(1.0),
 )
 cohorts = tpa.UniformCohorts(client_ids=examples.train.client_ids, size=100)
-run_directory = pathlib.Path(tempfile.mkdtemp())  # checkpoints, metrics and the ledger
+ledger = process.open_ledger(pathlib.Path(tempfile.mkdtemp()) / 'ledger.jsonl')
 result = tpa.train(
   process,
   examples.train,
@@ -131,7 +131,7 @@ result = tpa.train(
   cohorts=cohorts,
   preprocess=batches,
   evaluate=evaluate,
-  run_directory=run_directory,
+  ledger=ledger,
 )
 
 # %% [markdown]
@@ -148,10 +148,10 @@ print(
 )
 
 # %% [markdown]
-# The same number for somebody who was not there, from the ledger that the training has kept:
+# The ledger, a file, says the same to those who were not there:
 
 # %% tags=["stable"]
-print(f'{tpa.ledger.LedgerRecord.read(run_directory / "ledger.jsonl").epsilon("server"):.2f}')
+print(f'{tpa.ledger.LedgerRecord.read(ledger.path).epsilon("server"):.2f}')
 
 # %%
 figure, axes = plt.subplots(figsize=(5, 3), dpi=120)
@@ -197,7 +197,8 @@ print(
 # %% [markdown]
 # ## Next
 #
-# * With a `run_directory` that is kept the training resumes where it was cut off; `budget=tpa.Budget(epsilon=8.0, delta=5e-4)` in `Accounting` makes it stop by itself.
+# * With `run_directory='runs/mine'` a program's training resumes where it was cut off;
+#   `budget=tpa.Budget(epsilon=8.0, delta=5e-4)` in `Accounting` makes it stop by itself.
 # * A simulation computes the secure sum in the clear on this machine: it computes the right thing and
 #   hides nothing from it. What a deployment needs is in [docs/threat-models.md](../docs/threat-models.md).
 # * [02](02_layers.ipynb) shows what each layer does to an update, [03](03_choosing.ipynb) how to choose the numbers.

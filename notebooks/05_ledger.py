@@ -70,7 +70,7 @@ def run_round(number, survivors):
   charge = ledger.charge(number, planned_survivors=100)
   charged = ledger.epsilon('server')
   if survivors is not None:  # None: the program is killed here
-    ledger.settle(charge, survivors=survivors, accepted=survivors >= 80)
+    ledger.settle(charge, survivors=survivors, counted_by='runtime', accepted=survivors >= 80)
   history.append((charged, ledger.epsilon('server')))
 
 

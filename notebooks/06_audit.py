@@ -93,6 +93,7 @@ def measure(noise_multiplier):
     client_optimizer_fn=tff.learning.optimizers.build_sgdm(1.0),
     model_aggregator=aggregator,
     metrics_aggregator=tpa.no_metrics,
+    loop_implementation=tff.learning.LoopImplementation.DATASET_ITERATOR,
   )
   promised = []
   audit = tpa.audit.run_with_canaries(

@@ -58,7 +58,7 @@ CONSOLE = {
       'histogram --column digit --categories 0 1 2 --client client --ledger digits.jsonl',
     )
   },
-  'python examples/hospitals/run.py': ('runtime/test_processes.py', "'hospitals' / 'run.py'"),
+  'python examples/hospitals/run.py': ('deployment/test_processes.py', "'hospitals' / 'run.py'"),
   'tff-privacy-agg keys keys north south east --host server.example.org': (HERE, 'test_keys'),
   'tff-privacy-agg serve --config server.toml': ('../examples/hospitals/run.py', "'serve'"),
   'tff-privacy-agg client --config north.toml': ('../examples/hospitals/run.py', "'client'"),
@@ -134,7 +134,9 @@ def test_the_demo_prints_what_the_readme_shows(demo):
     assert _stable(mine) == _stable(theirs.replace('/30', '/2').replace('round  ', 'round '))
   with PrivacyLedger(folder / 'runs/digits-private/ledger.jsonl') as ledger:
     for number in range(3, 31):
-      ledger.settle(ledger.charge(number, planned_survivors=100), survivors=100)
+      ledger.settle(
+        ledger.charge(number, planned_survivors=100), survivors=100, counted_by='runtime'
+      )
     epsilon = ledger.epsilon('server')
   assert f'epsilon {rounded_up(epsilon, 4)}  survivors 100' in told[-4]
   # The last lines: accuracy, the promise in words, the files.

@@ -71,6 +71,7 @@ def process():
     client_optimizer_fn=tff.learning.optimizers.build_sgdm(0.1),
     model_aggregator=tpa.secure_aggregator(weighted=False),
     metrics_aggregator=tpa.no_metrics,
+    loop_implementation=tff.learning.LoopImplementation.DATASET_ITERATOR,
   )
 
 

@@ -134,7 +134,9 @@ def test_a_plan_for_cohorts_of_fixed_size_is_what_a_ledger_charges(tmp_path, mec
   with PrivacyLedger(tmp_path / 'ledger.jsonl', facts) as ledger:
     for number in range(rounds):
       cohort = [f'client {one}' for one in rng.choice(population, clients, replace=False)]
-      ledger.settle(ledger.charge(number, cohort=cohort, drawn=claim), survivors=clients)
+      ledger.settle(
+        ledger.charge(number, cohort=cohort, drawn=claim), survivors=clients, counted_by='runtime'
+      )
     assert ledger.epsilon('release') == pytest.approx(plan.epsilon)
     assert 0.97 * 2.0 <= plan.epsilon <= 2.0
     assert ledger.spent('release').adjacency == 'replace_one'

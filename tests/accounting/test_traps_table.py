@@ -27,6 +27,7 @@ def test_every_formula_names_code_that_exists():
   assert len(named) > 15
   for name in named:
     module, *attributes = name.split('.')
-    text = (ROOT / f'tff_privacy_agg/accounting/{module}.py').read_text(encoding='utf-8')
+    file = module if '/' in module else f'accounting/{module}'
+    text = (ROOT / f'tff_privacy_agg/{file}.py').read_text(encoding='utf-8')
     for attribute in attributes:
       assert re.search(rf'(def|class) {attribute}\b', text), name

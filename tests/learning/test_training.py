@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import functools
+import types
 from collections import OrderedDict
 
 import numpy as np
@@ -12,6 +13,7 @@ import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
 from tff_privacy_agg import accounting
+from tff_privacy_agg._tff import compat
 from tff_privacy_agg.learning import training
 from tff_privacy_agg.learning.data_source import CohortIterator
 from tff_privacy_agg.learning.ledger_release import settle
@@ -297,7 +299,7 @@ def test_a_round_with_facts_of_its_own_is_not_settled_for_one_of_the_training(
     ledger.charge(1)
     # A question to the same clients, of the same number, that got no answer.
     question = ledger.charge(1, facts=dataclasses.replace(ledger.facts, task='a question'))
-    settle(ledger, 1, {'aggregator': {'privacy': facts}})
+    settle(ledger, 1, {'aggregator': {'privacy': facts}}, counted=SIZE)
     assert list(ledger.state.open) == [question]
 
 
@@ -307,5 +309,45 @@ def test_a_client_that_counts_itself_twice_makes_no_noise(plain_process, tmp_pat
     noise = ledger.state.costs.noise_multiplier(5)
     facts = {'survivors': 5, 'honest': 5, 'accepted': True, 'noise_multiplier': noise}
     ledger.charge(1)
-    settle(ledger, 1, {'aggregator': {'privacy': facts}}, most=SIZE)
+    settle(ledger, 1, {'aggregator': {'privacy': facts}}, counted=SIZE)
     assert ledger.state.settled[-1].survivors == SIZE
+
+
+def released(process, path, counted, *, planned=None, protocol=False):
+  """A ledger's epsilon after TFF's program released a round whose clients counted themselves."""
+  with process.open_ledger(path) as ledger:
+    ledger.charge(1, planned_survivors=planned)
+    charged = ledger.epsilon('server')
+    noise = ledger.state.costs.noise_multiplier(counted)
+    facts = {'survivors': counted, 'honest': counted, 'accepted': True, 'noise_multiplier': noise}
+    context = types.SimpleNamespace(**({'last_round': None} if protocol else {}))
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(compat, 'running_context', lambda: context)
+      manager = tpa.PrivacyLedgerReleaseManager(ledger)
+      asyncio.run(manager.release({'aggregator': {'privacy': facts}}, 1))
+    assert not ledger.state.open
+    return charged, ledger.epsilon('server'), ledger.state.settled[-1]
+
+
+def test_a_client_that_counts_itself_ninety_times_lowers_no_epsilon_of_tffs_program(tmp_path):
+  process = tpa.build_private_learning_process(
+    'fed_avg',
+    model_fn,
+    aggregator=tpa.ddp_secure_aggregator(1.0, 10, maximum_clients=100),
+    accounting=tpa.Accounting(population=1000, secagg_threshold=10),
+    client_optimizer_fn=tff.learning.optimizers.build_sgdm(0.1),
+  )
+  honest = accounting.epsilon(process.facts.costs().curve(10), process.facts.delta)[0]
+  for name, known in {
+    'cohort': {'planned': 10},
+    'nothing': {},
+    'protocol': {'planned': 10, 'protocol': True},
+  }.items():
+    charged, spent, settled = released(process, tmp_path / f'{name}.jsonl', 100, **known)
+    assert spent == charged >= honest
+    assert settled.counted_by == ('runtime' if name == 'cohort' else 'clients')
+  # A count that hides survivors raises it.
+  charged, spent, settled = released(process, tmp_path / 'full.jsonl', 12, planned=12)
+  assert honest / 2 < spent < charged
+  with pytest.raises(tpa.LedgerError, match='no sum of fewer than 10'):
+    released(process, tmp_path / 'few.jsonl', 9, planned=12)

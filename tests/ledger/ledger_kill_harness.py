@@ -26,7 +26,7 @@ from tff_privacy_agg.ledger.reader import LedgerRecord, verify
 from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 KILLS_PER_LEDGER = 20
-CLIENTS = ['a', 'b', 'c']
+CLIENTS = [f'client {number}' for number in range(100)]
 
 
 def kinds_of(number):
@@ -51,7 +51,7 @@ def run_rounds(path, kinds, pipe, seed, late):
       if not late:
         os.write(pipe, b'%d/%d\n' % (kind, survivors))
       if chance.random() < 0.8:  # the others are discarded and never settled
-        ledger.settle(charge, survivors=survivors)
+        ledger.settle(charge, survivors=survivors, counted_by='runtime')
 
 
 def killed(path, kinds, chance, late):

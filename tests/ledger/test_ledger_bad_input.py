@@ -22,7 +22,9 @@ def path(tmp_path):
   """A closed ledger with every event but a recovery."""
   file = tmp_path / 'ledger.jsonl'
   with PrivacyLedger(file, facts(), budget=Budget(epsilon=30.0, delta=5e-4)) as ledger:
-    ledger.settle(ledger.charge(0, cohort=['a', 'b'], drawn=Sampling(text='all')), survivors=90)
+    cohort = [f'client {number}' for number in range(90)]
+    charge = ledger.charge(0, cohort=cohort, drawn=Sampling(text='all'))
+    ledger.settle(charge, survivors=90, counted_by='runtime')
     ledger.mark_unaccounted('example counts')
     ledger.note('tuning_runs', 3)
     ledger.charge(1)

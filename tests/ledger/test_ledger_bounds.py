@@ -30,7 +30,7 @@ def charged(path, population, rounds, settle, budget=None):
       start = 37 * number % (population - 99)
       charge = ledger.charge(number, cohort=names[start : start + 100], drawn=claim)
       if settle:
-        ledger.settle(charge, survivors=100)
+        ledger.settle(charge, survivors=100, counted_by='runtime')
     return ledger.epsilon('release'), found
 
 
@@ -59,7 +59,7 @@ def test_a_budget_of_the_release_view_is_never_passed(tmp_path):
       except BudgetExceededError:
         break
       assert ledger.epsilon('release') <= 12.0
-      ledger.settle(charge, survivors=100)
+      ledger.settle(charge, survivors=100, counted_by='runtime')
       assert ledger.epsilon('release') <= 12.0
     assert 1 <= number < 49
 
@@ -67,7 +67,7 @@ def test_a_budget_of_the_release_view_is_never_passed(tmp_path):
 def test_more_people_than_the_population_are_refused(tmp_path):
   found = facts(population=15, delta=1e-3, secagg_threshold=None)
   with PrivacyLedger(tmp_path / 'ledger.jsonl', found) as ledger:
-    ledger.settle(ledger.charge(1, cohort=COHORT), survivors=10)
+    ledger.settle(ledger.charge(1, cohort=COHORT), survivors=10, counted_by='runtime')
     with pytest.raises(LedgerError, match='population of 15 clients; with this cohort 20'):
       ledger.charge(2, cohort=[f'other {number}' for number in range(10)])
 
@@ -88,7 +88,7 @@ def test_only_what_the_cohort_lacked_is_topped_up(tmp_path):
     with PrivacyLedger(tmp_path / f'ledger{next(paths)}.jsonl', found) as ledger:
       charge = ledger.charge(1)
       try:
-        ledger.settle(charge, survivors=80, top_up=top_up)
+        ledger.settle(charge, survivors=80, counted_by='runtime', top_up=top_up)
       except LedgerError:
         assert top_up == 10**6
       ends.append(ledger.epsilon('release'))

@@ -17,6 +17,11 @@ from tff_privacy_agg.ledger.writer import PrivacyLedger
 CLIENTS = [f'client {number}' for number in range(12)]
 
 
+def crowd(names):
+  """25 clients for each name, as no round has more survivors than clients."""
+  return [f'{name} {number}' for name in names for number in range(25)]
+
+
 def run_out(ledger, survivors):
   """Runs rounds until the budget refuses one; returns how many ran."""
   for number in range(10_000):
@@ -24,7 +29,7 @@ def run_out(ledger, survivors):
       charge = ledger.charge(number)
     except BudgetExceededError:
       return number
-    ledger.settle(charge, survivors=survivors(number))
+    ledger.settle(charge, survivors=survivors(number), counted_by='runtime')
   raise AssertionError('the budget never refused a round')
 
 
@@ -117,28 +122,28 @@ def test_trap_35_a_client_twice_in_a_cohort_is_refused(tmp_path):
 
 def test_trap_26_the_cap_is_enforced_also_after_a_restart(tmp_path):
   path = tmp_path / 'l.jsonl'
-  with PrivacyLedger(path, facts(participation_cap=2)) as ledger:
+  with PrivacyLedger(path, facts(participation_cap=2, population=400)) as ledger:
     with pytest.raises(ConfigurationError, match='without its cohort'):
       ledger.charge(0)
-    ledger.settle(ledger.charge(0, cohort=CLIENTS[:4]), survivors=100)
-    ledger.charge(1, cohort=CLIENTS[:4])  # crashes: it counts
-  with PrivacyLedger(path, facts(participation_cap=2)) as ledger:
-    assert ledger.eligible(CLIENTS) == CLIENTS[4:]
+    ledger.settle(ledger.charge(0, cohort=crowd(CLIENTS[:4])), survivors=100, counted_by='runtime')
+    ledger.charge(1, cohort=crowd(CLIENTS[:4]))  # crashes: it counts
+  with PrivacyLedger(path, facts(participation_cap=2, population=400)) as ledger:
+    assert ledger.eligible(crowd(CLIENTS)) == crowd(CLIENTS[4:])
     with pytest.raises(LedgerError, match='1 of this cohort of 3 already did'):
-      ledger.charge(2, cohort=[CLIENTS[0], *CLIENTS[5:7]])
+      ledger.charge(2, cohort=[*crowd(CLIENTS[:1])[:1], *crowd(CLIENTS[5:6])[:2]])
     before = ledger.spent('server')
-    ledger.settle(ledger.charge(2, cohort=CLIENTS[4:8]), survivors=100)
+    ledger.settle(ledger.charge(2, cohort=crowd(CLIENTS[4:8])), survivors=100, counted_by='runtime')
     assert ledger.spent('server').rounds == before.rounds + 1
     assert ledger.epsilon('server') == pytest.approx(before.epsilon)
   assert verify(path).ok
 
 
 def test_under_a_cap_the_dearest_rounds_of_one_client_are_paid(tmp_path):
-  with PrivacyLedger(tmp_path / 'l.jsonl', facts(participation_cap=2)) as ledger:
+  with PrivacyLedger(tmp_path / 'l.jsonl', facts(participation_cap=2, population=400)) as ledger:
     survivors = [100, 81, 95, 88, 100, 99]
     for number, count in enumerate(survivors):
-      cohort = CLIENTS[4 * (number % 3) : 4 * (number % 3) + 4]
-      ledger.settle(ledger.charge(number, cohort=cohort), survivors=count)
+      cohort = crowd(CLIENTS[4 * (number % 3) : 4 * (number % 3) + 4])
+      ledger.settle(ledger.charge(number, cohort=cohort), survivors=count, counted_by='runtime')
     costs = ledger.state.costs
     dearest = accounting.compose([costs.curve(81), costs.curve(88)])
     assert ledger.epsilon('server') == pytest.approx(
@@ -150,25 +155,25 @@ def test_under_a_cap_the_dearest_rounds_of_one_client_are_paid(tmp_path):
 
 
 def test_a_cap_lets_a_budget_last_for_ever(tmp_path):
-  given_facts = facts(participation_cap=2)
-  budget = Budget(epsilon=3.0, delta=5e-4)
+  given_facts = facts(participation_cap=2, population=3000, delta=1e-4)
+  budget = Budget(epsilon=4.0, delta=1e-4)
   with PrivacyLedger(tmp_path / 'l.jsonl', given_facts, budget=budget) as ledger:
     for number in range(60):
-      cohort = [f'{number // 2} {name}' for name in range(3)]
-      ledger.settle(ledger.charge(number, cohort=cohort), survivors=80)
-    assert ledger.epsilon('server') <= 3.0
+      cohort = [f'{number // 2} {name}' for name in range(80)]
+      ledger.settle(ledger.charge(number, cohort=cohort), survivors=80, counted_by='runtime')
+    assert ledger.epsilon('server') <= 4.0
 
 
 def test_a_charge_that_was_cut_off_may_have_been_anybody_s(tmp_path):
   path = tmp_path / 'l.jsonl'
-  with PrivacyLedger(path, facts(participation_cap=3)) as ledger:
-    ledger.settle(ledger.charge(0, cohort=CLIENTS[:4]), survivors=100)
-    ledger.settle(ledger.charge(1, cohort=CLIENTS[4:8]), survivors=100)
+  with PrivacyLedger(path, facts(participation_cap=3, population=400)) as ledger:
+    ledger.settle(ledger.charge(0, cohort=crowd(CLIENTS[:4])), survivors=100, counted_by='runtime')
+    ledger.settle(ledger.charge(1, cohort=crowd(CLIENTS[4:8])), survivors=100, counted_by='runtime')
     before = ledger.epsilon('server')
   with path.open('ab') as file:
     file.write(b'{"event":"cha')
   assert LedgerRecord.read(path).state.exposures == 2
-  with PrivacyLedger(path, facts(participation_cap=3)) as ledger:
+  with PrivacyLedger(path, facts(participation_cap=3, population=400)) as ledger:
     assert ledger.epsilon('server') > before
 
 

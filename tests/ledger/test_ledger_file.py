@@ -27,7 +27,7 @@ def path(tmp_path):
   file = tmp_path / 'ledger.jsonl'
   with PrivacyLedger(file, facts()) as ledger:
     for number in range(3):
-      ledger.settle(ledger.charge(number), survivors=90 + number)
+      ledger.settle(ledger.charge(number), survivors=90 + number, counted_by='runtime')
     ledger.charge(3)
   return file
 
@@ -158,7 +158,7 @@ def test_every_way_of_cutting_off_the_end_is_reported_and_kept_charged(path, tmp
     assert read.spent('server').unsettled >= 1
     with PrivacyLedger(cut, facts()) as ledger:
       assert ledger.epsilon('server') == read.epsilon('server')
-      ledger.settle(ledger.charge(9), survivors=100)
+      ledger.settle(ledger.charge(9), survivors=100, counted_by='runtime')
       spent = ledger.epsilon('server')
     assert begun in cut.read_bytes()  # nothing was taken away
     again = LedgerRecord.read(cut)
@@ -294,11 +294,11 @@ def test_other_facts_than_the_ledger_s_are_refused(path, changed, named):
 def test_ledgers_from_the_future_are_refused(path):
   def later(record):
     if record['event'] == 'header':
-      record.update(schema=3, version='9.0')
+      record.update(schema=4, version='9.0')
 
   forge(path, later)
   for use in (LedgerRecord.read, PrivacyLedger, verify):
-    with pytest.raises(LedgerError, match=r'schema 3, written by tff_privacy_agg 9\.0'):
+    with pytest.raises(LedgerError, match=r'schema 4, written by tff_privacy_agg 9\.0'):
       use(path)
 
 
@@ -324,10 +324,10 @@ def test_the_golden_ledgers_of_earlier_versions_stay_readable(tmp_path, schema):
     shutil.copy(GOLDEN / f'{name}{suffix}', tmp_path / f'{name}{suffix}')
   path = tmp_path / f'{name}.jsonl'
   with PrivacyLedger(path, record.facts, budget=record.budget) as ledger:
-    cohort = ['f', 'g'] if schema == 1 else [f'client {number}' for number in range(50)]
+    cohort = [f'client {number}' for number in range(90 if schema == 1 else 50)]
     charge = ledger.charge(9, cohort=cohort, drawn=record.facts.sampling)
     survivors, top_up = (90, 0) if schema == 1 else (50, 20)
-    ledger.settle(charge, survivors=survivors, top_up=top_up)
+    ledger.settle(charge, survivors=survivors, counted_by='runtime', top_up=top_up)
   assert verify(path).ok
 
 
@@ -345,6 +345,10 @@ def test_a_golden_ledger_of_unlike_rounds_one_of_them_cut_off_stays_readable(tmp
   assert {one.facts.task: one.rounds for one in kinds} == expected['kinds']
   with PrivacyLedger(path) as ledger:
     for one in kinds:
-      ledger.settle(ledger.charge(9, facts=one.facts), survivors=60 if one is kinds[1] else 90)
+      ledger.settle(
+        ledger.charge(9, facts=one.facts),
+        survivors=60 if one is kinds[1] else 90,
+        counted_by='runtime',
+      )
     assert len(ledger.state.kinds) == len(kinds)
   assert verify(path).ok

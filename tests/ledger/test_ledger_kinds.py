@@ -38,7 +38,7 @@ def test_settled_rounds_of_several_kinds_cost_the_sum_of_their_curves(tmp_path):
   rounds = [(FIRST, 90), (OTHERS[0], 60), (OTHERS[2], 100), (OTHERS[0], 60), (OTHERS[1], 100)]
   with PrivacyLedger(path, FIRST) as ledger:
     for number, (one, survivors) in enumerate(rounds):
-      ledger.settle(ledger.charge(number, facts=one), survivors=survivors)
+      ledger.settle(ledger.charge(number, facts=one), survivors=survivors, counted_by='runtime')
       expected = directly(rounds[: number + 1])
       assert ledger.epsilon('server') == pytest.approx(expected, rel=1e-6)
   record = LedgerRecord.read(path)
@@ -65,7 +65,9 @@ def test_a_line_that_was_cut_off_counts_as_the_dearest_kind(tmp_path):
   path = tmp_path / 'ledger.jsonl'
   with PrivacyLedger(path, FIRST) as ledger:
     for number, one in enumerate([FIRST, OTHERS[0], OTHERS[2]]):
-      ledger.settle(ledger.charge(number, facts=one), survivors=80 if one is FIRST else 60)
+      ledger.settle(
+        ledger.charge(number, facts=one), survivors=80 if one is FIRST else 60, counted_by='runtime'
+      )
     known = ledger.epsilon('server')
     ledger.charge(3, facts=OTHERS[0])
     charged = ledger.epsilon('server')
@@ -100,7 +102,7 @@ def test_what_was_cut_off_is_of_no_kind_that_came_later_and_the_budget_holds(tmp
 def test_facts_that_were_cut_off_cost_nothing_as_no_charge_followed(tmp_path):
   path = tmp_path / 'ledger.jsonl'
   with PrivacyLedger(path, FIRST) as ledger:
-    ledger.settle(ledger.charge(0), survivors=80)
+    ledger.settle(ledger.charge(0), survivors=80, counted_by='runtime')
     known = ledger.epsilon('server')
     size, head = path.stat().st_size, line_format.head_path(path).read_bytes()
     ledger.charge(1, facts=OTHERS[0])
@@ -117,18 +119,18 @@ def test_the_budget_judges_a_round_by_its_own_cost_and_refuses_without_a_trace(t
   path = tmp_path / 'ledger.jsonl'
   target = directly([(FIRST, 80), (FIRST, 80)]) * 1.02
   with PrivacyLedger(path, FIRST, budget=Budget(epsilon=target, delta=DELTA)) as ledger:
-    ledger.settle(ledger.charge(0), survivors=80)
+    ledger.settle(ledger.charge(0), survivors=80, counted_by='runtime')
     before = path.read_bytes()
     with pytest.raises(BudgetExceededError):
       ledger.charge(1, facts=OTHERS[2])  # with 40 survivors at worst
     assert path.read_bytes() == before
     cheap = dataclasses.replace(FIRST, stack=stack(z=8.0), task='cheap')
-    ledger.settle(ledger.charge(1, facts=cheap), survivors=80)
+    ledger.settle(ledger.charge(1, facts=cheap), survivors=80, counted_by='runtime')
     with pytest.raises(BudgetExceededError):
       ledger.charge(2)  # the first kind no longer fits beside the cheap one
     while True:
       try:
-        ledger.settle(ledger.charge(2, facts=cheap), survivors=80)
+        ledger.settle(ledger.charge(2, facts=cheap), survivors=80, counted_by='runtime')
       except BudgetExceededError:
         break
     assert 0.8 * target < ledger.epsilon('server') <= target
@@ -138,13 +140,13 @@ def test_a_threshold_that_a_kind_breaks_is_written_and_told(tmp_path):
   with PrivacyLedger(tmp_path / 'ledger.jsonl', FIRST) as ledger:
     charge = ledger.charge(0, facts=OTHERS[1])
     with pytest.raises(LedgerError, match='no sum of fewer than 100 survivors'):
-      ledger.settle(charge, survivors=90)
+      ledger.settle(charge, survivors=90, counted_by='runtime')
     assert ledger.state.threshold_broken
     waiting = ledger.charge(1, facts=OTHERS[0])
     expected = directly([(OTHERS[1], 90), (OTHERS[0], 1)])
     assert ledger.epsilon('server') == pytest.approx(expected, rel=1e-6)
     with pytest.raises(LedgerError, match='1 to 60 survivors'):
-      ledger.settle(waiting, survivors=61)
+      ledger.settle(waiting, survivors=61, counted_by='runtime')
 
 
 CLAIM = Sampling(kind='without_replacement', population=200, cohort=100)
@@ -207,7 +209,7 @@ def test_the_card_says_what_holds_if_answers_chose_the_noise_of_later_rounds(tmp
 def test_of_the_test_a_charge_moved_to_a_cheaper_kind_does_not_verify(tmp_path):
   path = tmp_path / 'ledger.jsonl'
   with PrivacyLedger(path, FIRST) as ledger:
-    ledger.settle(ledger.charge(0, facts=OTHERS[0]), survivors=60)
+    ledger.settle(ledger.charge(0, facts=OTHERS[0]), survivors=60, counted_by='runtime')
     ledger.charge(1, facts=OTHERS[2])
   records = line_format.scan(path).records
   last = records[-1]['seq']
@@ -222,7 +224,9 @@ def test_its_lines_are_of_the_schema_and_the_card_names_every_kind(tmp_path):
   path = tmp_path / 'ledger.jsonl'
   with PrivacyLedger(path, FIRST) as ledger:
     for number, one in enumerate([FIRST, *OTHERS]):
-      ledger.settle(ledger.charge(number, facts=one), survivors=60 if number == 1 else 100)
+      ledger.settle(
+        ledger.charge(number, facts=one), survivors=60 if number == 1 else 100, counted_by='runtime'
+      )
     card = json.loads(ledger.statement('json'))
     text = ledger.statement()
   for line in path.read_bytes().splitlines():

@@ -41,16 +41,16 @@ def test_nothing_is_spent_before_the_first_round(ledger):
 def test_a_round_is_charged_before_it_runs_and_lowered_once_it_has_settled(ledger):
   charge = ledger.charge(1, planned_survivors=100)
   charged = ledger.epsilon('server')
-  ledger.settle(charge, survivors=90)
+  ledger.settle(charge, survivors=90, counted_by='runtime')
   assert 0 < ledger.epsilon('server') < charged
   with pytest.raises(LedgerError, match='not open'):
-    ledger.settle(charge, survivors=100)
+    ledger.settle(charge, survivors=100, counted_by='runtime')
 
 
 def test_the_total_is_that_of_the_composed_curves(ledger):
   survivors = [100, 90, 81, 100, 85]
   for number, count in enumerate(survivors):
-    ledger.settle(ledger.charge(number), survivors=count)
+    ledger.settle(ledger.charge(number), survivors=count, counted_by='runtime')
   costs = ledger.state.costs
   total = accounting.compose([costs.curve(count) for count in survivors])
   expected, order = accounting.epsilon(total, 5e-4, costs.orders)
@@ -60,7 +60,7 @@ def test_the_total_is_that_of_the_composed_curves(ledger):
 
 
 def test_trap_10_survivors_count_not_the_plan(ledger):
-  ledger.settle(ledger.charge(1, planned_survivors=100), survivors=80)
+  ledger.settle(ledger.charge(1, planned_survivors=100), survivors=80, counted_by='runtime')
   at_plan = accounting.epsilon(ledger.state.costs.curve(100), 5e-4)[0]
   assert ledger.epsilon('server') > 1.05 * at_plan
 
@@ -70,35 +70,37 @@ def test_trap_11_shares_of_colluders_do_not_count(tmp_path):
   for fraction in (0.0, 0.29):
     given_facts = facts(colluding=fraction, minimum=50)
     with PrivacyLedger(tmp_path / f'{fraction}.jsonl', given_facts) as ledger:
-      line = ledger.settle(ledger.charge(1), survivors=100)
+      line = ledger.settle(ledger.charge(1), survivors=100, counted_by='runtime')
       assert line['honest'] == {0.0: 100, 0.29: 71}[fraction]
       spent.append(ledger.epsilon('server'))
   assert spent[1] > 1.1 * spent[0]
 
 
 def test_fewer_honest_clients_than_the_fraction_leaves_may_be_stated_never_more(ledger):
-  line = ledger.settle(ledger.charge(1), survivors=100, honest=60)
+  line = ledger.settle(ledger.charge(1), survivors=100, counted_by='runtime', honest=60)
   assert line['honest'] == 60
-  assert ledger.settle(ledger.charge(2), survivors=90, honest=100)['honest'] == 90
+  assert (
+    ledger.settle(ledger.charge(2), survivors=90, counted_by='runtime', honest=100)['honest'] == 90
+  )
 
 
 def test_trap_12_no_noise_is_infinite_and_nobody_is_refused(tmp_path, ledger):
   with PrivacyLedger(tmp_path / 'clear.jsonl', facts('none')) as clear:
     assert clear.epsilon('server') == math.inf
-    clear.settle(clear.charge(1), survivors=100)
+    clear.settle(clear.charge(1), survivors=100, counted_by='runtime')
     assert clear.epsilon('server') == clear.epsilon('release') == math.inf
   charge = ledger.charge(1)
   before = ledger.epsilon('server')
   for wrong in ({'survivors': 0}, {'survivors': 100, 'honest': 0}, {'survivors': 101}):
     with pytest.raises(LedgerError, match='stays charged'):
-      ledger.settle(charge, **wrong)
+      ledger.settle(charge, counted_by='runtime', **wrong)
   assert ledger.epsilon('server') == before > 0
   assert math.isinf(ledger.state.costs.row(0)[0])
 
 
 def test_trap_13_noise_of_the_server_counts_for_nothing_against_it(tmp_path):
   with PrivacyLedger(tmp_path / 'central.jsonl', facts('gaussian')) as ledger:
-    ledger.settle(ledger.charge(1), survivors=100)
+    ledger.settle(ledger.charge(1), survivors=100, counted_by='runtime')
     assert ledger.epsilon('server') == math.inf
     expected = accounting.epsilon(accounting.gaussian(2.75), 5e-4, ledger.state.costs.orders)[0]
     assert ledger.epsilon('release') == pytest.approx(expected)
@@ -108,12 +110,12 @@ def test_trap_13_noise_of_the_server_counts_for_nothing_against_it(tmp_path):
 def test_trap_31_and_33_a_round_that_runs_again_costs_again(tmp_path):
   path = tmp_path / 'ledger.jsonl'
   with PrivacyLedger(path, facts()) as ledger:
-    ledger.settle(ledger.charge(1), survivors=100)
+    ledger.settle(ledger.charge(1), survivors=100, counted_by='runtime')
     ledger.charge(2)  # the program crashes after the sum
     crashed = ledger.epsilon('server')
   with PrivacyLedger(path, facts()) as ledger:  # and goes on from the checkpoint of round 1
     assert ledger.epsilon('server') == crashed
-    ledger.settle(ledger.charge(2), survivors=100)
+    ledger.settle(ledger.charge(2), survivors=100, counted_by='runtime')
     assert ledger.epsilon('server') > crashed
     assert ledger.spent('server').rounds == 3
     assert ledger.spent('server').unsettled == 1
@@ -123,7 +125,7 @@ def test_a_discarded_round_costs_the_same(tmp_path):
   spent = []
   for accepted in (True, False):
     with PrivacyLedger(tmp_path / f'{accepted}.jsonl', facts()) as ledger:
-      ledger.settle(ledger.charge(1), survivors=85, accepted=accepted)
+      ledger.settle(ledger.charge(1), survivors=85, counted_by='runtime', accepted=accepted)
       spent.append(ledger.epsilon('server'))
   assert spent[0] == spent[1]
 
@@ -133,7 +135,7 @@ def test_without_a_threshold_an_open_round_counts_one_honest_survivor(tmp_path):
     ledger.charge(1)
     one = accounting.epsilon(ledger.state.costs.curve(1), 5e-4, ledger.state.costs.orders)[0]
     assert ledger.epsilon('server') == pytest.approx(one)
-    ledger.settle(1, survivors=1)
+    ledger.settle(1, survivors=1, counted_by='runtime')
     assert ledger.epsilon('server') == pytest.approx(one)
 
 
@@ -144,7 +146,7 @@ def test_a_broken_threshold_is_recorded_then_refused_and_open_rounds_lose_it(tmp
     charge = ledger.charge(2)
     before = ledger.epsilon('server')
     with pytest.raises(LedgerError, match='no sum of fewer than 80 survivors'):
-      ledger.settle(charge, survivors=20)
+      ledger.settle(charge, survivors=20, counted_by='runtime')
     assert ledger.epsilon('server') > 10 * before
     spent = ledger.epsilon('server')
   record = LedgerRecord.read(path)

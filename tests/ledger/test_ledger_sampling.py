@@ -49,7 +49,7 @@ def run(ledger, rounds, *, top_up=None, dropouts=0):
     charge = ledger.charge(number, cohort=cohort, drawn=claim)
     survivors = len(cohort) - dropouts
     added = 0 if top_up is None else top_up - survivors
-    ledger.settle(charge, survivors=survivors, top_up=added)
+    ledger.settle(charge, survivors=survivors, counted_by='runtime', top_up=added)
 
 
 def sampled_epsilon(curve, rounds, delta=1e-5):
@@ -185,8 +185,12 @@ def test_rounds_that_were_not_drawn_as_claimed_are_not_charged(tmp_path):
 
 def test_a_ledger_without_a_claim_takes_note_of_what_samplers_do(tmp_path):
   with PrivacyLedger(tmp_path / 'l.jsonl', facts(sampling='as they come')) as ledger:
-    ledger.settle(ledger.charge(1, drawn=Sampling(text='as they come')), survivors=100)
-    ledger.settle(ledger.charge(2, cohort=CLIENTS[:100], drawn=FIXED), survivors=100)
+    ledger.settle(
+      ledger.charge(1, drawn=Sampling(text='as they come')), survivors=100, counted_by='runtime'
+    )
+    ledger.settle(
+      ledger.charge(2, cohort=CLIENTS[:100], drawn=FIXED), survivors=100, counted_by='runtime'
+    )
     assert ledger.epsilon('release') == ledger.epsilon('server')
     assert ledger.state.drawn == 2
     text = ledger.statement()
@@ -203,10 +207,10 @@ def test_drop_outs_break_a_claim_that_counts_on_everyone(tmp_path):
     # What is not known to be drawn as claimed is not counted as such.
     assert ledger.epsilon('release') > 1.5 * gained
     with pytest.raises(LedgerError, match='the claim counts for nothing'):
-      ledger.settle(open_round, survivors=99)
+      ledger.settle(open_round, survivors=99, counted_by='runtime')
     assert ledger.spent('release').adjacency == 'zero_out'
     assert ledger.epsilon('release') >= ledger.epsilon('server')
-    ledger.settle(ledger.charge(6), survivors=100)
+    ledger.settle(ledger.charge(6), survivors=100, counted_by='runtime')
     spent = ledger.epsilon('release')
   record = LedgerRecord.read(path)
   assert record.epsilon('release') == spent
@@ -221,14 +225,14 @@ def test_a_top_up_counts_in_the_release_view_alone(tmp_path):
     charge = ledger.charge(0)
     worst = ledger.epsilon('release')
     assert worst < ledger.epsilon('server')
-    ledger.settle(charge, survivors=85, top_up=35)
+    ledger.settle(charge, survivors=85, counted_by='runtime', top_up=35)
     costs = ledger.state.costs
     for view, shares in (('server', 85), ('release', 120)):
       expected = accounting.epsilon(costs.curve(shares), 1e-5, costs.orders)[0]
       assert ledger.epsilon(view) == pytest.approx(expected)
     assert ledger.epsilon('release') <= worst
     with pytest.raises(LedgerError, match='topped up to 120 shares'):
-      ledger.settle(ledger.charge(1), survivors=85, top_up=20)
+      ledger.settle(ledger.charge(1), survivors=85, counted_by='runtime', top_up=20)
     total = accounting.compose([costs.curve(120), costs.curve(105)])
     assert ledger.epsilon('release') == pytest.approx(
       accounting.epsilon(total, 1e-5, costs.orders)[0]
@@ -236,7 +240,7 @@ def test_a_top_up_counts_in_the_release_view_alone(tmp_path):
   assert verify(path).ok
   plain = PrivacyLedger(tmp_path / 'plain', facts())
   with plain, pytest.raises(ConfigurationError, match='know of no top-up'):
-    plain.settle(plain.charge(1), survivors=90, top_up=10)
+    plain.settle(plain.charge(1), survivors=90, counted_by='runtime', top_up=10)
 
 
 def test_a_budget_in_the_release_view_lasts_longer_with_a_claim(tmp_path):
@@ -251,7 +255,7 @@ def test_a_budget_in_the_release_view_lasts_longer_with_a_claim(tmp_path):
           charge = ledger.charge(number, cohort=draw(FIXED, number), drawn=FIXED)
         except BudgetExceededError:
           break
-        ledger.settle(charge, survivors=100)
+        ledger.settle(charge, survivors=100, counted_by='runtime')
       ran.append(ledger.spent('release').rounds)
       assert ledger.epsilon('release') <= 12.0
   assert ran[1] > 2 * ran[0] > 0
@@ -313,7 +317,7 @@ def test_what_the_register_has_seen_is_compared_with_the_claim(tmp_path):
 def test_a_foreign_sum_promises_nothing_against_the_server(tmp_path):
   foreign = claimed(Sampling(), stack_has={'holds_against_server': False})
   with PrivacyLedger(tmp_path / 'l.jsonl', foreign) as ledger:
-    ledger.settle(ledger.charge(1), survivors=100)
+    ledger.settle(ledger.charge(1), survivors=100, counted_by='runtime')
     assert ledger.epsilon('server') == math.inf
     assert 0 < ledger.epsilon('release') < math.inf
     assert 'nothing is promised in the server view' in ledger.statement()

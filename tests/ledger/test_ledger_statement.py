@@ -41,14 +41,16 @@ ORDER = [
   'ledger_hash',
 ]
 
+CLIENTS = [f'client {number}' for number in range(95)]
+
 
 def record(tmp_path, *, rounds=3, **given):
   path = tmp_path / 'ledger.jsonl'
   with PrivacyLedger(path, facts(**given)) as ledger:
     for number in range(rounds):
-      cohort = ['a', 'b'] if given.get('participation_cap') else None
+      cohort = CLIENTS if given.get('participation_cap') else None
       charge = ledger.charge(number, planned_survivors=95, cohort=cohort)
-      ledger.settle(charge, survivors=90 + number, accepted=number > 0)
+      ledger.settle(charge, survivors=90 + number, counted_by='runtime', accepted=number > 0)
   return LedgerRecord.read(path)
 
 

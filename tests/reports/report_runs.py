@@ -88,7 +88,9 @@ def make_run(path, *, budget=None, mechanism='discrete_gaussian', audit=None, **
     for number in range(1, ROUNDS + 1):
       charge = ledger.charge(number, planned_survivors=10)
       if number < ROUNDS:
-        ledger.settle(charge, survivors=9 if number == 4 else 10, accepted=number != 4)
+        ledger.settle(
+          charge, survivors=9 if number == 4 else 10, counted_by='runtime', accepted=number != 4
+        )
     if audit is not None:
       write_json(path / 'audit.json', audit)
       text = json.dumps(audit, sort_keys=True, separators=(',', ':'))

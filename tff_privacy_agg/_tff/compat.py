@@ -67,6 +67,23 @@ def deserialize_computation(proto) -> Any:
   )
 
 
+def running_context() -> Any:
+  """The context that runs computations in this thread; that behind a program's context, if any."""
+  current = get_context_stack().current
+  return getattr(current, 'behind', current)
+
+
+def runs_protocol() -> bool:
+  """Whether the context sums by a protocol from which clients drop out, and counts survivors."""
+  return hasattr(running_context(), 'last_round')
+
+
+def protocol_survivors() -> int | None:
+  """Clients in the last sum of such a context; None where there is no such sum."""
+  report = getattr(running_context(), 'last_round', None)
+  return None if report is None else len(report.survivors)
+
+
 def struct_items(struct_type) -> list:
   """The (name or None, type) pairs of a `StructType`, in declared order."""
   if hasattr(tff.structure, 'iter_elements'):

@@ -24,6 +24,7 @@ from tff_privacy_agg.accounting.channels import (
 )
 from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose
 from tff_privacy_agg.accounting.design import IntegerDesign, solve
+from tff_privacy_agg.accounting.float_sums import float_sum_sensitivity
 from tff_privacy_agg.accounting.joint import JointDesign, joint_design, smallest_bits
 from tff_privacy_agg.accounting.mechanisms import (
   bit_channel,
@@ -79,6 +80,7 @@ __all__ = [
   'find_gaussian_noise_multiplier',
   'find_noise_multiplier',
   'fits_modulus',
+  'float_sum_sensitivity',
   'gaussian',
   'gaussian_delta',
   'gaussian_epsilon',

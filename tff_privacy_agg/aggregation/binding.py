@@ -256,7 +256,7 @@ def bind(
     cohort: The cohort.
     dim: Number of coordinates of a client's value; at least 1.
     dtype: The least float dtype of the vectors; float64 replaces float32 where
-      the scale asks for it.
+      the scale asks for it, and where the server adds the noise.
     beside: What is released beside it, bound for the same cohort.
 
   Raises:
@@ -273,6 +273,8 @@ def bind(
   if mechanism is not None:
     parts = [channel.noise_multiplier(cohort.minimum) for channel in channels]
     vector_noise_multiplier = accounting.split_noise_multiplier(mechanism.noise_multiplier, parts)
+    if not mechanism.distributed:
+      dtype = tf.float64  # float32 sums round by more than the noise could cover
   design = None
   terminal = layers[-1]
   for layer, domain in zip(layers, domains, strict=False):

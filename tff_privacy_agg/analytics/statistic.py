@@ -127,11 +127,13 @@ class Statistic:
     charge = ledger.charge(ledger.state.rounds + 1, planned_survivors=len(values), facts=own)
     found = self.answer(values)
     # A client that sends the sum more than one for itself does not make them more.
-    survivors = min(int(found['survivors']), len(values))
-    if survivors:
+    counted = compat.protocol_survivors()
+    survivors = min(int(found['survivors']), len(values) if counted is None else counted)
+    if survivors > 0:
       ledger.settle(
         charge,
         survivors=survivors,
+        counted_by='runtime',
         honest=int(found['honest']),
         accepted=bool(found['accepted']),
       )

@@ -162,6 +162,7 @@ def memorized(
     server_optimizer_fn=tff.learning.optimizers.build_sgdm(1.0),
     model_aggregator=aggregator,
     metrics_aggregator=no_metrics,
+    loop_implementation=tff.learning.LoopImplementation.DATASET_ITERATOR,
   )
   repeated = [(np.tile(x, [task.repeats, 1]), np.tile(y, task.repeats)) for x, y in task.canaries]
   held = [_batches(x, y, local_epochs) for x, y in [*task.clients, *repeated]]

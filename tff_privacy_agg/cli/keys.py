@@ -27,7 +27,7 @@ def add(commands) -> None:
 
 
 def _keys(args: argparse.Namespace) -> int:
-  from tff_privacy_agg.runtime import make_keys
+  from tff_privacy_agg.deployment import make_keys
 
   hosts = args.host or ('localhost', '127.0.0.1')
   where = make_keys(args.directory, args.clients, hosts=hosts, days=args.days)

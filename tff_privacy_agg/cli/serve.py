@@ -32,10 +32,9 @@ def add(commands) -> None:
 
 def _serve(args: argparse.Namespace) -> int:
   from tff_privacy_agg._entry_points import entry_point
-  from tff_privacy_agg.deployment import config, tls
+  from tff_privacy_agg.deployment import Coordinator, config, tls
   from tff_privacy_agg.deployment.events import Events
   from tff_privacy_agg.deployment.round_numbers import RoundBook
-  from tff_privacy_agg.runtime import Coordinator
 
   settings = config.read(args.config, config.ServerConfig)
   keys, asked = settings.keys, settings.run
@@ -209,9 +208,9 @@ class _Training:
         continue
       new_state, metrics = _values(output)
       if charge is not None and _private(metrics):
-        settle(self.ledger, round_number, metrics, most=len(survivors))
+        settle(self.ledger, round_number, metrics, counted=len(survivors))
       elif charge is not None:
-        self.ledger.settle(charge, survivors=len(survivors))
+        self.ledger.settle(charge, survivors=len(survivors), counted_by='runtime')
       return new_state, metrics, survivors
 
   def _metrics(self, state: Any, metrics: Any, survivors: tuple[int, ...]) -> dict[str, float]:

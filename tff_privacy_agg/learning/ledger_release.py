@@ -15,6 +15,10 @@ class PrivacyLedgerReleaseManager(compat.ReleaseManager):
   `train_metrics_manager`, beside a `CohortDataSource` with the same ledger, which charges
   each round before it runs. A discarded round is never released, and stays charged.
 
+  A round has the clients of its charged cohort, all of whom survive in a simulation. Under
+  `SecAggContext`, from which clients drop out, a program does not say which of the protocol's
+  rounds its metrics are of: rounds then cost what was charged. `tpa.train` knows the round.
+
   Args:
     ledger: The ledger of the training.
   """
@@ -34,39 +38,28 @@ class PrivacyLedgerReleaseManager(compat.ReleaseManager):
       LedgerError: If the round was not charged, or its metrics have no account.
     """
     metrics = await compat.materialize_value(value)
-    settle(self._ledger, int(key), metrics)
+    cohort = self._ledger.state.charged_clients(_open_charge(self._ledger, int(key)))
+    settle(self._ledger, int(key), metrics, counted=None if compat.runs_protocol() else cohort)
 
 
-def settle(
-  ledger: PrivacyLedger, round_number: int, metrics: Any, *, most: int | None = None
-) -> None:
+def settle(ledger: PrivacyLedger, round_number: int, metrics: Any, *, counted: int | None) -> None:
   """Settles the last charge of a round with what its metrics say.
 
   Args:
     ledger: The ledger.
     round_number: The round.
     metrics: Its metrics.
-    most: Clients that can be in the sum, by the count of the runtime or the size of the cohort:
-      a client that sends the sum more than one for itself does not make them more.
+    counted: Clients in the sum by the count of the runtime, or the size of the cohort if all
+      of it survives; None if only the metrics say it, to which clients add what they like.
 
   Raises:
     LedgerError: If the round was not charged, its metrics have no account, or the noise
       in them is not that of the ledger's stack.
   """
-  # Not those with facts of their own: what is released beside the training has no such metrics.
-  charges = [
-    charge
-    for charge, charged in ledger.state.open.items()
-    if charged == round_number and ledger.state.kind_of(charge) is ledger.state.kinds[0]
-  ]
-  if not charges:
-    raise LedgerError(
-      f'Round {round_number} was to be settled; it was not charged before it ran. Draw its clients '
-      'from a `CohortDataSource` with this ledger.'
-    )
+  charge = _open_charge(ledger, round_number)
   try:
     facts = metrics['aggregator']['privacy']
-    counted, honest = int(facts['survivors']), int(facts['honest'])
+    summed, honest = int(facts['survivors']), int(facts['honest'])
     accepted, multiplier = bool(facts['accepted']), float(facts['noise_multiplier'])
   except (KeyError, TypeError) as error:
     raise LedgerError(
@@ -80,6 +73,25 @@ def settle(
       f'clients; round {round_number} had {multiplier:.6g}. It stays charged; keep a ledger '
       'that was begun with the facts of this process.'
     )
-  if most is not None:
-    counted, honest = min(counted, most), min(honest, ledger.facts.honest(most))
-  ledger.settle(max(charges), survivors=counted, honest=honest, accepted=accepted)
+  ledger.settle(
+    charge,
+    survivors=summed if counted is None else min(summed, counted),
+    counted_by='clients' if counted is None else 'runtime',
+    honest=honest,
+    accepted=accepted,
+  )
+
+
+def _open_charge(ledger: PrivacyLedger, round_number: int) -> int:
+  # Not those with facts of their own: what is released beside the training has no such metrics.
+  charges = [
+    charge
+    for charge, charged in ledger.state.open.items()
+    if charged == round_number and ledger.state.kind_of(charge) is ledger.state.kinds[0]
+  ]
+  if not charges:
+    raise LedgerError(
+      f'Round {round_number} was to be settled; it was not charged before it ran. Draw its clients '
+      'from a `CohortDataSource` with this ledger.'
+    )
+  return max(charges)

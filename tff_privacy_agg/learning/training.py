@@ -156,9 +156,9 @@ def train(
       with contextlib.nullcontext() if ran else announced(report, 'the first round', closing=False):
         output = process.next(state, selected)
       if ledger is not None:
-        most = _protocol_survivors()
-        most = len(iterator.cohort) if most is None else most
-        settle(ledger, round_number, output.metrics, most=most)
+        counted = compat.protocol_survivors()
+        counted = len(iterator.cohort) if counted is None else counted
+        settle(ledger, round_number, output.metrics, counted=counted)
       if _halted(output.metrics):
         report(f'stopped before round {round_number}: the process has spent its budget')
         stopped = 'budget'
@@ -181,12 +181,6 @@ def train(
   return TrainingResult(
     state=state, metrics=metrics, rounds_run=ran, stopped=stopped, rounds_done=done + ran
   )
-
-
-def _protocol_survivors() -> int | None:
-  """Clients in the last sum, where the runtime counts them itself."""
-  report = getattr(compat.get_context_stack().current, 'last_round', None)
-  return None if report is None else len(report.survivors)
 
 
 def _halted(metrics) -> bool:

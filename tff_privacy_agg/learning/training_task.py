@@ -39,6 +39,7 @@ from tff_privacy_agg.learning.models import evaluate_softmax, held_out_evaluator
 from tff_privacy_agg.learning.options import FEWEST_IN_A_SUM, SECURE_SUMS, TrainingOptions
 from tff_privacy_agg.learning.process_builder import (
   BUILDERS,
+  FAST_LOOP,
   build_private_learning_process,
 )
 
@@ -120,7 +121,9 @@ class TrainingTask(TrainingOptions):
     options = self._options()
     if aggregator is None:
       build = getattr(tff.learning.algorithms, BUILDERS[self.algorithm][0])
-      return build(self.model_fn(), metrics_aggregator=no_metrics, **options)
+      return build(
+        self.model_fn(), metrics_aggregator=no_metrics, loop_implementation=FAST_LOOP, **options
+      )
     return build_private_learning_process(
       self.algorithm,
       self.model_fn(),

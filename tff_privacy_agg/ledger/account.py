@@ -7,9 +7,10 @@ from typing import Any
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
-from tff_privacy_agg.errors import LedgerError
+from tff_privacy_agg.errors import BudgetExceededError, LedgerError
 from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.replay import LedgerState
+from tff_privacy_agg.ledger.round_kinds import Kind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,7 @@ class LedgerAccount:
       delta=delta,
       order=order,
       rounds=self.state.rounds,
-      unsettled=self.state.unsettled,
+      unsettled=self.state.unsettled + self.state.undiscounted,
       complete=self.complete,
       unaccounted=self.unaccounted,
     )
@@ -117,6 +118,26 @@ class LedgerAccount:
       return 0
     left = fixed.limit - float(self.state.rdp(fixed.budget.view)[fixed.index])
     return max(1, math.floor(left / float(self.state.worst(fixed.budget.view)[fixed.index])))
+
+  def _exceeded(self, round_number: int, fixed: Filter, kind: Kind) -> BudgetExceededError:
+    budget = fixed.budget
+    spent = self.state.epsilon(budget.view, budget.delta)[0]
+    mend = 'Stop here, or plan anew with more noise or fewer rounds.'
+    if fixed.most_rounds(self.state.distance(budget.view, more=1, kind=kind)) < 1:
+      mend = (
+        'At an epsilon that large the distance of the noise from its law does not fit into delta: '
+        'lower the epsilon of the budget.'
+      )
+    elif self.state.rounds == 0 and kind.facts.secagg_threshold is None:
+      mend = (
+        'Without `secagg_threshold` a round could have a single survivor: state the threshold that '
+        'the runtime keeps.'
+      )
+    return BudgetExceededError(
+      f'Round {round_number} was to be charged; with it, at its worst, the {budget.view} view '
+      f'could pass the budget of epsilon {budget.epsilon:g} at delta {budget.delta:g} '
+      f'({spent:.4g} is spent). {mend}'
+    )
 
   def _filter(self, budget: Budget | None) -> Filter:
     if budget is not None:

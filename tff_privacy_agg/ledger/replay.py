@@ -14,7 +14,9 @@ from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.round_kinds import Kind, with_own
 from tff_privacy_agg.ledger.view_costs import ReleaseCosts
 
-SCHEMA = 2
+SCHEMA = 3
+# Who says how many clients are in a sum: only the runtime's word lowers a charge.
+COUNTED_BY = ('runtime', 'clients')
 EVENTS = ('charge', 'settle', 'facts', 'recovered', 'unaccounted', 'note')
 # Orders at which every settled line states what its round cost.
 STATED_ORDERS = (2, 4, 8, 16, 32, 64)
@@ -26,6 +28,7 @@ class Settled:
 
   seq: int
   survivors: int
+  counted_by: str
   honest: int
   noise_multiplier: float
   updated: bool
@@ -47,6 +50,7 @@ class LedgerState:
     filter: The budget at its fixed order, or None.
     open: Line numbers of charged rounds that are not settled, with their rounds.
     settled: The settled rounds, in order.
+    undiscounted: How many of them cost what was charged, as clients counted the survivors.
     planned: Planned survivors of the charged rounds that said them.
     digests: Digest of the cohort of each charged round that recorded one.
     most: Most rounds that any client took part in, as far as was recorded.
@@ -73,6 +77,7 @@ class LedgerState:
       ) from error
     self.open: dict[int, int] = {}
     self.settled: list[Settled] = []
+    self.undiscounted = 0
     self.planned: list[int] = []
     self.digests: list[str] = []
     self.most = 0
@@ -85,6 +90,8 @@ class LedgerState:
     # Rounds of which only a part of the charge is left, each by how many kinds were known then.
     self._unknown: list[int] = []
     self._kind_of: dict[int, Kind] = {}  # of the open charges
+    self._most_survivors: dict[int, int] = {}  # of the open charges that say it
+    self._says_who_counted = header['schema'] >= 3
 
   @property
   def rounds(self) -> int:
@@ -93,7 +100,7 @@ class LedgerState:
 
   @property
   def unsettled(self) -> int:
-    """Rounds that are charged at their worst."""
+    """Charged rounds that have not settled."""
     return len(self.open) + len(self._unknown)
 
   @property
@@ -139,6 +146,19 @@ class LedgerState:
     """What an open charge rests on."""
     return self._kind_of[charge]
 
+  def charged_clients(self, charge: int) -> int | None:
+    """Clients that were asked in the round of an open charge; None if it does not say."""
+    return self._most_survivors.get(charge)
+
+  def most_survivors(self, charge: int) -> int:
+    """Most clients that an open charge can settle with."""
+    maximum = self._kind_of[charge].facts.maximum
+    return min(maximum, self._most_survivors.get(charge, maximum))
+
+  def honest_at_worst(self, kind: Kind) -> int:
+    """Honest survivors that a round of this kind is charged with."""
+    return kind.facts.honest(1 if self.threshold_broken else kind.facts.worst_survivors)
+
   def find_kind(self, facts: LedgerFacts) -> int | None:
     """The line that states these facts; None if none does."""
     return next(
@@ -161,7 +181,7 @@ class LedgerState:
       taken = (self.most if most is None else most) + len(self._unknown)
       return self.views[view].total(
         exposures=min(self.rounds + more, taken),
-        waiting=self.unsettled + more,
+        waiting=self.unsettled + self.undiscounted + more,
         threshold_broken=broken,
       )
     total = np.zeros_like(self.views[view].costs.orders)
@@ -227,15 +247,17 @@ class LedgerState:
     rdp = self.rdp(view, more=1, most=most, kind=kind)
     return fixed.admits(rdp, self.distance(view, more=1, kind=kind))
 
-  def meets_claim(self, survivors: int, top_up: int) -> bool:
+  def meets_claim(self, survivors: int, top_up: int, counted_by: str) -> bool:
     """Whether a settled round is as the facts claim it for the release view.
 
     Args:
       survivors: Clients in the sum.
-      top_up: Shares of noise that the server added.
+      top_up: Shares of noise that the server added. A top-up to a number that clients
+        inflated adds too few.
+      counted_by: Who counted the survivors.
     """
     release, total = self.views['release'].costs, self.facts.top_up
-    if total is not None and top_up != total - survivors:
+    if total is not None and (counted_by == 'clients' or top_up != total - survivors):
       return False
     size = self.facts.sampling.cohort
     fixed = isinstance(release, ReleaseCosts) and release.dropouts
@@ -249,6 +271,9 @@ class LedgerState:
     self.open[int(line['seq'])] = int(line['round'])
     if line['planned_survivors'] is not None:
       self.planned.append(int(line['planned_survivors']))
+    most = line['most_survivors'] if self._says_who_counted else line.get('most_survivors')
+    if most is not None:
+      self._most_survivors[int(line['seq'])] = int(most)
     self.drawn += line.get('sampling') is not None
     if line['participants'] is not None:
       self.digests.append(line['participants'])
@@ -263,15 +288,19 @@ class LedgerState:
         f'Charge {entry} was to be settled; it is not open. Settle each charge once, with the '
         'number that `charge` gave.'
       )
-    kind = self._kind_of[entry]
-    if not 1 <= honest <= kind.facts.honest(survivors):
+    kind, most_survivors = self._kind_of[entry], self.most_survivors(entry)
+    counted_by = self._counted_by(line)
+    most = kind.facts.honest(survivors)
+    if counted_by == 'clients':
+      most = min(most, self.honest_at_worst(kind))
+    if not 1 <= honest <= most:
       raise LedgerError(
-        f'{honest} honest clients were stated among {survivors} survivors; there are at most '
-        f'{kind.facts.honest(survivors)}. Restore the file.'
+        f'{honest} honest clients were stated among {survivors} survivors whom the {counted_by} '
+        f'counted; that admits at most {most}. Restore the file.'
       )
-    if survivors > kind.facts.maximum:
+    if survivors > most_survivors:
       raise LedgerError(
-        f'{survivors} survivors were stated of a round of at most {kind.facts.maximum} clients. '
+        f'{survivors} survivors were stated of a round of at most {most_survivors} clients. '
         'Restore the file.'
       )
     top_up = int(line.get('top_up', 0))
@@ -281,26 +310,41 @@ class LedgerState:
         'Restore the file.'
       )
     del self.open[entry], self._kind_of[entry]
-    kind.open -= 1
+    self._most_survivors.pop(entry, None)
     self.settled.append(
       Settled(
         seq=int(line['seq']),
         survivors=survivors,
+        counted_by=counted_by,
         honest=honest,
         noise_multiplier=kind.costs.noise_multiplier(honest),
         updated=bool(line['updated']),
       )
     )
-    kind.views['server'].settle(honest)
     release = kind.views['release']
-    # More than what the cohort lacked is not counted, whatever was stated.
-    lacking = max((self.facts.top_up or 0) - survivors, 0)
-    release.settle(honest + min(top_up, lacking))
-    if isinstance(release.costs, ReleaseCosts) and not self.meets_claim(survivors, top_up):
+    broken = survivors < kind.facts.worst_survivors
+    if counted_by == 'runtime':
+      kind.open -= 1
+      kind.views['server'].settle(honest)
+      # More than what the cohort lacked is not counted, whatever was stated.
+      lacking = max((self.facts.top_up or 0) - survivors, 0)
+      release.settle(honest + min(top_up, lacking))
+    else:  # it costs what open rounds cost, and if that counted on too many, they all cost more
+      self.undiscounted += 1
+      broken = broken or honest < self.honest_at_worst(kind)
+    claimed = self.meets_claim(survivors, top_up, counted_by)
+    if isinstance(release.costs, ReleaseCosts) and not claimed:
       self.claim_broken = True
       release.recost(release.costs.plain)
-    if survivors < kind.facts.worst_survivors:
-      self.threshold_broken = True
+    self.threshold_broken = self.threshold_broken or broken
+
+  def _counted_by(self, line: Mapping[str, Any]) -> str:
+    """Who counted the survivors of a settled round; before schema 3 nobody else was asked."""
+    name = 'survivors_counted_by'
+    value = line[name] if self._says_who_counted else line.get(name, 'runtime')
+    if value not in COUNTED_BY:
+      raise ValueError(f'`{name}` is {value!r}')
+    return value
 
   def _declare(self, line: Mapping[str, Any]) -> None:
     self.kinds[int(line['seq'])] = Kind(with_own(self.facts, line['facts']))

@@ -27,7 +27,7 @@ class Kind:
     facts: These facts.
     costs: What one of the rounds costs, whatever is claimed of its cohort.
     views: The rounds as each view pays for them.
-    open: How many are charged and not settled.
+    open: How many cost what was charged: not settled, or settled by a count of clients.
     rounds: How many are charged, whatever became of them.
   """
 

@@ -130,7 +130,7 @@ class View:
 
     Args:
       exposures: Most rounds that one client pays for.
-      waiting: Rounds that are charged at their worst.
+      waiting: Rounds that cost their charge.
       threshold_broken: Whether a round had fewer survivors than the threshold.
     """
     worst = self.worst(threshold_broken)

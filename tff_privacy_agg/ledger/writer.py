@@ -10,14 +10,14 @@ from typing import Any
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting.budget import Budget, Filter
-from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
+from tff_privacy_agg.accounting.budget import Budget
+from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import line_file as ledger_file
 from tff_privacy_agg.ledger import line_format as ledger_lines
 from tff_privacy_agg.ledger.facts import LedgerFacts, printable, versions
 from tff_privacy_agg.ledger.participants import Participants, missing, register_path
 from tff_privacy_agg.ledger.reader import LedgerRecord
-from tff_privacy_agg.ledger.replay import SCHEMA, STATED_ORDERS, LedgerState, begun
+from tff_privacy_agg.ledger.replay import COUNTED_BY, SCHEMA, STATED_ORDERS, LedgerState, begun
 from tff_privacy_agg.ledger.round_costs import RoundCosts
 from tff_privacy_agg.ledger.round_kinds import Kind, check_kind, own_facts
 from tff_privacy_agg.ledger.sampling_claims import Sampling
@@ -47,6 +47,10 @@ class PrivacyLedger(LedgerRecord):
   threshold holds, never more than was charged. If a round breaks the threshold, that
   is written first, then refused aloud, and from then on open rounds count one honest
   survivor.
+
+  Who counted the survivors. The sum contains a count too, but each client adds its own
+  term to it, and a client may add more than one. Such a count never lowers a charge: see
+  `settle`. No round settles with more survivors than it was charged with clients.
 
   One writer at a time; a second one is refused. Use it in the process that runs
   the rounds, not in a fork of it.
@@ -94,7 +98,8 @@ class PrivacyLedger(LedgerRecord):
 
     Args:
       round_number: The round, at least 0; one that runs again is charged again.
-      planned_survivors: How many clients are expected to survive; for the report.
+      planned_survivors: Clients that are asked, if `cohort` does not name them; the round
+        settles with no more. With `cohort`, how many are expected to survive, for the report.
       cohort: Identities of the clients. Needed under a participation cap and where the
         sampling is claimed; only salted hashes of them are kept, beside the ledger.
       drawn: What the sampler of the cohort did; must be what the facts claim, if they claim
@@ -128,6 +133,11 @@ class PrivacyLedger(LedgerRecord):
       hashed = self._register.hashes(cohort)
       _validate.at_least(1, cohort_size=len(hashed))
       most = max(self.state.most, self._register.check(hashed, self.facts.population))
+      if planned_survivors is not None and planned_survivors > len(hashed):
+        raise ConfigurationError(
+          f'`planned_survivors` must be at most the {len(hashed)} clients of the cohort, got '
+          f'{planned_survivors}.'
+        )
       if claim.claims:
         claim.check_round(drawn, len(hashed), round_number)
         self._register.check_practice(hashed, claim)
@@ -153,7 +163,8 @@ class PrivacyLedger(LedgerRecord):
         'event': 'charge',
         'round': int(round_number),
         'planned_survivors': None if planned_survivors is None else int(planned_survivors),
-        'honest_at_worst': self._honest_at_worst(kind),
+        'most_survivors': planned_survivors if hashed is None else len(hashed),
+        'honest_at_worst': self.state.honest_at_worst(kind),
         **({'facts': line} if line else {}),
         'participants': digest,
         'sampling': None if drawn is None else drawn.as_dict(),
@@ -168,15 +179,20 @@ class PrivacyLedger(LedgerRecord):
     charge: int,
     *,
     survivors: int,
+    counted_by: str = 'clients',
     honest: int | None = None,
     accepted: bool = True,
     top_up: int = 0,
   ) -> Mapping[str, Any]:
-    """Records what happened in a charged round, and lowers its cost to that.
+    """Records what happened in a charged round, and lowers its cost if the runtime counted.
 
     Args:
       charge: The number that `charge` returned.
-      survivors: Clients in the sum, as the sum itself counted them.
+      survivors: Clients in the sum.
+      counted_by: Who counted them. 'runtime': the protocol, or the program that ran exactly
+        these clients; the round then costs what it costs with so many. 'clients': the sum,
+        to which a client may add what it likes; the round then costs what was charged, and
+        more if fewer survived than the threshold.
       honest: Of these, those whose noise the server does not know, if fewer than the
         colluding fraction leaves.
       accepted: Whether the model took the sum. If not, the server has seen it all the
@@ -188,12 +204,13 @@ class PrivacyLedger(LedgerRecord):
       The line that was written.
 
     Raises:
-      LedgerError: If the charge is not open, if nobody survived or more than the cohort
-        admits did: the round stays charged at its worst. Or if fewer survived than
+      LedgerError: If the charge is not open, if nobody survived or the runtime counted more
+        than were charged: the round stays charged at its worst. Or if fewer survived than
         the threshold, or the round was not as the facts claim: the line is written
         first, and from then on the claim counts for nothing.
     """
     _validate.at_least(0, charge=charge, survivors=survivors, top_up=top_up)
+    _validate.one_of(COUNTED_BY, counted_by=counted_by)
     if top_up and self.facts.top_up is None:
       raise ConfigurationError(
         f'{top_up} shares were stated to be topped up; the facts of this ledger know of no top-up. '
@@ -206,30 +223,35 @@ class PrivacyLedger(LedgerRecord):
         f'Charge {charge} was to be settled; it is not open. Settle each charge once, with the '
         'number that `charge` gave.'
       )
-    kind = self.state.kind_of(charge)
+    kind, most = self.state.kind_of(charge), self.state.most_survivors(charge)
+    lowers = counted_by == 'runtime'
+    survivors = survivors if lowers else min(survivors, most)
     counted = kind.facts.honest(survivors)
     counted = counted if honest is None else min(counted, honest)
-    if counted < 1 or survivors > kind.facts.maximum:
+    counted = counted if lowers else min(counted, self.state.honest_at_worst(kind))
+    if counted < 1 or survivors > most:
       raise LedgerError(
-        f'A round settles with 1 to {kind.facts.maximum} survivors, one of them honest; got '
-        f'{survivors} survivors, {counted} of them honest. The round stays charged at its worst.'
+        f'Round {self.state.open[charge]} was charged for at most {most} clients; a settlement '
+        f'has 1 to {most} survivors, one of them honest, got {survivors} survivors, {counted} of '
+        'them honest. The round stays charged at its worst.'
       )
-    row = kind.costs.row(counted)
+    priced = lowers and math.isfinite(kind.costs.row(counted)[-1])
     line = self._append(
       {
         'event': 'settle',
         'of': charge,
         'round': self.state.open[charge],
         'survivors': int(survivors),
+        'survivors_counted_by': counted_by,
         'honest': int(counted),
         'updated': bool(accepted),
         'top_up': int(top_up),
         'z_eff': kind.costs.noise_multiplier(counted),
-        'rdp': self._stated(kind.costs, counted, top_up) if math.isfinite(row[-1]) else None,
+        'rdp': self._stated(kind.costs, counted, top_up) if priced else None,
         'version': tff_privacy_agg.__version__,
       }
     )
-    if not self.state.meets_claim(survivors, top_up):
+    if not self.state.meets_claim(survivors, top_up, counted_by):
       raise LedgerError(
         f'The release view counts on {self.facts.release_promise}; round {line["round"]} had {survivors} '
         f'survivors and {top_up} shares from the server. It is settled, and the claim counts for '
@@ -366,29 +388,6 @@ class PrivacyLedger(LedgerRecord):
   def _new_kind(self, facts: LedgerFacts) -> Kind:
     check_kind(self.facts, facts)
     return Kind(facts)
-
-  def _honest_at_worst(self, kind: Kind) -> int:
-    return kind.facts.honest(1 if self.state.threshold_broken else kind.facts.worst_survivors)
-
-  def _exceeded(self, round_number: int, fixed: Filter, kind: Kind) -> BudgetExceededError:
-    budget = fixed.budget
-    spent = self.state.epsilon(budget.view, budget.delta)[0]
-    mend = 'Stop here, or plan anew with more noise or fewer rounds.'
-    if fixed.most_rounds(self.state.distance(budget.view, more=1, kind=kind)) < 1:
-      mend = (
-        'At an epsilon that large the distance of the noise from its law does not fit into delta: '
-        'lower the epsilon of the budget.'
-      )
-    elif self.state.rounds == 0 and kind.facts.secagg_threshold is None:
-      mend = (
-        'Without `secagg_threshold` a round could have a single survivor: state the threshold that '
-        'the runtime keeps.'
-      )
-    return BudgetExceededError(
-      f'Round {round_number} was to be charged; with it, at its worst, the {budget.view} view '
-      f'could pass the budget of epsilon {budget.epsilon:g} at delta {budget.delta:g} '
-      f'({spent:.4g} is spent). {mend}'
-    )
 
 
 def _now() -> str:

@@ -14,7 +14,7 @@ from tff_privacy_agg import _validate
 from tff_privacy_agg._tff import compat, error_hints
 from tff_privacy_agg._tff import worker_cleanup as worker_cleanup  # its exit hook
 from tff_privacy_agg.errors import RuntimeUnavailableError
-from tff_privacy_agg.runtime.tff_worker import Worker
+from tff_privacy_agg.runtime.tff_worker import Worker, tell_exposure
 
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.02
@@ -181,9 +181,17 @@ class _Awaitable:
     return await asyncio.to_thread(self._context.invoke, comp, arg)
 
 
+class _ProgramContext(compat.NativeFederatedContext):
+  """A context of TFF programs that says which context of this package is behind it."""
+
+  def __init__(self, context: Any):
+    super().__init__(_Awaitable(context))
+    self.behind = context
+
+
 def as_awaitable(context: Any) -> Any:
   """A `tff.program.NativeFederatedContext` that runs on the given context of this package."""
-  return compat.NativeFederatedContext(_Awaitable(context))
+  return _ProgramContext(context)
 
 
 _open_contexts: weakref.WeakSet[SimulationContext] = weakref.WeakSet()
@@ -206,7 +214,8 @@ def simulation_context(
 
   TFF keeps default contexts per thread: call this in the thread that runs the
   computations, outside of any `tff.federated_computation`. The worker process
-  ends with this process, however that ends.
+  ends with this process, however that ends. It serves whoever reaches its port: the first
+  context of a process says so on standard error.
 
   Args:
     concurrency: How many clients' computations run at once, at least 1. More
@@ -223,6 +232,7 @@ def simulation_context(
     RuntimeUnavailableError: If the worker does not start.
   """
   _validate.at_least(1, concurrency=concurrency)
+  tell_exposure()
   context = SimulationContext(Worker(concurrency=concurrency, log_file=log_file))
   if install:
     context._install()

@@ -4,11 +4,11 @@ The worker never outlives its owner: it is ended by `Worker.end`, and the kernel
 kills it (PR_SET_PDEATHSIG) when the owner dies without a chance to do so.
 
 The worker serves gRPC without encryption or authentication on all of the
-host's addresses; its program has no flag for that. Keep the host's ports closed
-to networks that are not trusted.
+host's addresses; its program has no flag for that. `tell_exposure` says so.
 """
 
 import concurrent.futures
+import functools
 import os
 import pathlib
 import socket
@@ -39,6 +39,20 @@ if os.getppid() == int(sys.argv[1]):
 """
 _LOG_BYTES = 4096
 _LOG_LINES = 5
+
+
+def exposure() -> str:
+  """What a running worker opens to others, in one line."""
+  return (
+    "tff_privacy_agg: TFF's worker listens on all network interfaces without authentication and "
+    'runs any computation it is sent, with your rights; keep its host out of reach of others.'
+  )
+
+
+@functools.cache
+def tell_exposure() -> None:
+  """Writes `exposure` to standard error, once in this process."""
+  print(exposure(), file=sys.stderr, flush=True)
 
 
 def _program() -> str:

@@ -101,7 +101,7 @@ def test_it_trains_in_tffs_algorithms_and_its_ledger_states_both_units(tmp_path)
   with process.open_ledger(tmp_path / 'ledger.jsonl') as ledger:
     charge = ledger.charge(1)
     output = process.next(state, [cases.client_dataset(c) for c in range(3)])
-    ledger.settle(charge, survivors=3)
+    ledger.settle(charge, survivors=3, counted_by='runtime')
     fields = {f['name']: f for f in json.loads(ledger.statement('json'))['fields']}
   before, after = (process.get_model_weights(s).trainable[0] for s in (state, output.state))
   assert np.any(before != after)

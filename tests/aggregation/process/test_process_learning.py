@@ -149,7 +149,9 @@ def test_ledger_agrees_with_the_metrics(tmp_path):
       charge = ledger.charge(round_number)
       output = process.next(state, DATA[:clients])
       state, privacy = output.state, output.metrics['aggregator']['privacy']
-      ledger.settle(charge, survivors=int(privacy['survivors']), accepted=True)
+      ledger.settle(
+        charge, survivors=int(privacy['survivors']), counted_by='runtime', accepted=True
+      )
     assert ledger.epsilon('server') == pytest.approx(float(privacy['epsilon']), rel=1e-9)
     assert ledger.complete
   assert verify(tmp_path / 'ledger.jsonl').ok

@@ -8,7 +8,7 @@ from tff_privacy_agg import _validate, accounting
 from tff_privacy_agg.aggregation.domains import IntegerVectors, RealVectors
 from tff_privacy_agg.aggregation.layers import _checks
 from tff_privacy_agg.aggregation.layers.base import Mechanism
-from tff_privacy_agg.numerics import randomness, samplers
+from tff_privacy_agg.numerics import randomness, samplers, structures
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,12 +101,17 @@ class GaussianNoise(Mechanism):
 
   The server sees the sum without noise, so nothing holds against it: epsilon in
   the server's view is infinite, and only the `release_epsilon` is finite. The
-  draw is a float32 or float64 number, so attacks on floating-point noise
-  (Mironov, CCS 2012) are not ruled out; the distributed mechanisms have no such
-  gap.
+  draw is a float64 number, so attacks on floating-point noise (Mironov, CCS
+  2012) are not ruled out; the distributed mechanisms have no such gap.
+
+  Vectors are float64 in a stack with this layer, and clipped once more before they leave, as
+  the layers in between round. The noise covers what one client moves the *computed* sum by,
+  roundings included: see `accounting.float_sum_sensitivity`. That counts on clients that run
+  this code: one that sends a vector of its own making can drown the others in roundings.
 
   Domain: RealVectors(l2_bounded=True) -> the same, noised.
-  Sensitivity: unchanged. Channels: none. State: none.
+  Sensitivity: 1 in units of the clip norm, plus roundings, which the noise is scaled by.
+  Channels: none. State: none.
   Reference: arXiv:1710.06963, Algorithm 1.
 
   Args:
@@ -148,6 +153,9 @@ class GaussianNoise(Mechanism):
     )
     return dataclasses.replace(domain, noised=True)
 
+  def encode(self, slot, params, value):
+    return value / tf.maximum(structures.l2_norm(value), 1), {}
+
   def decode(self, slot, params, total, sums):
     noise = tf.random.stateless_normal(
       total.shape,
@@ -155,7 +163,8 @@ class GaussianNoise(Mechanism):
       dtype=total.dtype,
       alg='philox',
     )
-    return total + noise * tf.constant(slot.vector_noise_multiplier, total.dtype)
+    moved = accounting.float_sum_sensitivity(slot.cohort.maximum, slot.dim)
+    return total + noise * tf.constant(slot.vector_noise_multiplier * moved, total.dtype)
 
   def curve(self, slot, honest):
     del honest  # the server's noise does not depend on the survivors

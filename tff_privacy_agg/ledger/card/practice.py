@@ -88,6 +88,9 @@ def practised(record: LedgerAccount) -> list[Field]:
   survivors = spread([one.survivors for one in state.settled])
   planned = statistics.median(state.planned) if state.planned else None
   updated = sum(one.updated for one in state.settled)
+  as_charged = ''
+  if state.undiscounted:
+    as_charged = f'{state.undiscounted} at the cost charged, as clients counted their survivors; '
   rows = rows_of(record)
   thresholds = [one.facts.secagg_threshold for one in state.kinds.values()]
   threshold = 'none: an unsettled round counts one honest survivor'
@@ -111,7 +114,7 @@ def practised(record: LedgerAccount) -> list[Field]:
       ACCOUNTING,
       'Algorithm correctness',
       f'{state.rounds} charged, {len(state.settled)} settled, {updated} accepted by the model; '
-      f'survivors {spread_text(survivors)}; planned {"not stated" if planned is None else planned}',
+      f'{as_charged}survivors {spread_text(survivors)}; planned {"not stated" if planned is None else planned}',
     ),
     *_kinds(record),
     field(
