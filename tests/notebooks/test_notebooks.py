@@ -68,7 +68,8 @@ def test_what_an_output_may_not_hold():
   with pytest.raises(ValueError, match='a path of this machine'):
     build.check_output(twin, stream('wrote /home/someone/runs/mine'))
   with pytest.raises(ValueError, match='stderr'):
-    build.check_output(twin, stream('a warning', 'stderr'))
+    build.check_output(twin, stream('tff_privacy_agg: a notice\na warning', 'stderr'))
+  build.check_output(twin, stream('tff_privacy_agg: a notice\n', 'stderr'))
 
 
 def _setup():
