@@ -1,6 +1,5 @@
 """Systems without the locks and the file modes of Linux and macOS: what works, what is refused."""
 
-import os
 import pathlib
 import shutil
 import sys
@@ -39,6 +38,6 @@ def test_a_ledger_is_not_written(ledger, tmp_path):
 
 def test_keys_are_not_made(monkeypatch, tmp_path):
   directory = tmp_path / 'keys'
-  monkeypatch.setattr(os, 'name', 'nt')
+  monkeypatch.setattr(sys, 'platform', 'win32')
   with pytest.raises(ConfigurationError, match='Make them on Linux or macOS'):
     deployment.make_keys(directory, ['north', 'south'])

@@ -12,7 +12,7 @@ from notebook_runs import NOTEBOOKS, build, code_of, committed, stable_text
 TWINS = build.twins()
 # The others take up to two minutes each.
 QUICK = ('01', '02')
-_LARGEST_BYTES = 500_000
+_LARGEST_BYTES = 300_000
 
 
 @pytest.mark.parametrize('twin', TWINS, ids=lambda twin: twin.stem)

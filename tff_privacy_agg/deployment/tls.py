@@ -10,6 +10,7 @@ import ipaddress
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 
 import grpc
@@ -87,9 +88,9 @@ def make_keys(
     ConfigurationError: If a name will not do, a file is there already, or this system cannot
       keep files from other users.
   """
-  if os.name != 'posix':
+  if sys.platform == 'win32':
     raise ConfigurationError(
-      f'Keys cannot be made on this system ({os.name}), which has no file modes that keep them from '
+      f'Keys cannot be made on this system ({sys.platform}), which has no file modes that keep them from '
       'other users. Make them on Linux or macOS.'
     )
   _validate.at_least(1, days=days)
