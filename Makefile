@@ -5,6 +5,9 @@ BESIDE := $(CURDIR)/$(VENV)/beside-the-wheel
 OLDEST := $(VENV)/dp-accounting-oldest
 MLFLOW := $(VENV)/mlflow
 SBOM := $(VENV)/sbom
+FUZZ := $(VENV)/fuzz
+# Budget of each target of `make fuzz`.
+FUZZ_SECONDS ?= 60
 # Times in a wheel: those of the last commit, so that it builds the same bytes again.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
 # TensorFlow's start-up notices are of no use here.
@@ -17,13 +20,13 @@ CORE_TESTS := tests/core tests/reports/test_report.py tests/cli/test_cli_ledger.
   $(addprefix tests/ledger/test_ledger_,bad_input.py bounds.py budget.py rounds.py statement.py) \
   $(addprefix tests/secagg/test_secagg_,blame.py cost.py known_answers.py mutants.py privacy.py verify.py)
 
-.PHONY: help env demo test test-accounting test-core test-mlflow test-all conformance lint format bench notebooks api doctor lock sbom wheel clean
+.PHONY: help env demo test test-accounting test-core test-mlflow test-all conformance lint format fuzz bench notebooks api doctor lock sbom wheel clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/.stamp: requirements.lock setup.py
-	@echo 'Making $(VENV): about 470 MB of wheels, a minute or two.'
+	@echo 'Making $(VENV): about 530 MB of wheels, a minute or two.'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -109,6 +112,16 @@ lock:  ## Solve requirements.lock and requirements/core.txt again (needs uv)
 	  requirements/requirements-dev.in -o requirements.lock
 	uv pip compile --generate-hashes --no-header --no-annotate --python-version 3.12 --universal \
 	  requirements/core.in -o requirements/core.txt
+
+fuzz: $(FUZZ)/.stamp  ## Fuzz what reads others' bytes, FUZZ_SECONDS=60 for each of 5 targets
+	for target in messages frames broadcasts ledgers settings; do \
+	  PYTHONPATH=$(FUZZ) $(BIN)/python -m tools.fuzz $$target $(FUZZ_SECONDS) || exit 1; done
+
+# Apart from the environment: a fuzzer with its own libFuzzer, for this alone.
+$(FUZZ)/.stamp: requirements/fuzz.txt $(VENV)/.stamp
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
+	  --target $(FUZZ) -r requirements/fuzz.txt
+	touch $@
 
 sbom: $(SBOM)/.stamp  ## Write dist/sbom.cdx.json (CycloneDX) from the lock
 	mkdir -p dist

@@ -45,7 +45,7 @@ setuptools.setup(
     'dp-accounting>=0.4.3',
     'numpy>=1.25',
     'scipy>=1.9.3',
-    'cryptography>=44',
+    'cryptography>=48',
     'grpcio>=1.60',
     'shtab>=1.7',
   ],

@@ -23,7 +23,16 @@ class _Clock:
     return result
 
 
-def session(clients, elements, drops, graph='complete', *, bits=floors.BITS, dropout_fraction=None):
+def session(
+  clients,
+  elements,
+  drops,
+  graph='complete',
+  *,
+  bits=floors.BITS,
+  dropout_fraction=None,
+  version=1,
+):
   """Runs one session; `drops` clients vanish after they shared their secrets.
 
   Returns:
@@ -34,11 +43,13 @@ def session(clients, elements, drops, graph='complete', *, bits=floors.BITS, dro
     task='benchmark',
     round_number=1,
     graph=graph,
+    version=version,
     leaves=[secagg.Leaf('v', (elements,), bits)],
     dropout_fraction=dropout_fraction or max(0.1, round(drops / clients + 0.005, 2)),
   )
   server, clock = secagg.Server(params), _Clock()
-  members = {c: secagg.Client(params, c) for c in range(clients)}
+  policy = secagg.Policy(version=version)
+  members = {c: secagg.Client(params, c, policy=policy) for c in range(clients)}
   values = {'v': np.random.default_rng(0).integers(0, 2**bits, elements)}
   receipts = server._receipts
   server._receipts = lambda heard: clock.run(['receipts'], receipts, heard)

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from tff_privacy_agg import learning, secagg
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.runtime import SecAggContext, WorkerPool, simulation_context, use
-from tff_privacy_agg.runtime.local_session import LocalSession
+from tff_privacy_agg.secagg.in_process import LocalSession
 
 SEGMENT = 2**18
 
@@ -118,7 +118,7 @@ def protocol_alone(clients, dimension):
     context=secagg.context_digest([]),
   )
   values = {'vector': np.arange(dimension, dtype=np.int32)}
-  LocalSession(params, clients, {}).run(lambda asked: ((one, values) for one in asked))
+  LocalSession(params, range(clients)).run(lambda asked: ((one, values) for one in asked))
 
 
 def keystream(size):

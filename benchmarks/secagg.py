@@ -1,6 +1,9 @@
 """Secure aggregation beside its floors and beside others. CPU-time ratios of one run, one thread.
 
 python benchmarks/secagg.py [--json FILE] [--repeat 15] [--scaling] [--largest 10000] [--peers DIR]
+                            [--versions]
+
+All but the comparison of versions is of version 1, keys from X25519 alone, as the peers have.
 """
 
 import argparse
@@ -14,6 +17,7 @@ os.environ['MKL_NUM_THREADS'] = '1'
 import json
 import pathlib
 import platform
+import statistics
 
 import _secagg_floors as floors
 import _secagg_peers as peers
@@ -32,6 +36,8 @@ CASES = [
 ]
 KERNEL_GOAL = 1.15
 TAG_GOAL = 20
+# CPU of a client with ML-KEM-768 over one without.
+VERSIONS_GOAL = 2.5
 EXPANSION_GOALS = [
   ('semi_honest', 'complete', 1.77),
   ('authenticated', 'complete', 1.83),
@@ -107,12 +113,48 @@ def ring(repeat):
   return {'n': 1000, 'd': 10**5, 'drops': 100} | row
 
 
+def versions(repeat):
+  """Versions 1 and 2 in turn, so that other work on the machine falls on both."""
+  rows = {1: [], 2: []}
+  for _ in range(repeat):
+    for version, found in rows.items():
+      found.append(session(1000, 10**5, 100, 'ring', version=version))
+  figures = {
+    f'version_{version}': {name: statistics.median(row[name] for row in found) for name in found[0]}
+    for version, found in rows.items()
+  }
+  for name in ('client', 'server'):
+    turns = [two[name] / one[name] for one, two in zip(rows[1], rows[2], strict=True)]
+    figures[f'{name}_ratio'] = statistics.median(turns)
+    figures[f'{name}_ratio_range'] = [min(turns), max(turns)]
+  one, two, ratio = figures['version_1'], figures['version_2'], figures['client_ratio']
+  low, high = figures['client_ratio_range']
+  print(
+    f'ML-KEM-768, ring n=1000 d=100000 drops=100 (k={one["k"]:.0f}), {repeat} turns: client '
+    f'{two["client"] * 1e3:.1f} ms over {one["client"] * 1e3:.1f} ms = {ratio:.2f} '
+    f'[{low:.2f} to {high:.2f}]{against(VERSIONS_GOAL, ratio)}, server {two["server"]:.2f} s over '
+    f'{one["server"]:.2f} s'
+  )
+  for version in (1, 2):
+    cost = secagg.communication_cost(
+      1000, 10**5, floors.BITS, dropout_fraction=0.11, version=version
+    )
+    figures[f'version_{version}'] |= {'bytes_up': sum(cost.up), 'bytes_down': sum(cost.down)}
+    print(f'  version {version}: {sum(cost.up):,} bytes up, {sum(cost.down):,} down')
+  return figures
+
+
 def expansion():
   found = []
   for mode, graph, goal in EXPANSION_GOALS:
-    cost = secagg.communication_cost(1024, 2**20, 26, mode=mode, graph=graph, dropout_fraction=0.05)
-    found.append({'mode': mode, 'graph': graph, 'expansion': cost.expansion})
-    print(f'expansion, {mode}, {graph}: {cost.expansion:.3f}' + against(goal, cost.expansion))
+    one, two = (
+      secagg.communication_cost(
+        1024, 2**20, 26, mode=mode, graph=graph, dropout_fraction=0.05, version=version
+      ).expansion
+      for version in (1, 2)
+    )
+    found.append({'mode': mode, 'graph': graph, 'expansion': one, 'expansion_version_2': two})
+    print(f'expansion, {mode}, {graph}: {one:.3f}' + against(goal, one) + f', version 2: {two:.3f}')
   return found
 
 
@@ -124,7 +166,7 @@ def scaling(largest):
     if n > largest:
       continue
     row = session(n, 1000, n // 20, 'auto', dropout_fraction=0.1)
-    up = sum(secagg.communication_cost(n, 1000, floors.BITS).up)
+    up = sum(secagg.communication_cost(n, 1000, floors.BITS, version=1).up)
     found.append({'n': n, 'd': 1000, 'drops': n // 20, 'bytes_up': up} | row)
     k, client, server = row['k'], row['client'], row['server']
     print(
@@ -141,11 +183,14 @@ def main():
   parser.add_argument('--scaling', action='store_true', help='also the table over n')
   parser.add_argument('--largest', type=int, default=10_000, help='largest n of that table')
   parser.add_argument('--peers', help='also Flower and declearn, installed into this folder')
+  parser.add_argument('--versions', action='store_true', help='only versions 1 and 2 in turn')
   options = parser.parse_args()
   figures = {'machine': machine(), 'unit': 'CPU seconds; ..._wall: wall seconds'}
-  figures |= kernels(options.repeat)
-  figures['cases'] = cases(options.repeat)
-  figures['ring'] = ring(min(3, options.repeat))
+  if not options.versions:
+    figures |= kernels(options.repeat)
+    figures['cases'] = cases(options.repeat)
+    figures['ring'] = ring(min(3, options.repeat))
+  figures['versions'] = versions(min(5, options.repeat))
   figures['expansion'] = expansion()
   if options.scaling:
     figures['scaling'] = scaling(options.largest)

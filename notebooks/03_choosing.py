@@ -9,6 +9,7 @@
 # The same in all notebooks: setup_cell.py.
 
 # %%
+import math
 import pathlib
 import tempfile
 
@@ -157,7 +158,10 @@ demo = dict(population=200, clients_per_round=100, rounds=30)
 p = tpa.accounting.plan(target_epsilon=8.0, target_delta=5e-4, dimension=1024, **demo)
 run = pathlib.Path(tempfile.mkdtemp()) / 'run.toml'
 numbers = demo | dict(
-  noise_multiplier=round(p.noise_multiplier, 4), bits=p.bits, delta=5e-4, target_epsilon=8.0
+  noise_multiplier=math.ceil(100 * p.noise_multiplier) / 100,
+  bits=p.bits,
+  delta=5e-4,
+  target_epsilon=8.0,
 )
 run.write_text(''.join(f'{name} = {value}\n' for name, value in numbers.items()))
 print(run.read_text())

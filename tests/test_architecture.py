@@ -18,7 +18,16 @@ ROOT = pathlib.Path(tff_privacy_agg.__file__).parent
 # The floors of docs/design.md: a part imports parts of lower floors only, and of its own floor
 # only where it says so here. A new part states itself.
 FLOORS = (
-  ('errors', '_lazy', '_validate', '_entry_points', '_requires_tff', '_tff'),
+  (
+    'errors',
+    '_deprecation',
+    '_lazy',
+    '_validate',
+    '_entry_points',
+    '_config_file',
+    '_requires_tff',
+    '_tff',
+  ),
   ('accounting', 'secagg'),
   ('numerics', 'ledger'),
   ('aggregation',),
@@ -33,7 +42,10 @@ BESIDE = {
   '_validate': {'errors'},
   '_entry_points': {'errors'},
   '_requires_tff': {'errors'},
+  '_config_file': {'errors'},
   '_tff': {'errors'},
+  # Real parties run the training loop of `learning`.
+  'deployment': {'learning'},
 }
 IMPORT_TFF = {'_tff', 'aggregation', 'runtime', 'learning', 'analytics', 'audit', 'deployment'}
 WITHOUT_TFF = {
@@ -42,11 +54,13 @@ WITHOUT_TFF = {
 WITHOUT_TENSORFLOW = {
   '__init__',
   'errors',
+  '_deprecation',
   '_lazy',
   '_validate',
   '_entry_points',
   '_requires_tff',
   'notebook',
+  '_config_file',
   'accounting',
   'ledger',
   'secagg',

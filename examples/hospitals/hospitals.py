@@ -79,8 +79,8 @@ def evaluate():
   x, y, held_out = _examples()
   x, y = x[held_out], y[held_out]
 
-  def run(state):
-    kernel, bias = (np.asarray(part) for part in state.global_model_weights.trainable)
+  def run(weights):
+    kernel, bias = (np.asarray(part) for part in weights.trainable)
     logits = x @ kernel + bias
     loss = np.mean(np.logaddexp(0, np.where(y > 0, -logits, logits)))
     return {'accuracy': np.mean((logits > 0) == (y > 0)), 'loss': loss}

@@ -21,10 +21,12 @@ NAMES = ('north', 'south', 'east')
 SERVER = """\
 [run]
 task = "breast-cancer"
-process = "hospitals:process"
-evaluate = "hospitals:evaluate"
 rounds = {rounds}
 directory = "run"
+
+[process]
+source = "hospitals:process"
+evaluate = "hospitals:evaluate"
 
 [server]
 listen = "127.0.0.1:{port}"
@@ -38,13 +40,19 @@ work = 120
 round = 20
 """
 CLIENT = """\
+[run]
+task = "breast-cancer"
+directory = "state/{name}"
+
+[process]
+source = "hospitals:process"
+
+[data]
+source = "hospitals:{name}"
+
 [client]
 name = "{name}"
 server = "127.0.0.1:{port}"
-task = "breast-cancer"
-process = "hospitals:process"
-data = "hospitals:{name}"
-state = "state/{name}"
 reconnect_seconds = 120
 """
 KEYS = """

@@ -121,7 +121,7 @@ def test_trap_5_the_floor_of_the_bits_is_refused():
   with pytest.raises(ConfigurationError):
     solve(beta=0.0, noise_multiplier=1.01 * supremum, **arguments)
   infeasible = accounting.joint_design(
-    target_z_eff=1.0, max_clients=100, min_honest=100, bits=12, dimension=2**20, beta=0.0
+    noise_multiplier=1.0, cohort_maximum=100, minimum_honest=100, bits=12, dimension=2**20, beta=0.0
   )
   assert infeasible == accounting.JointDesign(feasible=False)
 
@@ -250,9 +250,9 @@ def test_trap_11_colluders_shares_do_not_count():
 )
 def test_smallest_bits_are_smallest(z, clients, dimension, beta):
   arguments = {
-    'target_z_eff': z,
-    'max_clients': clients,
-    'min_honest': clients,
+    'noise_multiplier': z,
+    'cohort_maximum': clients,
+    'minimum_honest': clients,
     'dimension': dimension,
     'beta': beta,
   }
@@ -321,3 +321,14 @@ def test_gaussian_noise_multiplier_is_exact(target, rounds):
   z = accounting.find_gaussian_noise_multiplier(target, 1e-6, rounds)
   reached = accounting.gaussian_epsilon(math.sqrt(rounds) / z, 1e-6)
   assert target * (1 - 1e-6) <= reached <= target
+
+
+def test_old_names_of_arguments_warn_and_work():
+  new = accounting.smallest_bits(
+    noise_multiplier=1.0, cohort_maximum=10, minimum_honest=10, dimension=16
+  )
+  with pytest.warns(DeprecationWarning, match='`max_clients` is now `cohort_maximum`'):
+    old = accounting.smallest_bits(target_z_eff=1.0, max_clients=10, min_honest=10, dimension=16)
+  assert old == new
+  with pytest.raises(TypeError, match='both were given'):
+    accounting.smallest_bits(max_clients=1, cohort_maximum=1)

@@ -105,10 +105,14 @@ def test_a_client_in_more_categories_counts_for_less_in_each():
 
 
 def test_no_epsilon_is_stated_where_the_distance_of_the_noise_is_above_delta():
-  """At an epsilon of 49, e^epsilon times the distance of the samplers is 166 times delta."""
-  loud = private_statistic(Count(), Cohort(expected=1000), noise_multiplier=0.15, bits=40)
-  assert loud.binding.sampler_distance * math.exp(49) > 1e-4
+  """At an epsilon of 129, e^epsilon times the distance of the samplers is above delta."""
+  loud = private_statistic(Count(), Cohort(expected=1000), noise_multiplier=0.08, bits=40)
+  assert loud.binding.sampler_distance * math.exp(129) > 1e-4
   assert math.isinf(loud.epsilon(1e-4))
+  louder_than_once = private_statistic(
+    Count(), Cohort(expected=1000), noise_multiplier=0.15, bits=40
+  )
+  assert louder_than_once.epsilon(1e-4) < 49.5
   once = private_statistic(Count(), Cohort(expected=1000), noise_multiplier=2.0, bits=40)
   assert once.epsilon(1e-4) < 2
   assert math.isinf(once.epsilon(1e-4, answers=1000))

@@ -123,11 +123,13 @@ def configure(folder):
     address = f'127.0.0.1:{probe.getsockname()[1]}'
   (folder / 'fleet_of_the_journey.py').write_text(FLEET)
   shared = """
+    [process]
+    source = "fleet_of_the_journey:process"
+    [run]
     task = "numbers"
-    process = "fleet_of_the_journey:process"
     """
-  server = f"""
-    [run]{shared}rounds = 2
+  server = f"""{shared}
+    rounds = 2
     directory = "run"
     [server]
     listen = "{address}"
@@ -135,12 +137,14 @@ def configure(folder):
     mode = "semi_honest"
     colluding_fraction = 0.0
     """
-  client = f"""
-    [client]{shared}data = "fleet_of_the_journey:examples"
+  client = f"""{shared}
+    directory = "state/NAME"
+    [data]
+    source = "fleet_of_the_journey:examples"
+    [client]
     server = "{address}"
     reconnect_seconds = 60
     name = "NAME"
-    state = "state/NAME"
     [policy]
     authenticated = false
     colluding_fraction = 0.0

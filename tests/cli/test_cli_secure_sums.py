@@ -9,6 +9,7 @@ from tff_privacy_agg.cli import train
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.ledger import LedgerRecord
+from tff_privacy_agg.runtime import RandomDrops
 
 SMALL = ['--population', '12', '--noise-multiplier', '2', '--bits', '20', '--local-epochs', '1']
 
@@ -20,11 +21,11 @@ def _train(path, *arguments):
 def test_a_training_by_the_protocol_with_drop_outs(tmp_path, capsys, monkeypatch):
   # 10 clients at this rate seldom lose none in three rounds; by this seed they lose some.
   monkeypatch.setattr(train, '_drops_seed', lambda: 7)
-  (tmp_path / 'run.toml').write_text('secure_sum = "semi_honest"\ndropout_rate = 0.2\n')
+  (tmp_path / 'run.toml').write_text('[session]\nmode = "semi_honest"\ndropout_rate = 0.2\n')
   arguments = ['--config', str(tmp_path / 'run.toml'), '--clients-per-round', '10', '--rounds', '3']
   assert _train(tmp_path / 'run', *arguments) == 0
   out = capsys.readouterr().out
-  assert 'secure_sum = "semi_honest"' in out
+  assert 'mode = "semi_honest"' in out
   assert 'secure sums: semi-honest protocol, its parties simulated here; ' in out
   assert json.loads((tmp_path / 'run/config.json').read_text())['secure_sum'] == 'semi_honest'
   summary = json.loads((tmp_path / 'run/summary.json').read_text())
@@ -62,18 +63,25 @@ def test_a_round_without_a_sum_stays_charged_and_the_training_resumes(
   run = tmp_path / 'run'
   arguments = ['--secure-sum', 'semi_honest', '--dropout-rate', '0.2', '--clients-per-round', '4']
   arguments += ['--rounds', '3', '--json']
-  # By this seed all four are in the first sum, and too few answer to open the second.
-  monkeypatch.setattr(train, '_drops_seed', lambda: 3)
+  # All four are in the first sum; none is in the next three, the attempts of the second round.
+  plan = RandomDrops.plan
+  monkeypatch.setattr(
+    RandomDrops, 'plan', lambda self, session, clients: {0: 2, 1: 2, 2: 2} if session > 1 else {}
+  )
   assert _train(run, *arguments) == 2
   captured = capsys.readouterr()
   error = captured.err.splitlines()[-1]
-  assert error.startswith('tff-privacy-agg: A round was to have a secure sum; it has none: ')
-  assert error.endswith(f'It stays charged; the same command runs it again, in {run}.')
+  assert error.startswith('tff-privacy-agg: A round has no secure sum: ')
+  assert error.endswith(
+    f'What was charged stays charged; the same command runs the round again, in {run}.'
+  )
+  assert 'round 2 has no sum, attempt 3 of 3' in captured.err
   assert 'Traceback' not in captured.err
   assert not (run / 'summary.json').exists()
   cut = LedgerRecord.read(run / 'ledger.jsonl')
-  assert (cut.state.rounds, cut.state.unsettled) == (2, 1)
+  assert (cut.state.rounds, cut.state.unsettled) == (4, 3)
   # Every restart draws other drop-outs; by these none is lost.
+  monkeypatch.setattr(RandomDrops, 'plan', plan)
   monkeypatch.setattr(train, '_drops_seed', lambda: 2)
   assert _train(run, *arguments) == 0
   captured = capsys.readouterr()
@@ -83,14 +91,14 @@ def test_a_round_without_a_sum_stays_charged_and_the_training_resumes(
   summary = json.loads((run / 'summary.json').read_text())
   assert json.loads(captured.out) == {**summary, 'run_dir': str(run)}
   record = LedgerRecord.read(run / 'ledger.jsonl')
-  assert (record.state.rounds, record.state.unsettled) == (4, 1)
+  assert (record.state.rounds, record.state.unsettled) == (6, 3)
   assert summary['epsilon'] == pytest.approx(record.epsilon('server'))
   assert (summary['rounds'], summary['stopped']) == (3, None)
   lines = [*map(json.loads, (run / 'ledger.jsonl').read_text().splitlines())]
   charged = [line for line in lines if line['event'] == 'charge']
-  assert [line['round'] for line in charged] == [1, 2, 2, 3]
+  assert [line['round'] for line in charged] == [1, 2, 2, 2, 2, 3]
   # It is the same cohort, whose data were not seen, so that a resume chooses nobody anew.
-  assert charged[1]['participants'] == charged[2]['participants']
+  assert len({line['participants'] for line in charged[1:5]}) == 1
   rows = (run / 'metrics.csv').read_text().splitlines()
   place = rows[0].split(',').index('round')
   assert [row.split(',')[place] for row in rows[1:]] == ['1', '2', '3']

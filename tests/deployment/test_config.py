@@ -21,20 +21,24 @@ identity = "keys/north.identity"
 roster = "keys/roster.json"
 """
 CLIENT = """
+[run]
+task = "t"
+directory = "state"
+[process]
+source = "our_code:process"
+[data]
+source = "our_code:data"
 [client]
 name = "north"
 server = "127.0.0.1:1"
-task = "t"
-process = "our_code:process"
-data = "our_code:data"
-state = "state"
 """
 SERVER = """
 [run]
 task = "t"
-process = "our_code:process"
 rounds = 3
 directory = "run"
+[process]
+source = "our_code:process"
 [server]
 listen = "127.0.0.1:0"
 """
@@ -55,7 +59,7 @@ def test_a_client_file(written, tmp_path):
   )
   assert found.client.name == 'north'
   assert found.client.reconnect_seconds == 60.0
-  assert found.client.state == str(tmp_path / 'state')
+  assert found.run.directory == str(tmp_path / 'state')
   assert found.keys.ca == str(tmp_path / 'keys/ca.pem')
   assert found.policy.minimum_clients == 4
   # A server that offers less than the authenticated mode is refused unless the file says so.
@@ -67,12 +71,17 @@ def test_a_server_file(written, tmp_path):
   assert found.run.directory == str(tmp_path / 'run')
   assert found.deadlines.work == 5.0
   assert dataclasses.asdict(found.session)['mode'] == 'authenticated'
+  # What is unset is left out, and is None.
+  assert found.session.verify is found.cohort.clients_per_round is found.process.evaluate is None
 
 
 BAD = {
   'no toml': ('[client', 'cannot be'),
-  'unknown section': (CLIENT + KEYS + '[extra]\n', "no 'extra'"),
-  'unknown key': (CLIENT + 'speed = 1\n' + KEYS, r"\[client\] has no 'speed'"),
+  'unknown section': (CLIENT + KEYS + '[extra]\n', r'no \[extra\]; its sections are run, process'),
+  'nearly a section': (CLIENT + KEYS + '[polcy]\n', "Did you mean 'policy'?"),
+  'unknown key': (CLIENT + 'speed = 1\n' + KEYS, r"\[client\] has no 'speed'; it has name, server"),
+  'nearly a key': (CLIENT + 'servr = "x"\n' + KEYS, "Did you mean 'server'?"),
+  'key above its section': ('task = "t"\n' + CLIENT + KEYS, r'Did you mean `\[run\] task`?'),
   'missing key': (CLIENT.replace('task = "t"\n', '') + KEYS, 'needs `task`'),
   'no section': (CLIENT, 'needs `ca`'),
   'section of another type': ('keys = 3\n' + CLIENT, r'`\[keys\]`'),
@@ -97,7 +106,10 @@ def test_bad_files(name, written, capsys):
   [
     ('rounds = 3', 'rounds = 0', r'\[run\] `rounds` must be at least 1, got 0'),
     ('', '[session]\nminimum_clients = 2\n', r'\[session\] `minimum_clients` must be at least 3'),
-    ('', '[session]\nclients = 2\n', r'\[session\] `clients` must be at least 3, got 2'),
+    ('', '[cohort]\nclients_per_round = 2\n', r'\[cohort\] `clients_per_round` must be at least 3'),
+    # Nothing is unset by 0 or ''.
+    ('', '[cohort]\nclients_per_round = 0\n', r'\[cohort\] `clients_per_round` must be at least 3'),
+    ('', '[session]\nverify = ""\n', "`verify` must be one of 'mac', got ''"),
     ('', '[session]\ncolluding_fraction = 1\n', '`colluding_fraction` must be below 1'),
     ('', '[session]\ndropout_fraction = -0.1\n', '`dropout_fraction` must be finite and not'),
     ('', '[session]\nmode = "trusting"\n', "`mode` must be one of 'semi_honest'"),
@@ -111,6 +123,32 @@ def test_a_server_s_numbers_out_of_range_are_refused_with_their_file(written, ol
   with pytest.raises(ConfigurationError, match=match) as refused:
     config.read(path, config.ServerConfig)
   assert str(refused.value).startswith(f'{path}: ')
+
+
+OLD = """
+[run]
+task = "t"
+process = "our_code:process"
+evaluate = "our_code:evaluate"
+rounds = 3
+directory = "run"
+[server]
+listen = "127.0.0.1:0"
+[session]
+clients = 0
+"""
+
+
+def test_a_file_of_version_0_1_is_refused_with_the_new_keys(written):
+  with pytest.raises(ConfigurationError) as refused:
+    config.read(written(OLD + KEYS), config.ServerConfig)
+  (sentence,) = str(refused.value).splitlines()
+  assert "'[run] process' is now `[process] source`" in sentence
+  assert "'[run] evaluate' is now `[process] evaluate`" in sentence
+  assert "'[session] clients' is now `[cohort] clients_per_round`" in sentence
+  client = '[client]\nname = "north"\ntask = "t"\nstate = "state"\n'
+  with pytest.raises(ConfigurationError, match=r"'\[client\] state' is now `\[run\] directory`"):
+    config.read(written(client + KEYS), config.ClientConfig)
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -168,6 +206,23 @@ def test_one_id_for_two_clients_is_refused(tmp_path):
   (tmp_path / 'roster.json').write_text(json.dumps(content))
   with pytest.raises(ConfigurationError, match='one id to two'):
     tls.Roster.read(tmp_path / 'roster.json')
+
+
+def test_an_event_is_written_in_one_call():
+  """Lines of processes that share a terminal would mix otherwise."""
+
+  class File(io.StringIO):
+    written = ()
+
+    def write(self, text):
+      self.written = (*self.written, text)
+      return super().write(text)
+
+  for as_json in (False, True):
+    file = File()
+    Events(file, as_json=as_json, who='north')('session', round=3)
+    (line,) = file.written
+    assert line.endswith('\n')
 
 
 def test_events_for_people_and_machines():

@@ -141,7 +141,7 @@ def test_the_hospitals_train_are_interrupted_and_resume(tmp_path):
   first = run_example(tmp_path / 'run', 100_000)
   try:
     for line in first.stdout:
-      if 'trained  round 2/' in line:
+      if 'round      2/' in line:
         break
     assert len(children_of(first.pid)) >= 4
     family = children_of(first.pid)
@@ -158,8 +158,9 @@ def test_the_hospitals_train_are_interrupted_and_resume(tmp_path):
   second = run_example(tmp_path / 'run', done + 2)
   out, _ = second.communicate(timeout=120)
   assert second.returncode == 0, out
-  assert f'resuming  after {done}' in out
-  assert f'trained  round {done + 2}/{done + 2}' in out
+  assert f'resuming after round {done}' in out
+  assert f'round {done + 2}/{done + 2}' in out
+  assert f'trained {done + 2} rounds' in out
   last = (tmp_path / 'run' / 'run' / 'metrics.csv').read_text().splitlines()[-1].split(',')
   header = lines[0].split(',')
   assert float(last[header.index('accuracy')]) > 0.9

@@ -73,10 +73,11 @@ def test_rounds_are_those_of_tff(deployment, simulation):
     client = deployments.client_of(deployment, name, schema=own.schema)
     work = in_context(simulation, served_rounds.client_work(own, np.int32(10 + number)))
     clients.append(deployments.Running(client, work))
-  remote = served_rounds.RemoteRounds(
+  remote = served_rounds.ServedRounds(
     form=form,
     coordinator=deployment.coordinator,
     book=deployment.book,
+    ids=deployment.roster.ids,
     clients=5,
     session={
       'task': deployments.TASK,
@@ -89,31 +90,49 @@ def test_rounds_are_those_of_tff(deployment, simulation):
   )
   state, want_state = np.int32(1), np.int32(1)
   data = [np.int32(10 + number) for number in range(5)]
-  for _ in range(2):
-    output, survivors = remote.next(state, remote.gather())
+  for number in (1, 2):
+    cohort = remote.select(number)
+    assert cohort == list(deployments.NAMES)
+    result = remote.run(state, cohort)
     want = _weighted_sum(want_state, data)
-    cases.assert_same(output, want)
-    assert survivors == tuple(range(5))
-    state, want_state = output[0], want[0]
+    cases.assert_same(result.state, want[0])
+    assert result.survivors == 5
+    state, want_state = result.state, want[0]
   deployment.close()
   assert [client.join() for client in clients] == [2] * 5
 
 
-def test_a_round_has_no_more_clients_than_it_is_for():
-  waiting = frozenset(range(20))
-  remote = served_rounds.RemoteRounds(
+def served_of(waiting, clients):
+  """Rounds for which these clients wait, and no session is run."""
+
+  def gather(expected, minimum, among=None):
+    return waiting if among is None else waiting & among
+
+  return served_rounds.ServedRounds(
     form=None,
-    coordinator=types.SimpleNamespace(gather=lambda expected, minimum: waiting),
+    coordinator=types.SimpleNamespace(gather=gather),
     book=None,
-    clients=10,
-    session={'minimum_clients': 8},
+    ids={f'client {number}': number for number in sorted(waiting)},
+    clients=clients,
+    session={'minimum_clients': 8, 'colluding_fraction': 0.0},
   )
-  cohorts = [remote.gather() for _ in range(50)]
-  assert all(len(cohort) == 10 and cohort < waiting for cohort in cohorts)
+
+
+def test_a_round_has_no_more_clients_than_it_is_for():
+  remote = served_of(frozenset(range(20)), 10)
+  cohorts = [frozenset(remote.select(1)) for _ in range(50)]
+  assert all(len(cohort) == 10 for cohort in cohorts)
   # Nobody is left out for good: 2^-50 a client.
-  assert frozenset.union(*cohorts) == waiting
+  assert frozenset.union(*cohorts) == frozenset(remote.client_ids)
   remote = dataclasses.replace(remote, clients=25)
-  assert remote.gather() == waiting
+  assert remote.select(1) == remote.client_ids
+
+
+def test_whom_the_participation_cap_excludes_is_not_asked():
+  remote = served_of(frozenset(range(20)), 20)
+  assert remote.select(1, remote.client_ids[:9]) == remote.client_ids[:9]
+  with pytest.raises(ConfigurationError, match='needs 8 clients; the participation cap leaves 7'):
+    remote.select(1, remote.client_ids[:7])
 
 
 def test_nothing_may_leave_in_the_clear():

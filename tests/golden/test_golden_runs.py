@@ -1,13 +1,17 @@
 """Runs that version 0.1 left on disk are read as they were, or refused in a sentence."""
 
 import csv
+import dataclasses
 import json
 import pathlib
 import shutil
 
 import pytest
 
+from tff_privacy_agg import deployment
 from tff_privacy_agg.cli import main
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.learning import RunDirectory
 from tff_privacy_agg.ledger import LedgerRecord, verify
 
 HERE = pathlib.Path(__file__).parent
@@ -52,3 +56,48 @@ def test_a_finished_training_resumes_after_its_checkpoint(tmp_path, capsys, monk
   assert main(['train', *same]) == 0
   assert 'resuming after round 3' in capsys.readouterr().out
   assert (tmp_path / 'trained' / 'ledger.jsonl').read_bytes() == before
+
+
+def trained_again(tmp_path, *more):
+  config = json.loads((tmp_path / 'trained' / 'config.json').read_text())
+  same = [f'--population={config["population"]}', '--clients-per-round=10', '--local-epochs=1']
+  return main(['train', *same, '--seed=3', '--run-dir', str(tmp_path / 'trained'), *more])
+
+
+def test_a_finished_training_takes_more_rounds(tmp_path, capsys):
+  shutil.copytree(HERE / 'trained', tmp_path / 'trained')
+  assert trained_again(tmp_path, '--rounds=4') == 0
+  assert 'resuming after round 3' in capsys.readouterr().out
+  ledger = tmp_path / 'trained' / 'ledger.jsonl'
+  assert verify(ledger).problems == ()
+  assert LedgerRecord.read(ledger).state.rounds == 4
+
+
+def test_another_training_is_refused_before_a_charge(tmp_path, capsys):
+  shutil.copytree(HERE / 'trained', tmp_path / 'trained')
+  before = (tmp_path / 'trained' / 'ledger.jsonl').read_bytes()
+  assert trained_again(tmp_path, '--rounds=4', '--client-learning-rate=0.5') == 2
+  (sentence,) = capsys.readouterr().err.splitlines()[-1:]
+  assert 'these differ: client_learning_rate' in sentence
+  assert (tmp_path / 'trained' / 'ledger.jsonl').read_bytes() == before
+
+
+def test_a_served_run_goes_on_with_its_session_and_no_other(tmp_path):
+  """The directory of version 0.1 wrote 0 and '' for unset, and did not name its process."""
+  shutil.copytree(HERE / 'served', tmp_path / 'served')
+  session = {'task': 'breast-cancer', 'clients': None, **dataclasses.asdict(deployment.Session())}
+  config = {**session, 'process': 'hospitals:process'}
+  for other in ({'minimum_clients': 4}, {'task': 'another'}, {'clients': 3}, {'verify': 'mac'}):
+    with pytest.raises(ConfigurationError, match=f'these differ: {next(iter(other))}'):
+      RunDirectory(tmp_path / 'served', {**config, **other})
+  directory = RunDirectory(tmp_path / 'served', config)
+  assert directory.last_metrics()['ledger/epsilon'] == pytest.approx(STATED['served'][0])
+  with pytest.raises(ConfigurationError, match='these differ: process'):
+    RunDirectory(tmp_path / 'served', {**config, 'process': 'elsewhere:process'})
+
+
+def test_the_configuration_of_a_served_run_is_refused_with_the_new_keys(tmp_path, capsys):
+  (tmp_path / 'server.toml').write_text((HERE / 'served' / 'server.toml').read_text())
+  assert main(['serve', '--config', str(tmp_path / 'server.toml')]) == 2
+  (sentence,) = capsys.readouterr().err.splitlines()
+  assert "'[run] process' is now `[process] source`" in sentence

@@ -8,7 +8,8 @@ import pytest
 
 from tff_privacy_agg import accounting, cli
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.learning import RunDirectory, training
+from tff_privacy_agg.learning import RunDirectory
+from tff_privacy_agg.learning import training_loop as training
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.ledger import LedgerRecord
 from tff_privacy_agg.ledger.card.field import rounded_up
@@ -125,11 +126,26 @@ def test_a_round_that_was_cut_off_stays_charged(tmp_path, capsys, monkeypatch):
 
 
 def test_a_run_does_not_resume_with_other_arguments(tmp_path, capsys):
-  RunDirectory(tmp_path / 'run', {'rounds': 3, 'seed': 0})
-  with pytest.raises(ConfigurationError, match='these differ: rounds'):
-    RunDirectory(tmp_path / 'run', {'rounds': 4, 'seed': 0})
+  RunDirectory(tmp_path / 'run', {'rounds': 3, 'seed': 1})
+  with pytest.raises(ConfigurationError, match='these differ: seed'):
+    RunDirectory(tmp_path / 'run', {'rounds': 3, 'seed': 0})
   assert _train(tmp_path / 'run', '--rounds', '3') == 2
   assert 'Pass the old values, or another directory' in capsys.readouterr().err
+
+
+def test_a_finished_run_goes_on_when_more_rounds_are_asked(tmp_path, capsys):
+  assert _train(tmp_path / 'run', '--rounds', '1') == 0
+  assert _train(tmp_path / 'run', '--rounds', '2') == 0
+  out = capsys.readouterr().out
+  assert 'resuming after round 1' in out
+  assert '2 rounds in all, 1 before' in out
+  assert [row['round'] for row in _rows(tmp_path / 'run')] == ['1', '2']
+  assert json.loads((tmp_path / 'run/config.json').read_text())['rounds'] == 2
+  # Other learning rates, models or data are another training.
+  for other in (['--client-learning-rate', '0.5'], ['--seed', '1'], ['--population', '21']):
+    assert _train(tmp_path / 'run', '--rounds', '3', *other) == 2
+    assert 'these differ' in capsys.readouterr().err
+  assert LedgerRecord.read(tmp_path / 'run/ledger.jsonl').spent('server').rounds == 2
 
 
 def test_a_directory_with_other_files_is_left_alone(tmp_path):

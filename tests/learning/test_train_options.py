@@ -10,7 +10,16 @@ from tff_privacy_agg import cli
 from tff_privacy_agg.cli import _run_config
 from tff_privacy_agg.ledger import LedgerRecord
 
-SMALL = 'population = 20\nclients_per_round = 10\nnoise_multiplier = 3.0\nrounds = 2\n'
+SMALL = """
+[data]
+population = 20
+[cohort]
+clients_per_round = 10
+[privacy]
+noise_multiplier = 3.0
+[run]
+rounds = 2
+"""
 MINE = """
 import collections
 import numpy as np
@@ -69,13 +78,20 @@ def test_a_file_says_what_options_say_and_options_win(tmp_path, capsys):
 @pytest.mark.parametrize(
   ('text', 'sentence'),
   [
-    ('rouds = 3', "a training has no 'rouds'; it has .*rounds"),
-    ('rounds = ', 'cannot be: '),
-    ('rounds = "many"', 'rounds'),
-    ('data = "letters"', "`data` is one of 'digits'"),
-    ('model = "nowhere_at_all:model"', 'gives none'),
+    ('[run]\nrouds = 3', r"\[run\] has no 'rouds'; it has .*rounds.* Did you mean 'rounds'\?"),
+    ('[rn]\nrounds = 3', r"has no \[rn\]; its sections are run, data.* Did you mean 'run'\?"),
+    ('[data]\nrounds = 3', r"\[data\] has no 'rounds'"),
+    ('run = 3', r'`run` must be a section, `\[run\]`'),
+    ('[run]\nrounds = ', 'cannot be: '),
+    ('[run]\nrounds = "many"', r'`\[run\] rounds` must be an integer'),
+    ('[data]\nsource = "letters"', r"`\[data\] source` is one of 'digits'"),
+    ('[model]\nsource = "nowhere_at_all:model"', 'gives none'),
+    (
+      '[privacy]\nnoise_multiplier = 0',
+      r'`\[privacy\] noise_multiplier` must be finite and positive',
+    ),
   ],
-  ids=['name', 'syntax', 'type', 'data', 'model'],
+  ids=['name', 'section', 'place', 'no section', 'syntax', 'type', 'data', 'model', 'zero'],
 )
 def test_a_bad_file_ends_before_any_work(tmp_path, capsys, text, sentence):
   (tmp_path / 'run.toml').write_text(text)
@@ -90,13 +106,21 @@ def test_a_bad_file_ends_before_any_work(tmp_path, capsys, text, sentence):
   ('text', 'options', 'sentence'),
   [
     (
-      'no_privacy = true\n',
+      '[privacy]\nenabled = false\n',
       ['--noise-multiplier', '3'],
       'the command line sets --noise-multiplier',
     ),
-    ('no_privacy = true\ntarget_epsilon = 2.0\n', [], 'toml sets `target_epsilon` to 2.0'),
+    (
+      '[privacy]\nenabled = false\ntarget_epsilon = 2.0\n',
+      [],
+      'toml sets `[privacy] target_epsilon` to 2.0',
+    ),
     ('', ['--no-privacy', '--target-epsilon', '1'], 'the command line sets --target-epsilon'),
-    ('client_learning_rate = "fast"\n', [], '`client_learning_rate` must be'),
+    (
+      '[training]\nclient_learning_rate = "fast"\n',
+      [],
+      '`[training] client_learning_rate` must be',
+    ),
     ('', ['--client-learning-rate', '-1'], '--client-learning-rate must be'),
     ('', ['--server-momentum', '3'], '--server-momentum must lie'),
   ],
@@ -109,7 +133,7 @@ def test_what_cannot_be_meant_is_refused(tmp_path, capsys, text, options, senten
 
 
 def test_no_privacy_on_the_command_line_wins_over_the_noise_of_a_file(tmp_path):
-  (tmp_path / 'run.toml').write_text('noise_multiplier = 3.0\ntarget_epsilon = 2.0\n')
+  (tmp_path / 'run.toml').write_text('[privacy]\nnoise_multiplier = 3.0\ntarget_epsilon = 2.0\n')
   args = cli.parser().parse_args(['train', '--config', str(tmp_path / 'run.toml'), '--no-privacy'])
   given = _run_config.given(args)
   assert given['noise_multiplier'] is given['target_epsilon'] is None
@@ -143,14 +167,29 @@ def test_a_budget_ends_the_training_and_the_summary_says_so(tmp_path, capsys):
   (tmp_path / 'run.toml').write_text(SMALL.replace('rounds = 2', 'rounds = 40'))
   arguments = ['train', '--config', str(tmp_path / 'run.toml'), '--target-epsilon', '4']
   assert cli.main([*arguments, '--run-dir', str(tmp_path / 'run')]) == 0
-  assert 'stopped before round' in capsys.readouterr().out
+  lines = capsys.readouterr().out.splitlines()
+  assert any(line.startswith('stopped before round') for line in lines)
   summary = json.loads((tmp_path / 'run/summary.json').read_text())
   assert summary['stopped'] == 'budget'
   assert 0 < summary['epsilon'] <= 4
+  assert lines[-1].endswith(
+    f'stopped after {summary["rounds"]} of 40 rounds: the privacy budget is spent'
+  )
+
+
+def test_a_flat_file_of_version_0_1_is_refused_with_the_new_keys(tmp_path, capsys):
+  text = 'rounds = 3\ndata = "digits"\nno_privacy = true\nsecure_sum = "simulated"\n'
+  (tmp_path / 'run.toml').write_text(text)
+  assert cli.main(['train', '--config', str(tmp_path / 'run.toml')]) == 2
+  (error,) = capsys.readouterr().err.splitlines()
+  assert "'rounds' is now `[run] rounds`" in error
+  assert "'data' is now `[data] source`" in error
+  assert "'no_privacy' is now `[privacy] enabled` = false" in error
+  assert "'secure_sum' is now `[session] mode`" in error
 
 
 @pytest.mark.parametrize('algorithm', ['fed_prox', 'fed_sgd', 'mime_lite'])
 def test_other_algorithms_train(tmp_path, algorithm):
-  (tmp_path / 'run.toml').write_text(f'{SMALL}algorithm = "{algorithm}"\n')
+  (tmp_path / 'run.toml').write_text(f'{SMALL}[training]\nalgorithm = "{algorithm}"\n')
   arguments = ['train', '--config', str(tmp_path / 'run.toml'), '--rounds', '1']
   assert cli.main([*arguments, '--run-dir', str(tmp_path / 'run')]) == 0

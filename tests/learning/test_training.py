@@ -14,7 +14,7 @@ import tensorflow_federated as tff
 import tff_privacy_agg as tpa
 from tff_privacy_agg import accounting
 from tff_privacy_agg._tff import compat
-from tff_privacy_agg.learning import training
+from tff_privacy_agg.learning import training_loop as training
 from tff_privacy_agg.learning.data_source import CohortIterator
 from tff_privacy_agg.learning.ledger_release import settle
 from tff_privacy_agg.ledger import LedgerRecord, verify

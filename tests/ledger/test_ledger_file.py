@@ -1,5 +1,6 @@
 """The file: what is changed is found, what is cut off is kept, who comes second is refused."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -289,6 +290,30 @@ def test_other_facts_than_the_ledger_s_are_refused(path, changed, named):
     PrivacyLedger(path, facts(), budget=Budget(epsilon=1.0, delta=1e-4))
   assert path.read_bytes() == before
   PrivacyLedger(path, facts()).close()
+
+
+def with_distances(distance, beside):
+  """Facts with these distances of samplers; `beside` is that of a stack beside it."""
+  one = facts()
+  own = {'sampler_distance_per_round': distance}
+  return dataclasses.replace(
+    one, stack={**one.stack, **own, 'beside': [{**one.stack, 'sampler_distance_per_round': beside}]}
+  )
+
+
+def test_closer_samplers_resume_a_ledger_that_goes_on_to_count_the_larger_distance(tmp_path):
+  path = tmp_path / 'ledger.jsonl'
+  PrivacyLedger(path, with_distances(1e-9, 1e-10)).close()
+  with PrivacyLedger(path, with_distances(1e-40, 1e-41)) as ledger:
+    ledger.charge(1)
+    ledger.charge(2, facts=with_distances(1e-40, 1e-41))
+    assert ledger.state.distance('server') == pytest.approx(2e-9)
+  for further in ((2e-9, 1e-10), (1e-9, 2e-10)):
+    with pytest.raises(LedgerError, match='stack'):
+      PrivacyLedger(path, with_distances(*further))
+  with PrivacyLedger(path, with_distances(1e-9, 1e-10)) as ledger:
+    ledger.charge(3, facts=with_distances(3e-9, 1e-10))  # a kind of its own, as it costs more
+    assert ledger.state.distance('server') == pytest.approx(5e-9)
 
 
 def test_ledgers_from_the_future_are_refused(path):

@@ -15,7 +15,9 @@ PAGE = (pathlib.Path(__file__).parents[2] / 'docs' / 'runtime.md').read_text(enc
 
 
 def test_the_code_runs(simulation):
-  (code,) = re.findall(r'```python run\n(.*?)```', PAGE, re.DOTALL)
+  blocks = re.findall(r'```python run\n(.*?)```', PAGE, re.DOTALL)
+  # Those of real parties run in tests/deployment/test_serve.py.
+  (code,) = (block for block in blocks if 'deployment.' not in block)
   names = {
     'process': tpa.secure_aggregator(weighted=False).create(tff.TensorType(np.float32, [2])),
     'client_data': [np.ones(2, np.float32)] * 100,
@@ -27,11 +29,16 @@ def test_the_code_runs(simulation):
 
 
 def test_the_table_of_keys_is_complete():
-  rows = dict(re.findall(r'^\| `\[(\w+)\]`[^|]*\| (.*) \|$', PAGE, re.MULTILINE))
-  for kind in (config.ServerConfig, config.ClientConfig):
-    for section in dataclasses.fields(kind):
-      named = set(re.findall(r'`(\w+)`', rows[section.name]))
-      assert named == {field.name for field in dataclasses.fields(section.type)}, section.name
+  row = re.compile(r'^\| `\[(\w+)\]` \|(.*)\|(.*)\|$', re.MULTILINE)
+  rows = {section: cells for section, *cells in row.findall(PAGE)}
+  kinds = (config.ServerConfig, config.ClientConfig)
+  assert {*rows} == {field.name for kind in kinds for field in dataclasses.fields(kind)}
+  for column, kind in enumerate(kinds):
+    sections = {field.name: field.type for field in dataclasses.fields(kind)}
+    for section, cells in rows.items():
+      named = set(re.findall(r'`(\w+)`', cells[column]))
+      wanted = dataclasses.fields(sections[section]) if section in sections else ()
+      assert named == {field.name for field in wanted}, section
 
 
 def test_the_layout_names_every_file():

@@ -15,7 +15,7 @@ from tff_privacy_agg import secagg
 from tff_privacy_agg._tff import structures
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.runtime import SecAggContext, executors, use
-from tff_privacy_agg.runtime.local_session import LocalSession
+from tff_privacy_agg.secagg.in_process import LocalSession
 
 COMPUTATIONS = {
   'modular, unsorted names': (cases.with_state(cases.modular, cases.DATA), cases.values(7)),
@@ -291,6 +291,6 @@ def test_one_clients_vector_lives_at_a_time():
   params = secagg.SessionParams(
     task='t', round_number=1, leaves=[secagg.Leaf('vector', (1000,), 20)]
   )
-  outcome = LocalSession(params, 30, {}).run(inputs)
+  outcome = LocalSession(params, range(30)).run(inputs)
   assert outcome.values['vector'][0] == sum(range(30))
   assert max(most) <= 2  # the one that is made while the last is let go

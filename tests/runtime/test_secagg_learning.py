@@ -13,7 +13,7 @@ from tff_privacy_agg import secagg
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.runtime import SecAggContext, use
 
-_PATH = pathlib.Path(__file__).parents[1] / 'process' / 'cases.py'
+_PATH = pathlib.Path(__file__).parents[1] / 'aggregation' / 'process' / 'cases.py'
 _SPEC = importlib.util.spec_from_file_location('process_cases', _PATH)
 cases = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(cases)

@@ -91,7 +91,9 @@ class Session:
         answer = self.answer(client, message if down is None else down(client, message))
       except secagg.SecAggError as error:
         self.errors[client] = error
-        continue
+        if not isinstance(error, secagg.BadShares):
+          continue
+        answer = self.clients[client].abort(error)
       self.sent[client] = answer
       answer = answer if up is None else up(client, answer)
       if answer is None:

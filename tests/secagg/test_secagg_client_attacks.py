@@ -12,11 +12,12 @@ from secagg_sessions import Session, body_of, params, rewrap
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.secagg import verify, wire
+from tff_privacy_agg.secagg import layout, verify, wire
 from tff_privacy_agg.secagg.client import State
 from tff_privacy_agg.secagg.primitives import keys
 
-ENTRY = 4 + 80
+LAYOUT = layout.Layout(2, None)
+ENTRY, PUBLIC = 4 + LAYOUT.advertisement_bytes, LAYOUT.public_bytes
 
 
 def refuses(session, client, message, error, state=State.ABORTED):
@@ -26,7 +27,7 @@ def refuses(session, client, message, error, state=State.ABORTED):
   assert type(caught.value) is error
   assert target.state is state
   if state is State.ABORTED:
-    assert not any(target._custody._mask.data)
+    assert not any(target._custody._mask.seed.data)
     assert not any(target._custody._self_mask.data)
     assert target._values is None
     with pytest.raises(secagg.SessionAborted):
@@ -42,6 +43,10 @@ def ids_bitmap(session, client, alive, *, everyone=False):
 # Round 0, downward: keys.
 
 
+def put(entry, at, data):
+  return entry[:at] + data + entry[at + len(data) :]
+
+
 def keys_message(session, client, change):
   message = session.incoming[client]
   body = body_of(message)
@@ -54,12 +59,20 @@ def keys_message(session, client, change):
   ('change', 'error'),
   [
     (lambda e: e[:-1], secagg.GraphMismatch),
-    (lambda e: [*e, struct.pack('<I', 9) + bytes(range(80))], secagg.GraphMismatch),
+    (
+      lambda e: [*e, struct.pack('<I', 9) + bytes(LAYOUT.advertisement_bytes)],
+      secagg.GraphMismatch,
+    ),
     (lambda e: [*e[:2], struct.pack('<I', 4) + e[2][4:], *e[3:]], secagg.GraphMismatch),
     (lambda e: [e[0][:4] + e[1][4:], *e[1:]], secagg.InvalidPublicKey),
     (lambda e: [e[0][:4] + bytes(32) + e[0][36:], *e[1:]], secagg.InvalidPublicKey),
-    (lambda e: [e[0][:36] + bytes(32) + e[0][68:], *e[1:]], secagg.InvalidPublicKey),
-    (lambda e: [e[0][:4] + e[0][36:68] * 2 + e[0][68:], *e[1:]], secagg.InvalidPublicKey),
+    (lambda e: [put(e[0], 4 + PUBLIC, bytes(32)), *e[1:]], secagg.InvalidPublicKey),
+    (lambda e: [put(e[0], 4, e[0][4 + PUBLIC : 36 + PUBLIC]), *e[1:]], secagg.InvalidPublicKey),
+    # The ML-KEM keys: one of another client, one in both roles, one not in canonical form.
+    (lambda e: [put(e[0], 36, e[1][36 : 4 + PUBLIC]), *e[1:]], secagg.InvalidPublicKey),
+    (lambda e: [put(e[0], 36, e[0][36 + PUBLIC : -16]), *e[1:]], secagg.InvalidPublicKey),
+    (lambda e: [put(e[0], 36, bytes([255]) * 1184), *e[1:]], secagg.InvalidPublicKey),
+    (lambda e: [*e[:-1], put(e[-1], 36 + PUBLIC, bytes([255]) * 1184)], secagg.InvalidPublicKey),
   ],
 )
 def test_keys_that_are_no_neighbours(change, error):
@@ -94,8 +107,9 @@ def test_own_key_under_another_name():
 def test_substituted_keys_in_the_authenticated_mode():
   session = Session(6, mode='authenticated').step()
   stranger = secagg.Client(session.params, 1, session.identities[1], session.roster)
-  forged = body_of(stranger.start())[:80]
-  message = keys_message(session, 4, lambda e: [e[0][:4] + forged + e[0][84:], *e[1:]])
+  size = session.params.layout.advertisement_bytes
+  forged = body_of(stranger.start())[:size]
+  message = keys_message(session, 4, lambda e: [e[0][:4] + forged + e[0][4 + size :], *e[1:]])
   error = refuses(session, 4, message, secagg.SignatureInvalid)
   assert error.clients == (1,)
 
@@ -143,7 +157,8 @@ def test_number_of_clients_must_not_change():
 
 def test_too_few_clients_shared():
   session = Session(8).steps(2)
-  body = bytes([0b1111]) + bytes(body_of(session.incoming[1])[1 : 1 + 4 * 84])
+  size = session.params.layout.sealed_bytes
+  body = bytes([0b1111]) + bytes(body_of(session.incoming[1])[1 : 1 + 4 * size])
   message = rewrap(session.incoming[1], body)
   error = refuses(session, 1, message, secagg.NotEnoughClients)
   assert '4 neighbours' in str(error)
@@ -209,7 +224,8 @@ def test_shares_given_to_another_client():
   """A ciphertext opens only for its receiver, from its sender."""
   session = Session(5).steps(2)
   first, second = body_of(session.incoming[1]), body_of(session.incoming[2])
-  forged = rewrap(session.incoming[1], first[:1] + second[1:])
+  end = 1 + 4 * LAYOUT.sealed_bytes
+  forged = rewrap(session.incoming[1], first[:1] + second[1:end])
   refuses(session, 1, forged, secagg.ContextMismatch)
 
 
@@ -475,26 +491,25 @@ def test_server_abort():
 def test_secrets_are_neither_pickled_nor_shown():
   session = Session(4).steps(2)
   client = session.clients[1]
-  for thing in (client, client._custody, client._custody._mask):
+  for thing in (client, client._custody, client._custody._mask, client._custody._self_mask):
     with pytest.raises(TypeError):
       pickle.dumps(thing)
     with pytest.raises(TypeError):
       copy.deepcopy(thing)
     text = repr(thing) + str(thing)
-    for secret in (client._custody._mask, client._custody._self_mask, client._custody._cipher):
+    custody = client._custody
+    for secret in (custody._mask.seed, custody._self_mask, custody._cipher.seed):
       assert bytes(secret.data).hex() not in text
   assert repr(client) == '<Client 1, sent its shares>'
-  assert repr(client._custody._mask) == '<Secret>'
+  assert repr(client._custody._self_mask) == '<Secret>'
 
 
 def test_secrets_are_erased_after_the_answer():
   session = Session(4).steps(3)
   custody = session.clients[1]._custody
-  data = [
-    secret.data
-    for secret in (custody._mask, custody._self_mask, custody._cipher, custody._contribution)
-  ]
-  data += [secret.data for secret in custody._pairs]
+  data = [secret.data for secret in (custody._mask.seed, custody._self_mask, custody._contribution)]
+  data += [secret.data for secret in custody._pairs.values()]
+  data += [common.data for _, common in custody._mask._peers.values()]
   shares = list(custody._shares)
   assert all(map(any, data))
   session.step()

@@ -1,3 +1,4 @@
+import collections
 import json
 import pathlib
 
@@ -17,6 +18,7 @@ def test_reference_bytes(row):
     row['b'],
     mode='authenticated' if row['malicious'] else 'semi_honest',
     k=row['k'],
+    version=1,
   )
   assert list(cost.up) == list(row['up_by_round'].values())
   assert list(cost.down) == list(row['down_by_round'].values())
@@ -45,20 +47,39 @@ def test_expansion_of_the_paper(row):
     ('semi_honest', 'mac', 60, 'auto'),
   ],
 )
+@pytest.mark.parametrize('version', [1, 2])
 @pytest.mark.parametrize(('dimension', 'bits'), [(1, 1), (1000, 20), (64, 62)])
-def test_messages_have_the_bytes_of_the_model(mode, verify, n, graph, dimension, bits):
+def test_messages_have_the_bytes_of_the_model(mode, verify, n, graph, dimension, bits, version):
   session_params = params(
     mode=mode,
     verify=verify,
     graph=graph,
     dropout_fraction=0.1,
+    version=version,
     leaves=[secagg.Leaf('v', (dimension,), bits)],
   )
   result = secagg.run_in_memory(session_params, random_inputs(session_params, range(n)))
-  cost = secagg.communication_cost(n, dimension, bits, mode=mode, graph=graph, verify_mode=verify)
+  seen = collections.Counter()
   for client in range(n):
+    # Each client has all the others for neighbours, or a number that only its bytes tell.
+    for greater in [n - 1 - client] if n < 50 or verify else range(n):
+      cost = secagg.communication_cost(
+        n,
+        dimension,
+        bits,
+        mode=mode,
+        graph=graph,
+        verify_mode=verify,
+        version=version,
+        greater=greater,
+      )
+      if tuple(result.bytes_up[client][:5]) == cost.up:
+        break
     assert tuple(result.bytes_up[client][:5]) == cost.up
     assert tuple(result.bytes_down[client][:5]) == cost.down
+    seen[greater] += 1
+  if version == 2:
+    assert sum(greater * clients for greater, clients in seen.items()) == n * cost.k // 2
 
 
 @pytest.mark.parametrize(
@@ -70,5 +91,20 @@ def test_messages_have_the_bytes_of_the_model(mode, verify, n, graph, dimension,
   ],
 )
 def test_goals(mode, graph, limit):
-  cost = secagg.communication_cost(1024, 2**20, 26, mode=mode, graph=graph, dropout_fraction=0.05)
+  cost = secagg.communication_cost(
+    1024, 2**20, 26, mode=mode, graph=graph, dropout_fraction=0.05, version=1
+  )
   assert cost.expansion <= limit
+
+
+@pytest.mark.parametrize(('graph', 'extra'), [('complete', 5821168), ('ring', 195760)])
+def test_price_of_ml_kem(graph, extra):
+  """Two keys of 1184 bytes; for each neighbour two more keys, two ciphertexts, half an offer each way."""
+  one, two = (
+    secagg.communication_cost(1024, 2**20, 26, graph=graph, dropout_fraction=0.05, version=version)
+    for version in (1, 2)
+  )
+  added = sum(two.up) + sum(two.down) - sum(one.up) - sum(one.down)
+  k = two.k
+  assert added == 2368 + k * (2368 + 2 * 1088) + k // 2 * 1168 + (k - k // 2) * 1120
+  assert added == extra

@@ -16,28 +16,29 @@ def test_substituted_keys_open_an_input(monkeypatch):
   monkeypatch.setattr(keys, 'verify', lambda *_: None)
   session = Session(3, mode='authenticated', dropout_fraction=0.0).step()
   victim, salt = session.clients[1], session.params.salt()
-  fakes = {peer: Custody(peer, salt) for peer in (2, 3)}
+  layout = session.params.layout
+  fakes = {peer: Custody(peer, salt, 2) for peer in (2, 3)}
   entries = [(peer, fake.advertisement.encode() + bytes(64)) for peer, fake in fakes.items()]
   shares = victim.receive(rewrap(session.incoming[1], wire.encode_entries(entries)))
   # Each fake neighbour opens its share of the victim's self mask, and sends shares of its own.
   adverts = {1: victim._custody.advertisement, **{p: f.advertisement for p, f in fakes.items()}}
   parameters, opened, sent = victim._parameters, [], []
-  _, _, ciphertexts = wire.decode_share_upload(memoryview(bytes(body_of(shares)[:-64])), 2, None)
-  for (peer, fake), ciphertext in zip(fakes.items(), ciphertexts, strict=True):
+  _, _, ciphertexts, offers = wire.decode_share_upload(
+    memoryview(bytes(body_of(shares)[:-64])), layout, 2, 2
+  )
+  for (peer, fake), ciphertext, offer in zip(fakes.items(), ciphertexts, offers, strict=True):
     others = {p: advert for p, advert in adverts.items() if p != peer}
     body = fake.distribute(others, parameters, False)
-    sent.append(wire.decode_share_upload(memoryview(body), 2, None)[2][0].tobytes())
+    sent.append(wire.decode_share_upload(memoryview(body), layout, 2, 3 - peer)[2][0].tobytes())
     other = np.array([True, False])
-    fake.open(other, [ciphertext.tobytes()])
+    fake.open(other, [ciphertext.tobytes()], [offer.tobytes()])
     opened.append(np.frombuffer(fake._shares[0][:34], np.uint8))
   message = wire.encode(wire.Kind.SHARES, session.params.session_id, 3, b'\x03' + b''.join(sent))
   upload = body_of(victim.receive(message))[:-64]
   seed = shamir.reconstruct((1, 2), shamir.decode(np.array(opened)))
   vector = packing.unpack(wire.decode_masked(memoryview(bytes(upload)), [(70, 20)], 2)[0][0], 20)
   minus = [keys.derive(seed, salt, 'self', 1)]
-  for peer, fake in fakes.items():
-    common = keys.agreement(fake._mask)(adverts[1].mask_key, 1)
-    minus.append(keys.derive(common, salt, 'pair', 1, peer))
+  minus += [bytes(fake._pairs[1].data) for fake in fakes.values()]
   prg.add_masks([vector], [], minus)
   np.testing.assert_array_equal(vector[:70] & (2**20 - 1), session.inputs[1]['v'])
 

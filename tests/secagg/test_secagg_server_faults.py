@@ -151,13 +151,14 @@ NOT_CANONICAL = [
 
 
 @pytest.mark.parametrize('key', LOW_ORDER + NOT_CANONICAL)
-@pytest.mark.parametrize('role', [0, 32])
+@pytest.mark.parametrize('role', [0, 1])
 def test_low_order_keys(key, role):
   session = Session(5)
 
   def forge(client, message):
     body = body_of(message)
-    body[role : role + 32] = key
+    at = role * session.params.layout.public_bytes
+    body[at : at + 32] = key
     return rewrap(message, body) if client == 2 else message
 
   session.step(up=forge)
@@ -175,12 +176,13 @@ def test_a_copied_key_in_another_spelling():
 
   def forge(client, message):
     body = body_of(message)
-    body[32:64] = copied
+    at = session.params.layout.public_bytes
+    body[at : at + 32] = copied
     return rewrap(message, body) if client == 2 else message
 
   session.step(up=forge)
   assert type(session.refused[2]) is secagg.InvalidPublicKey
-  assert keys.agreement(session.clients[3]._custody._mask)(bytes(body_of(first)[:32]), 1)
+  session.clients[3]._custody._mask.meet(1, bytes(body_of(first)[:32]))
 
 
 def test_copied_keys():
@@ -188,14 +190,18 @@ def test_copied_keys():
   first = session.clients[1].start()
   session.server.receive(1, first)
   body = body_of(session.clients[2].start())
-  for start, source in ((0, 0), (0, 32), (32, 0), (32, 32)):
+  # Offsets and sizes of X25519 and ML-KEM keys, in the roles cipher and mask.
+  roles = (0, session.params.layout.public_bytes)
+  parts = [(a, b, 32) for a in roles for b in roles]
+  parts += [(32 + a, 32 + b, 1184) for a in roles for b in roles]
+  for start, source, size in parts:
     forged = bytearray(body)
-    forged[start : start + 32] = body_of(first)[source : source + 32]
+    forged[start : start + size] = body_of(first)[source : source + size]
     other = Session(5, session_id=session.params.session_id)
     other.server.receive(1, first)
     refused(other, 2, rewrap(first, forged, number=2), secagg.InvalidPublicKey)
   doubled = bytearray(body)
-  doubled[32:64] = doubled[:32]
+  doubled[roles[1] : roles[1] + 32] = doubled[:32]
   refused(session, 2, rewrap(first, doubled, number=2), secagg.InvalidPublicKey)
 
 
@@ -370,7 +376,7 @@ def test_too_many_complaints_name_both_sides(mode):
   def break_shares(client, message):
     body = body_of(message)
     for peer in range(2, 2 + 7 - t + 1):  # k - t + 1 = 3 complainers
-      body[1 + 84 * 0] ^= 1 if client == peer else 0
+      body[1] ^= 1 if client == peer else 0
     return rewrap(message, body)
 
   session.step()
@@ -561,7 +567,7 @@ def test_invented_abort_codes_take_no_memory():
   before = len(session.server.refused)
   for code in range(1000, 1100):
     session.server.receive(
-      1, wire.encode(wire.Kind.ABORT, session.params.session_id, 1, struct.pack('<H', code))
+      1, wire.encode(wire.Kind.ABORT, session.params.session_id, 1, struct.pack('<HB', code, 0))
     )
   assert len(session.server.refused) == before + 1
   assert session.server.refused['Abort'] == 100

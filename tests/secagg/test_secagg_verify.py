@@ -5,7 +5,7 @@ import pytest
 from secagg_sessions import Session, body_of, params, random_inputs, rewrap
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.secagg import verify
+from tff_privacy_agg.secagg import verify, wire
 from tff_privacy_agg.secagg.client import State
 from tff_privacy_agg.secagg.params import session_salt
 from tff_privacy_agg.secagg.primitives import keys, packing, prg
@@ -257,12 +257,17 @@ def split_views(n=6):
     if client in (1, n):
       return message
     body = body_of(message)
-    k, size = n - 1, 2 * 34 + 32 + 16
+    k, size = n - 1, session.params.layout.sealed_bytes
     body[0] &= ~(1 << (k - 1))  # the spy is the last neighbour of all others
     split = 1 + k * size
-    return rewrap(message, body[: split - size] + body[split:-32])
+    offers = split + k * 32
+    return rewrap(message, body[: split - size] + body[split : offers - 32] + body[offers:])
 
   secrets = spy._custody
+  shared, ciphertexts, _, offers = wire.decode_share_download(
+    memoryview(bytes(body_of(session.incoming[n]))), session.params.layout, n - 1, n - 1
+  )
+  secrets.open(shared, ciphertexts, offers)
   session.step(down=hide, skip=(n,))
   with_spy = verify.tag_key(salt, list(parts.values()))
   without = verify.tag_key(salt, [parts[c] for c in range(1, n)])
@@ -276,7 +281,7 @@ def what_the_server_learns(session, spy, tag_keys):
     keys.derive(session.clients[c]._custody._self_mask.data, salt, 'self', c) for c in range(1, n)
   ]
   # The spy knows the mask that it shares with client 1, under any binding.
-  one = custody._pairs[0].data
+  one = custody._pairs[1].data
   commitments = {
     c: verify.contribution_commitment(salt, member._custody._contribution.data)
     for c, member in session.clients.items()

@@ -57,6 +57,13 @@ materialize_value = _language.program.materialize_value
 STRUCTS = tuple(kind for kind in (tff.structure.Struct,) if isinstance(kind, type))
 
 
+def serialize_computation(computation: Any) -> Any:
+  """The `Computation` message of a computation."""
+  if hasattr(_language.framework, 'serialize_computation'):
+    return _language.framework.serialize_computation(computation)
+  return computation.to_proto()
+
+
 def deserialize_computation(proto) -> Any:
   """The computation of a `Computation` message."""
   framework = _language.framework

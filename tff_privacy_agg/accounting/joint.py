@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._deprecation import renamed
 from tff_privacy_agg.accounting import scales
 from tff_privacy_agg.errors import ConfigurationError
 
@@ -18,7 +19,7 @@ class JointDesign:
     l2_bound: `B`.
     l1_bound: L1 bound.
     local_variance: `v`.
-    error_over_central: Error over that of a central Gaussian, at `min_honest`.
+    error_over_central: Error over that of a central Gaussian, at `minimum_honest`.
   """
 
   feasible: bool
@@ -29,11 +30,12 @@ class JointDesign:
   error_over_central: float | None = None
 
 
+@renamed(max_clients='cohort_maximum', min_honest='minimum_honest', target_z_eff='noise_multiplier')
 def joint_design(
   *,
-  target_z_eff: float,
-  max_clients: int,
-  min_honest: int,
+  noise_multiplier: float,
+  cohort_maximum: int,
+  minimum_honest: int,
   bits: int,
   dimension: int,
   modclip_prob: float = 1e-4,
@@ -42,30 +44,30 @@ def joint_design(
 ) -> JointDesign:
   """Solves for the largest `K` whose sum fits the modulus, with noise to match.
 
-  `v(K) = (z B(K))^2 / min_honest`; the wrap condition is `scales.fits_modulus` at
-  `max_clients`.
+  `v(K) = (z B(K))^2 / minimum_honest`; the wrap condition is `scales.fits_modulus` at
+  `cohort_maximum`.
 
   Args:
-    target_z_eff: Effective noise multiplier at `min_honest` honest shares, positive.
-    max_clients: Largest cohort admitted.
-    min_honest: Fewest honest survivors, 1 to `max_clients`.
+    noise_multiplier: Effective noise multiplier at `minimum_honest` honest shares, positive.
+    cohort_maximum: Largest cohort admitted.
+    minimum_honest: Fewest honest survivors, 1 to `cohort_maximum`.
     bits: 1 to 62.
     dimension: Padded dimension.
     modclip_prob: Probability that a coordinate of the sum wraps, in (0, 1).
     rho: Flatness of the rotation, positive.
     beta: Bias parameter of the rounding, in [0, 1).
   """
-  _validate.positive(target_z_eff=target_z_eff, rho=rho)
-  scales.validate_cohort(max_clients, min_honest, bits)
+  _validate.positive(noise_multiplier=noise_multiplier, rho=rho)
+  scales.validate_cohort(cohort_maximum, minimum_honest, bits)
 
   def share(norm: float) -> float:
-    return (target_z_eff * scales.norm_bounds(norm, dimension, beta)[0]) ** 2 / min_honest
+    return (noise_multiplier * scales.norm_bounds(norm, dimension, beta)[0]) ** 2 / minimum_honest
 
   def fits(norm: float) -> bool:
     return scales.fits_modulus(
       norm,
       share(norm),
-      clients=max_clients,
+      clients=cohort_maximum,
       bits=bits,
       dimension=dimension,
       modclip_prob=modclip_prob,
@@ -73,12 +75,12 @@ def joint_design(
     )
 
   norm = scales.largest_norm(
-    fits, scales.noiseless_norm(max_clients, bits, dimension, modclip_prob, rho)
+    fits, scales.noiseless_norm(cohort_maximum, bits, dimension, modclip_prob, rho)
   )
   if norm is None:
     return JointDesign(feasible=False)
   bound, l1 = scales.norm_bounds(norm, dimension, beta)
-  error = math.sqrt(min_honest * (share(norm) + 0.25)) / (target_z_eff * norm)
+  error = math.sqrt(minimum_honest * (share(norm) + 0.25)) / (noise_multiplier * norm)
   return JointDesign(
     feasible=True,
     scaled_norm=norm,
@@ -89,11 +91,12 @@ def joint_design(
   )
 
 
+@renamed(max_clients='cohort_maximum', min_honest='minimum_honest', target_z_eff='noise_multiplier')
 def smallest_bits(
   *,
-  target_z_eff: float,
-  max_clients: int,
-  min_honest: int,
+  noise_multiplier: float,
+  cohort_maximum: int,
+  minimum_honest: int,
   dimension: int,
   modclip_prob: float = 1e-4,
   rho: float = 1.0,
@@ -103,9 +106,9 @@ def smallest_bits(
   """Returns the smallest bit width with a feasible `joint_design`.
 
   Args:
-    target_z_eff: As for `joint_design`, like the others.
-    max_clients: Largest cohort admitted.
-    min_honest: Fewest honest survivors.
+    noise_multiplier: As for `joint_design`, like the others.
+    cohort_maximum: Largest cohort admitted.
+    minimum_honest: Fewest honest survivors.
     dimension: Padded dimension.
     modclip_prob: Probability that a coordinate wraps.
     rho: Flatness of the rotation.
@@ -118,9 +121,9 @@ def smallest_bits(
   """
   for bits in range(1, scales.MAXIMUM_BITS + 1):
     found = joint_design(
-      target_z_eff=target_z_eff,
-      max_clients=max_clients,
-      min_honest=min_honest,
+      noise_multiplier=noise_multiplier,
+      cohort_maximum=cohort_maximum,
+      minimum_honest=minimum_honest,
       bits=bits,
       dimension=dimension,
       modclip_prob=modclip_prob,
@@ -130,7 +133,7 @@ def smallest_bits(
     if found.error_over_central is not None and found.error_over_central <= error_over_central:
       return bits
   raise ConfigurationError(
-    f'A noise multiplier of {target_z_eff:g} with an error of at most {error_over_central:g} '
+    f'A noise multiplier of {noise_multiplier:g} with an error of at most {error_over_central:g} '
     f'times a central Gaussian was asked for; not even {scales.MAXIMUM_BITS} bits carry it. '
     'Lower the noise multiplier, or allow a larger error.'
   )

@@ -11,6 +11,7 @@ import math
 import typing
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 import tensorflow as tf
@@ -27,7 +28,7 @@ from tff_privacy_agg.aggregation.layers import (
   Terminal,
 )
 from tff_privacy_agg.errors import CompositionError, ConfigurationError
-from tff_privacy_agg.numerics import samplers
+from tff_privacy_agg.numerics import probabilities, samplers
 
 # A scaled coordinate above this loses its fraction in float32.
 _LARGEST_FLOAT32_SCALE = 2**16
@@ -214,15 +215,17 @@ class Binding:
 
   @functools.cached_property
   def sampler_distance(self) -> float:
-    """Total variation distance of a full round's noise to the accounted law."""
-    beside = sum(other.sampler_distance for other in self.beside)
-    if self.mechanism is None or self.design is None:
-      return beside
-    slot = self.slots[self.mechanism.name]
-    one_client = slot.dim * samplers.noise_sampler(self.law, self.design.local_variance).distance
-    for channel in self.channels:
-      one_client += samplers.noise_sampler(self.law, channel.local_variance).distance
-    return self.cohort.maximum * one_client + beside
+    """Total variation distance of a full round's noise to the accounted law, rounded up."""
+    total = sum((Fraction(other.sampler_distance) for other in self.beside), Fraction(0))
+    if self.mechanism is not None and self.design is not None:
+      dim = self.slots[self.mechanism.name].dim
+      draws = [(dim, self.design.local_variance)]
+      draws += [(1, channel.local_variance) for channel in self.channels]
+      total += self.cohort.maximum * sum(
+        count * Fraction(samplers.noise_sampler(self.law, variance).distance)
+        for count, variance in draws
+      )
+    return probabilities.round_up(total)
 
   def facts(self) -> dict:
     """What the guarantee rests on, as JSON values; infinities are left out."""

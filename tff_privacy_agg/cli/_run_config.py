@@ -1,44 +1,79 @@
 """The configuration of a training: from a file and the command line, and back into a file."""
 
 import argparse
-import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from tff_privacy_agg.learning.options import TrainingOptions
-
-# Options that a file may hold beside those of the task.
+# {section: {key: option}}; docs/glossary.md explains the keys.
+SECTIONS: Mapping[str, Mapping[str, str]] = {
+  'run': {'directory': 'run_dir', 'rounds': 'rounds', 'seed': 'seed', 'json': 'json'},
+  'data': {'source': 'data', 'directory': 'data_directory', 'population': 'population'},
+  'model': {'source': 'model'},
+  'cohort': {'clients_per_round': 'clients_per_round'},
+  'privacy': {
+    'enabled': 'no_privacy',
+    **{
+      name: name
+      for name in (
+        'noise_multiplier',
+        'mechanism',
+        'bits',
+        'target_epsilon',
+        'delta',
+        'participation_cap',
+        'metrics',
+        'randomness',
+      )
+    },
+  },
+  'training': {
+    name: name
+    for name in (
+      'algorithm',
+      'client_learning_rate',
+      'server_learning_rate',
+      'server_momentum',
+      'proximal_strength',
+      'local_epochs',
+      'batch_size',
+    )
+  },
+  'session': {'mode': 'secure_sum', 'dropout_rate': 'dropout_rate'},
+}
+# Options of the run itself, beside those of the task.
 _OF_THE_RUN = {'no_privacy': bool, 'run_dir': str, 'json': bool}
+_KEY_OF = {
+  option: (section, key) for section, keys in SECTIONS.items() for key, option in keys.items()
+}
+# Version 0.1 had no sections, and the names of the options as keys.
+_MOVED = {
+  option: f'`[{section}] {key}`' + (' = false' if key == 'enabled' else '')
+  for option, (section, key) in _KEY_OF.items()
+}
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:
   """What the file and the command line say of the task; the command line wins.
 
-  What the file says of the run itself is put into `args`; `args.flags` keeps what it does not say.
+  What the file says of the run itself is put into `args`; `args.flags` names what only the file
+  says as the file does.
 
   Raises:
     ConfigurationError: If the file cannot be read, or holds what no training has.
   """
-  from tff_privacy_agg import _validate
-
-  names = [field.name for field in dataclasses.fields(TrainingOptions)]
-  found: dict[str, Any] = {}
-  if args.config is not None:
-    from tff_privacy_agg.deployment.config import read_toml
-
-    found = read_toml(args.config, 'a training', [*names, *_OF_THE_RUN])
+  names = [option for option in _KEY_OF if option not in _OF_THE_RUN]
+  found = {} if args.config is None else _of_file(args.config)
   said = {name: value for name in names if (value := getattr(args, name, None)) is not None}
-  # A refusal names what the file says as the file does.
   args.flags = {
-    name: flag for name, flag in args.flags.items() if name in said or name not in found
+    name: flag if name in said or name not in found else _in_file(name)
+    for name, flag in args.flags.items()
   }
   _refuse_both(bool(found.get('no_privacy')), found, str(args.config))
-  for name, kind in _OF_THE_RUN.items():
+  for name in _OF_THE_RUN:
     value = found.pop(name, None)
     if value is not None:
-      _validate.instance(kind, **{name: value})
       setattr(args, name, getattr(args, name) or value)
   if args.run_dir is not None:
     args.run_dir = pathlib.Path(args.run_dir)
@@ -46,9 +81,31 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
   found.update(said)
   if args.no_privacy:
     found.update(noise_multiplier=None, target_epsilon=None)
-  if found.get('noise_multiplier') == 0:
-    found['noise_multiplier'] = None
   return found
+
+
+def _of_file(path: pathlib.Path) -> dict[str, Any]:
+  """What a file says, by option."""
+  from tff_privacy_agg import _validate
+  from tff_privacy_agg._config_file import read_sections
+
+  content = read_sections(path, SECTIONS, _MOVED)
+  found = {
+    SECTIONS[section][key]: value
+    for section, keys in content.items()
+    for key, value in keys.items()
+  }
+  for option, kind in _OF_THE_RUN.items():
+    if option in found:
+      _validate.instance(kind, **{_in_file(option).strip('`'): found[option]})
+  if 'no_privacy' in found:
+    found['no_privacy'] = not found['no_privacy']
+  return found
+
+
+def _in_file(option: str) -> str:
+  section, key = _KEY_OF[option]
+  return f'`[{section}] {key}`'
 
 
 def _refuse_both(no_privacy: bool, options: Mapping[str, Any], where: str) -> None:
@@ -64,8 +121,15 @@ def _refuse_both(no_privacy: bool, options: Mapping[str, Any], where: str) -> No
 def as_toml(config: Mapping[str, Any], path: pathlib.Path, as_json: bool) -> str:
   """The effective configuration as a file that `--config` takes."""
   whole = {**config, 'run_dir': str(path), 'json': as_json}
-  whole['no_privacy'] = config['noise_multiplier'] is None
-  return '\n'.join(
-    f'# {name}: none' if value is None else f'{name} = {json.dumps(value, ensure_ascii=False)}'
-    for name, value in whole.items()
-  )
+  # In the file the key says whether there is privacy.
+  whole['no_privacy'] = config['noise_multiplier'] is not None
+  lines = []
+  for section, keys in SECTIONS.items():
+    lines.append(f'[{section}]')
+    for key, option in keys.items():
+      value = whole[option]
+      unset = value is None
+      lines.append(
+        f'# {key} is not set' if unset else f'{key} = {json.dumps(value, ensure_ascii=False)}'
+      )
+  return '\n'.join(lines)

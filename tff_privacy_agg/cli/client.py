@@ -25,53 +25,34 @@ def add(commands) -> None:
 
 def _client(args: argparse.Namespace) -> int:
   from tff_privacy_agg._entry_points import entry_point
-  from tff_privacy_agg.deployment import config, participant, tls
+  from tff_privacy_agg.deployment import config, tls
   from tff_privacy_agg.deployment.events import Events
-  from tff_privacy_agg.deployment.round_numbers import RoundBook
-  from tff_privacy_agg.errors import ConfigurationError
 
   settings = config.read(args.config, config.ClientConfig)
   section, keys = settings.client, settings.keys
-  roster = tls.Roster.read(keys.roster)
-  if section.name not in roster.ids:
-    raise ConfigurationError(
-      f'{args.config}: the client is {section.name!r}; the roster has {", ".join(roster.ids)}. '
-      'Correct the name, or the roster.'
-    )
-  member = participant.Member(
-    name=section.name,
-    client_id=roster.ids[section.name],
-    identity=tls.read_identity(keys.identity),
-    roster=roster.keys,
-    server_key=roster.server_key,
-    policy=settings.policy,
-  )
-  credentials = tls.channel_credentials(keys.ca, keys.certificate, keys.key)
-  book = RoundBook(pathlib.Path(section.state) / 'rounds.json')
+  # Refused at once, before TensorFlow is imported.
+  tls.Roster.read(keys.roster)
+  tls.channel_credentials(keys.ca, keys.certificate, keys.key)
   events = Events.to_terminal(section.name, as_json=args.json)
-  events('building the process', process=section.process)
-  make_process = entry_point(section.process, args.config.parent)
-  make_data = entry_point(section.data, args.config.parent)
+  events('building the process', process=settings.process.source)
+  make_process = entry_point(settings.process.source, args.config.parent)
+  make_data = entry_point(settings.data.source, args.config.parent)
 
-  from tff_privacy_agg.deployment import served_rounds
+  from tff_privacy_agg import deployment
   from tff_privacy_agg.runtime import simulation_context
 
   with simulation_context(concurrency=1):
-    form = served_rounds.form_of(make_process(), len(roster.ids))
-    work = served_rounds.client_work(form, make_data())
-    client = participant.Participant(
-      address=section.server,
-      credentials=credentials,
-      member=member,
-      task=section.task,
-      schema=form.schema,
-      book=book,
+    done = deployment.take_part(
+      make_process(),
+      make_data(),
+      name=section.name,
+      task=settings.run.task,
+      server=section.server,
+      keys=keys,
+      directory=settings.run.directory,
+      policy=settings.policy,
       reconnect_seconds=section.reconnect_seconds,
       events=events,
     )
-    try:
-      done = client.serve(work)
-    finally:
-      client.close()
   events('done', sessions=done)
   return 0

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tff_privacy_agg.cli import _flags, _progress, _run_config
-from tff_privacy_agg.errors import PrivacyAggError
+from tff_privacy_agg.cli import _closing, _flags, _progress, _run_config
 from tff_privacy_agg.learning import options
 from tff_privacy_agg.learning.options import TrainingOptions
 
@@ -24,8 +23,9 @@ _EXAMPLES = """examples:
   tff-privacy-agg train --data emnist --population 3000 --client-learning-rate 0.1
   tff-privacy-agg train --data mymodule:load --model mymodule:model --population 1000
 
-run.toml holds the options without their dashes, such as `clients_per_round = 100`; options on the
-command line win. A training that was interrupted goes on when the same command is run again.
+With --config, a training prints its configuration as such a file: sections such as [cohort] with keys
+such as `clients_per_round = 100`. Options on the command line win. A training that was interrupted
+goes on when the same command is run again; more --rounds continue one that has ended.
 """
 _DECIMALS = 10_000  # of the fractions of a session
 
@@ -101,8 +101,7 @@ def add(commands) -> None:
 def _train(args: argparse.Namespace) -> int:
   options = TrainingOptions(**_run_config.given(args))
   with _progress.waiting('starting TensorFlow Federated'):
-    from tff_privacy_agg import learning, runtime, secagg
-    from tff_privacy_agg.learning.run_directory import write_json
+    from tff_privacy_agg import learning, runtime
     from tff_privacy_agg.learning.training_task import TrainingTask
 
   task = TrainingTask(**dataclasses.asdict(options))
@@ -122,7 +121,7 @@ def _train(args: argparse.Namespace) -> int:
       f'{task.rounds} rounds; run directory {path}',
       file=say,
     )
-    try:
+    with _closing.sums_that_fail(path):
       result = learning.train(
         process,
         examples.train,
@@ -133,14 +132,14 @@ def _train(args: argparse.Namespace) -> int:
         evaluate=task.evaluator(examples),
         report=lambda line: print(line, file=say, flush=True),
       )
-    except secagg.SecAggError as error:
-      raise PrivacyAggError(
-        f'A round was to have a secure sum; it has none: {error}. It stays charged; the same '
-        f'command runs it again, in {path}.'
-      ) from error
     last_sum = getattr(context, 'last_round', None)
-  summary = _summary(task, result)
-  write_json(directory.path / 'summary.json', summary)
+  summary = {
+    **_closing.summary(result, task.rounds),
+    'delta': float(result.metrics.get('privacy/delta', task.delta)),
+    'population': task.population,
+    'secure_sum': task.secure_sum,
+  }
+  _closing.write(path, summary)
   if args.json:
     print(json.dumps({**summary, 'run_dir': str(path)}, indent=2))
   else:
@@ -197,47 +196,22 @@ def _default_directory(task, config) -> pathlib.Path:
   """The first directory under runs/ that is free, or holds this training unfinished."""
   kind = 'no-privacy' if task.noise_multiplier is None else 'private'
   kind = f'{task.data.rpartition(":")[2]}-{kind}'
-  wanted = json.loads(json.dumps(config))
   number = 1
   while True:
     path = pathlib.Path('runs') / (kind + (f'-{number}' if number > 1 else ''))
     if not path.exists():
       return path
     config_file, summary_file = path / 'config.json', path / 'summary.json'
-    unfinished = config_file.exists() and not summary_file.exists()
-    if unfinished and json.loads(config_file.read_text(encoding='utf-8')) == wanted:
-      return path
+    if config_file.exists() and not summary_file.exists():
+      found = json.loads(config_file.read_text(encoding='utf-8'))
+      if {**found, 'rounds': task.rounds} == config:
+        return path
     number += 1
-
-
-def _summary(task, result) -> dict[str, Any]:
-  def finite(name: str) -> float | None:
-    value = float(result.metrics.get(name, math.inf))
-    return value if math.isfinite(value) else None
-
-  return {
-    'accuracy': finite('accuracy'),
-    'loss': finite('loss'),
-    'epsilon': finite('ledger/epsilon'),
-    'release_epsilon': finite('ledger/release_epsilon'),
-    'delta': float(result.metrics.get('privacy/delta', task.delta)),
-    'rounds': result.rounds_done,
-    'rounds_planned': task.rounds,
-    'stopped': result.stopped,
-    'complete': bool(result.metrics.get('ledger/complete', False)),
-    'population': task.population,
-    'secure_sum': task.secure_sum,
-  }
 
 
 def _summary_text(task, summary, path, last_sum) -> str:
   from tff_privacy_agg.ledger.card.field import rounded_up
 
-  lines = []
-  if summary['accuracy'] is not None:
-    lines.append(f'accuracy {100 * summary["accuracy"]:.1f} % on held-out examples')
-  elif summary['loss'] is not None:
-    lines.append(f'loss {summary["loss"]:.4g} on held-out examples')
   if task.noise_multiplier is None:
     privacy = 'no privacy: epsilon is infinite'
   else:
@@ -263,4 +237,6 @@ def _summary_text(task, summary, path, last_sum) -> str:
   files = 'metrics.csv, tensorboard/, checkpoints/, privacy.json, summary.json'
   if task.noise_multiplier is not None:
     files += ', ledger.jsonl'
-  return '\n'.join([*lines, privacy, f'{path}: {files}'])
+  ending = _closing.ending(summary)
+  last = f'{path}: {files}' + (f'; {ending}' if ending else '')
+  return '\n'.join(filter(None, [_closing.utility(summary), privacy, last]))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from tff_privacy_agg.secagg import InvalidMessage
 
 _LENGTH = struct.Struct('<I')
 _KINDS = 'biufcS'
+_DTYPE = re.compile(rf'[<|][{_KINDS}][0-9]{{1,9}}', re.ASCII)
 
 
 def encode(arrays: Sequence[Any]) -> bytes:
@@ -40,9 +42,10 @@ def decode(data: bytes | bytearray | memoryview) -> list[np.ndarray]:
     start = _LENGTH.size + length
     arrays = []
     for text, shape in json.loads(bytes(view[_LENGTH.size : start])):
+      # Not before the text is known: NumPy parses much more, and parts of it as Python.
+      if not _DTYPE.fullmatch(text) or any(type(one) is not int or one < 0 for one in shape):
+        raise ValueError(f'an array of {text!r:.40} and shape {shape!r:.40}')
       dtype = np.dtype(text)
-      if dtype.kind not in _KINDS or any(not isinstance(one, int) or one < 0 for one in shape):
-        raise ValueError(f'an array of {dtype} and shape {shape}')
       end = start + dtype.itemsize * math.prod(shape)
       if end > len(view):
         raise ValueError('fewer bytes than announced')

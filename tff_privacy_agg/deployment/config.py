@@ -1,22 +1,24 @@
 """Configuration files of servers and clients: TOML, read strictly.
 
-Every key is known, of its type, and present unless it has a default. Paths are relative to
-the file. An entry point `module:function` is looked up beside the file first.
+Every key is known, of its type, and present unless it has a default; what is unset is left out.
+Paths are relative to the file. An entry point `module:function` is looked up beside the file first.
 """
 
 import dataclasses
 import os
 import pathlib
-import tomllib
-from collections.abc import Collection, Mapping
+import types
+import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from tff_privacy_agg import _validate, secagg
+from tff_privacy_agg._config_file import read_sections
 from tff_privacy_agg.deployment.served_session import Deadlines
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.secagg import params
 
-Section = TypeVar('Section')
+File = TypeVar('File')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,24 @@ class Keys:
   identity: str
   roster: str
 
+  @classmethod
+  def of(cls, directory: str | os.PathLike[str], name: str) -> 'Keys':
+    """The files of one party, as `make_keys` names them.
+
+    Args:
+      directory: Where `make_keys`, or `tff-privacy-agg keys`, wrote.
+      name: 'server', or the name of a client.
+    """
+    where = pathlib.Path(directory)
+    files = {
+      'ca': 'ca.pem',
+      'certificate': f'{name}.pem',
+      'key': f'{name}.key',
+      'identity': f'{name}.identity',
+      'roster': 'roster.json',
+    }
+    return cls(**{key: str(where / file) for key, file in files.items()})
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
@@ -36,22 +56,55 @@ class Run:
 
   Args:
     task: Name of the task.
-    process: Entry point: () -> a process with `initialize` and `next`.
     rounds: Rounds in all.
     directory: Where checkpoints, metrics and the ledger go; resumes what is there.
-    evaluate: Entry point: () -> a function from the state to metrics; or empty.
-    ledger: Entry point: () -> `LedgerFacts`; or empty.
   """
 
   task: str
-  process: str
   rounds: int
   directory: str
-  evaluate: str = ''
-  ledger: str = ''
 
   def __post_init__(self):
     _validate.at_least(1, rounds=self.rounds)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Process:
+  """Section `[process]` of a server.
+
+  Args:
+    source: Entry point: () -> a process with `initialize` and `next`.
+    evaluate: Entry point: () -> a function from the model weights to metrics.
+  """
+
+  source: str
+  evaluate: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Privacy:
+  """Section `[privacy]` of a server.
+
+  Args:
+    ledger: Entry point: () -> `LedgerFacts`, for a process that does not know its own.
+  """
+
+  ledger: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cohort:
+  """Section `[cohort]` of a server.
+
+  Args:
+    clients_per_round: Most clients of a round; all of the roster by default.
+  """
+
+  clients_per_round: int | None = None
+
+  def __post_init__(self):
+    if self.clients_per_round is not None:
+      _validate.at_least(3, clients_per_round=self.clients_per_round)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,28 +112,28 @@ class Session:
   """Section `[session]` of a server; as in `secagg.SessionParams`.
 
   Args:
-    clients: Clients of a round; 0 for all of the roster.
     minimum_clients: Fewest in a sum.
     mode: 'semi_honest' or 'authenticated'.
     colluding_fraction: At most this part helps the server.
     dropout_fraction: At most this part drops out.
-    verify: 'mac', or empty.
+    verify: 'mac', for clients that check the published sum.
+    version: Version of the protocol.
   """
 
-  clients: int = 0
   minimum_clients: int = 3
   mode: str = 'authenticated'
   colluding_fraction: float = 0.0
   dropout_fraction: float = 0.0
-  verify: str = ''
+  verify: str | None = None
+  version: int = params.VERSIONS[-1]
 
   def __post_init__(self):
     # A session checks them too, but once its clients have joined.
     _validate.at_least(3, minimum_clients=self.minimum_clients)
-    if self.clients:
-      _validate.at_least(self.minimum_clients, clients=self.clients)
     _validate.one_of(params.MODES, mode=self.mode)
-    _validate.one_of(('', 'mac'), verify=self.verify)
+    if self.verify is not None:
+      _validate.one_of(('mac',), verify=self.verify)
+    _validate.one_of(params.VERSIONS, version=self.version)
     params.basis_points('colluding_fraction', self.colluding_fraction)
     params.basis_points('dropout_fraction', self.dropout_fraction)
 
@@ -97,10 +150,48 @@ class ServerConfig:
   """A server's file."""
 
   run: Run
+  process: Process
   server: Listen
   keys: Keys
+  privacy: Privacy
+  cohort: Cohort
   session: Session
   deadlines: Deadlines
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClientRun:
+  """Section `[run]` of a client.
+
+  Args:
+    task: Name of the task, as at the server.
+    directory: Where the client keeps what it must remember between runs.
+  """
+
+  task: str
+  directory: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClientProcess:
+  """Section `[process]` of a client.
+
+  Args:
+    source: Entry point, as at the server.
+  """
+
+  source: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+  """Section `[data]` of a client.
+
+  Args:
+    source: Entry point: () -> a `tf.data.Dataset` of this client's batches.
+  """
+
+  source: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,23 +201,15 @@ class ClientSection:
   Args:
     name: Name in the certificate and in the roster.
     server: `host:port`.
-    task: Name of the task.
-    process: Entry point, as at the server.
-    data: Entry point: () -> a `tf.data.Dataset` of this client's batches.
-    state: Directory for what the client must remember between runs.
     reconnect_seconds: How long to look for a server that is not there.
   """
 
   name: str
   server: str
-  task: str
-  process: str
-  data: str
-  state: str
   reconnect_seconds: float = 60.0
 
   def __post_init__(self):
-    _validate.non_negative(reconnect_seconds=self.reconnect_seconds)
+    _validate.positive(reconnect_seconds=self.reconnect_seconds)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,67 +228,55 @@ class ClientPolicy(secagg.Policy):
 class ClientConfig:
   """A client's file."""
 
+  run: ClientRun
+  process: ClientProcess
+  data: Data
   client: ClientSection
   keys: Keys
   policy: ClientPolicy
 
 
-_PATHS = {('run', 'directory'), ('client', 'state')} | {
-  ('keys', field.name) for field in dataclasses.fields(Keys)
+_PATHS = {('run', 'directory')} | {('keys', field.name) for field in dataclasses.fields(Keys)}
+_MOVED = {
+  '[run] process': '`[process] source`',
+  '[run] evaluate': '`[process] evaluate`, a function of the model weights',
+  '[run] ledger': '`[privacy] ledger`',
+  '[session] clients': '`[cohort] clients_per_round`, left out for all of the roster',
+  '[client] task': '`[run] task`',
+  '[client] process': '`[process] source`',
+  '[client] data': '`[data] source`',
+  '[client] state': '`[run] directory`',
 }
 
 
-def read(path: str | os.PathLike[str], kind: type[Section]) -> Section:
+def read(path: str | os.PathLike[str], kind: type[File]) -> File:
   """Reads a file as `ServerConfig` or `ClientConfig`.
 
   Raises:
     ConfigurationError: If it cannot be read, or a key is unknown, missing or of another type.
   """
-  wanted = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-  content, file = read_toml(path, 'the file', wanted), pathlib.Path(path)
-  sections = {name: _section(file, name, field.type, content) for name, field in wanted.items()}
-  return kind(**sections)
+  kinds = {field.name: field.type for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+  known = {
+    name: [field.name for field in dataclasses.fields(section)] for name, section in kinds.items()
+  }
+  content, file = read_sections(path, known, _MOVED), pathlib.Path(path)
+  return kind(**{name: _section(file, name, kinds[name], content.get(name, {})) for name in kinds})
 
 
-def read_toml(path: str | os.PathLike[str], where: str, known: Collection[str]) -> dict[str, Any]:
-  """What a TOML file holds.
-
-  Args:
-    path: The file.
-    where: What has its keys, for messages.
-    known: The keys that it may have.
-
-  Raises:
-    ConfigurationError: If it cannot be read, or has another key.
-  """
-  try:
-    content = tomllib.loads(pathlib.Path(path).read_text(encoding='utf-8'))
-  except (OSError, ValueError) as error:
-    raise ConfigurationError(
-      f'A configuration was to be read; {path} cannot be: {error}. Correct the file.'
-    ) from None
-  _known(path, where, content, known)
-  return content
-
-
-def _section(file: pathlib.Path, name: str, kind: Any, content: Mapping[str, Any]) -> Any:
-  given = content.get(name, {})
-  if not isinstance(given, dict):
-    raise ConfigurationError(f'{file}: `{name}` must be a section, `[{name}]`.')
-  fields = {field.name: field for field in dataclasses.fields(kind)}
-  _known(file, f'[{name}]', given, fields)
+def _section(file: pathlib.Path, name: str, kind: Any, given: Mapping[str, Any]) -> Any:
   values = {}
-  for key, field in fields.items():
+  for field in dataclasses.fields(kind):
+    key = field.name
     if key not in given:
       if field.default is dataclasses.MISSING:
         raise ConfigurationError(f'{file}: [{name}] needs `{key}`. Add it.')
       continue
-    value = given[key]
-    if field.type is float and isinstance(value, int) and not isinstance(value, bool):
+    value, wanted = given[key], _type_of(field)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
       value = float(value)
-    if type(value) is not field.type:
+    if type(value) is not wanted:
       raise ConfigurationError(
-        f'{file}: [{name}] `{key}` must be of type {field.type.__name__}, got {value!r}.'
+        f'{file}: [{name}] `{key}` must be of type {wanted.__name__}, got {value!r}.'
       )
     values[key] = str(file.parent.absolute() / value) if (name, key) in _PATHS else value
   try:
@@ -214,9 +285,8 @@ def _section(file: pathlib.Path, name: str, kind: Any, content: Mapping[str, Any
     raise ConfigurationError(f'{file}: [{name}] {error}') from error
 
 
-def _known(path: Any, where: str, given: Mapping[str, Any], known: Collection[str]) -> None:
-  unknown = sorted(set(given) - set(known))
-  if unknown:
-    raise ConfigurationError(
-      f'{path}: {where} has no {", ".join(map(repr, unknown))}; it has {", ".join(known)}.'
-    )
+def _type_of(field: Any) -> Any:
+  """The type of a field that is set: that of `str | None` is `str`."""
+  if isinstance(field.type, types.UnionType):
+    return next(one for one in typing.get_args(field.type) if one is not type(None))
+  return field.type

@@ -68,20 +68,29 @@ class Coordinator:
     self._grpc.start()
     self._events('listening', address=self.address, clients=len(clients))
 
-  def gather(self, expected: int, minimum: int) -> frozenset[int]:
+  def gather(
+    self, expected: int, minimum: int, among: frozenset[int] | None = None
+  ) -> frozenset[int]:
     """Waits for clients and returns those that wait for a session.
 
     Args:
       expected: Clients that end the wait at once.
       minimum: Fewest that will do once the deadline has passed.
+      among: Clients that may take part; None for all.
 
     Raises:
       RoundTimeout: If fewer are there when the deadline passes.
     """
     seconds = self._deadlines.join
+    expected = expected if among is None else min(expected, len(among))
+
+    def there() -> frozenset[int]:
+      waiting = frozenset(self._service.waiting)
+      return waiting if among is None else waiting & among
+
     with self._service.changed:
-      self._service.changed.wait_for(lambda: len(self._service.waiting) >= expected, seconds)
-      found = frozenset(self._service.waiting)
+      self._service.changed.wait_for(lambda: len(there()) >= expected, seconds)
+      found = there()
     if len(found) < minimum:
       raise secagg.RoundTimeout(
         f'{minimum} clients were waited for {seconds:g} s; {len(found)} are there: '

@@ -17,7 +17,7 @@ class Events:
   """
 
   def __init__(self, file: IO[str] | None = None, *, as_json: bool = False, who: str = ''):
-    self._file, self._as_json, self._who = file, as_json, who
+    self._file, self.as_json, self._who = file, as_json, who
     self._lock = threading.Lock()
 
   @classmethod
@@ -34,10 +34,12 @@ class Events:
     """Writes an event."""
     if self._file is None:
       return
-    if self._as_json:
+    if self.as_json:
       line = json.dumps({'time': round(time.time(), 3), 'who': self._who, 'event': event, **fields})
     else:
       told = '  '.join(f'{name} {value}' for name, value in fields.items() if value not in ('', {}))
       line = f'{time.strftime("%H:%M:%S")} {self._who:<10} {event}  {told}'.rstrip()
+    # One call: lines of processes that share a terminal do not mix.
     with self._lock:
-      print(line, file=self._file, flush=True)
+      self._file.write(f'{line}\n')
+      self._file.flush()

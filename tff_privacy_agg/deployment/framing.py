@@ -110,7 +110,11 @@ def gather(stream: Iterable[bytes], limit: int) -> tuple[dict[str, Any], bytes]:
 def largest_message(params: secagg.SessionParams, clients: int) -> int:
   """A bound on the bytes of any message of a session, upward or downward."""
   vectors = sum(8 * leaf.bits * (-(-leaf.size // 64) + 1) + 16 for leaf in params.leaves)
-  return 2**12 + 512 * clients + vectors
+  sizes = params.layout
+  # A neighbour's keys with id and signature; or its share, commitment and offer, and one answer.
+  keys = sizes.advertisement_bytes + 4 + 64
+  shares = sizes.sealed_bytes + sizes.contribution_bytes + sizes.offer_bytes
+  return 2**11 + (max(keys, shares) + 64) * clients + vectors
 
 
 def server(executor: Any, join: Any, exchange: Any) -> grpc.Server:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from tff_privacy_agg.deployment.coordinator import Coordinator
 from tff_privacy_agg.deployment.participant import Work
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.learning.rounds import RoundResult, SessionLimits, round_result
 from tff_privacy_agg.runtime.round_form import RoundForm
 
 
@@ -38,13 +39,14 @@ def form_of(process: Any, maximum_clients: int) -> RoundForm:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RemoteRounds:
-  """Runs rounds with the clients of a coordinator.
+class ServedRounds:
+  """The rounds of a training with the clients of a coordinator: a `learning.Rounds`.
 
   Attributes:
     form: The round.
     coordinator: Where the clients are.
     book: Numbers of the sessions.
+    ids: {name: client id} of the roster.
     clients: Most clients of a round; a round waits for so many.
     session: Arguments of `secagg.SessionParams`: `task`, `minimum_clients`, `mode`, ...
   """
@@ -52,22 +54,55 @@ class RemoteRounds:
   form: RoundForm
   coordinator: Coordinator
   book: RoundBook
+  ids: Mapping[str, int]
   clients: int
-  session: dict[str, Any]
+  session: Mapping[str, Any]
 
-  def gather(self) -> frozenset[int]:
+  @property
+  def client_ids(self) -> Sequence[str]:
+    """Names of the roster."""
+    return list(self.ids)
+
+  @property
+  def sampling(self) -> None:
+    """Nothing is claimed: a cohort is who is there."""
+
+  @property
+  def limits(self) -> SessionLimits:
+    """What every session keeps."""
+    return SessionLimits(
+      minimum_clients=self.session['minimum_clients'],
+      maximum_clients=self.clients,
+      colluding_fraction=self.session['colluding_fraction'],
+    )
+
+  @property
+  def identity(self) -> Mapping[str, str]:
+    """Nothing beyond the process: clients come and go, and keep their data to themselves."""
+    return {}
+
+  def select(self, round_number: int, eligible: Sequence[str] | None = None) -> Sequence[str]:
     """Waits for the clients of the next round; of more, so many are drawn at random.
 
     Raises:
+      ConfigurationError: If the participation cap leaves too few.
       RoundTimeout: If too few are there when the deadline passes.
     """
-    found = self.coordinator.gather(self.clients, self.session['minimum_clients'])
-    if len(found) <= self.clients:
-      return found
-    return frozenset(random.SystemRandom().sample(sorted(found), self.clients))
+    names = {client: name for name, client in self.ids.items()}
+    minimum = self.session['minimum_clients']
+    among = None if eligible is None else frozenset(self.ids[name] for name in eligible)
+    if among is not None and len(among) < minimum:
+      raise ConfigurationError(
+        f'Round {round_number} needs {minimum} clients; the participation cap leaves {len(among)}. '
+        'Raise the cap, or train for fewer rounds.'
+      )
+    found = self.coordinator.gather(self.clients, minimum, among)
+    if len(found) > self.clients:
+      found = frozenset(random.SystemRandom().sample(sorted(found), self.clients))
+    return [names[client] for client in sorted(found)]
 
-  def next(self, state: Any, cohort: frozenset[int]) -> tuple[Any, tuple[int, ...]]:
-    """Runs one round; returns what the process's `next` returns, and the survivors.
+  def run(self, state: Any, cohort: Sequence[str]) -> RoundResult:
+    """Runs one round as one session.
 
     Raises:
       SecAggError: If there is no sum; the state is as it was.
@@ -79,9 +114,14 @@ class RemoteRounds:
       context=secagg.context_digest(broadcast),
       **self.session,
     )
-    result = self.coordinator.run(params, arrays.encode(broadcast), cohort)
+    asked = frozenset(self.ids[name] for name in cohort)
+    result = self.coordinator.run(params, arrays.encode(broadcast), asked)
     output = self.form.update(state, self.form.join(result.values, []))
-    return self.form.result(output), result.survivors
+    return round_result(self.form.result(output), len(result.survivors))
+
+  def close(self, reason: str) -> None:
+    """Tells the clients that there are no more rounds, and why."""
+    self.coordinator.close(reason)
 
 
 def client_work(form: RoundForm, dataset: Any) -> Work:

@@ -16,6 +16,8 @@ __all__, __getattr__, __dir__ = lazy_names(
     'learning.process_builder': ('build_private_learning_process',),
     'learning.run_directory': ('RunDirectory',),
     'learning.statement_release': ('MLflowReleaseManager', 'StatementReleaseManager'),
-    'learning.training': ('TrainingResult', 'train'),
+    'learning.rounds': ('LocalRounds', 'RoundResult', 'Rounds', 'SessionLimits'),
+    'learning.training': ('train',),
+    'learning.training_loop': ('TrainingLoop', 'TrainingResult'),
   },
 )

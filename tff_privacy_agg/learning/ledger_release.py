@@ -1,6 +1,7 @@
 """Settles the rounds of a TFF program in its privacy ledger."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from tff_privacy_agg._tff import compat
@@ -42,6 +43,13 @@ class PrivacyLedgerReleaseManager(compat.ReleaseManager):
     settle(self._ledger, int(key), metrics, counted=None if compat.runs_protocol() else cohort)
 
 
+def account_of(metrics: Any) -> Mapping[str, Any]:
+  """The account in a learning process's nested metrics; empty if there is none."""
+  aggregator = metrics.get('aggregator') if isinstance(metrics, Mapping) else None
+  account = aggregator.get('privacy') if isinstance(aggregator, Mapping) else None
+  return account if isinstance(account, Mapping) else {}
+
+
 def settle(ledger: PrivacyLedger, round_number: int, metrics: Any, *, counted: int | None) -> None:
   """Settles the last charge of a round with what its metrics say.
 
@@ -57,8 +65,8 @@ def settle(ledger: PrivacyLedger, round_number: int, metrics: Any, *, counted: i
       in them is not that of the ledger's stack.
   """
   charge = _open_charge(ledger, round_number)
+  facts = account_of(metrics)
   try:
-    facts = metrics['aggregator']['privacy']
     summed, honest = int(facts['survivors']), int(facts['honest'])
     accepted, multiplier = bool(facts['accepted']), float(facts['noise_multiplier'])
   except (KeyError, TypeError) as error:

@@ -114,13 +114,17 @@ def _next(inner: tff.learning.templates.LearningProcess, halts: bool):
   return next_round
 
 
-def check_ledger(process: PrivateLearningProcess, ledger: PrivacyLedger) -> None:
-  """Raises unless a ledger is one of this process.
+def check_facts(process: LedgerFacts, ledger: LedgerFacts) -> None:
+  """Raises unless a ledger rests on the facts of the process whose rounds it records.
+
+  Args:
+    process: Facts of the process.
+    ledger: Facts of the ledger.
 
   Raises:
-    LedgerError: If it was begun with other facts.
+    LedgerError: If they differ.
   """
-  changed = process.facts.differences(ledger.facts)
+  changed = process.differences(ledger)
   if changed:
     raise LedgerError(
       'A ledger records the process that it was begun for; of this one and its process these '

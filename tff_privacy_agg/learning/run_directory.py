@@ -1,6 +1,7 @@
 """Everything that a training leaves on disk, in one directory.
 
-config.json     what was asked; a resumed run must ask the same
+config.json     what was asked; a resumed run must ask the same, but for `rounds`
+history.jsonl   one line a start: rounds asked, rounds done, and what the process computes
 privacy.json    the facts that the epsilon rests on
 metrics.csv     one line a round
 ledger.jsonl    what each round may have revealed, charged before it runs
@@ -11,15 +12,17 @@ checkpoints/    the process's state after each of the last rounds
 
 import asyncio
 import csv
+import datetime
 import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow_federated as tff
 
+import tff_privacy_agg
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import ConfigurationError
 
@@ -81,14 +84,57 @@ class RunDirectory:
       )
     found = json.loads(file.read_text(encoding='utf-8'))
     asked = json.loads(json.dumps(dict(config)))
-    changed = sorted(
-      key for key in {*found, *asked} if found.get(key, None) != asked.get(key, None)
+    # Version 0.1 wrote 0 and '' for unset, and fewer keys for a server.
+    self._refuse(
+      key for key in found if key != 'rounds' and (found[key] or None) != (asked.get(key) or None)
     )
+
+  def _refuse(self, differing: Iterable[str]) -> None:
+    changed = sorted(differing)
     if changed:
       raise ConfigurationError(
         f'A training resumes with the arguments it began with; in {self.path} these differ: '
         f'{", ".join(changed)}. Pass the old values, or another directory.'
       )
+
+  def begin(self, identity: Mapping[str, Any], *, rounds: int, after: int) -> list[str]:
+    """Compares a start with the one before, and records it in `history.jsonl`.
+
+    Args:
+      identity: What the training computes, and on whose data, as JSON values.
+      rounds: Rounds asked in all.
+      after: Rounds done.
+
+    Returns:
+      Lines that tell what was allowed to change, and has.
+
+    Raises:
+      ConfigurationError: If the model, its hyperparameters or the clients are others.
+    """
+    file = self.path / 'history.jsonl'
+    told = []
+    if file.exists():
+      last = json.loads(file.read_text(encoding='utf-8').splitlines()[-1])
+      found = last['identity']
+      self._refuse(
+        key
+        for key in found
+        if key != 'computation' and key in identity and found[key] != identity[key]
+      )
+      if found.get('computation') != identity.get('computation'):
+        told.append('the process computes something else than before; history.jsonl records it')
+      if last['rounds'] != rounds:
+        told.append(f'{rounds} rounds in all, {last["rounds"]} before')
+    line = {
+      'utc': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+      'version': tff_privacy_agg.__version__,
+      'after': after,
+      'rounds': rounds,
+      'identity': dict(identity),
+    }
+    with file.open('a', encoding='utf-8') as lines:
+      lines.write(json.dumps(line, sort_keys=True) + '\n')
+    return told
 
   def write_privacy(self, facts: Mapping[str, Any]) -> None:
     """Writes the facts that the epsilon rests on."""
@@ -114,7 +160,9 @@ class RunDirectory:
       return {}
     with file.open(encoding='utf-8', newline='') as lines:
       rows = list(csv.DictReader(lines))
-    return {name: _number(text) for name, text in rows[-1].items()} if rows else {}
+    # A column of an earlier version may be empty.
+    last = rows[-1] if rows else {}
+    return {name: _number(text) for name, text in last.items() if text}
 
   def release(self, metrics: Mapping[str, Any], round_number: int) -> None:
     """Appends a round's metrics to the CSV file and to TensorBoard."""

@@ -1,11 +1,7 @@
-"""The training program: cohorts, charges, rounds, settlements, progress, checkpoints, metrics."""
+"""`tpa.train`: a training on this machine."""
 
-import asyncio
-import contextlib
 import dataclasses
 import os
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,67 +10,14 @@ import tensorflow_federated as tff
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._tff import compat
-from tff_privacy_agg._tff.error_hints import announced
-from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError
+from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.cohorts import Cohorts
-from tff_privacy_agg.learning.data_source import CohortDataSource, CohortIterator
-from tff_privacy_agg.learning.flat_metrics import flatten
-from tff_privacy_agg.learning.ledger_release import settle
-from tff_privacy_agg.learning.private_process import PrivateLearningProcess, check_ledger
+from tff_privacy_agg.learning.data_source import CohortDataSource
+from tff_privacy_agg.learning.private_process import PrivateLearningProcess
+from tff_privacy_agg.learning.rounds import LocalRounds
 from tff_privacy_agg.learning.run_directory import RunDirectory
-from tff_privacy_agg.learning.statement_release import StatementReleaseManager
+from tff_privacy_agg.learning.training_loop import TrainingLoop, TrainingResult
 from tff_privacy_agg.ledger import PrivacyLedger
-from tff_privacy_agg.ledger.card.field import rounded_up
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingResult:
-  """What a training ends with.
-
-  Attributes:
-    state: The process's last state.
-    metrics: The last round's metrics, flat.
-    rounds_run: Rounds that this call ran; fewer than asked after a resume.
-    stopped: Why it ended before the last round ('budget'), or None.
-    rounds_done: Rounds that the training has behind it, those before a resume too.
-  """
-
-  state: Any
-  metrics: Mapping[str, float]
-  rounds_run: int
-  stopped: str | None = None
-  rounds_done: int = 0
-
-
-def progress_line(
-  round_number: int, rounds: int, metrics: Mapping[str, Any], seconds: float, left: float
-) -> str:
-  """One round in one line: what a person watches a training by.
-
-  Args:
-    round_number: The round.
-    rounds: Rounds in all.
-    metrics: Its metrics, flat.
-    seconds: How long it took.
-    left: Seconds that the rest will take.
-  """
-  parts = [f'round {round_number:>{len(str(rounds))}}/{rounds}']
-  if 'loss' in metrics:
-    parts.append(f'loss {metrics["loss"]:.3f}')
-  if 'accuracy' in metrics:
-    parts.append(f'accuracy {100 * metrics["accuracy"]:5.1f} %')
-  epsilon = metrics.get('ledger/epsilon', metrics.get('privacy/epsilon'))
-  if epsilon is not None:
-    parts.append(f'epsilon {rounded_up(epsilon, 4)}')
-    parts.append(f'survivors {int(metrics["privacy/survivors"])}')
-  if 'clipping/norm' in metrics:
-    parts.append(f'clip {metrics["clipping/norm"]:.3f}')
-  parts.append(f'{seconds:.1f} s' + (f', {left:.0f} s left' if round_number < rounds else ''))
-  if not metrics.get('ledger/complete', True):
-    parts.append('NOT ALL IS COVERED')
-  if not metrics.get('privacy/accepted', True):
-    parts.append('too few survivors: model unchanged')
-  return '  '.join(parts)
 
 
 def train(
@@ -97,7 +40,9 @@ def train(
   line is reported. A training that was interrupted goes on after its last checkpoint, with
   the cohorts that it would have had. The epsilon in the state then forgets a round that was
   cut off; that of the ledger does not. It ends early once a budget is spent: the ledger's, or
-  that of the process.
+  that of the process. A round whose secure sum fails runs again, in three sessions at most; each
+  is charged. A resumed training may ask for more rounds; its learning rates, the types of
+  its model and its clients must be those it began with, and `history.jsonl` records what else changed.
 
   Args:
     process: A TFF learning process.
@@ -118,85 +63,23 @@ def train(
     The last state and metrics.
 
   Raises:
-    ConfigurationError: If an argument is outside its range.
+    ConfigurationError: If an argument is outside its range, the runtime's secure sums do not keep
+      what the ledger counts on, or the run directory holds another training; nothing is charged.
     LedgerError: If practice breaks what the ledger claims.
+    SecAggError: If a round had no secure sum in three sessions.
   """
   _validate.at_least(1, rounds=rounds)
-  with contextlib.ExitStack() as stack:
-    directory = _directory(run_directory, process)
-    if ledger is None and directory is not None and isinstance(process, PrivateLearningProcess):
-      ledger = stack.enter_context(process.open_ledger(directory.path / 'ledger.jsonl'))
-    if ledger is not None and isinstance(process, PrivateLearningProcess):
-      check_ledger(process, ledger)
-    managers = list(release_managers)
-    if ledger is not None and directory is not None:
-      managers.append(StatementReleaseManager(directory.path / 'tensorboard/privacy', ledger))
-    source = CohortDataSource(data, cohorts, preprocess=preprocess, ledger=ledger)
-    report('compiling, the first round takes some seconds longer')
-    initial = process.initialize()
-    state, done = (None, 0) if directory is None else directory.latest(initial)
-    if state is None:
-      state = initial
-    else:
-      cut = '; a round that was cut off runs again and stays charged' if done < rounds else ''
-      report(f'resuming after round {done}{cut}')
-    metrics: Mapping[str, Any] = {} if directory is None else directory.last_metrics()
-    iterator = CohortIterator(source, done)
-    stopped, ran, first = None, 0, 0.0
-    began = time.monotonic()
-    for round_number in range(done + 1, rounds + 1):
-      started = time.monotonic()
-      try:
-        selected = iterator.select()
-      except BudgetExceededError as error:
-        report(f'stopped before round {round_number}: {error}')
-        stopped = 'budget'
-        break
-      # The first round compiles, as long as it likes; its own line says how long it took.
-      with contextlib.nullcontext() if ran else announced(report, 'the first round', closing=False):
-        output = process.next(state, selected)
-      if ledger is not None:
-        counted = compat.protocol_survivors()
-        counted = len(iterator.cohort) if counted is None else counted
-        settle(ledger, round_number, output.metrics, counted=counted)
-      if _halted(output.metrics):
-        report(f'stopped before round {round_number}: the process has spent its budget')
-        stopped = 'budget'
-        break
-      state, ran = output.state, ran + 1
-      metrics = _metrics(process, state, output, evaluate, ledger)
-      seconds = time.monotonic() - started
-      released = OrderedDict(metrics, seconds=seconds)
-      if directory is not None:
-        # Released first: a checkpoint then always has its line in the metrics.
-        directory.release(released, round_number)
-        directory.save(state, round_number)
-      # Last: a tracking server that fails does not cost the round, whose state is kept.
-      for manager in managers:
-        asyncio.run(manager.release(released, round_number))
-      # The first round compiles; the others tell how long the rest will take.
-      first = first if ran > 1 else seconds
-      mean = (time.monotonic() - began - first) / (ran - 1) if ran > 1 else seconds
-      report(progress_line(round_number, rounds, metrics, seconds, mean * (rounds - round_number)))
-  return TrainingResult(
-    state=state, metrics=metrics, rounds_run=ran, stopped=stopped, rounds_done=done + ran
+  loop = TrainingLoop(
+    process=process,
+    source=LocalRounds(process, CohortDataSource(data, cohorts, preprocess=preprocess)),
+    rounds=rounds,
+    evaluate=evaluate,
+    ledger=ledger,
+    managers=release_managers,
+    report=report,
   )
-
-
-def _halted(metrics) -> bool:
-  return bool((metrics.get('aggregator') or {}).get('privacy', {}).get('halted', False))
-
-
-def _metrics(process, state, output, evaluate, ledger) -> Mapping[str, Any]:
-  metrics = OrderedDict(evaluate(process.get_model_weights(state)) if evaluate else {})
-  metrics.update(flatten(output.metrics.get('aggregator') or {}))
-  trained = flatten((output.metrics.get('client_work') or {}).get('train') or {}, 'train/')
-  metrics.update(trained)
-  if ledger is not None:
-    metrics['ledger/epsilon'] = ledger.epsilon('server')
-    metrics['ledger/release_epsilon'] = ledger.epsilon('release')
-    metrics['ledger/complete'] = ledger.complete
-  return metrics
+  loop.check()
+  return dataclasses.replace(loop, directory=_directory(run_directory, process)).run()
 
 
 def _directory(where, process) -> RunDirectory | None:

@@ -119,6 +119,23 @@ class LedgerAccount:
     left = fixed.limit - float(self.state.rdp(fixed.budget.view)[fixed.index])
     return max(1, math.floor(left / float(self.state.worst(fixed.budget.view)[fixed.index])))
 
+  def check_budget(
+    self, round_number: int, *, most: int | None = None, kind: Kind | None = None
+  ) -> None:
+    """Raises unless the ledger's budget, if it has one, admits one more round at its worst.
+
+    Args:
+      round_number: The round, for the message.
+      most: Most rounds of one client after it; under a cap, one more than now if None.
+      kind: What the round rests on; the header's facts if None.
+
+    Raises:
+      BudgetExceededError: If it does not.
+    """
+    fixed = self.state.filter
+    if fixed is not None and not self.state.admits(fixed, most=most, kind=kind):
+      raise self._exceeded(round_number, fixed, kind or self.state.kinds[0])
+
   def _exceeded(self, round_number: int, fixed: Filter, kind: Kind) -> BudgetExceededError:
     budget = fixed.budget
     spent = self.state.epsilon(budget.view, budget.delta)[0]

@@ -211,12 +211,17 @@ class LedgerFacts:
     }
 
   def differences(self, other: 'LedgerFacts') -> list[str]:
-    """Names of the facts in which two trainings differ."""
+    """Names of the facts in which a training differs from one that `other` is counted for.
+
+    Samplers closer to their distributions than those of `other` are no difference: a ledger that
+    an earlier version began goes on to count the larger distance.
+    """
     mine, theirs = (json.loads(ledger_lines.canonical(f.as_dict())) for f in (self, other))
     for facts in (mine, theirs):
       del facts['sampling']['text']  # words for the report
     names = [key for key in mine if key != 'stack' and mine[key] != theirs[key]]
-    mine, theirs = mine['stack'], theirs['stack']
+    theirs = theirs['stack']
+    mine = _with_larger_distances(mine['stack'], theirs)
     keys = sorted({*mine, *theirs})
     return names + [f'stack.{key}' for key in keys if mine.get(key) != theirs.get(key)]
 
@@ -245,6 +250,16 @@ class LedgerFacts:
         f'The header of a ledger holds the facts of a training; this one cannot be used: {error} '
         'Restore the file.'
       ) from error
+
+
+def _with_larger_distances(stack: dict, other: dict) -> dict:
+  """A stack's facts with the samplers' distances of another's where those are larger."""
+  distances = [one.get('sampler_distance_per_round', 0.0) for one in (stack, other)]
+  found = {**stack, 'sampler_distance_per_round': max(distances)}
+  beside, others = stack.get('beside', []), other.get('beside', [])
+  if beside and len(beside) == len(others):
+    found['beside'] = [_with_larger_distances(*pair) for pair in zip(beside, others, strict=True)]
+  return found
 
 
 def printable(**texts: str) -> None:

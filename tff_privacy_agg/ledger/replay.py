@@ -160,9 +160,9 @@ class LedgerState:
     return kind.facts.honest(1 if self.threshold_broken else kind.facts.worst_survivors)
 
   def find_kind(self, facts: LedgerFacts) -> int | None:
-    """The line that states these facts; None if none does."""
+    """The line that states these facts, or a larger distance of samplers; None if none does."""
     return next(
-      (line for line, one in self.kinds.items() if not one.facts.differences(facts)), None
+      (line for line, one in self.kinds.items() if not facts.differences(one.facts)), None
     )
 
   def rdp(

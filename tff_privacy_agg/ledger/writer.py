@@ -151,9 +151,7 @@ class PrivacyLedger(LedgerRecord):
         f'The ledger counts on at most {self.facts.participation_cap} rounds a client; a round was '
         'to be charged without its cohort. Pass `cohort=`, the identities of its clients.'
       )
-    fixed = self.state.filter
-    if fixed is not None and not self.state.admits(fixed, most=most, kind=kind):
-      raise self._exceeded(round_number, fixed, kind)
+    self.check_budget(round_number, most=most, kind=kind)
     if line is None:
       line = self._append({'event': 'facts', 'facts': own_facts(kind.facts)})['seq']
     digest = None if hashed is None else self._register.record(hashed)

@@ -3,137 +3,78 @@
 Walker's alias method in Vose's form (Vose 1991, "A linear algorithm for generating
 random numbers with a given distribution"): a draw picks one of K = 2^k columns and
 then either the column's own value or its alias. Here every quantity is an integer: the
-probabilities are weights that sum to 2^94, so a table reproduces its weights exactly,
+probabilities are weights that sum to 2^206, so a table reproduces its weights exactly,
 and the only distance to the true distribution is that of the weights, which is computed.
+
+The columns hold the leading 112 or 120 bits of each weight near zero. All that is left, the bits
+below and the weights beyond the columns, is the remainder: one outcome of probability 2^-78, with a
+cumulative table of its own. docs/proofs/samplers.md has the proof.
 """
 
 import dataclasses
-import decimal
 import functools
 import itertools
 import math
-from decimal import Decimal
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.numerics import probabilities
+from tff_privacy_agg.numerics.probabilities import WEIGHT_BITS
 
-WEIGHT_BITS = 94  # 16 or 24 bits that every draw takes, and 78 or 70 that only ties need
-LOW_BITS = 62
-# 62 bits that settle a tie are in two words; the 16 or 8 above them are in a third.
+# Bits of a threshold beyond the 16 or 24 that every draw takes: 64, then 32. Only ties need them.
+TIE_BITS = 96
 TIE_WORDS = 3
-MAX_LOG_COLUMNS = 17
+# Bits that choose within the remainder: two numbers of 64.
+REMAINDER_BITS = 128
+REMAINDER_WORDS = 4
+# At most half of the remainder's 2^128 lies beyond the columns: a probability of 2^-79.
+_MOST_BEYOND = 1 << (REMAINDER_BITS - 1)
 # 16 bits serve tables of up to 2^12 columns: a standard deviation of 200. With more, so many
 # draws would tie (one in 2^(16 - k)) that 24 bits are cheaper.
 MAX_LOG_COLUMNS_OF_16_BITS = 12
-# The support is cut where what is lost is less than this: not even 2^40 draws would show it.
-_LARGEST_DISTANCE = 2.0**-79
-# A wider one, cut at 2^17 columns, would be further than 2^-77 from its law.
-MAX_TABLE_VARIANCE = 6400**2
-
-# 80 digits hold 265 bits; the recurrences below lose fewer than 40 of them.
-_CONTEXT = decimal.Context(prec=80, Emin=-(10**6), Emax=10**6)
-_NEGLIGIBLE = Decimal(10) ** -60  # of the weights' resolution, 2^-94 = 5e-29
 
 
-def _check_variance(variance: Fraction) -> None:
-  if not 0 < variance <= MAX_TABLE_VARIANCE:
-    raise ConfigurationError(
-      f'`variance` must be positive and at most {MAX_TABLE_VARIANCE} for one table, '
-      f'got {float(variance)}.'
-    )
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Thresholds:
+  """Unsigned integers by their upper bits and their lower ones.
 
-
-def _decimal(value: Fraction) -> Decimal:
-  return Decimal(value.numerator) / Decimal(value.denominator)
-
-
-def discrete_gaussian_pmf(variance: Fraction | float) -> list[Decimal]:
-  """Probabilities of the discrete Gaussian N_Z(0, variance).
-
-  P(x) is proportional to exp(-x^2 / (2 variance)) on the integers (Canonne, Kamath,
-  Steinke, arXiv:2004.00010, Definition 1). `variance` is the parameter sigma^2; the
-  distribution's variance is slightly smaller when sigma is below one.
-
-  Args:
-    variance: In (0, 6400^2].
-
-  Returns:
-    P(0), P(1), ... until a term is below 1e-60, to a relative error below 2^-150.
+  Attributes:
+    high: uint64 `[n]`.
+    low: uint32 or uint64 `[n]`.
   """
-  variance = Fraction(variance)
-  _check_variance(variance)
-  with decimal.localcontext(_CONTEXT):
-    step = (-1 / _decimal(2 * variance)).exp()
-    ratio, term, terms = step, Decimal(1), [Decimal(1)]
-    while term > _NEGLIGIBLE:
-      term *= ratio
-      ratio *= step * step
-      terms.append(term)
-    return _normalise(terms)
 
-
-def skellam_pmf(variance: Fraction | float) -> list[Decimal]:
-  """Probabilities of the difference of two Poisson(variance / 2) variables.
-
-  P(x) = exp(-variance) I_x(variance), by Miller's backward recurrence
-  I_(x-1) = I_(x+1) + (2 x / variance) I_x, normalised by the sum over all integers
-  (Abramowitz and Stegun 9.6.37 and 9.12).
-
-  Args:
-    variance: In (0, 6400^2].
-
-  Returns:
-    P(0), P(1), ... until beyond terms of 1e-60, to a relative error below 2^-150 where
-    the term exceeds 2^-94.
-  """
-  variance = Fraction(variance)
-  _check_variance(variance)
-  # Beyond 20 standard deviations and 80 units every term is below 1e-60.
-  start = 20 * math.isqrt(math.ceil(variance)) + 80
-  with decimal.localcontext(_CONTEXT):
-    factor = 2 / _decimal(variance)
-    above, here = Decimal(0), Decimal(1)
-    terms = [here]
-    for x in range(start, 0, -1):
-      above, here = here, above + factor * x * here
-      terms.append(here)
-    return _normalise(terms[::-1])
-
-
-def _normalise(terms: list[Decimal]) -> list[Decimal]:
-  total = terms[0] + 2 * sum(terms[1:])
-  return [term / total for term in terms]
+  high: np.ndarray
+  low: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class AliasTable:
   """A distribution on the integers, ready to be drawn with one gather.
 
-  With U uniform on [0, 2^(94 - k)), column j gives `offset + j` if
-  U < T_j and otherwise `offset + alias_j`.
+  With U uniform on [0, 2^(w + 96 - k)), column j gives `offset + j` if U < T_j and otherwise
+  `offset + alias_j`. The last column is the remainder, and no other has it as its alias. There, with
+  V uniform on [0, 2^128), the absolute value is the number of `remainder` thresholds
+  that are at most V, and the last bit of V its sign.
 
   Attributes:
     columns: K = 2^k.
     draw_bits: Bits that every draw takes, w: 16 or 24.
     packed: int32 `[K]`: the top w-k bits of T_j, then the k bits of alias_j.
-    middle: int32 `[K]`: the next `middle_bits` bits of T_j.
-    low: int64 `[K]`: the last 62 bits of T_j.
-    offset: The value of column 0, at most 0.
+    rest: The last 96 bits of T_j, 64 and 32, `[K]`.
+    remainder: 128 bits each, all even, `[R]`.
     variance: The variance parameter, exactly.
-    distance: Total variation distance of a draw to the true distribution: an upper bound
-      that includes what lies beyond the table.
+    distance: Total variation distance of a draw to the true distribution: an upper bound.
   """
 
   columns: int
   draw_bits: int
   packed: np.ndarray
-  middle: np.ndarray
-  low: np.ndarray
-  offset: int
+  rest: Thresholds
+  remainder: Thresholds
   variance: Fraction
   distance: float
 
@@ -143,9 +84,9 @@ class AliasTable:
     return self.columns.bit_length() - 1
 
   @property
-  def middle_bits(self) -> int:
-    """Bits of a threshold between those in `packed` and those in `low`: 16 or 8."""
-    return WEIGHT_BITS - LOW_BITS - self.draw_bits
+  def offset(self) -> int:
+    """The value of column 0, at most 0."""
+    return 1 - self.columns // 2
 
   def halves(self, count: Any) -> Any:
     """32-bit words that hold 16 bits for each of `count` draws."""
@@ -167,89 +108,95 @@ class AliasTable:
   @property
   def radius(self) -> int:
     """The largest absolute value of a draw."""
-    return -self.offset
+    return len(self.remainder.high)
 
 
 @functools.lru_cache(maxsize=64)
 def alias_table(mechanism: str, variance: Fraction) -> AliasTable:
   """Builds the table of 'discrete_gaussian' or 'skellam' noise.
 
-  The support is every integer whose probability is at least 2^-94, or as many as the fewest
-  columns hold that keep the distance below 2^-79, up to the 2^17 columns of the largest table.
+  The support is every integer whose probability is at least 2^-206.
 
   Args:
     mechanism: 'discrete_gaussian' or 'skellam'.
     variance: The variance parameter, in (0, 6400^2].
 
   Returns:
-    The table with the fewest columns that holds the support.
+    The table with the fewest columns, a power of two, beyond which at most 2^-79 lies: 2^17 at most.
   """
-  _validate.one_of(tuple(_PMFS), mechanism=mechanism)
-  pmf = _PMFS[mechanism](variance)
-  for log_columns in range(MAX_LOG_COLUMNS + 1):
-    weights, distance = symmetric_weights(pmf, ((1 << log_columns) - 1) // 2)
-    if distance < _LARGEST_DISTANCE:
-      break
-  thresholds, aliases = vose(weights, log_columns)
+  _validate.one_of(tuple(probabilities.PMFS), mechanism=mechanism)
+  weights, distance = probabilities.integer_weights(probabilities.PMFS[mechanism](variance))
+  log_columns = _fewest_columns(weights)
   draw_bits = 16 if log_columns <= MAX_LOG_COLUMNS_OF_16_BITS else 24
-  rest_bits = WEIGHT_BITS - draw_bits
+  parts, remainder = split(weights, log_columns, draw_bits + TIE_BITS)
+  thresholds, aliases = vose(parts, draw_bits + TIE_BITS)
   packed = [
-    t >> rest_bits << log_columns | alias for t, alias in zip(thresholds, aliases, strict=True)
+    t >> TIE_BITS << log_columns | other for t, other in zip(thresholds, aliases, strict=True)
   ]
-  middle = [(t >> LOW_BITS) & ((1 << (rest_bits - LOW_BITS)) - 1) for t in thresholds]
+  # Both signs of a value are drawn as one.
+  cumulative = itertools.accumulate([remainder[0], *(2 * w for w in remainder[1:])])
   return AliasTable(
     columns=1 << log_columns,
     draw_bits=draw_bits,
     packed=np.array(packed, np.int32),
-    middle=np.array(middle, np.int32),
-    low=np.array([t & ((1 << LOW_BITS) - 1) for t in thresholds], np.int64),
-    offset=-(len(weights) // 2),
+    rest=_thresholds(thresholds, 32),
+    remainder=_thresholds(list(cumulative)[:-1], 64),
     variance=Fraction(variance),
-    distance=distance,
+    distance=probabilities.round_up(distance),
   )
 
 
-_PMFS = {'discrete_gaussian': discrete_gaussian_pmf, 'skellam': skellam_pmf}
+def _fewest_columns(weights: Sequence[int]) -> int:
+  """The least k such that 2^k columns hold all but 2^-79: those of -R, ..., R, and one more."""
+  beyond, radius = 0, len(weights) - 1
+  while radius and 2 * (beyond + weights[radius]) <= _MOST_BEYOND:
+    beyond += weights[radius]
+    radius -= 1
+  return (2 * radius + 1).bit_length()
 
 
-def symmetric_weights(pmf: list[Decimal], radius: int) -> tuple[list[int], float]:
-  """Integer weights that sum to 2^94, and their distance to a symmetric pmf.
-
-  Every probability but P(0) is rounded down, and zero receives the rest. So the total
-  variation distance is what zero gained.
+def split(
+  weights: Sequence[int], log_columns: int, weight_bits: int
+) -> tuple[list[int], list[int]]:
+  """Splits a distribution into leading bits near zero, and a remainder of probability 2^-78.
 
   Args:
-    pmf: P(0), P(1), ..., to at least 150 bits.
-    radius: The largest absolute value to keep.
+    weights: Integers w_0, w_1, ... of 0, +-1, ..., which sum to 2^206 over all integers. At most
+      2^127 of that lies beyond 2^k - 1 columns.
+    log_columns: k, at least 1.
+    weight_bits: Of the columns' weights, B: 112 or 120.
 
   Returns:
-    The weights of -R, ..., R for the largest R with a positive weight (at most
-    `radius`), and an upper bound on the distance, which includes all that is cut off.
+    The weights of the columns, `[2^k]`, which sum to 2^B, the last one the remainder's; and the
+    weights of 0, +-1, ... within it, which sum to 2^128 over all integers. With the columns' as m
+    and the remainder's as r, w_x = m_x 2^(206 - B) + r_x for every x.
   """
-  total = 1 << WEIGHT_BITS
-  with decimal.localcontext(_CONTEXT):
-    floors = [int(p * total) for p in pmf[1 : radius + 1]]
-    positive = list(itertools.takewhile(bool, floors))
-    centre = total - 2 * sum(positive)
-    gained = (centre - pmf[0] * total) / total
-  distance = math.nextafter(float(gained), 1.0)
-  return [*reversed(positive), centre, *positive], distance
+  radius = (1 << log_columns) // 2 - 1
+  unit_bits = WEIGHT_BITS - weight_bits
+  near, far = weights[1 : radius + 1], weights[radius + 1 :]
+  main = [w >> unit_bits for w in near] + [0] * (radius - len(near))
+  last = 1 << (REMAINDER_BITS - unit_bits)
+  centre = (1 << weight_bits) - last - 2 * sum(main)
+  remainder = [weights[0] - (centre << unit_bits)]
+  remainder += [w & ((1 << unit_bits) - 1) for w in near]
+  remainder += far
+  return [*reversed(main), centre, *main, last], remainder
 
 
-def vose(weights: list[int], log_columns: int) -> tuple[list[int], list[int]]:
+def vose(weights: Sequence[int], weight_bits: int) -> tuple[list[int], list[int]]:
   """Vose's construction on integers.
 
   Args:
-    weights: Integers that sum to 2^94, at most 2^log_columns of them.
-    log_columns: k.
+    weights: `[2^k]` integers that sum to 2^B.
+    weight_bits: B.
 
   Returns:
-    Thresholds in [0, 2^(94 - k)) and aliases, `[2^k]` each, such that the weight of value i is
-    threshold_i + sum over the columns j with alias_j = i of (2^(94 - k) - threshold_j).
+    Thresholds in [0, 2^(B - k)) and aliases, `[2^k]` each, such that the weight of value i is
+    threshold_i + sum over the columns j with alias_j = i of (2^(B - k) - threshold_j).
   """
-  columns = 1 << log_columns
-  capacity = 1 << (WEIGHT_BITS - log_columns)
-  rest = weights + [0] * (columns - len(weights))
+  columns = len(weights)
+  capacity = (1 << weight_bits) // columns
+  rest = list(weights)
   # A full column is its own alias, so its threshold does not matter.
   thresholds, aliases = [0] * columns, list(range(columns))
   small = [i for i, w in enumerate(rest) if w < capacity]
@@ -263,3 +210,12 @@ def vose(weights: list[int], log_columns: int) -> tuple[list[int], list[int]]:
       if rest[donor] < capacity:
         small.append(donor)
   return thresholds, aliases
+
+
+def _thresholds(numbers: Sequence[int], low_bits: int) -> Thresholds:
+  """Integers in two parts, of which the lower has 32 or 64 bits; what is above both is left out."""
+  mask = (1 << low_bits) - 1
+  return Thresholds(
+    high=np.array([(n >> low_bits) & (2**64 - 1) for n in numbers], np.uint64),
+    low=np.array([n & mask for n in numbers], np.uint32 if low_bits == 32 else np.uint64),
+  )

@@ -2,7 +2,7 @@
 
 Each use of randomness has a stream number of its own. Streams are spaced by
 `STREAM_SPACING`: a sampler that is given stream `s` may also use the numbers up to
-`s + STREAM_SPACING - 1`, for the rare words that settle ties.
+`s + STREAM_SPACING - 1`, for the rare words that settle ties and draw from the remainder.
 """
 
 import dataclasses
@@ -28,6 +28,11 @@ CHANNEL_NOISE = 2 * STREAM_SPACING
 def tie_stream(stream: int, table: int) -> int:
   """The stream that settles the ties of a sampler's table 0 or 1 on `stream`."""
   return stream + 1 + table
+
+
+def remainder_stream(stream: int, table: int) -> int:
+  """The stream that draws from the remainder of a sampler's table 0 or 1 on `stream`."""
+  return stream + 3 + table
 
 
 def philox_words(seed: tf.Tensor, count: int | tf.Tensor, stream: int | tf.Tensor = 0) -> tf.Tensor:
@@ -100,15 +105,18 @@ class RandomStream:
   def _cipher_words(self, stream: int, count: int | tf.Tensor) -> tf.Tensor:
     nonce = (stream, 0, 0)
     ready = self.ready.get(stream)
-    if ready is None or (isinstance(count, int) and count > ready.shape[0]):
-      return chacha.chacha20_words(self.key, nonce, count)
-    if isinstance(count, int):
-      return ready[:count]
-    return tf.cond(
-      count <= ready.shape[0],
-      lambda: ready[:count],
-      lambda: chacha.rare_words(self.key, tf.constant(nonce, tf.uint32), count),
-    )
+    known = tf.get_static_value(count)
+    if known is not None:
+      if ready is None or known > ready.shape[0]:
+        return chacha.chacha20_words(self.key, nonce, count)
+      return ready[:known]
+
+    def beyond():
+      return chacha.rare_words(self.key, tf.constant(nonce, tf.uint32), count)
+
+    if ready is None:
+      return beyond()
+    return tf.cond(count <= ready.shape[0], lambda: ready[:count], beyond)
 
   def words(self, stream: int, count: int | tf.Tensor) -> tf.Tensor:
     """Uniform 32-bit words, int32 `[count]`; `count` may be a scalar tensor."""

@@ -3,9 +3,9 @@
 A draw takes w = 16 random bits, or 24 where the table is large: k of them choose a column and
 the rest is compared with the top w-k bits of the column's threshold. Equal bits (a tie,
 probability 2^-(w-k)) say nothing, so those draws, and only those, are settled with the
-threshold's other bits, 78 or 70.
+threshold's other 96 bits. One draw in 2^78 then falls on the table's remainder, and takes 128 more.
 No floating-point number is involved, and no value is ever rejected: the only distance
-to the named distribution is the one that the sampler states.
+to the named distribution is the one that the sampler states, below 2^-180.
 """
 
 import dataclasses
@@ -17,15 +17,15 @@ import tensorflow as tf
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.numerics import alias, randomness
+from tff_privacy_agg.numerics import alias, probabilities, randomness
 
 MECHANISMS = ('discrete_gaussian', 'skellam')
 MAX_STANDARD_DEVIATION = 10**6
 MAX_SKELLAM_STANDARD_DEVIATION = 3500
 
-# Smoothing of the two-table sum; at 1.8 its relative error of a probability is 2^-91.
-_TARGET_SMOOTHING = 2.2
-_LEAST_SMOOTHING = 1.8
+# Smoothing of the two-table sum: at 2.54 its distance is below 2^-181. More takes larger tables.
+_TARGET_SMOOTHING = 2.55
+_LEAST_SMOOTHING_SQUARED = Fraction(254, 100) ** 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +81,7 @@ class NoiseSampler:
     words, start, drawn = stream.words(stream_id, self.words(count)), 0, []
     for i, table in enumerate(self.tables):
       numbers = _numbers(table, words[start : start + table.words(count)], count)
-      drawn.append(_draw(table, numbers, stream, randomness.tie_stream(stream_id, i)))
+      drawn.append(_draw(table, numbers, stream, stream_id, i))
       start += table.words(count)
     first, *second = drawn
     return first + self.stride * second[0] if second else first
@@ -99,7 +99,11 @@ def _numbers(table: alias.AliasTable, words: tf.Tensor, count: int | tf.Tensor) 
 
 
 def _draw(
-  table: alias.AliasTable, numbers: tf.Tensor, stream: randomness.RandomStream, ties_id: int
+  table: alias.AliasTable,
+  numbers: tf.Tensor,
+  stream: randomness.RandomStream,
+  stream_id: int,
+  index: int,
 ) -> tf.Tensor:
   """Draws of `table`, int32 `[count]`, one from each uniform number."""
   column = tf.bitwise.bitwise_and(numbers, table.columns - 1)
@@ -112,23 +116,52 @@ def _draw(
 
   def settle_ties():
     own = tf.gather_nd(column, tied)
-    bits = stream.words(ties_id, alias.TIE_WORDS * tf.size(own))
-    high, low, top = tf.unstack(tf.reshape(bits, [alias.TIE_WORDS, -1]))
-    low_uniform = _top_31_bits(high) * 2**31 + _top_31_bits(low)
-    middle_uniform = tf.bitwise.bitwise_and(top, 2**table.middle_bits - 1)
-    middle = tf.gather(tf.constant(table.middle), own)
-    below = (middle_uniform < middle) | (
-      tf.equal(middle_uniform, middle) & (low_uniform < tf.gather(tf.constant(table.low), own))
-    )
+    ties_id = randomness.tie_stream(stream_id, index)
+    words = stream.words(ties_id, alias.TIE_WORDS * tf.size(own))
+    thirds = tf.reshape(words, [alias.TIE_WORDS, -1])
+    high, low = _pairs(thirds[:2]), tf.bitcast(thirds[2], tf.uint32)
+    own_high = tf.gather(tf.constant(table.rest.high), own)
+    own_low = tf.gather(tf.constant(table.rest.low), own)
+    below = (high < own_high) | (tf.equal(high, own_high) & (low < own_low))
     settled = tf.where(below, own, tf.gather_nd(other, tied))
+    # The last column's threshold has no bit above its last 96, so none but ties reach its value.
+    rare = tf.where(tf.equal(settled, table.columns - 1))
+    settled = tf.cond(
+      tf.size(rare) > 0,
+      lambda: tf.tensor_scatter_nd_update(
+        settled,
+        rare,
+        _remainder(table, stream, randomness.remainder_stream(stream_id, index), tf.size(rare)),
+      ),
+      lambda: settled,
+    )
     return tf.tensor_scatter_nd_update(value, tied, settled)
 
   return tf.cond(tf.size(tied) > 0, settle_ties, lambda: value) + table.offset
 
 
-def _top_31_bits(words: tf.Tensor) -> tf.Tensor:
-  one = tf.constant(1, tf.uint32)
-  return tf.cast(tf.bitwise.right_shift(tf.bitcast(words, tf.uint32), one), tf.int64)
+def _remainder(
+  table: alias.AliasTable, stream: randomness.RandomStream, stream_id: int, count: tf.Tensor
+) -> tf.Tensor:
+  """Draws of the remainder of `table` by inversion, int32 `[count]`, less the table's offset."""
+
+  # A function of its own at run time: inlined, it is visited in every round that does not take it.
+  @tf.function(autograph=False, experimental_attributes={'_noinline': True})
+  def draw():
+    words = stream.words(stream_id, alias.REMAINDER_WORDS * count)
+    high, low = tf.split(tf.reshape(_pairs(words), [-1, 2]), 2, axis=1)
+    above, below = tf.constant(table.remainder.high), tf.constant(table.remainder.low)
+    reached = (above < high) | (tf.equal(above, high) & (below <= low))
+    magnitude = tf.reduce_sum(tf.cast(reached, tf.int32), axis=1)
+    odd = tf.cast(tf.bitwise.bitwise_and(low[:, 0], tf.constant(1, tf.uint64)), tf.int32)
+    return magnitude * (1 - 2 * odd) - table.offset
+
+  return draw()
+
+
+def _pairs(words: tf.Tensor) -> tf.Tensor:
+  """Words, int32 `[2 * n]`, as uint64 `[n]`."""
+  return tf.bitcast(tf.reshape(words, [-1, 2]), tf.uint64)
 
 
 def noise_sampler(mechanism: str, variance: Fraction | float) -> NoiseSampler:
@@ -136,9 +169,7 @@ def noise_sampler(mechanism: str, variance: Fraction | float) -> NoiseSampler:
 
   Up to a standard deviation of 6400 a draw takes one table. Above it, discrete Gaussian
   noise of variance v is x_1 + m x_2 for discrete Gaussians with v_1 + m^2 v_2 = v. The
-  probability of z is then the Gaussian's at z times a sum over a lattice of Gaussian weights of
-  standard deviation s = (1 / v_2 + m^2 / v_1)^(-1/2), which by Poisson's summation formula
-  varies with z by a factor within 1 +- 2 exp(-2 pi^2 s^2) (1 + 2^-100) of its mean.
+  sum is a discrete Gaussian to within the smoothing error, which the distance includes.
 
   Args:
     mechanism: 'discrete_gaussian' (variance parameter sigma^2) or 'skellam' (difference
@@ -160,44 +191,57 @@ def noise_sampler(mechanism: str, variance: Fraction | float) -> NoiseSampler:
       f'Skellam noise needs `variance` of at most {MAX_SKELLAM_STANDARD_DEVIATION**2}, '
       f'got {float(variance)}. Use discrete Gaussian noise, or fewer bits.'
     )
-  if variance <= alias.MAX_TABLE_VARIANCE:
+  if variance <= probabilities.MAX_TABLE_VARIANCE:
     single = (alias.alias_table(mechanism, variance),)
-    return _sampler(mechanism, variance, single, stride=0, smoothing_error=0.0)
+    return _sampler(mechanism, variance, single, stride=0, smoothing_error=Fraction(0))
   if variance > MAX_STANDARD_DEVIATION**2:
     raise ConfigurationError(
       f'`variance` must be at most {MAX_STANDARD_DEVIATION**2}, got {float(variance)}. '
       'Use fewer bits.'
     )
-  # Equal tables are the smallest; then s is nearly sigma / m^2.
-  stride = round(math.sqrt(math.sqrt(variance) / _TARGET_SMOOTHING))
-  second = Fraction(round(16 * variance / (1 + stride**2)), 16)
-  first = variance - stride**2 * second
+  first, second, stride = _two_variances(variance)
   tables = tuple(alias.alias_table(mechanism, part) for part in (first, second))
   return _sampler(
     mechanism, variance, tables, stride, smoothing_error=_smoothing_error(first, second, stride)
   )
 
 
-def _smoothing_error(first: Fraction, second: Fraction, stride: int) -> float:
-  """Bounds the total variation distance of x_1 + stride * x_2 to a discrete Gaussian."""
-  smoothing = 1 / math.sqrt(1 / second + stride**2 / first)
-  if smoothing < _LEAST_SMOOTHING:
+def _two_variances(variance: Fraction) -> tuple[Fraction, Fraction, int]:
+  """Variances v_1 and v_2 and a stride m with v_1 + m^2 v_2 = `variance`, exactly."""
+  # Equal tables are the smallest; then s is nearly sigma / m^2.
+  stride = math.isqrt(int(math.sqrt(variance) / _TARGET_SMOOTHING))
+  second = Fraction(round(16 * variance / (1 + stride**2)), 16)
+  return variance - stride**2 * second, second, stride
+
+
+def _smoothing_error(first: Fraction, second: Fraction, stride: int) -> Fraction:
+  """Bounds the total variation distance of x_1 + stride * x_2 to a discrete Gaussian.
+
+  The probability of z is the Gaussian's at z times a sum over the integers of Gaussian weights of
+  variance s^2 = 1 / (1 / v_2 + m^2 / v_1), which by Poisson's summation formula varies with z by a
+  factor within 1 +- a, a = 2 sum over k >= 1 of exp(-2 pi^2 s^2 k^2). The distance is at most
+  a / (1 - a).
+  """
+  smoothing_squared = first * second / (first + stride**2 * second)
+  if smoothing_squared < _LEAST_SMOOTHING_SQUARED:
     raise ConfigurationError(
       f'Two tables of variances {float(first)} and {float(second)} with stride {stride} smooth '
-      f'by {smoothing:.2f} only; at least {_LEAST_SMOOTHING} is needed.'
+      f'by {math.sqrt(smoothing_squared):.2f} only; at least '
+      f'{math.sqrt(_LEAST_SMOOTHING_SQUARED)} is needed.'
     )
-  relative = 2 * math.exp(-2 * (math.pi * smoothing) ** 2)
-  # Half the mean of |p / q - 1|, where p / q lies within (1 +- relative) / (1 -+ relative).
-  return 1.01 * relative
+  # exp(-x) is at most 2^-n for x >= n log 2; pi^2 > 9.8696 and log 2 < 0.693148.
+  halvings = math.floor(2 * Fraction('9.8696') * smoothing_squared / Fraction('0.693148'))
+  return Fraction(2, 2**halvings) * Fraction(101, 100)
 
 
 def _sampler(
-  mechanism: str, variance: Fraction, tables: tuple, stride: int, smoothing_error: float
+  mechanism: str, variance: Fraction, tables: tuple, stride: int, smoothing_error: Fraction
 ) -> NoiseSampler:
+  distance = sum((Fraction(table.distance) for table in tables), smoothing_error)
   return NoiseSampler(
     mechanism=mechanism,
     variance=variance,
     tables=tables,
     stride=stride,
-    distance=math.nextafter(sum(t.distance for t in tables) + smoothing_error, 1.0),
+    distance=probabilities.round_up(distance),
   )

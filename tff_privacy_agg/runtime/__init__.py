@@ -21,7 +21,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     '_tff.error_hints': ('announced', 'explain', 'explained', 'warn_if_secure_sums_cannot_run'),
     'runtime.drops': ('RandomDrops',),
     'runtime.executors': ('Executor',),
-    'runtime.local_session': ('RoundReport',),
+    'runtime.round_report': ('RoundReport',),
     'runtime.pool': ('Cluster', 'WorkerPool'),
     'runtime.secagg_context': ('SecAggContext', 'use'),
     'runtime.simulation': ('SimulationContext', 'simulation_context'),

@@ -126,7 +126,7 @@ _CORE_REQUIREMENTS = tuple(
     ('numpy', (1, 25)),
     ('scipy', (1, 9, 3)),
     ('dp-accounting', (0, 4, 3)),
-    ('cryptography', (44,)),
+    ('cryptography', (48,)),
     ('grpcio', (1, 60)),
   )
 )

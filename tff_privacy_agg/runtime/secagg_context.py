@@ -1,7 +1,6 @@
 """A TFF execution context whose secure sums are secure: the real protocol, clients in process."""
 
 import contextlib
-import dataclasses
 import itertools
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,9 +11,10 @@ from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.runtime.drops import Drops, plan_of
 from tff_privacy_agg.runtime.executors import LocalExecutor
-from tff_privacy_agg.runtime.local_session import LocalSession, RoundReport
 from tff_privacy_agg.runtime.round_form import RoundForm, secure_intrinsics
+from tff_privacy_agg.runtime.round_report import RoundReport
 from tff_privacy_agg.runtime.simulation import SimulationContext, as_awaitable, simulation_context
+from tff_privacy_agg.secagg.in_process import LocalSession
 
 
 class SecAggContext(compat.SyncContext):
@@ -38,6 +38,7 @@ class SecAggContext(compat.SyncContext):
     drops: None, {client's position: protocol round from which it is silent} for every round,
       or `RandomDrops`.
     verify: None or 'mac': clients check the published sum.
+    version: Version of the protocol, as in `secagg.SessionParams`.
     graph: 'auto', 'complete' or 'ring'.
     allow_clear: Leaves that the computation may sum in the clear, by the names that
       `ClearAggregandError` tells; a structure's name allows all below it.
@@ -63,6 +64,7 @@ class SecAggContext(compat.SyncContext):
     maximum_clients: int = 1024,
     drops: Drops = None,
     verify: str | None = None,
+    version: int = 2,
     graph: str = 'auto',
     allow_clear: Collection[str] = (),
     task: str = 'training',
@@ -81,6 +83,7 @@ class SecAggContext(compat.SyncContext):
       'minimum_clients': minimum_clients,
       'maximum_clients': maximum_clients,
       'verify': verify,
+      'version': version,
     }
     # Refuses what no session takes, before a worker starts.
     secagg.SessionParams(
@@ -96,6 +99,11 @@ class SecAggContext(compat.SyncContext):
     self._inner: SimulationContext = simulation_context(install=False, concurrency=concurrency)
     self._executor = LocalExecutor(self._inner) if executor is None else executor
     self.last_round: RoundReport | None = None
+
+  @property
+  def session(self) -> Mapping[str, Any]:
+    """Arguments of every round's `secagg.SessionParams`, such as `minimum_clients`."""
+    return dict(self._session_arguments)
 
   def compile(self, computation: Any) -> RoundForm | None:
     """What `computation` is run as: a `RoundForm`, or None if it has no secure sum.
@@ -174,14 +182,16 @@ class SecAggContext(compat.SyncContext):
           clear[client] = split.clear
         yield client, split.inputs
 
-    local = LocalSession(params, len(data), drops, self._identities_of(len(data)))
-    outcome = local.run(inputs)
+    clients = range(len(data))
+    local = LocalSession(params, clients, drops, self._identities_of(len(data)))
+    result = local.run(inputs)
     start = time.perf_counter()
     with _installed(self._inner):
-      kept = [clear[client] for client in outcome.report.survivors if form.clear]
-      output = form.update(state, form.join(outcome.values, kept))
-    self.last_round = dataclasses.replace(
-      outcome.report,
+      kept = [clear[client] for client in result.survivors if form.clear]
+      output = form.update(state, form.join(result.values, kept))
+    self.last_round = RoundReport.of(
+      result,
+      session=session,
       plain_bytes=form.plain_bytes,
       seconds_server=seconds_server + time.perf_counter() - start,
     )

@@ -34,6 +34,7 @@ from tff_privacy_agg.secagg.errors import (
   VerificationFailed,
   WrongRound,
 )
+from tff_privacy_agg.secagg.in_process import generate_identities, roster_of, run_in_memory
 from tff_privacy_agg.secagg.params import (
   Leaf,
   SessionParams,
@@ -43,7 +44,6 @@ from tff_privacy_agg.secagg.params import (
   context_digest,
 )
 from tff_privacy_agg.secagg.policy import Policy
-from tff_privacy_agg.secagg.primitives.memory import generate_identities, roster_of, run_in_memory
 from tff_privacy_agg.secagg.results import Aggregate, SessionResult
 from tff_privacy_agg.secagg.server import Server
 from tff_privacy_agg.secagg.thresholds import GraphParameters, find_parameters

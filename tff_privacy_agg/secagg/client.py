@@ -103,7 +103,7 @@ class Client:
     if server_key is not None:
       self._server_key = keys.verifying_keys({wire.SERVER: server_key})[wire.SERVER]
     self._salt = params.salt()
-    self._custody = Custody(self.client_id, self._salt)
+    self._custody = Custody(self.client_id, self._salt, params.version)
     self._tag_key: Secret | None = None
     self._values: list[np.ndarray] | None = None
     self._neighbours: list[int] = []
@@ -148,7 +148,7 @@ class Client:
     if self.state is State.ABORTED:
       raise SessionAborted('This client has left the session.')
     try:
-      message = wire.decode(data, self.params.session_id)
+      message = wire.decode(data, self.params.session_id, self.params.version)
       return self._dispatch(message)
     except (InvalidMessage, WrongRound):
       raise
@@ -160,13 +160,13 @@ class Client:
   def abort(self, error: SecAggError) -> bytes:
     """Leaves the session and returns the message that tells the server why."""
     self._leave(State.ABORTED)
-    return wire.encode_abort(self.params.session_id, self.client_id, error)
+    return wire.encode_abort(self.params.session_id, self.client_id, error, self.params.version)
 
   def _dispatch(self, message: wire.Message) -> bytes | None:
     if message.kind is Kind.ABORT:
-      _, text = wire.decode_abort(message.body)
+      abort = wire.decode_abort(message.body, self.params.version)
       self._leave(State.ABORTED)
-      raise SessionAborted(f'The server ended the session. It says: {text}')
+      raise SessionAborted(f'The server ended the session. It says: {abort.text}')
     unmask = (Kind.UNMASK_REQUEST, self._unmask)
     steps: dict[State, tuple[Kind, Callable[[wire.Message], bytes | None]]] = {
       State.ADVERTISED: (Kind.KEYS, self._share),
@@ -200,7 +200,9 @@ class Client:
     return keys.sign(self._signer, self._salt, round, self.client_id, *body)
 
   def _message(self, kind: Kind, *body: keys.Buffer) -> bytes:
-    return wire.encode(kind, self.params.session_id, self.client_id, *body)
+    return wire.encode(
+      kind, self.params.session_id, self.client_id, *body, version=self.params.version
+    )
 
   def _leave(self, state: State) -> None:
     """Erases what could open an input."""
@@ -219,7 +221,7 @@ class Client:
       raise NotEnoughClients(f'{n} clients advertised, {params.minimum_clients} needed.', round=1)
     if params.maximum_clients is not None and n > params.maximum_clients:
       raise CapacityError(f'{n} clients advertised, {params.maximum_clients} allowed.', round=1)
-    peers = wire.decode_keys(message.body, params.authenticated)
+    peers = wire.decode_keys(message.body, params.layout, params.authenticated)
     parameters = thresholds.session_parameters(params, n)
     if len(peers) != parameters.k or self.client_id in peers:
       raise GraphMismatch(
@@ -244,7 +246,7 @@ class Client:
   def _check_keys(self, peers: Mapping[int, wire.Advertisement]) -> None:
     owners: dict[bytes, int] = {}
     for client, advert in [(self.client_id, self._custody.advertisement), *peers.items()]:
-      for key in (advert.cipher_key, advert.mask_key):
+      for key in advert.parts():
         if key in owners:
           raise InvalidPublicKey(
             f'Clients {owners[key]} and {client} announce the same key, or one key in two roles.',
@@ -258,8 +260,9 @@ class Client:
     params, parameters = self.params, self._parameters
     if self._values is None:
       raise ConfigurationError('`provide` must be called before the shares of the others arrive.')
-    shared, ciphertexts, commitments = wire.decode_share_download(
-      message.body, parameters.k, params.verify
+    lower = bisect.bisect(self._neighbours, self.client_id)
+    shared, ciphertexts, commitments, offers = wire.decode_share_download(
+      message.body, params.layout, parameters.k, lower
     )
     if len(ciphertexts) < parameters.t or (
       parameters.graph == 'complete' and len(ciphertexts) + 1 < params.minimum_clients
@@ -268,7 +271,7 @@ class Client:
       raise NotEnoughClients(
         f'{len(ciphertexts)} neighbours shared their secrets, {needed} needed.', round=2
       )
-    extras = self._custody.open(shared, ciphertexts)
+    extras = self._custody.open(shared, ciphertexts, offers)
     if params.verify:
       self._tag_key = self._custody.tag_key(extras, commitments)
     plus, minus = self._custody.mask_keys()

@@ -4,6 +4,7 @@ import dataclasses
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.secagg import thresholds, verify, wire
+from tff_privacy_agg.secagg.layout import VERSIONS, Layout
 from tff_privacy_agg.secagg.params import MODES
 from tff_privacy_agg.secagg.primitives import keys, shamir
 
@@ -44,6 +45,8 @@ def communication_cost(
   eta: int = 30,
   verify_mode: str | None = None,
   k: int | None = None,
+  version: int = VERSIONS[-1],
+  greater: int | None = None,
   input_bits: int = 16,
 ) -> CommunicationCost:
   """Counts the bytes of one leaf of `dimension` elements of `bits` bits.
@@ -60,11 +63,15 @@ def communication_cost(
     eta: Bits of liveness of the ring.
     verify_mode: None, or 'mac'.
     k: Neighbours, instead of those that the four numbers above give.
+    version: Version of the protocol, as in `SessionParams`.
+    greater: Neighbours of a greater id than the client's, half of all by default. It sends them
+      in round 1 what it is sent by the others in version 2.
     input_bits: Bits of one client's plain value, to which the expansion refers.
   """
   _validate.at_least(1, n=n, dimension=dimension, bits=bits, input_bits=input_bits)
   _validate.one_of(MODES, mode=mode)
   _validate.one_of((None, 'mac'), verify_mode=verify_mode)
+  _validate.one_of(VERSIONS, version=version)
   if k is None:
     k = thresholds.find_parameters(
       n,
@@ -77,20 +84,22 @@ def communication_cost(
     ).k
   authenticated = mode == 'authenticated'
   signature = keys.SIGNATURE_BYTES if authenticated else 0
-  contribution = keys.KEY_BYTES if verify_mode else 0
-  sealed = wire.plaintext_bytes(verify_mode) + wire.TAG_BYTES
+  layout = Layout(version, verify_mode)
+  contribution, sealed = layout.contribution_bytes, layout.sealed_bytes
+  if greater is None:
+    greater = k // 2
   leaves = [(dimension, bits)] + [(verify.ROWS, bits)] * bool(verify_mode)
   bitmap = wire.bitmap_bytes(k)
   up = (
-    _HEADER + wire.ADVERTISEMENT_BYTES + signature,
-    _HEADER + keys.KEY_BYTES + contribution + k * sealed + signature,
+    _HEADER + layout.advertisement_bytes + signature,
+    _HEADER + keys.KEY_BYTES + contribution + k * sealed + greater * layout.offer_bytes + signature,
     _HEADER + wire.masked_bytes(leaves) + signature,
     _HEADER + signature if authenticated else 0,
     _HEADER + bitmap + k * shamir.SHARE_BYTES,
   )
   down = (
-    _HEADER + k * (4 + wire.ADVERTISEMENT_BYTES + signature),
-    _HEADER + bitmap + k * (sealed + contribution),
+    _HEADER + k * (4 + layout.advertisement_bytes + signature),
+    _HEADER + bitmap + k * (sealed + contribution) + (k - greater) * layout.relayed_bytes,
     0,
     _HEADER + wire.bitmap_bytes(n) if authenticated else 0,
     _HEADER + ((k + 1) * (4 + signature) if authenticated else bitmap),

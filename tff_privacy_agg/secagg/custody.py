@@ -6,10 +6,11 @@ from typing import NoReturn
 
 import numpy as np
 
-from tff_privacy_agg.secagg import verify, wire
+from tff_privacy_agg.secagg import layout, verify, wire
 from tff_privacy_agg.secagg.errors import BadShares, ContextMismatch
 from tff_privacy_agg.secagg.primitives import keys, shamir
 from tff_privacy_agg.secagg.primitives.keys import Secret
+from tff_privacy_agg.secagg.primitives.pairs import KeyPair
 from tff_privacy_agg.secagg.thresholds import GraphParameters
 
 
@@ -24,18 +25,17 @@ class Custody:
     complaints: [k]; which of these shares do not open.
   """
 
-  def __init__(self, client_id: int, salt: bytes):
+  def __init__(self, client_id: int, salt: bytes, version: int):
     self._id = client_id
     self._salt = salt
-    self._cipher, self._mask, self._self_mask = Secret(), Secret(), Secret()
-    self._contribution = Secret()
-    self._incoming: list[Secret] = []
-    self._pairs: list[Secret] = []
+    self._self_mask, self._contribution = Secret(), Secret()
+    self._cipher, self._mask = (KeyPair(client_id, Secret(), salt, version) for _ in range(2))
+    # By peer: from round 1 those of greater ids, from round 2 all that shared.
+    self._pairs: dict[int, Secret] = {}
     self._shares: list[bytearray | None] = []
     self._peers: dict[int, wire.Advertisement] = {}
-    self.advertisement = wire.Advertisement(
-      keys.public_key(self._cipher), keys.public_key(self._mask), bytes(Secret().data[:16])
-    )
+    nonce = bytes(Secret().data[: layout.NONCE_BYTES])
+    self.advertisement = wire.Advertisement(self._cipher.public, self._mask.public, nonce)
     self.shared = np.zeros(0, bool)
     self.complaints = np.zeros(0, bool)
 
@@ -58,48 +58,58 @@ class Custody:
   def distribute(
     self, peers: Mapping[int, wire.Advertisement], parameters: GraphParameters, verified: bool
   ) -> bytes:
-    """Shares self mask and mask key among the neighbours; returns the body of round 1.
+    """Shares the seeds of self mask and mask keys among the neighbours.
+
+    Returns:
+      The body of round 1: commitments, the sealed shares, and in version 2 an offer of a mask
+      key for each neighbour of a greater id.
 
     Raises:
-      InvalidPublicKey: If a neighbour's key is of low order.
+      InvalidPublicKey: If a neighbour's key is of low order, or not in canonical form.
     """
     self._peers = dict(peers)
-    secrets = [self._self_mask.data, self._mask.data]
+    secrets = [self._self_mask.data, self._mask.seed.data]
     shares = shamir.split(secrets, parameters.t, parameters.k).reshape(parameters.k, -1)
-    agree, agree_mask = keys.agreement(self._cipher), keys.agreement(self._mask)
-    sealed = []
+    sealed, offers = [], []
     for (peer, advert), share in zip(peers.items(), shares, strict=True):
-      common = agree(advert.cipher_key, peer)
-      outgoing = keys.derive(common, self._salt, 'share', self._id, peer)
-      incoming = keys.derive(common, self._salt, 'share', peer, self._id)
-      self._incoming.append(Secret(incoming))
-      # Now, so that a mask key of low order ends the session before anything is shared.
-      pair = sorted((self._id, peer))
-      common = agree_mask(advert.mask_key, peer)
-      self._pairs.append(Secret(keys.derive(common, self._salt, 'pair', *pair)))
+      # Both now, so that a mask key of low order ends the session before anything is shared.
+      self._cipher.meet(peer, advert.cipher_key)
+      self._mask.meet(peer, advert.mask_key)
       plaintext = share.tobytes() + (bytes(self._contribution.data) if verified else b'')
-      sealed.append(keys.seal(outgoing, self._associated(self._id, peer), plaintext))
+      sealed.append(self._cipher.seal(peer, self._associated(self._id, peer), plaintext))
+      if peer > self._id:
+        key, offer = self._mask.offer(peer)
+        self._pairs[peer] = Secret(key)
+        offers.append(offer)
     shares[:] = 0
     commitments = keys.digest('commit', self._self_mask.data)
     if verified:
       commitments += verify.contribution_commitment(self._salt, self._contribution.data)
-    return commitments + b''.join(sealed)
+    return b''.join([commitments, *sealed, *offers])
 
-  def open(self, shared: np.ndarray, ciphertexts: list[bytes]) -> list[bytes | None]:
+  def open(
+    self, shared: np.ndarray, ciphertexts: list[bytes], offers: list[bytes]
+  ) -> list[bytes | None]:
     """Opens the shares of round 1 and keeps them, noting those that do not open.
+
+    Args:
+      shared: [k]; which neighbours shared their secrets.
+      ciphertexts: Their shares for this client.
+      offers: Of those with a lower id, what they offer for the mask key.
 
     Returns:
       For each ciphertext, what it holds beside the two shares.
 
     Raises:
-      ContextMismatch: If none opens.
+      ContextMismatch: If no share opens.
+      BadShares: If an offer is false.
     """
     ids = list(self._peers)
     shares: list[bytearray | None] = [None] * len(ids)
     extras: list[bytes | None] = []
     for column, ciphertext in zip(np.flatnonzero(shared), ciphertexts, strict=True):
-      key = self._incoming[column].data
-      plain = keys.unseal(key, self._associated(ids[column], self._id), ciphertext)
+      peer = ids[column]
+      plain = self._cipher.unseal(peer, self._associated(peer, self._id), ciphertext)
       extras.append(None if plain is None else plain[2 * shamir.SHARE_BYTES :])
       if plain is not None:
         shares[column] = bytearray(plain[: 2 * shamir.SHARE_BYTES])
@@ -109,12 +119,31 @@ class Custody:
         'given another model. Compare parameters and context.',
         round=2,
       )
-    for secret in self._incoming:
-      secret.erase()
-    self._incoming, self._shares = [], shares
+    self._cipher.erase()
+    self._shares = shares
     self.shared = shared
     self.complaints = shared & np.asarray([share is None for share in shares])
+    self._accept([peer for peer in np.asarray(ids)[shared].tolist() if peer < self._id], offers)
     return extras
+
+  def _accept(self, peers: list[int], offers: list[bytes]) -> None:
+    """Takes the mask keys that neighbours of lower ids offer.
+
+    A wrong one would never leave the sum, and one that another put in its place might be
+    known to it. Without this neighbour the masks would not cancel. So the client leaves.
+    """
+    found = {
+      peer: self._mask.accept(peer, offer) for peer, offer in zip(peers, offers, strict=True)
+    }
+    false = [peer for peer, key in found.items() if key is None]
+    if false:
+      raise BadShares(
+        f'The mask keys that clients {false} offer are not confirmed. They, or the server, sent '
+        'something false.',
+        round=2,
+        clients=false,
+      )
+    self._pairs.update({peer: Secret(key) for peer, key in found.items() if key is not None})
 
   def tag_key(self, extras: list[bytes | None], commitments: list[bytes]) -> Secret:
     """K from the contributions of all that shared.
@@ -143,7 +172,7 @@ class Custody:
     own = verify.contribution_commitment(self._salt, self._contribution.data)
     everyone = {**dict(zip(peers, commitments, strict=True)), self._id: own}
     bound_to = verify.binding(self._salt, everyone)
-    for secret, peer in zip(self._pairs, self._peers, strict=True):
+    for peer, secret in self._pairs.items():
       secret.data[:] = verify.bound_key(secret.data, bound_to, self._id, peer)
 
   def mask_keys(self) -> tuple[list[keys.Key], list[keys.Key]]:
@@ -153,9 +182,9 @@ class Custody:
     """
     plus: list[keys.Key] = [keys.derive(self._self_mask.data, self._salt, 'self', self._id)]
     minus: list[keys.Key] = []
-    for shared, peer, pair in zip(self.shared, self._peers, self._pairs, strict=True):
+    for shared, peer in zip(self.shared, self._peers, strict=True):
       if shared:
-        (plus if peer > self._id else minus).append(pair.data)
+        (plus if peer > self._id else minus).append(self._pairs[peer].data)
     return plus, minus
 
   def answer(self, survivors: np.ndarray) -> bytes:
@@ -174,10 +203,11 @@ class Custody:
 
   def erase(self) -> None:
     """Overwrites all secrets."""
-    own = (self._cipher, self._mask, self._self_mask, self._contribution)
-    for secret in (*own, *self._incoming, *self._pairs):
+    self._cipher.erase()
+    self._mask.erase()
+    for secret in (self._self_mask, self._contribution, *self._pairs.values()):
       secret.erase()
     for share in self._shares:
       if share is not None:
         share[:] = bytes(len(share))
-    self._incoming, self._pairs, self._shares = [], [], []
+    self._pairs, self._shares = {}, []

@@ -6,7 +6,7 @@ import numpy as np
 
 from tff_privacy_agg.secagg import graph, wire
 from tff_privacy_agg.secagg.errors import CapacityError, InvalidPublicKey
-from tff_privacy_agg.secagg.primitives import keys
+from tff_privacy_agg.secagg.primitives import kem, keys
 
 
 class Enrolment:
@@ -14,15 +14,17 @@ class Enrolment:
 
   Args:
     maximum_clients: Most clients that are taken; None for any number.
+    hybrid: Whether the keys include ML-KEM keys.
 
   Attributes:
     adverts: {id: public keys and nonce}.
   """
 
-  def __init__(self, maximum_clients: int | None):
+  def __init__(self, maximum_clients: int | None, hybrid: bool):
     self.adverts: dict[int, wire.Advertisement] = {}
     self._most = maximum_clients
-    self._probe = keys.agreement(keys.Secret())
+    self._hybrid = hybrid
+    self._probe = keys.agreement(keys.Secret().data)
     self._owned: set[bytes] = set()
     self._entries: dict[int, bytes] = {}
     self._messages: dict[int, bytes] = {}
@@ -44,12 +46,14 @@ class Enrolment:
     """
     if self._most is not None and len(self.adverts) >= self._most:
       raise CapacityError(f'The session takes {self._most} clients, and has them.')
-    both = {advert.cipher_key, advert.mask_key}
-    if len(both) < 2 or both & self._owned:
+    parts = advert.parts()
+    if len(set(parts)) < len(parts) or self._owned.intersection(parts):
       raise InvalidPublicKey(f'Client {client_id} sent a key that is in use. Draw a new pair.')
-    for key in both:
-      self._probe(key, client_id)
-    self._owned |= both
+    for key in (advert.cipher_key, advert.mask_key):
+      self._probe(key[: keys.KEY_BYTES], client_id)
+      if self._hybrid:
+        kem.check(key[keys.KEY_BYTES :], client_id)
+    self._owned.update(parts)
     self.adverts[client_id] = advert
     self._entries[client_id] = advert.encode() + signature
     self._messages[client_id] = message

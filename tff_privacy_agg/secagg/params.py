@@ -14,14 +14,20 @@ import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.secagg.errors import CapacityError, InvalidMessage, UnsupportedModulusError
+from tff_privacy_agg.secagg.errors import (
+  CapacityError,
+  InvalidMessage,
+  SecAggError,
+  UnsupportedModulusError,
+)
+from tff_privacy_agg.secagg.layout import VERSIONS, Layout
 from tff_privacy_agg.secagg.primitives import keys
 
 MODES = ('semi_honest', 'authenticated')
 GRAPHS = ('complete', 'ring', 'auto')
 SESSION_ID_BYTES = 32
 LARGEST_BITS = 62
-_FORMAT = 'tff_privacy_agg/secagg/v1'
+_FORMATS = {version: f'tff_privacy_agg/secagg/v{version}' for version in VERSIONS}
 _NAME = re.compile(r'[\x21-\x7e]{1,200}')
 
 
@@ -166,6 +172,8 @@ class SessionParams:
     sigma: Privacy fails with probability at most 2**-sigma over the graph.
     eta: The session fails for lack of shares with probability at most 2**-eta.
     verify: None, or 'mac': clients check the published sum (complete graph).
+    version: Version of the protocol. 2: keys from X25519 and ML-KEM-768, so that a recorded
+      session stays closed to a future quantum computer. 1: from X25519 alone, in fewer bytes.
     context: Digest of all that was broadcast to the clients; see `context_digest`.
     session_id: 32 random bytes, drawn by default; never used twice.
   """
@@ -182,6 +190,7 @@ class SessionParams:
   sigma: int = 40
   eta: int = 30
   verify: str | None = None
+  version: int = VERSIONS[-1]
   context: bytes = b''
   session_id: bytes = dataclasses.field(default_factory=lambda: os.urandom(SESSION_ID_BYTES))
 
@@ -195,6 +204,7 @@ class SessionParams:
     _validate.one_of(MODES, mode=self.mode)
     _validate.one_of(GRAPHS, graph=self.graph)
     _validate.one_of((None, 'mac'), verify=self.verify)
+    _validate.one_of(VERSIONS, version=self.version)
     _validate.at_least(3, minimum_clients=self.minimum_clients)
     _validate.at_least(1, sigma=self.sigma, eta=self.eta)
     _validate.instance(bytes, context=self.context, session_id=self.session_id)
@@ -236,6 +246,11 @@ class SessionParams:
     """Whether the server may do anything."""
     return self.mode == 'authenticated'
 
+  @property
+  def layout(self) -> Layout:
+    """Sizes of the parts of the session's messages."""
+    return Layout(self.version, self.verify)
+
   def to_bytes(self) -> bytes:
     """The canonical encoding, ASCII JSON; what parties compare and hash."""
     fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -244,7 +259,7 @@ class SessionParams:
     fields['session_id'] = self.session_id.hex()
     for name in ('colluding_fraction', 'dropout_fraction'):
       fields[name] = basis_points(name, fields[name])
-    fields['format'] = _FORMAT
+    fields['format'] = _FORMATS[fields.pop('version')]
     return json.dumps(fields, sort_keys=True, separators=(',', ':')).encode('ascii')
 
   @classmethod
@@ -256,7 +271,9 @@ class SessionParams:
     """
     try:
       fields = json.loads(data)
-      if fields.pop('format') != _FORMAT:
+      versions = {name: version for version, name in _FORMATS.items()}
+      version = versions.get(fields.pop('format'))
+      if version is None:
         raise ValueError('another format')
       fields['leaves'] = [
         Leaf(name, tuple(shape), bits, no_wrap) for name, shape, bits, no_wrap in fields['leaves']
@@ -265,9 +282,17 @@ class SessionParams:
       fields['session_id'] = bytes.fromhex(fields['session_id'])
       for name in ('colluding_fraction', 'dropout_fraction'):
         fields[name] = fields[name] / 10_000
-      params = cls(**fields)
+      params = cls(version=version, **fields)
       canonical = params.to_bytes() == data
-    except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as e:
+    except (
+      ArithmeticError,
+      AttributeError,
+      KeyError,
+      RecursionError,
+      SecAggError,
+      TypeError,
+      ValueError,
+    ) as e:
       raise InvalidMessage(f'Session parameters were expected, got something else: {e}') from None
     if not canonical:
       raise InvalidMessage('The session parameters are not in canonical form.')

@@ -4,6 +4,7 @@ import dataclasses
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.secagg.errors import UnsafeParameters, WrongRound
+from tff_privacy_agg.secagg.layout import VERSIONS
 from tff_privacy_agg.secagg.params import SessionParams, basis_points
 
 
@@ -16,16 +17,20 @@ class Policy:
     colluding_fraction: Part of the clients that may help the server.
     sigma: Bits of privacy of the graph.
     authenticated: Whether only the authenticated mode is good enough.
+    version: Version of the protocol; by default the newest, so that a server cannot talk a
+      client down to an older one.
   """
 
   minimum_clients: int = 3
   colluding_fraction: float = 0.0
   sigma: int = 40
   authenticated: bool = False
+  version: int = VERSIONS[-1]
 
   def __post_init__(self):
     _validate.at_least(3, minimum_clients=self.minimum_clients)
     _validate.at_least(1, sigma=self.sigma)
+    _validate.one_of(VERSIONS, version=self.version)
     basis_points('colluding_fraction', self.colluding_fraction)
 
   def check(self, params: SessionParams, last_round: int | None) -> None:
@@ -35,7 +40,7 @@ class Policy:
       UnsafeParameters: If a value is below the policy's.
       WrongRound: If this client has served the round number, or a later one, before.
     """
-    for name in ('minimum_clients', 'colluding_fraction', 'sigma', 'authenticated'):
+    for name in ('minimum_clients', 'colluding_fraction', 'sigma', 'authenticated', 'version'):
       offered, least = getattr(params, name), getattr(self, name)
       if offered < least:
         raise UnsafeParameters(

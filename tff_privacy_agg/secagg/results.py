@@ -34,17 +34,21 @@ class SessionResult(Aggregate):
     blamed: {client: holders whose share of its secret was wrong}.
     refused: {error class: messages that the server refused with it}.
     left: {client: the error with which it left the session}.
+    silent: {client: first round in which it sent nothing, or left}.
     verdicts: {client: whether it found the result right}.
     bytes_up: {client: bytes it sent in rounds 0 to 5}.
     bytes_down: {client: bytes of the server's messages of rounds 0 to 5 to it}.
     seconds_client: {client: seconds it computed}.
     seconds_server: Seconds that the server computed.
+    seconds_work: Seconds in which the inputs were computed.
   """
 
   refused: dict[str, int]
   left: dict[int, SecAggError]
+  silent: dict[int, int]
   verdicts: dict[int, bool]
   bytes_up: dict[int, list[int]]
   bytes_down: dict[int, list[int]]
   seconds_client: dict[int, float]
   seconds_server: float
+  seconds_work: float

@@ -15,6 +15,7 @@ from tff_privacy_agg.secagg import graph, inputs, thresholds, verify, wire
 from tff_privacy_agg.secagg.enrolment import Enrolment
 from tff_privacy_agg.secagg.errors import (
   CODES,
+  BadShares,
   CapacityError,
   DuplicateMessage,
   InvalidMessage,
@@ -26,13 +27,20 @@ from tff_privacy_agg.secagg.errors import (
   UnknownClient,
   WrongRound,
 )
+from tff_privacy_agg.secagg.mailbox import Mailbox
 from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.primitives import keys, packing, prg
 from tff_privacy_agg.secagg.results import Aggregate
-from tff_privacy_agg.secagg.unmask import Answers, Unmasker, check_recoverable, require_shares
+from tff_privacy_agg.secagg.unmask import (
+  Answers,
+  Unmasker,
+  check_complaints,
+  check_recoverable,
+  require_shares,
+)
 from tff_privacy_agg.secagg.wire import Kind
 
-_RESULT_ROUND = 5
+_MASKED_ROUND, _RESULT_ROUND = 2, 5
 
 
 class Server:
@@ -80,10 +88,8 @@ class Server:
     self._heard: dict[int, bytes] = {}
     self._expected: set[int] | None = None
     self._excluded: set[int] = set()
-    self._enrolment = Enrolment(params.maximum_clients)
-    # Rounds 1 to 4.
-    self._commitments: dict[int, tuple[bytes, bytes]] = {}
-    self._ciphertexts = np.zeros((0, 0, 0), np.uint8)
+    self._enrolment = Enrolment(params.maximum_clients, params.layout.hybrid)
+    self._mailbox: Mailbox | None = None
     self._shared: list[int] = []
     self._sum: list[np.ndarray] = []
     self._complaints: dict[int, np.ndarray] = {}
@@ -129,7 +135,7 @@ class Server:
       self._refuse(client_id, data)
     heard = self._heard.get(client_id)
     try:
-      message = wire.decode(data, self.params.session_id)
+      message = wire.decode(data, self.params.session_id, self.params.version)
       if message.number != client_id:
         raise SenderMismatch(
           f'The channel of client {client_id} carried a message of client {message.number}.'
@@ -165,7 +171,8 @@ class Server:
   def _refuse(self, client_id: int, data: bytes) -> NoReturn:
     """Refuses a client that is not expected; of its message only the header is read."""
     if self._admitted(client_id):
-      self._check_turn(wire.decode(data, self.params.session_id).kind)
+      message = wire.decode(data, self.params.session_id, self.params.version)
+      self._check_turn(message.kind)
     raise UnknownClient(f'Client {client_id} has no part in round {self.round}.')
 
   def _check_turn(self, kind: Kind) -> None:
@@ -176,12 +183,17 @@ class Server:
       raise WrongRound(f'A message of type {kind.name} came in round {self.round}. It is ignored.')
 
   def _take_abort(self, client_id: int, message: wire.Message) -> None:
-    code, _ = wire.decode_abort(message.body)
+    abort = wire.decode_abort(message.body, self.params.version)
     if self.round == _RESULT_ROUND:
       self.verdicts[client_id] = False
     elif client_id not in self._heard:
       self._excluded.add(client_id)
-    self.refused[f'Abort {code}' if code in CODES else 'Abort'] += 1
+      if self.round == _MASKED_ROUND and abort.code == BadShares.code:
+        # It leaves for want of a mask key: a complaint too.
+        row = self._graph.row(client_id)
+        blamed = np.isin(np.take(self._graph.ids, row), abort.clients)
+        self._complaints[client_id] = blamed & self._shared_flags[row]
+    self.refused[f'Abort {abort.code}' if abort.code in CODES else 'Abort'] += 1
 
   def _handler(self) -> Callable[[int, wire.Message], None]:
     return (
@@ -202,18 +214,19 @@ class Server:
 
   def _take_keys(self, client_id: int, message: wire.Message) -> None:
     content, signature = self._authentic(client_id, message)
-    advert = wire.decode_advertisement(content)
-    self._enrolment.add(
-      client_id, advert, signature, wire.reencode(message, self.params.session_id)
-    )
+    advert = wire.decode_advertisement(content, self.params.layout)
+    # A decoded message has one form: these are the bytes that came.
+    form = self._encode(message.kind, message.number, message.body)
+    self._enrolment.add(client_id, advert, signature, form)
 
   def _take_shares(self, client_id: int, message: wire.Message) -> None:
     content, _ = self._authentic(client_id, message)
-    commitment, contribution, ciphertexts = wire.decode_share_upload(
-      content, self._parameters.k, self.params.verify
-    )
-    self._commitments[client_id] = (commitment, contribution)
-    self._ciphertexts[self._graph.position(client_id)] = ciphertexts
+    self._letters().put(self._graph.position(client_id), content)
+
+  def _letters(self) -> Mailbox:
+    if self._mailbox is None:
+      self._mailbox = Mailbox(self._graph, self.params.layout)
+    return self._mailbox
 
   def _take_masked(self, client_id: int, message: wire.Message) -> None:
     content, _ = self._authentic(client_id, message)
@@ -285,16 +298,18 @@ class Server:
     """Ends the session and forgets what it held."""
     self._aborted = True
     self._sum, self._signatures, self._complaints = [], {}, {}
-    self._answers = None
-    self._ciphertexts = np.zeros((0, 0, 0), np.uint8)
+    self._answers = self._mailbox = None
 
   def abort_message(self, error: SecAggError) -> bytes:
     """The message that tells a client that, and why, the session has ended."""
-    return wire.encode_abort(self.params.session_id, wire.SERVER, error)
+    return wire.encode_abort(self.params.session_id, wire.SERVER, error, self.params.version)
 
   def _message(self, kind: Kind, body: bytes, flags: int = 0) -> bytes:
-    clients = self._parameters.clients
-    return wire.encode(kind, self.params.session_id, clients, body, flags=flags)
+    return self._encode(kind, self._parameters.clients, body, flags)
+
+  def _encode(self, kind: Kind, number: int, body: keys.Buffer, flags: int = 0) -> bytes:
+    params = self.params
+    return wire.encode(kind, params.session_id, number, body, flags=flags, version=params.version)
 
   def _need(self, clients: list[int], needed: int, what: str) -> None:
     if len(clients) < needed:
@@ -305,8 +320,6 @@ class Server:
     self._parameters = thresholds.session_parameters(self.params, len(heard))
     transcript = self._enrolment.keep(heard)
     self._graph = graph.build(self._parameters, heard, self._salt, transcript)
-    sealed = wire.plaintext_bytes(self.params.verify) + wire.TAG_BYTES
-    self._ciphertexts = np.zeros((*self._graph.neighbours.shape, sealed), np.uint8)
     if self.params.authenticated:
       self._roll = verify.roll_digest(self._salt, self._enrolment.adverts)
     return {
@@ -323,23 +336,17 @@ class Server:
     self._sum = [
       np.zeros(64 * packing.columns(count), prg.word_dtype(bits)) for count, bits in self._leaves
     ]
-    outgoing = {}
-    for client in heard:
-      row, slots = self._graph.row(client), self._graph.slots[self._graph.position(client)]
-      known = shared[row]
-      parts = [
-        wire.encode_bitmap(known),
-        self._ciphertexts[row[known], slots[known]].tobytes(),
-        *(self._commitments[self._graph.ids[peer]][1] for peer in row[known]),
-      ]
-      outgoing[client] = self._message(Kind.SHARES, b''.join(parts))
-    self._ciphertexts = np.zeros((0, 0, 0), np.uint8)
-    return outgoing
+    letters = self._letters()
+    bodies = {client: letters.body_for(self._graph.position(client), shared) for client in heard}
+    letters.forget_shares()
+    return {client: self._message(Kind.SHARES, body) for client, body in bodies.items()}
 
   def _freeze(self, heard: list[int]) -> dict[int, bytes]:
     """Fixes the survivors; a vector that comes later is never read."""
+    check_complaints(self._graph, self._parameters.t, self._shared, self._complaints)
     self._need(heard, self.params.minimum_clients, 'sent a masked vector')
-    check_recoverable(self._graph, self._parameters.t, self._shared, self._complaints)
+    survivors = {client: self._complaints[client] for client in heard}
+    check_recoverable(self._graph, self._parameters.t, self._shared, survivors)
     alive = self._graph.flags(heard)
     self._survivors = heard
     if self.params.authenticated:
@@ -360,16 +367,19 @@ class Server:
     lost = sorted(set(self._shared) - set(self._survivors))
     dropped = [self._graph.position(client) for client in lost]
     mask_keys = {client: advert.mask_key for client, advert in self._enrolment.adverts.items()}
-    commitments = {client: self._commitments[client][0] for client in self._survivors}
-    bound_to = None
+    letters, bound_to = self._letters(), None
     if self.params.verify:
-      contributors = {client: self._commitments[client][1] for client in self._shared}
+      contributors = {
+        client: letters.contributions[self._graph.position(client)] for client in self._shared
+      }
       bound_to = verify.binding(self._salt, contributors)
-    unmasker = Unmasker(self._graph, self._salt, self._parameters.t, self._open_answers(), bound_to)
-    # Whatever comes of them, the shares are not kept.
-    self._answers = None
+    unmasker = Unmasker(
+      self._graph, self.params, self._parameters.t, self._open_answers(), letters, bound_to
+    )
+    # Whatever comes of them, neither shares nor offers are kept.
+    self._answers = self._mailbox = None
     unmasker.check_counts(sorted(positions + dropped))
-    plus, minus = unmasker.masks(positions, dropped, commitments, mask_keys)
+    plus, minus = unmasker.masks(positions, dropped, mask_keys)
     prg.add_masks(self._sum, plus, minus)
     values = inputs.restore(self.params, self._sum)
     self.result = Aggregate(values, tuple(self._survivors), unmasker.blamed)
@@ -377,15 +387,9 @@ class Server:
 
   def _receipts(self, heard: list[int]) -> dict[int, bytes]:
     packed = verify.pack_leaves(self.params, self._sum)
-    statement = wire.Statement(
-      verify.survivors_digest(self._salt, self._roll, self._survivors),
-      len(self._survivors),
-      verify.sum_digest(self._salt, packed),
-    ).encode()
-    flags = 0
-    if self._identity is not None:
-      statement += keys.sign(self._identity, self._salt, 5, wire.SERVER, statement)
-      flags = wire.SIGNED
+    statement, flags = verify.signed_statement(
+      self._salt, self._roll, self._survivors, packed, self._identity
+    )
     alive = self._graph.flags(self._survivors)
     tail = packed if self.params.verify else b''
     return {

@@ -1,7 +1,7 @@
 """The server's last step: secrets from shares, masks off the sum."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -9,44 +9,63 @@ import numpy as np
 from tff_privacy_agg.secagg import verify
 from tff_privacy_agg.secagg.errors import BadShares, NotEnoughShares
 from tff_privacy_agg.secagg.graph import Graph
+from tff_privacy_agg.secagg.mailbox import Mailbox
+from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.primitives import keys, shamir
 from tff_privacy_agg.secagg.primitives.keys import Secret
+from tff_privacy_agg.secagg.primitives.pairs import KeyPair
 
 # Clients whose shares are decoded together: 10 MB for 1000 neighbours.
 _AT_ONCE = 64
 
 
-def check_recoverable(
-  graph: Graph, threshold: int, shared: list[int], complaints: dict[int, np.ndarray]
+def _complained(graph: Graph, complaints: Mapping[int, np.ndarray]) -> np.ndarray:
+  """[n, k]; whether the client in a row is complained of by the neighbour in a column."""
+  against = np.zeros(graph.neighbours.shape, bool)
+  for client, row in complaints.items():
+    against[graph.position(client)] = row
+  return against[graph.neighbours, graph.slots]
+
+
+def check_complaints(
+  graph: Graph, threshold: int, shared: list[int], complaints: Mapping[int, np.ndarray]
 ) -> None:
-  """Raises unless the secrets of all that shared can still be recovered.
+  """Raises BadShares if more than k - t clients complain of one.
+
+  Args:
+    graph: The session's graph.
+    threshold: t.
+    shared: Ids of the clients that shared their secrets.
+    complaints: {client: [k]; of whose shares, or mask key, it complains}.
+  """
+  most = graph.neighbours.shape[1] - threshold
+  complained = _complained(graph, complaints)
+  for client in shared:
+    against = complained[graph.position(client)]
+    if against.sum() > most:
+      complainers = [graph.ids[holder] for holder in graph.row(client)[against]]
+      raise BadShares(
+        f'{len(complainers)} clients cannot open the shares of client {client}, at most {most} '
+        'may. It, or they, sent something false. Restart without it.',
+        clients=(client, *complainers),
+      )
+
+
+def check_recoverable(
+  graph: Graph, threshold: int, shared: list[int], complaints: Mapping[int, np.ndarray]
+) -> None:
+  """Raises NotEnoughShares unless t survivors hold a share of every client.
 
   Args:
     graph: The session's graph.
     threshold: t.
     shared: Ids of the clients that shared their secrets.
     complaints: {survivor: [k]; whose shares it could not open}.
-
-  Raises:
-    BadShares: If more than k - t survivors complain of one client.
-    NotEnoughShares: If fewer than t survivors hold a share of one client.
   """
-  n, k = graph.neighbours.shape
-  alive = graph.flags(complaints)
-  complained = np.zeros((n, k), bool)
-  for client, row in complaints.items():
-    complained[graph.position(client)] = row
+  alive, complained = graph.flags(complaints), _complained(graph, complaints)
   for client in shared:
-    holders, slots = graph.row(client), graph.slots[graph.position(client)]
-    against = complained[holders, slots]
-    if against.sum() > k - threshold:
-      complainers = [graph.ids[holder] for holder in holders[against]]
-      raise BadShares(
-        f'{len(complainers)} clients cannot open the shares of client {client}, at most '
-        f'{k - threshold} may. It, or they, sent something false. Restart without it.',
-        clients=(client, *complainers),
-      )
-    require_shares(client, int((alive[holders] & ~against).sum()), threshold)
+    against = complained[graph.position(client)]
+    require_shares(client, int((alive[graph.row(client)] & ~against).sum()), threshold)
 
 
 def require_shares(client: int, have: int, threshold: int) -> None:
@@ -146,8 +165,8 @@ def _is_committed(commitment: bytes, seed: bytes) -> bool:
   return keys.digest('commit', seed) == commitment
 
 
-def _is_private_key(public: bytes, private: bytes) -> bool:
-  return keys.public_key(Secret(private)) == public
+def _is_seed(client: int, salt: bytes, version: int, public: bytes, seed: bytes) -> bool:
+  return KeyPair(client, Secret(seed), salt, version).public == public
 
 
 class Unmasker:
@@ -155,9 +174,10 @@ class Unmasker:
 
   Args:
     graph: The session's graph.
-    salt: S.
+    params: Its parameters.
     threshold: t.
     answers: The shares of round 4.
+    letters: Commitments and offers of round 1.
     bound_to: `verify.binding` in a session with tags, else None.
 
   Attributes:
@@ -168,15 +188,17 @@ class Unmasker:
   def __init__(
     self,
     graph: Graph,
-    salt: bytes,
+    params: SessionParams,
     threshold: int,
     answers: Answers,
+    letters: Mailbox,
     bound_to: bytes | None = None,
   ):
     self._graph = graph
-    self._salt = salt
+    self._salt, self._version = params.salt(), params.version
     self._threshold = threshold
     self._answers = answers
+    self._letters = letters
     self._given = answers.given()
     self._bound_to = bound_to
     # Positions of holders that were blamed: their shares come last, so that a holder of
@@ -236,7 +258,6 @@ class Unmasker:
     self,
     survivors: list[int],
     dropped: list[int],
-    commitments: dict[int, bytes],
     mask_keys: dict[int, bytes],
   ) -> tuple[list[bytes], list[bytes]]:
     """Keys of the masks to add to the sum, and of those to subtract.
@@ -244,8 +265,7 @@ class Unmasker:
     Args:
       survivors: Positions of the clients in the sum.
       dropped: Positions of those that shared, and sent no vector.
-      commitments: Commitments to the self masks, by id.
-      mask_keys: X25519 public mask keys, by id.
+      mask_keys: Public mask keys, by id.
     """
     ids, alive = self._graph.ids, set(survivors)
     plus: list[bytes] = []
@@ -253,26 +273,38 @@ class Unmasker:
     tries = self._first_tries(survivors + dropped)
     for position in survivors:
       client = ids[position]
-      commitment = commitments[client]
-      fits = functools.partial(_is_committed, commitment)
+      fits = functools.partial(_is_committed, self._letters.commitments[position])
       seed = self._secret(position, tries.pop(position), fits)
       minus.append(keys.derive(seed.data, self._salt, 'self', client))
       seed.erase()
     for position in dropped:
       client = ids[position]
-      public = mask_keys[client]
-      fits = functools.partial(_is_private_key, public)
-      private = self._secret(position, tries.pop(position), fits)
-      agree = keys.agreement(private)
-      for neighbour in self._graph.neighbours[position]:
-        if int(neighbour) not in alive:
+      fits = functools.partial(_is_seed, client, self._salt, self._version, mask_keys[client])
+      seed = self._secret(position, tries.pop(position), fits)
+      pair = KeyPair(client, seed, self._salt, self._version)
+      for column, neighbour in enumerate(self._graph.neighbours[position].tolist()):
+        if neighbour not in alive:
           continue
         peer = ids[neighbour]
-        common = agree(mask_keys[peer], peer)
-        key = keys.derive(common, self._salt, 'pair', *sorted((client, peer)))
-        if self._bound_to is not None:
-          key = verify.bound_key(key, self._bound_to, client, peer)
+        pair.meet(peer, mask_keys[peer])
+        key = self._pair_key(pair, position, column)
         # The peer added it if its own id is the lower.
         (minus if client > peer else plus).append(key)
-      private.erase()
+      pair.erase()
     return plus, minus
+
+  def _pair_key(self, pair: KeyPair, position: int, column: int) -> bytes:
+    """The key of the mask that a client, whose keys are recovered, has with a neighbour."""
+    ids, neighbour = self._graph.ids, int(self._graph.neighbours[position, column])
+    key = pair.accept(ids[neighbour], self._letters.offer(position, column))
+    if key is None:
+      lower, greater = sorted((ids[position], ids[neighbour]))
+      # The seed is the one that was committed to: the lower id's offer is what is wrong.
+      raise BadShares(
+        f'What client {lower} sent for its mask with client {greater} is false, so that the mask '
+        f'cannot be taken off the sum. Restart without client {lower}.',
+        clients=(lower,),
+      )
+    if self._bound_to is not None:
+      key = verify.bound_key(key, self._bound_to, ids[position], ids[neighbour])
+    return key

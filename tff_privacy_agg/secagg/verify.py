@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tff_privacy_agg.secagg import inputs, wire
 from tff_privacy_agg.secagg.errors import SignatureInvalid, VerificationFailed
@@ -99,6 +100,22 @@ def sum_digest(salt: bytes, packed: bytes | memoryview) -> bytes:
   return keys.digest('sum', salt, packed)
 
 
+def signed_statement(
+  salt: bytes,
+  roll: bytes,
+  survivors: Sequence[int],
+  packed: bytes,
+  identity: Ed25519PrivateKey | None,
+) -> tuple[bytes, int]:
+  """What a server says it has summed, signed if it has an identity, and the message's flags."""
+  statement = wire.Statement(
+    survivors_digest(salt, roll, survivors), len(survivors), sum_digest(salt, packed)
+  ).encode()
+  if identity is None:
+    return statement, 0
+  return statement + keys.sign(identity, salt, 5, wire.SERVER, statement), wire.SIGNED
+
+
 def wire_leaves(params: SessionParams) -> list[tuple[int, int]]:
   """(elements, bits) of what travels in round 2: the leaves, then their tags if any."""
   leaves = [(leaf.size, leaf.bits) for leaf in params.leaves]
@@ -161,7 +178,7 @@ def tag(key: bytes | bytearray, leaf: int, words: np.ndarray, bits: int) -> np.n
     [40] u64.
   """
   stream = prg.stream(key)
-  scratch = memoryview(bytearray(prg.SEGMENT + wire.TAG_BYTES))
+  scratch = memoryview(bytearray(prg.SEGMENT + keys.TAG_BYTES))
   sums = np.zeros((_PLANES, 256), np.uint64)
   keep = np.uint64(2**bits - 1)
   for block, start in enumerate(range(0, words.size, prg.SEGMENT)):

@@ -6,8 +6,9 @@ the sender's id upward, and downward the number of clients that advertised, whic
 receiver needs to compute k and t. Sizes are compared before anything is allocated.
 
     round     client to server                        server to client
-    0 keys    c_pk 32, s_pk 32, nonce 16, [sig]       k x (id u32, the same 80, [sig])
-    1 shares  commitment 32, {c}, k x ciphertext      bitmap, their ciphertexts, {their c}
+    0 keys    c_pk, s_pk, nonce 16, [sig]             k x (id u32, the same, [sig])
+    1 shares  commitment 32, {c}, k x ciphertext,     bitmap, their ciphertexts, {their c},
+              (offers for greater ids)                (the lower ids' offers, in part)
     2 masked  leaves u32, complaint bytes u32,
               leaves x (count u32, b u8, 000),
               packed words, complaint bitmap, [sig]
@@ -15,7 +16,8 @@ receiver needs to compute k and t. Sizes are compared before anything is allocat
     4 unmask  bitmap of answers, 34 bytes each        bitmap of survivors, or [U4 x (id, sig)]
     5 result  verdict u8                              statement, [sig], bitmap, {sum, tag sum}
 
-[]: authenticated mode (round 5: a server with an identity, flag 1); {}: verify='mac'.
+[]: authenticated mode (round 5: a server with an identity, flag 1); {}: verify='mac'; ():
+version 2. `Layout` has the sizes of keys, ciphertexts and offers.
 """
 
 import enum
@@ -27,18 +29,17 @@ from typing import NamedTuple
 import numpy as np
 
 from tff_privacy_agg.secagg.errors import InvalidMessage, SecAggError
+from tff_privacy_agg.secagg.layout import VERSIONS, Layout
 from tff_privacy_agg.secagg.primitives import packing, shamir
 from tff_privacy_agg.secagg.primitives.keys import KEY_BYTES, SIGNATURE_BYTES, Buffer
 
 HEADER = struct.Struct('<4sBBH32sII')
-MAGIC, VERSION = b'TPSA', 1
-NONCE_BYTES = 16
-TAG_BYTES = 16
+MAGIC, VERSION = b'TPSA', VERSIONS[-1]
 LARGEST_ABORT_TEXT = 256
+LARGEST_ABORT_NAMES = 16
 SIGNED = 1
 # The sender that the server's signatures name.
 SERVER = 0
-ADVERTISEMENT_BYTES = 2 * KEY_BYTES + NONCE_BYTES
 _LEAF = struct.Struct('<IB3s')
 _PAIR = struct.Struct('<II')
 _STATEMENT = struct.Struct('<32sI32s')
@@ -84,8 +85,22 @@ class Advertisement(NamedTuple):
   nonce: bytes
 
   def encode(self) -> bytes:
-    """80 bytes."""
+    """The two keys and the nonce, one after the other."""
     return self.cipher_key + self.mask_key + self.nonce
+
+  def parts(self) -> list[bytes]:
+    """The X25519 keys, and in version 2 the ML-KEM keys, each by itself."""
+    both = (self.cipher_key, self.mask_key)
+    parts = [key[:KEY_BYTES] for key in both] + [key[KEY_BYTES:] for key in both]
+    return [part for part in parts if part]
+
+
+class Abort(NamedTuple):
+  """Why a party has left: code of the error, ids of the clients that it concerns, its text."""
+
+  code: int
+  clients: tuple[int, ...]
+  text: str
 
 
 class Statement(NamedTuple):
@@ -100,13 +115,20 @@ class Statement(NamedTuple):
     return _STATEMENT.pack(*self)
 
 
-def encode(kind: Kind, session_id: bytes, number: int, *body: Buffer, flags: int = 0) -> bytes:
+def encode(
+  kind: Kind,
+  session_id: bytes,
+  number: int,
+  *body: Buffer,
+  flags: int = 0,
+  version: int = VERSION,
+) -> bytes:
   """Puts the header before a body, which may come in parts."""
   size = sum(map(len, body))
-  return b''.join([HEADER.pack(MAGIC, VERSION, kind, flags, session_id, number, size), *body])
+  return b''.join([HEADER.pack(MAGIC, version, kind, flags, session_id, number, size), *body])
 
 
-def decode(data: bytes | bytearray, session_id: bytes) -> Message:
+def decode(data: bytes | bytearray, session_id: bytes, version: int = VERSION) -> Message:
   """Checks a header and returns the message; the body is not copied.
 
   Raises:
@@ -117,9 +139,9 @@ def decode(data: bytes | bytearray, session_id: bytes) -> Message:
   view = memoryview(data).toreadonly()
   if len(view) < HEADER.size:
     raise InvalidMessage(f'A message has at least {HEADER.size} bytes, got {len(view)}.')
-  magic, version, kind, flags, session, number, length = HEADER.unpack_from(view)
-  if magic != MAGIC or version != VERSION:
-    raise InvalidMessage(f'Messages of version {VERSION} were expected, got another format.')
+  magic, given, kind, flags, session, number, length = HEADER.unpack_from(view)
+  if magic != MAGIC or given != version:
+    raise InvalidMessage(f'Messages of version {version} were expected, got another format.')
   try:
     kind = Kind(kind)
   except ValueError:
@@ -131,11 +153,6 @@ def decode(data: bytes | bytearray, session_id: bytes) -> Message:
   body = view[HEADER.size :]
   expect(body, length, 'the body that the header announces')
   return Message(kind, flags, number, body)
-
-
-def reencode(message: Message, session_id: bytes) -> bytes:
-  """The bytes of a message that has been decoded: it has no other form."""
-  return encode(message.kind, session_id, message.number, message.body, flags=message.flags)
 
 
 def expect(body: memoryview, size: int, what: str) -> None:
@@ -172,10 +189,11 @@ def decode_bitmap(data: memoryview, bits: int) -> np.ndarray:
   return flags[:bits]
 
 
-def decode_advertisement(body: memoryview) -> Advertisement:
+def decode_advertisement(body: memoryview, layout: Layout) -> Advertisement:
   """Round 0, upward."""
-  expect(body, ADVERTISEMENT_BYTES, 'keys and nonce')
-  return Advertisement(bytes(body[:32]), bytes(body[32:64]), bytes(body[64:]))
+  expect(body, layout.advertisement_bytes, 'keys and nonce')
+  size = layout.public_bytes
+  return Advertisement(bytes(body[:size]), bytes(body[size : 2 * size]), bytes(body[2 * size :]))
 
 
 def _entries(body: memoryview, size: int) -> dict[int, memoryview]:
@@ -191,12 +209,15 @@ def _entries(body: memoryview, size: int) -> dict[int, memoryview]:
   }
 
 
-def decode_keys(body: memoryview, signed: bool) -> dict[int, tuple[Advertisement, bytes]]:
+def decode_keys(
+  body: memoryview, layout: Layout, signed: bool
+) -> dict[int, tuple[Advertisement, bytes]]:
   """Round 0, downward: advertisement and signature of each neighbour."""
   found = {}
-  for client, entry in _entries(body, ADVERTISEMENT_BYTES + signed * SIGNATURE_BYTES).items():
+  size = layout.advertisement_bytes + signed * SIGNATURE_BYTES
+  for client, entry in _entries(body, size).items():
     content, signature = split_signature(entry, signed)
-    found[client] = (decode_advertisement(content), signature)
+    found[client] = (decode_advertisement(content, layout), signature)
   return found
 
 
@@ -212,39 +233,60 @@ def decode_signatures(body: memoryview, most: int) -> dict[int, bytes]:
   return {client: bytes(entry) for client, entry in _entries(body, SIGNATURE_BYTES).items()}
 
 
-def plaintext_bytes(verify: str | None) -> int:
-  """Bytes that one client sends another: two shares, and what the tag key is made of."""
-  return 2 * shamir.SHARE_BYTES + (KEY_BYTES if verify else 0)
-
-
 def decode_share_upload(
-  body: memoryview, neighbours: int, verify: str | None
-) -> tuple[bytes, bytes, np.ndarray]:
-  """Round 1, upward: commitment, commitment to the contribution or b'', [k, size] ciphertexts."""
-  head = 2 * KEY_BYTES if verify else KEY_BYTES
-  size = plaintext_bytes(verify) + TAG_BYTES
-  expect(body, head + neighbours * size, f'commitments and {neighbours} encrypted shares')
-  ciphertexts = np.frombuffer(body[head:], np.uint8).reshape(neighbours, size)
-  return bytes(body[:KEY_BYTES]), bytes(body[KEY_BYTES:head]), ciphertexts
+  body: memoryview, layout: Layout, neighbours: int, greater: int
+) -> tuple[bytes, bytes, np.ndarray, np.ndarray]:
+  """Round 1, upward.
+
+  Args:
+    body: The body.
+    layout: Sizes of the session.
+    neighbours: k.
+    greater: Those of them with a greater id than the sender's.
+
+  Returns:
+    Commitment, commitment to the contribution or b'', [k, size] ciphertexts, and [greater, size]
+    offers, of size 0 in version 1.
+  """
+  head = KEY_BYTES + layout.contribution_bytes
+  middle = head + neighbours * layout.sealed_bytes
+  offered = greater * layout.offer_bytes
+  expect(body, middle + offered, f'commitments and {neighbours} encrypted shares')
+  ciphertexts = np.frombuffer(body[head:middle], np.uint8).reshape(neighbours, -1)
+  offers = np.frombuffer(body[middle:], np.uint8).reshape(greater, layout.offer_bytes)
+  return bytes(body[:KEY_BYTES]), bytes(body[KEY_BYTES:head]), ciphertexts, offers
 
 
 def decode_share_download(
-  body: memoryview, neighbours: int, verify: str | None
-) -> tuple[np.ndarray, list[bytes], list[bytes]]:
-  """Round 1, downward: who shared, their ciphertexts and commitments to contributions."""
+  body: memoryview, layout: Layout, neighbours: int, lower: int
+) -> tuple[np.ndarray, list[bytes], list[bytes], list[bytes]]:
+  """Round 1, downward.
+
+  Args:
+    body: The body.
+    layout: Sizes of the session.
+    neighbours: k.
+    lower: Those of them with a lower id than the receiver's.
+
+  Returns:
+    [k] who shared; their ciphertexts and commitments to contributions; the offers of those of
+    lower ids. Commitments are b'' without verify='mac', offers in version 1.
+  """
   split = bitmap_bytes(neighbours)
   shared = decode_bitmap(body[:split], neighbours)
-  count, size = int(shared.sum()), plaintext_bytes(verify) + TAG_BYTES
-  extra = KEY_BYTES if verify else 0
-  expect(body[split:], count * (size + extra), f'{count} encrypted shares')
-  middle = split + count * size
-  ciphertexts = [bytes(body[start : start + size]) for start in range(split, middle, size)]
-  commitments = (
-    [bytes(body[start : start + extra]) for start in range(middle, len(body), extra)]
-    if extra
-    else []
+  count = int(shared.sum())
+  parts = (
+    (count, layout.sealed_bytes),
+    (count, layout.contribution_bytes),
+    (int(shared[:lower].sum()), layout.relayed_bytes),
   )
-  return shared, ciphertexts, commitments
+  expect(body[split:], sum(n * size for n, size in parts), f'{count} encrypted shares')
+  found: list[list[bytes]] = []
+  for n, size in parts:
+    found.append([bytes(body[split + i * size : split + (i + 1) * size]) for i in range(n)])
+    split += n * size
+  ciphertexts, commitments, offers = found
+  return shared, ciphertexts, commitments, offers
 
 
 def masked_bytes(leaves: Sequence[tuple[int, int]]) -> int:
@@ -325,15 +367,30 @@ def decode_result(
   return statement, bytes(body[ends[0] : ends[1]]), survivors, body[ends[2] :]
 
 
-def encode_abort(session_id: bytes, number: int, error: SecAggError) -> bytes:
-  """Code and text of an error, both ways, in any round."""
-  text = str(error).encode('ascii', 'replace')[:LARGEST_ABORT_TEXT]
-  return encode(Kind.ABORT, session_id, number, struct.pack('<H', error.code) + text)
+def encode_abort(
+  session_id: bytes, number: int, error: SecAggError, version: int = VERSION
+) -> bytes:
+  """Code and text of an error, both ways, in any round; from version 2 on, whom it concerns."""
+  body = struct.pack('<H', error.code)
+  if version > 1:
+    named = error.clients[:LARGEST_ABORT_NAMES]
+    body += struct.pack(f'<B{len(named)}I', len(named), *named)
+  body += str(error).encode('ascii', 'replace')[:LARGEST_ABORT_TEXT]
+  return encode(Kind.ABORT, session_id, number, body, version=version)
 
 
-def decode_abort(body: memoryview) -> tuple[int, str]:
-  """Code and text; characters that could confuse a terminal or a log are replaced."""
-  if not 2 <= len(body) <= 2 + LARGEST_ABORT_TEXT:
-    raise InvalidMessage(f'An abort has a code and up to {LARGEST_ABORT_TEXT} bytes of text.')
-  text = bytes(body[2:]).decode('ascii', 'replace')
-  return struct.unpack_from('<H', body)[0], ''.join(c if c.isprintable() else '?' for c in text)
+def decode_abort(body: memoryview, version: int = VERSION) -> Abort:
+  """What `encode_abort` wrote; characters that could confuse a terminal or a log are replaced."""
+  head = 2 if version == 1 else 3
+  count = 0 if version == 1 or len(body) < head else body[2]
+  start = head + 4 * count
+  if count > LARGEST_ABORT_NAMES or not start <= len(body) <= start + LARGEST_ABORT_TEXT:
+    raise InvalidMessage(
+      f'An abort has a code, up to {LARGEST_ABORT_NAMES} ids and {LARGEST_ABORT_TEXT} bytes of text.'
+    )
+  text = bytes(body[start:]).decode('ascii', 'replace')
+  return Abort(
+    struct.unpack_from('<H', body)[0],
+    struct.unpack_from(f'<{count}I', body, head),
+    ''.join(c if c.isprintable() else '?' for c in text),
+  )

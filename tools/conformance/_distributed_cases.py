@@ -206,9 +206,9 @@ def calibration(inputs: Inputs, expected: Inputs) -> Values:
 def joint_design(inputs: Inputs, expected: Inputs) -> Values:
   dimension = _inputs.padded_dimension(inputs)
   found = accounting.joint_design(
-    target_z_eff=inputs['target_z_eff'],
-    max_clients=inputs['max_clients'],
-    min_honest=inputs['min_honest'],
+    noise_multiplier=inputs['target_z_eff'],
+    cohort_maximum=inputs['max_clients'],
+    minimum_honest=inputs['min_honest'],
     bits=inputs['bits'],
     dimension=dimension,
     modclip_prob=inputs['modclip_prob'],

@@ -22,6 +22,8 @@ from tff_privacy_agg.secagg.errors import InvalidPublicKey, SignatureInvalid
 
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
+# What AES-GCM adds to a plaintext.
+TAG_BYTES = 16
 Identity = Ed25519PrivateKey | bytes
 Key = bytes | bytearray
 Buffer = bytes | bytearray | memoryview
@@ -78,25 +80,27 @@ class Secret:
     raise TypeError('A Secret cannot be pickled or copied. Keep it in the process that drew it.')
 
 
-def derive(secret: bytes | bytearray, salt: bytes, name: str, *ids: int) -> bytes:
-  """HKDF-SHA256 of `secret` under the session's `salt`, info = label || u32le ids."""
-  info = label(name) + struct.pack(f'<{len(ids)}I', *ids)
-  return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(secret)
+def derive(
+  secret: Key, salt: bytes, name: str, *ids: int, context: bytes = b'', size: int = KEY_BYTES
+) -> bytes:
+  """HKDF-SHA256 of `secret` under the session's `salt`, info = label || u32le ids || context."""
+  info = label(name) + struct.pack(f'<{len(ids)}I', *ids) + context
+  return HKDF(algorithm=hashes.SHA256(), length=size, salt=salt, info=info).derive(secret)
 
 
-def public_key(private: Secret) -> bytes:
+def public_key(private: Key) -> bytes:
   """The X25519 public key of 32 private bytes."""
-  return X25519PrivateKey.from_private_bytes(private.data).public_key().public_bytes_raw()
+  return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 
-def agreement(private: Secret) -> Callable[[bytes, int], bytes]:
+def agreement(private: Key) -> Callable[[bytes, int], bytes]:
   """Returns a function (peer's public key, peer's id) -> shared X25519 secret.
 
   The function raises InvalidPublicKey for a point of low order, whose shared
   secret would be known to everyone, and for a second spelling of a key (RFC 7748
   ignores the top bit and reduces), which would pass for another key.
   """
-  key = X25519PrivateKey.from_private_bytes(private.data)
+  key = X25519PrivateKey.from_private_bytes(private)
 
   def agree(public: bytes, peer: int) -> bytes:
     try:
@@ -132,12 +136,12 @@ def fingerprints() -> Callable[[bytes], bytes]:
   return fingerprint
 
 
-def seal(key: bytes, associated: bytes, plaintext: bytes) -> bytes:
+def seal(key: Key, associated: bytes, plaintext: bytes) -> bytes:
   """AES-256-GCM under a key for this one message, so that the nonce may be zero."""
   return AESGCM(key).encrypt(bytes(12), plaintext, associated)
 
 
-def unseal(key: bytearray, associated: bytes, ciphertext: bytes) -> bytes | None:
+def unseal(key: Key, associated: bytes, ciphertext: bytes) -> bytes | None:
   """The plaintext, or None if it was not sealed with this key and associated data."""
   try:
     return AESGCM(key).decrypt(bytes(12), ciphertext, associated)

@@ -1,0 +1,84 @@
+"""How `train` and `serve` end: a summary in the run directory, a last line, a failed sum."""
+
+import contextlib
+import math
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def summary(result: Any, rounds: int) -> dict[str, Any]:
+  """What a training ended with, as JSON values; numbers that are infinite or missing are None.
+
+  Args:
+    result: A `TrainingResult`.
+    rounds: Rounds that were asked in all.
+  """
+
+  def finite(name: str) -> float | None:
+    value = float(result.metrics.get(name, math.inf))
+    return value if math.isfinite(value) else None
+
+  return {
+    'accuracy': finite('accuracy'),
+    'loss': finite('loss'),
+    'epsilon': finite('ledger/epsilon'),
+    'release_epsilon': finite('ledger/release_epsilon'),
+    'delta': finite('privacy/delta'),
+    'rounds': result.rounds_done,
+    'rounds_planned': rounds,
+    'stopped': result.stopped,
+    'complete': bool(result.metrics.get('ledger/complete', False)),
+  }
+
+
+def write(directory: str | os.PathLike[str], found: Mapping[str, Any]) -> None:
+  """Writes `summary.json` of a run directory."""
+  from tff_privacy_agg.learning.run_directory import write_json
+
+  write_json(pathlib.Path(directory) / 'summary.json', found)
+
+
+def ending(found: Mapping[str, Any]) -> str:
+  """Why a training ended before its last round; empty if it did not."""
+  if found['stopped'] is None:
+    return ''
+  return (
+    f'stopped after {found["rounds"]} of {found["rounds_planned"]} rounds: '
+    'the privacy budget is spent'
+  )
+
+
+def utility(found: Mapping[str, Any]) -> str:
+  """Accuracy, or else loss, on held-out examples; empty if nothing was evaluated."""
+  if found['accuracy'] is not None:
+    return f'accuracy {100 * found["accuracy"]:.1f} % on held-out examples'
+  if found['loss'] is not None:
+    return f'loss {found["loss"]:.4g} on held-out examples'
+  return ''
+
+
+def last_words(found: Mapping[str, Any]) -> str:
+  """The last line of a server."""
+  from tff_privacy_agg.ledger.card.field import rounded_up
+
+  parts = [ending(found) or f'trained {found["rounds"]} rounds', utility(found)]
+  if found['epsilon'] is not None:
+    parts.append(f'epsilon {rounded_up(found["epsilon"], 4)}')
+  return '; '.join(filter(None, parts))
+
+
+@contextlib.contextmanager
+def sums_that_fail(directory: str | os.PathLike[str]) -> Iterator[None]:
+  """Says of a round whose secure sum failed how the training goes on."""
+  from tff_privacy_agg import secagg
+  from tff_privacy_agg.errors import PrivacyAggError
+
+  try:
+    yield
+  except secagg.SecAggError as error:
+    raise PrivacyAggError(
+      f'A round has no secure sum: {error}. What was charged stays charged; the same command runs '
+      f'the round again, in {directory}.'
+    ) from error

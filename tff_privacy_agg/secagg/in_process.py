@@ -1,0 +1,184 @@
+"""A whole session in one process: for tests, simulations and measurements."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.secagg import wire
+from tff_privacy_agg.secagg.client import Client
+from tff_privacy_agg.secagg.errors import SecAggError, SessionAborted
+from tff_privacy_agg.secagg.params import SessionParams
+from tff_privacy_agg.secagg.policy import Policy
+from tff_privacy_agg.secagg.primitives import keys
+from tff_privacy_agg.secagg.results import SessionResult
+from tff_privacy_agg.secagg.server import Server
+
+ROUNDS = 6
+_MASKED = wire.Kind.MASKED.round
+_SERVER, _WORK = 'server', 'work'
+Inputs = Callable[[Sequence[int]], Iterator[tuple[int, Mapping[str, Any]]]]
+
+
+class _Meter:
+  """Adds up the seconds of calls, by party: a client's id, the server, or the work for inputs."""
+
+  def __init__(self) -> None:
+    self.seconds: dict[int | str, float] = {_SERVER: 0.0, _WORK: 0.0}
+
+  def run(self, party: int | str, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    start = time.perf_counter()
+    try:
+      return call(*args, **named)
+    finally:
+      self.seconds[party] = self.seconds.get(party, 0.0) + time.perf_counter() - start
+
+
+def generate_identities(clients: list[int]) -> dict[int, bytes]:
+  """A fresh Ed25519 private key, 32 raw bytes, for each client."""
+  return {client: bytes(keys.Secret().data) for client in clients}
+
+
+def roster_of(identities: Mapping[int, keys.Identity]) -> dict[int, bytes]:
+  """The Ed25519 public keys of private ones."""
+  return {
+    client: keys.signing_key(identity).public_key().public_bytes_raw()
+    for client, identity in identities.items()
+  }
+
+
+class LocalSession:
+  """Real clients and a real server, joined by function calls; for one run.
+
+  Inputs are drawn when round 2 asks for them, one at a time: a client's vector lives from its
+  work to the server's sum, so memory does not grow with the number of clients.
+
+  Args:
+    params: Parameters of the session.
+    clients: Ids of the clients.
+    drops: {client: first round, 0 to 5, in which it sends nothing}.
+    identities: {client: Ed25519 private key}; drawn in the authenticated mode if None.
+  """
+
+  def __init__(
+    self,
+    params: SessionParams,
+    clients: Sequence[int],
+    drops: Mapping[int, int] | None = None,
+    identities: Mapping[int, keys.Identity] | None = None,
+  ):
+    if params.authenticated and identities is None:
+      identities = generate_identities(list(clients))
+    roster = None if identities is None else roster_of(identities)
+    # All parties are the caller's own: nobody is talked down to its `version`.
+    policy = Policy(version=params.version)
+    self._meter = _Meter()
+    self._server = self._meter.run(_SERVER, Server, params, roster)
+    self._clients = {}
+    for client in clients:
+      identity = None if identities is None else identities[client]
+      self._clients[client] = self._meter.run(
+        client, Client, params, client, identity, roster, policy=policy
+      )
+    self._drops = dict(drops or {})
+    self._silent: dict[int, int] = {}
+    self._left: dict[int, SecAggError] = {}
+    self._up = {client: [0] * ROUNDS for client in clients}
+    self._down = {client: [0] * ROUNDS for client in clients}
+
+  def run(self, inputs: Inputs) -> SessionResult:
+    """Runs the session to its end.
+
+    Args:
+      inputs: From the clients that are to send a vector to their (client, values), in any
+        order. A client that it leaves out has dropped out.
+
+    Raises:
+      SecAggError: If the session ends without a result, or an input does not fit its leaf.
+    """
+    messages = dict.fromkeys(self._clients, b'')
+    while messages:
+      now = self._server.round
+      for client in messages:
+        if self._drops.get(client, ROUNDS) <= now:
+          self._silent.setdefault(client, now)
+      speaking = [client for client in messages if client not in self._silent]
+      if now == _MASKED:
+        self._send_vectors(speaking, messages, inputs)
+      else:
+        for client in speaking:
+          self._step(client, messages.pop(client))
+      if self._server.result is not None:
+        break
+      messages = self._meter.run(_SERVER, self._server.close_round)
+      for client, message in messages.items():
+        self._down[client][wire.Kind(message[5]).round] += len(message)
+    return self._result()
+
+  def _send_vectors(
+    self, speaking: Sequence[int], messages: dict[int, bytes], inputs: Inputs
+  ) -> None:
+    waiting = set(speaking)
+    drawn = inputs(speaking)
+    while (one := self._meter.run(_WORK, next, drawn, None)) is not None:
+      client, values = one
+      self._meter.run(client, self._clients[client].provide, values)
+      self._step(client, messages.pop(client))
+      waiting.discard(client)
+    self._silent.update(dict.fromkeys(waiting, _MASKED))
+
+  def _step(self, client: int, message: bytes) -> None:
+    """One client's answer; a client with an error says so, and is silent from then on."""
+    party, now = self._clients[client], self._server.round
+    try:
+      call = (party.receive, message) if message else (party.start,)
+      answer = self._meter.run(client, *call)
+    except SecAggError as error:
+      self._left[client] = error
+      self._silent[client] = now
+      answer = self._meter.run(client, party.abort, error)
+    self._up[client][now] += len(answer)
+    self._meter.run(_SERVER, self._server.receive, client, answer)
+
+  def _result(self) -> SessionResult:
+    server, seconds = self._server, self._meter.seconds
+    if server.result is None:
+      raise SessionAborted('The session has ended without a result.')
+    return SessionResult(
+      values=server.result.values,
+      survivors=server.result.survivors,
+      blamed=server.result.blamed,
+      refused=dict(server.refused),
+      left=self._left,
+      silent=self._silent,
+      verdicts=dict(server.verdicts),
+      bytes_up=self._up,
+      bytes_down=self._down,
+      seconds_client={client: seconds[client] for client in self._clients},
+      seconds_server=seconds[_SERVER],
+      seconds_work=seconds[_WORK],
+    )
+
+
+def run_in_memory(
+  params: SessionParams,
+  inputs: Mapping[int, Mapping[str, Any]],
+  drops: Mapping[int, int] | None = None,
+  identities: Mapping[int, keys.Identity] | None = None,
+) -> SessionResult:
+  """Runs a session over inputs that are there.
+
+  Args:
+    params: Parameters of the session.
+    inputs: {client id: {leaf: integer array}}.
+    drops: {client id: the first round, 0 to 5, in which it sends nothing}.
+    identities: {client id: Ed25519 private key}; drawn in the authenticated mode if None.
+
+  Raises:
+    SecAggError: If the session ends without a result, or an input does not fit.
+  """
+  if not set(drops or ()) <= set(inputs):
+    strangers = sorted(set(drops or ()) - set(inputs))
+    raise ConfigurationError(f'`drops` names clients without inputs: {strangers}.')
+  session = LocalSession(params, list(inputs), drops, identities)
+  return session.run(lambda clients: ((client, inputs[client]) for client in clients))
