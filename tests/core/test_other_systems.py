@@ -3,10 +3,12 @@
 import pathlib
 import shutil
 import sys
+import types
 
 import pytest
 
-from tff_privacy_agg import cli, deployment
+from tff_privacy_agg import cli
+from tff_privacy_agg.deployment import tls
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger
 
@@ -38,6 +40,6 @@ def test_a_ledger_is_not_written(ledger, tmp_path):
 
 def test_keys_are_not_made(monkeypatch, tmp_path):
   directory = tmp_path / 'keys'
-  monkeypatch.setattr(sys, 'platform', 'win32')
+  monkeypatch.setattr(tls, 'sys', types.SimpleNamespace(platform='win32'))
   with pytest.raises(ConfigurationError, match='Make them on Linux or macOS'):
-    deployment.make_keys(directory, ['north', 'south'])
+    tls.make_keys(directory, ['north', 'south'])
