@@ -1,6 +1,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+BESIDE := $(CURDIR)/$(VENV)/beside-the-wheel
 OLDEST := $(VENV)/dp-accounting-oldest
 MLFLOW := $(VENV)/mlflow
 SBOM := $(VENV)/sbom
@@ -12,7 +13,14 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225
 # TensorFlow's start-up notices are of no use here.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help env demo test test-accounting test-mlflow test-all conformance lint format fuzz bench notebooks api doctor lock sbom wheel clean
+# The Pythons on which the tests of the core run, those of them that exist, and these tests.
+CORE_PYTHONS ?= python3.12 python3.13
+CORE_TESTS := tests/core tests/reports/test_report.py tests/cli/test_cli_ledger.py \
+  $(addprefix tests/accounting/test_,accountant.py calibration.py conformance.py curves.py dominance.py) \
+  $(addprefix tests/ledger/test_ledger_,bad_input.py bounds.py budget.py rounds.py statement.py) \
+  $(addprefix tests/secagg/test_secagg_,blame.py cost.py known_answers.py mutants.py privacy.py verify.py)
+
+.PHONY: help env demo test test-accounting test-core test-mlflow test-all conformance lint format fuzz bench notebooks api doctor lock sbom wheel clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +50,27 @@ test-accounting: $(OLDEST)/.stamp  ## Run the accounting's tests with the oldest
 $(OLDEST)/.stamp: requirements/dp-accounting-oldest.txt $(VENV)/.stamp
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
 	  --target $(OLDEST) -r requirements/dp-accounting-oldest.txt
+	touch $@
+
+test-core: wheel  ## Run the core's tests from the wheel, without TensorFlow, on newer Pythons, and a notebook there
+	@mkdir -p $(BESIDE) && ln -sfn $(CURDIR)/tools $(BESIDE)
+	@for python in $(CORE_PYTHONS); do \
+	  if ! $$python -c '' 2> /dev/null; then echo "There is no $$python here: not tested."; continue; fi; \
+	  echo "The core, from the wheel, with $$($$python --version):"; \
+	  $(MAKE) -s $(VENV)/$$python/.stamp || exit 1; \
+	  $(VENV)/$$python/bin/pip install -q --disable-pip-version-check --no-deps --no-index \
+	    --find-links dist --force-reinstall tff_privacy_agg || exit 1; \
+	  $(VENV)/$$python/bin/pip check || exit 1; \
+	  PYTHONSAFEPATH=1 PYTHONPATH=$(BESIDE) $(VENV)/$$python/bin/python -m pytest -n 2 --dist loadfile \
+	    -m 'not slow' \
+	    $(CORE_TESTS) || exit 1; \
+	done
+	$(BIN)/python -m pytest -m 'not slow' tests/notebooks/test_hosted.py $(ARGS)
+
+$(VENV)/python3.%/.stamp: requirements/core.txt
+	rm -rf $(@D)
+	python3.$* -m venv $(@D)
+	$(@D)/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/core.txt
 	touch $@
 
 test-mlflow: $(MLFLOW)/.stamp  ## Run the tests of the extra mlflow
@@ -77,10 +106,12 @@ api: env  ## Write docs/api.md from the docstrings
 doctor: env  ## Say what is installed and whether it works
 	$(BIN)/tff-privacy-agg doctor
 
-lock:  ## Solve requirements.lock again (needs uv)
+lock:  ## Solve requirements.lock and requirements/core.txt again (needs uv)
 	uv pip compile --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_31 --override requirements/overrides.txt \
 	  requirements/requirements-dev.in -o requirements.lock
+	uv pip compile --generate-hashes --no-header --no-annotate --python-version 3.12 --universal \
+	  requirements/core.in -o requirements/core.txt
 
 fuzz: $(FUZZ)/.stamp  ## Fuzz what reads others' bytes, FUZZ_SECONDS=60 for each of 5 targets
 	for target in messages frames broadcasts ledgers settings; do \

@@ -2,11 +2,27 @@ import pathlib
 import re
 
 import setuptools
+from setuptools.command.build_py import build_py
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(
   r"^__version__ = '(.+)'$", (HERE / 'tff_privacy_agg/__init__.py').read_text(), re.MULTILINE
 ).group(1)
+
+# TFF's wheel, and the versions of TensorFlow that it is built for, exist there only.
+HAS_TFF = "python_version == '3.11' and sys_platform == 'linux' and platform_machine == 'x86_64'"
+
+
+class BuildWithLock(build_py):
+  """Puts the lock into the wheel, from which `tff_privacy_agg.notebook` makes an environment."""
+
+  def run(self):
+    super().run()
+    if not self.editable_mode:
+      self.copy_file(
+        str(HERE / 'requirements.lock'), f'{self.build_lib}/tff_privacy_agg/requirements.lock'
+      )
+
 
 setuptools.setup(
   name='tff_privacy_agg',
@@ -17,19 +33,20 @@ setuptools.setup(
   license='Apache-2.0',
   packages=setuptools.find_packages(include=['tff_privacy_agg', 'tff_privacy_agg.*']),
   package_data={'tff_privacy_agg.ledger': ['schema.json']},
-  python_requires='>=3.11,<3.12',
-  # What the package needs. Their own pins contradict each other and ask for a jaxlib that is no
-  # longer published, so install from requirements.lock (README, "Install") with --no-deps.
+  python_requires='>=3.11',
+  # What needs TFF needs requirements.lock (README, "Install"): the pins of the three packages with
+  # a marker contradict each other and ask for a jaxlib that is no longer published, so pip cannot
+  # solve them. Everywhere else, pip installs the core: all that needs no TensorFlow.
   install_requires=[
-    'tensorflow-federated==0.87.0',
-    'tensorflow-cpu==2.14.1',
-    'tensorflow-privacy==0.9.0',
+    f'tensorflow-federated==0.87.0; {HAS_TFF}',
+    f'tensorflow-cpu==2.14.1; {HAS_TFF}',
+    f'tensorflow-privacy==0.9.0; {HAS_TFF}',
+    f'scikit-learn>=1.3; {HAS_TFF}',
     'dp-accounting>=0.4.3',
-    'numpy>=1.25,<2',
+    'numpy>=1.25',
     'scipy>=1.9.3',
-    'scikit-learn>=1.3',
     'cryptography>=48',
-    'grpcio>=1.60,<1.75',
+    'grpcio>=1.60',
     'shtab>=1.7',
   ],
   extras_require={
@@ -39,11 +56,14 @@ setuptools.setup(
     # 2.14 does not run with, and for a protobuf that it refuses.
     'mlflow': ['mlflow-skinny>=2.9,<3', 'protobuf<5', 'typing-extensions<4.6'],
   },
+  cmdclass={'build_py': BuildWithLock},
   entry_points={'console_scripts': ['tff-privacy-agg=tff_privacy_agg.cli:main']},
   classifiers=[
     'License :: OSI Approved :: Apache Software License',
-    'Operating System :: POSIX :: Linux',
+    'Operating System :: OS Independent',
     'Programming Language :: Python :: 3.11',
+    'Programming Language :: Python :: 3.12',
+    'Programming Language :: Python :: 3.13',
     'Topic :: Scientific/Engineering :: Artificial Intelligence',
     'Topic :: Security :: Cryptography',
   ],

@@ -5,28 +5,11 @@
 # run here by hand, without TFF: we follow the updates of 20 clients from floats to residues, and the
 # sum back.
 #
-# Everything is seeded and takes some seconds on two cores, without a network.
+# Everything is seeded. Run time: some ten seconds on two cores, without a network.
 
 # %% tags=["setup"]
-# Setup: says what is missing, and changes nothing.
-import importlib.util
-import os
-import sys
+# The same in all notebooks: setup_cell.py.
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-if sys.version_info[:2] != (3, 11):
-  raise RuntimeError(
-    f'TensorFlow Federated 0.87 needs Python 3.11; this is {sys.version.split()[0]}. On Colab: '
-    'Runtime > Change runtime type > Runtime version 2025.07, then run this cell again. '
-    'Elsewhere: a Jupyter whose kernel is Python 3.11 on Linux x86-64.'
-  )
-if importlib.util.find_spec('tff_privacy_agg') is None:
-  raise RuntimeError(
-    'tff_privacy_agg is not installed. In a folder with a clone of the project, run in a cell each: '
-    '`!pip uninstall -y tensorflow` (it shares a folder with tensorflow-cpu), '
-    '`!pip install --no-deps --require-hashes -r requirements.lock`, '
-    '`!pip install --no-deps --no-build-isolation -e .`; then restart the runtime.'
-  )
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
@@ -84,7 +67,7 @@ updates = updates.astype(np.float32)
 
 
 def picture(rows, titles, ylabel=None, **limits):
-  figure, axes = plt.subplots(1, len(rows), figsize=(3.6 * len(rows), 2.4), dpi=72, squeeze=False)
+  figure, axes = plt.subplots(1, len(rows), figsize=(3.6 * len(rows), 2.4), dpi=120, squeeze=False)
   for axis, values, title in zip(axes[0], rows, titles, strict=True):
     axis.plot(values, '.', markersize=2)
     axis.set(title=title, xlabel='coordinate', **limits)
@@ -145,7 +128,7 @@ print(f'B = {design.l2_bound:.1f}: the bound after rounding; longest here {lengt
 
 # %%
 error = integers[0] / design.scaled_norm - rotated[0]
-figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.4), dpi=72)
+figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.4), dpi=120)
 axes[0].plot(rotated[0] * design.scaled_norm, integers[0], '.', markersize=2)
 axes[0].set(title='rounded at random', xlabel='value times K', ylabel='integer')
 axes[1].hist(error * design.scaled_norm, bins=41)
@@ -172,7 +155,7 @@ print(f'all shares:  standard deviation {measured:.1f}, promised {promised:.1f}'
 print(f'effective noise multiplier at {CLIENTS} honest clients: {promised / design.l2_bound:.3f}')
 
 # %%
-figure, axes = plt.subplots(figsize=(5, 2.4), dpi=72)
+figure, axes = plt.subplots(figsize=(5, 2.4), dpi=120)
 span = 4 * promised
 bins = np.linspace(-span, span, 81)
 axes.hist(integers.sum(axis=0), bins=bins, alpha=0.6, label='sum of the updates')

@@ -3,30 +3,16 @@
 #
 # Four numbers decide a private training before it starts: epsilon, the clients of a round, the rounds, and
 # the bits of an upload. `tpa.accounting.plan` solves for the noise and the bits, with the reasons. It is
-# NumPy: no TensorFlow, no training, seconds.
+# NumPy: no TensorFlow, no training. Run time: about a minute on two cores.
 
 # %% tags=["setup"]
-# Setup: says what is missing, and changes nothing.
-import importlib.util
-import os
-import sys
-
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-if sys.version_info[:2] != (3, 11):
-  raise RuntimeError(
-    f'TensorFlow Federated 0.87 needs Python 3.11; this is {sys.version.split()[0]}. On Colab: '
-    'Runtime > Change runtime type > Runtime version 2025.07, then run this cell again. '
-    'Elsewhere: a Jupyter whose kernel is Python 3.11 on Linux x86-64.'
-  )
-if importlib.util.find_spec('tff_privacy_agg') is None:
-  raise RuntimeError(
-    'tff_privacy_agg is not installed. In a folder with a clone of the project, run in a cell each: '
-    '`!pip uninstall -y tensorflow` (it shares a folder with tensorflow-cpu), '
-    '`!pip install --no-deps --require-hashes -r requirements.lock`, '
-    '`!pip install --no-deps --no-build-isolation -e .`; then restart the runtime.'
-  )
+# The same in all notebooks: setup_cell.py.
 
 # %%
+import math
+import pathlib
+import tempfile
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -70,7 +56,7 @@ by_cohort = [tpa.accounting.plan(**{**TRAINING, 'clients_per_round': n}) for n i
 rounds = [10, 30, 100, 300, 1000]
 by_rounds = [tpa.accounting.plan(**{**TRAINING, 'rounds': t}) for t in rounds]
 
-figure, axes = plt.subplots(1, 2, figsize=(8, 3), dpi=72)
+figure, axes = plt.subplots(1, 2, figsize=(8, 3), dpi=120)
 noise_in_mean = [p.noise_multiplier / n for n, p in zip(cohorts, by_cohort, strict=True)]
 draw(axes[0], 'clients a round', cohorts, noise_in_mean)
 axes[0].set(xscale='log', yscale='log', ylabel='noise in the mean / clip norm')
@@ -100,7 +86,7 @@ for n, p in zip(cohorts, by_cohort, strict=True):
 
 # %%
 targets = [1, 2, 4, 8, 16]
-figure, axes = plt.subplots(figsize=(5, 3), dpi=72)
+figure, axes = plt.subplots(figsize=(5, 3), dpi=120)
 for count in (20, 200):
   needed = [
     tpa.accounting.plan(**{**TRAINING, 'target_epsilon': e, 'rounds': count}).noise_multiplier
@@ -119,7 +105,7 @@ plt.show()
 # more bits cost traffic and buy nothing. `plan` takes the fewest within 1 % of the best.
 
 # %%
-figure, axes = plt.subplots(figsize=(5, 3), dpi=72)
+figure, axes = plt.subplots(figsize=(5, 3), dpi=120)
 for epsilon in (2, 8, 32):
   widths, errors = [], []
   for bits in range(10, 22):
@@ -164,5 +150,21 @@ for cap in (200, 50, 10, 1):
 # ## From the plan to the stack
 #
 # `tff-privacy-agg plan` prints the same on a command line, `--json` for machines. What it found goes into three
-# places: `noise_multiplier` of the noise layer, `bits` of the sum, `Cohort.minimum`.
+# places: `noise_multiplier` of the noise layer, `bits` of the sum, `Cohort.minimum`. Or into a file from which
+# `tff-privacy-agg train --config run.toml` trains. Here for the demo's two hundred clients:
+
+# %% tags=["stable"]
+demo = dict(population=200, clients_per_round=100, rounds=30)
+p = tpa.accounting.plan(target_epsilon=8.0, target_delta=5e-4, dimension=1024, **demo)
+run = pathlib.Path(tempfile.mkdtemp()) / 'run.toml'
+numbers = demo | dict(
+  noise_multiplier=math.ceil(100 * p.noise_multiplier) / 100,
+  bits=p.bits,
+  delta=5e-4,
+  target_epsilon=8.0,
+)
+run.write_text(''.join(f'{name} = {value}\n' for name, value in numbers.items()))
+print(run.read_text())
+
+# %% [markdown]
 # [docs/choosing-parameters.md](../docs/choosing-parameters.md) has the advice in short.

@@ -5,28 +5,10 @@
 # older checkpoint has still shown its sums to the server. The ledger is a file that never forgets a round: charged before it
 # runs, settled after, one line each, chained by hashes.
 #
-# We keep the book of a training without running one, so all this takes seconds.
+# We keep the book of a training without running one. Run time: about twenty seconds on two cores.
 
 # %% tags=["setup"]
-# Setup: says what is missing, and changes nothing.
-import importlib.util
-import os
-import sys
-
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-if sys.version_info[:2] != (3, 11):
-  raise RuntimeError(
-    f'TensorFlow Federated 0.87 needs Python 3.11; this is {sys.version.split()[0]}. On Colab: '
-    'Runtime > Change runtime type > Runtime version 2025.07, then run this cell again. '
-    'Elsewhere: a Jupyter whose kernel is Python 3.11 on Linux x86-64.'
-  )
-if importlib.util.find_spec('tff_privacy_agg') is None:
-  raise RuntimeError(
-    'tff_privacy_agg is not installed. In a folder with a clone of the project, run in a cell each: '
-    '`!pip uninstall -y tensorflow` (it shares a folder with tensorflow-cpu), '
-    '`!pip install --no-deps --require-hashes -r requirements.lock`, '
-    '`!pip install --no-deps --no-build-isolation -e .`; then restart the runtime.'
-  )
+# The same in all notebooks: setup_cell.py.
 
 # %%
 import json
@@ -120,7 +102,7 @@ except tpa.BudgetExceededError as refused:
   print(refused)
 
 # %%
-figure, axes = plt.subplots(figsize=(5.5, 3), dpi=72)
+figure, axes = plt.subplots(figsize=(5.5, 3), dpi=120)
 rounds = range(1, len(history) + 1)
 axes.plot(rounds, [charged for charged, _ in history], '.', color='0.6', label='when charged')
 axes.step(rounds, [settled for _, settled in history], where='mid', label='settled')

@@ -4,28 +4,10 @@
 # A ledger says what cannot leak. An audit attacks, and measures what does, through the same path. If it finds more than
 # the ledger allows, something is wrong; if less, nothing is proved, since a better attack may exist.
 #
-# About a minute on two cores, without a network.
+# Run time: about a minute and a half on two cores, without a network.
 
 # %% tags=["setup"]
-# Setup: says what is missing, and changes nothing.
-import importlib.util
-import os
-import sys
-
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-if sys.version_info[:2] != (3, 11):
-  raise RuntimeError(
-    f'TensorFlow Federated 0.87 needs Python 3.11; this is {sys.version.split()[0]}. On Colab: '
-    'Runtime > Change runtime type > Runtime version 2025.07, then run this cell again. '
-    'Elsewhere: a Jupyter whose kernel is Python 3.11 on Linux x86-64.'
-  )
-if importlib.util.find_spec('tff_privacy_agg') is None:
-  raise RuntimeError(
-    'tff_privacy_agg is not installed. In a folder with a clone of the project, run in a cell each: '
-    '`!pip uninstall -y tensorflow` (it shares a folder with tensorflow-cpu), '
-    '`!pip install --no-deps --require-hashes -r requirements.lock`, '
-    '`!pip install --no-deps --no-build-isolation -e .`; then restart the runtime.'
-  )
+# The same in all notebooks: setup_cell.py.
 
 # %%
 import matplotlib.pyplot as plt
@@ -61,7 +43,7 @@ for name, report in reports.items():
 # package's noised sum of 100. Clipping hides nothing, a sum of two hides little.
 
 # %%
-figure, axes = plt.subplots(figsize=(3.2, 5.2), dpi=72)
+figure, axes = plt.subplots(figsize=(3.2, 5.2), dpi=120)
 axes.imshow(reports['inversion'].pictures['inversion'], cmap='gray_r')
 rows = ['truth', 'clear', 'clipped', 'noised', 'sum of 2', 'sum of 10', 'sum of 100', 'here']
 axes.set_yticks([60 * row + 30 for row in range(len(rows))], rows)
@@ -144,7 +126,7 @@ for z, (promised, result) in found.items():
   )
 
 # %%
-figure, axes = plt.subplots(figsize=(5, 2.6), dpi=72)
+figure, axes = plt.subplots(figsize=(5, 2.6), dpi=120)
 labels = [f'z = {z}' for z in found]
 positions = np.arange(len(labels))
 axes.barh(positions + 0.2, [p for p, _ in found.values()], 0.4, label='account: at most')

@@ -8,9 +8,11 @@ import os
 import pathlib
 import re
 import sys
+import time
 
 import jupytext
 import nbformat
+from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
 FOLDER = pathlib.Path(__file__).parent
@@ -28,10 +30,13 @@ def twins() -> list[pathlib.Path]:
 
 
 def notebook_of(twin: pathlib.Path) -> nbformat.NotebookNode:
-  """The cells of a text twin, without output."""
+  """The cells of a text twin, without output; the first code cell is that of `setup_cell.py`."""
   notebook = jupytext.read(twin)
+  (setup,) = jupytext.read(FOLDER / 'setup_cell.py').cells
   for number, cell in enumerate(notebook.cells):
     cell.id = f'cell-{number:02d}'
+    if 'setup' in cell.metadata.get('tags', []):
+      cell.source = setup.source
     cell.metadata = nbformat.from_dict(
       {'tags': cell.metadata['tags']} if 'tags' in cell.metadata else {}
     )
@@ -40,8 +45,15 @@ def notebook_of(twin: pathlib.Path) -> nbformat.NotebookNode:
   return notebook
 
 
-def execute(twin: pathlib.Path, folder: pathlib.Path) -> nbformat.NotebookNode:
+def execute(
+  twin: pathlib.Path, folder: pathlib.Path, manager: KernelManager | None = None
+) -> nbformat.NotebookNode:
   """The notebook of a twin, run from a clean kernel in the given folder.
+
+  Args:
+    twin: The text twin.
+    folder: Where the kernel runs.
+    manager: Of the kernel; None for one of this Python.
 
   Raises:
     CellExecutionError: If a cell fails.
@@ -51,7 +63,12 @@ def execute(twin: pathlib.Path, folder: pathlib.Path) -> nbformat.NotebookNode:
   resources = {'metadata': {'path': str(folder)}}
   backend = 'module://matplotlib_inline.backend_inline'
   client = NotebookClient(
-    notebook, timeout=300, kernel_name='python3', resources=resources, coalesce_streams=True
+    notebook,
+    timeout=600,
+    kernel_name='python3',
+    km=manager,
+    resources=resources,
+    coalesce_streams=True,
   )
   client.execute(env={**os.environ, 'MPLBACKEND': backend})
   for cell in notebook.cells:
@@ -72,12 +89,13 @@ def text_of(output: nbformat.NotebookNode) -> str:
 
 
 def check_output(twin: pathlib.Path, output: nbformat.NotebookNode) -> None:
-  """Refuses warnings, and paths of the machine that ran the notebook.
+  """Refuses warnings other than this package's, and paths of the machine that ran the notebook.
 
   Raises:
     ValueError: If the output holds one.
   """
-  if output.get('name') == 'stderr':
+  warnings = output.text.splitlines() if output.get('name') == 'stderr' else []
+  if any(not line.startswith('tff_privacy_agg: ') for line in warnings):
     raise ValueError(f'{twin.name} writes to stderr: {output.text}')
   found = _MACHINE_PATH.search(text_of(output))
   if found:
@@ -90,7 +108,9 @@ def main(numbers: list[str]) -> None:
     if numbers and twin.name[:2] not in numbers:
       continue
     print(twin.name, flush=True)
+    started = time.monotonic()
     notebook = execute(twin, FOLDER)
+    print(f'  {time.monotonic() - started:.0f} s')
     nbformat.write(notebook, twin.with_suffix('.ipynb'))
 
 

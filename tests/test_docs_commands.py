@@ -31,6 +31,12 @@ CONSOLE = {
     HERE,
     'test_the_reference_cases',
   ),
+  'pip install .': ('../Makefile', '--find-links dist --force-reinstall tff_privacy_agg'),
+  'pip install numpy scipy cryptography grpcio dp-accounting shtab': (
+    'core/test_without_tensorflow.py',
+    "metadata.get_all('Requires-Dist')",
+  ),
+  'pip install --no-deps .': ('../Makefile', '--force-reinstall tff_privacy_agg'),
   'make wheel': ('test_release.py', 'test_a_wheel_builds_bit_for_bit_twice'),
   'make sbom': ('../.ci/run', 'make sbom'),
   'sha256sum dist/*.whl dist/sbom.cdx.json > dist/SHA256SUMS': ('test_release.py', 'sha256'),

@@ -7,6 +7,8 @@ start, and can say what is missing, without TensorFlow.
 import importlib
 from typing import Any
 
+from tff_privacy_agg._lazy import tff_named
+
 __version__ = '0.1.0'
 
 _MODULES = {
@@ -144,7 +146,8 @@ def __getattr__(name: str) -> Any:
   if name in _MODULES:
     return importlib.import_module(f'{__name__}.{_MODULES[name]}')
   if name in _HOME_OF:
-    value = getattr(importlib.import_module(f'{__name__}.{_HOME_OF[name]}'), name)
+    with tff_named():
+      value = getattr(importlib.import_module(f'{__name__}.{_HOME_OF[name]}'), name)
     globals()[name] = value
     return value
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,8 +1,28 @@
 """Names of a package that load when they are first used."""
 
+import contextlib
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+from tff_privacy_agg.errors import RuntimeUnavailableError
+
+
+@contextlib.contextmanager
+def tff_named() -> Iterator[None]:
+  """Says how to get TFF, where a module could not be imported for want of it.
+
+  Raises:
+    RuntimeUnavailableError: If that is so.
+  """
+  try:
+    yield
+  except ModuleNotFoundError:
+    try:
+      importlib.import_module('tff_privacy_agg._requires_tff')
+    except RuntimeUnavailableError as refused:
+      raise refused from None
+    raise
 
 
 def lazy_names(
@@ -25,7 +45,8 @@ def lazy_names(
 
   def find(name: str) -> Any:
     if name in home_of:
-      return getattr(importlib.import_module(f'tff_privacy_agg.{home_of[name]}'), name)
+      with tff_named():
+        return getattr(importlib.import_module(f'tff_privacy_agg.{home_of[name]}'), name)
     short = package.rpartition('.')[2]
     if moved and name in moved:
       raise AttributeError(f'`{short}.{name}` has moved; use `tff_privacy_agg.{moved[name]}`.')

@@ -12,7 +12,10 @@ def test_takes_moved_names_from_federated_language(monkeypatch):
   tensorflow = types.SimpleNamespace(
     computation=tff.tensorflow.computation, to_type=tff.types.tensorflow_to_type
   )
-  remaining = types.SimpleNamespace(backends=tff.backends, tensorflow=tensorflow)
+  structure = types.SimpleNamespace(Struct=lambda *arguments: None)  # deprecated there
+  remaining = types.SimpleNamespace(
+    backends=tff.backends, tensorflow=tensorflow, structure=structure
+  )
   monkeypatch.setitem(sys.modules, 'tensorflow_federated', remaining)
   monkeypatch.setitem(sys.modules, 'federated_language', tff)
   spec = importlib.util.spec_from_file_location('moved_compat', compat.__file__)
@@ -21,7 +24,21 @@ def test_takes_moved_names_from_federated_language(monkeypatch):
   for name in (
     'federated_map',
     'federated_secure_modular_sum',
+    'ReleaseManager',
+    'GroupingReleaseManager',
+    'FederatedDataSource',
     'TensorType',
+    'materialize_value',
+    'get_context_stack',
     'set_default_context',
   ):
     assert getattr(moved, name) is getattr(compat, name)
+  assert moved.STRUCTS == ()
+
+
+def test_reads_a_computation_as_both_branches_do(monkeypatch):
+  computation = tff.tensorflow.computation(lambda: 7)
+  message = tff.framework.serialize_computation(computation)
+  assert compat.deserialize_computation(message).type_signature == computation.type_signature
+  monkeypatch.delattr(tff.framework, 'deserialize_computation')
+  assert compat.deserialize_computation(message).type_signature == computation.type_signature

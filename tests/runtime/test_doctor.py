@@ -154,5 +154,18 @@ runpy.run_path({str(pathlib.Path(doctor.__file__))!r}, run_name='__main__')
     ).returncode
   found = {check['name']: check for check in json.loads((tmp_path / 'out').read_text())}
   assert code == 1
-  assert found['TFF import']['status'] == 'failed'
+  assert found['TFF import']['status'] == 'warning'
+  assert found['numpy']['status'] == 'failed'
   assert found['numpy']['found'] == 'not installed'
+
+
+def test_without_tensorflow_it_checks_the_core(versions, capsys):
+  for name in ('tensorflow-federated', 'tensorflow', 'tensorflow-cpu'):
+    versions[name] = None
+  versions['numpy'] = '2.5.5'  # too new for TensorFlow 2.14 only
+  assert doctor.main() == 0
+  out = capsys.readouterr().out
+  assert 'warning  TFF import: TensorFlow Federated is not installed' in out
+  assert '`make env`' in out
+  versions['numpy'] = '1.24.0'
+  assert doctor.main() == 1

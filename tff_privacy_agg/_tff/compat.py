@@ -48,6 +48,30 @@ SyncExecutionContext = _language.framework.SyncExecutionContext
 get_context_stack = _language.framework.get_context_stack
 set_default_context = _language.framework.set_default_context
 NativeFederatedContext = _language.program.NativeFederatedContext
+FederatedDataSource = _language.program.FederatedDataSource
+FederatedDataSourceIterator = _language.program.FederatedDataSourceIterator
+GroupingReleaseManager = _language.program.GroupingReleaseManager
+ReleaseManager = _language.program.ReleaseManager
+materialize_value = _language.program.materialize_value
+# TFF 0.87's own structures; on the main branch they are Python's containers, and this a function.
+STRUCTS = tuple(kind for kind in (tff.structure.Struct,) if isinstance(kind, type))
+
+
+def serialize_computation(computation: Any) -> Any:
+  """The `Computation` message of a computation."""
+  if hasattr(_language.framework, 'serialize_computation'):
+    return _language.framework.serialize_computation(computation)
+  return computation.to_proto()
+
+
+def deserialize_computation(proto) -> Any:
+  """The computation of a `Computation` message."""
+  framework = _language.framework
+  if hasattr(framework, 'deserialize_computation'):
+    return framework.deserialize_computation(proto)
+  return framework.ConcreteComputation(
+    computation_proto=proto, context_stack=framework.get_context_stack()
+  )
 
 
 def running_context() -> Any:

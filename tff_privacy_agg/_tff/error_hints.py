@@ -82,7 +82,7 @@ def _number_bytes(value: Any) -> int:
   """Bytes of the arrays and tensors in a structure; datasets, which are sent as graphs, apart."""
   if isinstance(value, Mapping):
     value = list(value.values())
-  if isinstance(value, (list, tuple, tff.structure.Struct)):
+  if isinstance(value, (list, tuple, *compat.STRUCTS)):
     return sum(map(_number_bytes, value))
   size = getattr(value, 'nbytes', None)
   return size if isinstance(size, int) else 0

@@ -1,5 +1,6 @@
 """Private statistics of what clients hold, for those who need no model."""
 
+from tff_privacy_agg import _requires_tff as _requires_tff  # refuses where it is not
 from tff_privacy_agg.analytics.base import Query
 from tff_privacy_agg.analytics.queries import Count, Histogram, Mean, Quantiles, Sum
 from tff_privacy_agg.analytics.statistic import Statistic, private_statistic

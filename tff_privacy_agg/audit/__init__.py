@@ -1,5 +1,6 @@
 """Measured leakage: what an attacker finds, beside what the ledger promises."""
 
+from tff_privacy_agg import _requires_tff as _requires_tff  # refuses where it is not
 from tff_privacy_agg.audit.canaries import Canaries, mark_ordinary, with_canaries
 from tff_privacy_agg.audit.canary_run import CanaryAudit, CanaryResult, run_with_canaries
 from tff_privacy_agg.audit.exposure import Exposure, exposure, extrapolated_exposure

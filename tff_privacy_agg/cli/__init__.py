@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from tff_privacy_agg import __version__
+from tff_privacy_agg._lazy import tff_named
 from tff_privacy_agg.cli import (
   _flags,
   analytics,
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   from tff_privacy_agg.errors import PrivacyAggError
 
   try:
-    with _flags.plain_warnings():
+    with _flags.plain_warnings(), tff_named():
       return args.run(args)
   except PrivacyAggError as error:
     print(f'tff-privacy-agg: {_flags.named(str(error), args.flags)}', file=sys.stderr)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_federated as tff
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._tff import compat
 from tff_privacy_agg.deployment import served_rounds, tls
 from tff_privacy_agg.deployment.config import ClientPolicy, Keys, Session
 from tff_privacy_agg.deployment.coordinator import Coordinator
@@ -40,7 +40,7 @@ def serve(
   evaluate: Callable[[Any], Mapping[str, float]] | None = None,
   ledger_facts: LedgerFacts | None = None,
   process_name: str | None = None,
-  release_managers: Sequence[tff.program.ReleaseManager] = (),
+  release_managers: Sequence[compat.ReleaseManager] = (),
   events: Events | None = None,
 ) -> TrainingResult:
   """Runs, or resumes, a training with clients in other processes, by the loop of `tpa.train`.
@@ -208,7 +208,7 @@ def take_part(
     client.close()
 
 
-class _RoundEvents(tff.program.ReleaseManager):
+class _RoundEvents(compat.ReleaseManager):
   """Tells each round's metrics as an event, for machines."""
 
   def __init__(self, events: Events, rounds: int):

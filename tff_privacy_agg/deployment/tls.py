@@ -10,6 +10,7 @@ import ipaddress
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 
 import grpc
@@ -84,8 +85,14 @@ def make_keys(
     The directory.
 
   Raises:
-    ConfigurationError: If a name will not do, or a file is there already.
+    ConfigurationError: If a name will not do, a file is there already, or this system cannot
+      keep files from other users.
   """
+  if sys.platform == 'win32':
+    raise ConfigurationError(
+      f'Keys cannot be made on this system ({sys.platform}), which has no file modes that keep them from '
+      'other users. Make them on Linux or macOS.'
+    )
   _validate.at_least(1, days=days)
   names = list(clients)
   for name in names:

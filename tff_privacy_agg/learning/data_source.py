@@ -21,7 +21,7 @@ _DATASETS_KEPT = 4096
 _sources: weakref.WeakValueDictionary[str, 'CohortDataSource'] = weakref.WeakValueDictionary()
 
 
-class CohortDataSource(tff.program.FederatedDataSource):
+class CohortDataSource(compat.FederatedDataSource):
   """Datasets of the clients that a sampler of cohorts chooses.
 
   For `tpa.train`, and for `tff.learning.programs.train_model`. With a ledger, a round is
@@ -67,7 +67,7 @@ class CohortDataSource(tff.program.FederatedDataSource):
     return CohortIterator(self, 0)
 
 
-class CohortIterator(tff.program.FederatedDataSourceIterator):
+class CohortIterator(compat.FederatedDataSourceIterator):
   """Selects one cohort after the other.
 
   Args:

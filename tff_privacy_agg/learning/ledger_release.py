@@ -4,14 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import tensorflow_federated as tff
-
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger import PrivacyLedger
 
 
-class PrivacyLedgerReleaseManager(tff.program.ReleaseManager):
+class PrivacyLedgerReleaseManager(compat.ReleaseManager):
   """A release manager that settles each round from its metrics.
 
   For `tff.learning.programs.train_model`: pass it (in a `GroupingReleaseManager`) as
@@ -40,7 +38,7 @@ class PrivacyLedgerReleaseManager(tff.program.ReleaseManager):
     Raises:
       LedgerError: If the round was not charged, or its metrics have no account.
     """
-    metrics = await tff.program.materialize_value(value)
+    metrics = await compat.materialize_value(value)
     cohort = self._ledger.state.charged_clients(_open_charge(self._ledger, int(key)))
     settle(self._ledger, int(key), metrics, counted=None if compat.runs_protocol() else cohort)
 

@@ -23,6 +23,7 @@ from typing import Any
 import tensorflow_federated as tff
 
 import tff_privacy_agg
+from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import ConfigurationError
 
 _CHECKPOINTS_KEPT = 3
@@ -63,7 +64,7 @@ class RunDirectory:
     self._checkpoints = tff.program.FileProgramStateManager(
       os.fspath(self.path / 'checkpoints'), keep_total=_CHECKPOINTS_KEPT, keep_first=False
     )
-    self._releases = tff.program.GroupingReleaseManager(
+    self._releases = compat.GroupingReleaseManager(
       [
         tff.program.CSVFileReleaseManager(
           os.fspath(self.path / 'metrics.csv'), key_fieldname='round'

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_federated as tff
 
+from tff_privacy_agg._tff import compat
 from tff_privacy_agg.learning.flat_metrics import flatten
 
 
@@ -47,7 +47,7 @@ def _computation_digest(computation: Any) -> str:
   and float constants do not.
   """
   counted: collections.Counter[str] = collections.Counter()
-  for graph in _graphs(tff.framework.serialize_computation(computation)):
+  for graph in _graphs(compat.serialize_computation(computation)):
     functions = (function.node_def for function in graph.library.function)
     for nodes in (graph.node, *functions):
       for node in nodes:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_federated as tff
 
+from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import ConfigurationError, RuntimeUnavailableError
 from tff_privacy_agg.learning.flat_metrics import flatten
 from tff_privacy_agg.ledger import PrivacyLedger
@@ -17,7 +17,7 @@ from tff_privacy_agg.ledger import PrivacyLedger
 _TAG = 'privacy/statement'
 
 
-class StatementReleaseManager(tff.program.ReleaseManager):
+class StatementReleaseManager(compat.ReleaseManager):
   """A release manager that shows a ledger's statement in TensorBoard, as text.
 
   The statement after each round stands in the tab "Text" as `privacy/statement`. For the
@@ -47,7 +47,7 @@ class StatementReleaseManager(tff.program.ReleaseManager):
     self._writer.flush()
 
 
-class MLflowReleaseManager(tff.program.ReleaseManager):
+class MLflowReleaseManager(compat.ReleaseManager):
   """A release manager that logs rounds, ledger and statement to an MLflow run.
 
   Each round's numbers become metrics at the step of the round; infinite ones stay
@@ -99,7 +99,7 @@ class MLflowReleaseManager(tff.program.ReleaseManager):
         and so is NaN.
       key: Number of the round.
     """
-    numbers = _numbers(await tff.program.materialize_value(value))
+    numbers = _numbers(await compat.materialize_value(value))
     now = int(1000 * time.time())
     metrics = [self._metric(name, number, now, int(key)) for name, number in numbers.items()]
     self._client.log_batch(self._run_id, metrics=metrics)

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.cohorts import Cohorts
 from tff_privacy_agg.learning.data_source import CohortDataSource
@@ -29,7 +30,7 @@ def train(
   evaluate: Callable[[Any], Mapping[str, float]] | None = None,
   run_directory: RunDirectory | str | os.PathLike[str] | None = None,
   ledger: PrivacyLedger | None = None,
-  release_managers: Sequence[tff.program.ReleaseManager] = (),
+  release_managers: Sequence[compat.ReleaseManager] = (),
   report: Callable[[str], None] = print,
 ) -> TrainingResult:
   """Runs, or resumes, a federated training.

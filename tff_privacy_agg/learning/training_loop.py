@@ -8,9 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import tensorflow_federated as tff
-
 from tff_privacy_agg import _validate, secagg
+from tff_privacy_agg._tff import compat
 from tff_privacy_agg._tff.error_hints import announced
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError
 from tff_privacy_agg.learning.flat_metrics import flatten
@@ -79,7 +78,7 @@ class TrainingLoop:
   evaluate: Callable[[Any], Mapping[str, float]] | None = None
   directory: RunDirectory | None = None
   ledger: PrivacyLedger | None = None
-  managers: Sequence[tff.program.ReleaseManager] = ()
+  managers: Sequence[compat.ReleaseManager] = ()
   report: Callable[[str], None] = print
 
   def run(self) -> TrainingResult:

@@ -1,7 +1,6 @@
 """The one writer of a ledger's file: locked, append-only, on the disk before it returns."""
 
 import errno
-import fcntl
 import os
 import pathlib
 import tempfile
@@ -164,6 +163,13 @@ def sync_directory(path: pathlib.Path) -> None:
 
 
 def _lock(descriptor: int, path: pathlib.Path) -> None:
+  try:
+    import fcntl
+  except ImportError:
+    raise LedgerError(
+      f'The ledger {path} cannot be written on this system, which has no locks that end with their '
+      'process. Write it on Linux or macOS; reading and verifying it works here.'
+    ) from None
   try:
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except OSError as error:

@@ -3,6 +3,7 @@
 Run it with `python -m tff_privacy_agg.runtime.doctor`, with `--json` for a report that
 a program reads. It imports the standard library only, and everything else
 inside the check that is about it: a broken installation is what it is for.
+Without TensorFlow and TFF it checks the core, which needs neither.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ _ENTROPY = pathlib.Path('/proc/sys/kernel/random/uuid')
 # How long the slow checks take, in parts of their whole: the import three quarters.
 _WHOLE, _IMPORTED, _STARTED = 8, 6, 7
 _REINSTALL = 'Install the tested set: `pip install --no-deps -r requirements.lock`.'
+_REINSTALL_CORE = 'Install the package again with pip, without --no-deps.'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,18 @@ _REQUIREMENTS = (
   ),
 )
 
+# What the core needs, wherever it runs.
+_CORE_REQUIREMENTS = tuple(
+  _Requirement(name=name, lowest=lowest, otherwise='failed', why='The core needs it.')
+  for name, lowest in (
+    ('numpy', (1, 25)),
+    ('scipy', (1, 9, 3)),
+    ('dp-accounting', (0, 4, 3)),
+    ('cryptography', (48,)),
+    ('grpcio', (1, 60)),
+  )
+)
+
 
 def _version(distribution: str) -> str | None:
   try:
@@ -129,27 +143,50 @@ def _release(version: str) -> tuple[int, ...]:
   return tuple(int(part) for part in re.findall(r'\d+', version)[:3])
 
 
-def _check_requirement(requirement: _Requirement) -> Check:
+def _check_requirement(requirement: _Requirement, reinstall: str = _REINSTALL) -> Check:
   version = _version(requirement.name)
   works = version is not None and requirement.lowest <= _release(version) < requirement.limit
   return Check(
     name=requirement.name,
     status='ok' if works else requirement.otherwise,
     found=version or 'not installed',
-    mend='' if works else f'{requirement.why} {_REINSTALL}',
+    mend='' if works else f'{requirement.why} {reinstall}',
   )
 
 
+def _platform() -> str:
+  return f'{platform.python_version()} on {platform.system()} {platform.machine()}'
+
+
+def _core_checks() -> list[Check]:
+  """What an installation without TensorFlow and TFF needs."""
+  old = sys.version_info < (3, 11)
+  python = Check(
+    name='Python',
+    status='failed' if old else 'ok',
+    found=_platform(),
+    mend='The core needs Python 3.11 or newer.' if old else '',
+  )
+  missing = Check(
+    name='TFF import',
+    status='warning',
+    found='TensorFlow Federated is not installed',
+    mend='plan, epsilon, verify, statement, report and keys work without; training, audits and '
+    'statistics need it: `make env` with Python 3.11 on Linux x86-64.',
+  )
+  core = (_check_requirement(one, _REINSTALL_CORE) for one in _CORE_REQUIREMENTS)
+  return [python, *core, missing]
+
+
 def _check_python() -> Check:
-  found = f'{platform.python_version()} on {platform.system()} {platform.machine()}'
+  found = _platform()
   if sys.version_info[:2] == (3, 11) and found.endswith('on Linux x86_64'):
     return Check(name='Python', status='ok', found=found)
   return Check(
     name='Python',
     status='failed',
     found=found,
-    mend='TFF 0.87 and this package run together on Python 3.11, Linux, x86_64 only: use such a '
-    'machine or container.',
+    mend='TFF 0.87 runs on Python 3.11, Linux, x86_64 only: use such a machine or container.',
   )
 
 
@@ -263,6 +300,8 @@ def diagnose(progress: Callable[[int, int], None] = lambda done, whole: None) ->
   Returns:
     The findings, whatever is broken. Missing pieces are findings, not errors.
   """
+  if not any(_version(name) for name in ('tensorflow-federated', 'tensorflow', 'tensorflow-cpu')):
+    return _core_checks()
   return [
     _check_python(),
     _check_tensorflow(),

@@ -56,7 +56,7 @@ class _Works:
   def get(self, data: bytes) -> Any:
     digest = hashlib.sha256(data).digest()
     if digest not in self._known:
-      self._known = {digest: tff.framework.deserialize_computation(unpack_value(data))}
+      self._known = {digest: compat.deserialize_computation(unpack_value(data))}
     return self._known[digest]
 
 

@@ -1,5 +1,6 @@
 """Layers: what a stack is composed of."""
 
+from tff_privacy_agg import _requires_tff as _requires_tff  # refuses where it is not
 from tff_privacy_agg.aggregation.layers.averaging import Mean, WeightedMean
 from tff_privacy_agg.aggregation.layers.base import Layer, Mechanism, Slot
 from tff_privacy_agg.aggregation.layers.clipping import Clipping

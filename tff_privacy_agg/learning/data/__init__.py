@@ -1,5 +1,6 @@
 """Real data as federated client data: embedded, of another package, or of TFF's cache."""
 
+from tff_privacy_agg import _requires_tff as _requires_tff  # refuses where it is not
 from tff_privacy_agg.learning.data.digits import load_digits
 from tff_privacy_agg.learning.data.examples import FederatedExamples
 from tff_privacy_agg.learning.data.mnist import load_mnist
