@@ -7,6 +7,7 @@ import pathlib
 import re
 import sys
 import textwrap
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,8 @@ def _entry(prefix: str, module: Any, name: str) -> str:
 def _constant(value: Any) -> str:
   if isinstance(value, dict):
     return f'A mapping of {", ".join(f"`{key}`" for key in value)}.'
+  if isinstance(value, types.UnionType):
+    return ' or '.join(f'`{one.__name__}`' for one in value.__args__)
   text = repr(value)
   return f'`{text}`' if len(text) < 80 else f'{type(value).__name__} of {len(value)}.'
 
