@@ -12,6 +12,7 @@ rewrite both files can forge them: keep the hash of the last line elsewhere too.
 """
 
 import dataclasses
+import datetime
 import hashlib
 import importlib.resources
 import json
@@ -22,6 +23,10 @@ from typing import Any
 
 from tff_privacy_agg.errors import LedgerError
 
+SCHEMA = 3
+EVENTS = ('charge', 'settle', 'facts', 'recovered', 'unaccounted', 'note')
+# Who says how many clients are in a sum: only the runtime's word lowers a charge.
+COUNTED_BY = ('runtime', 'clients')
 GENESIS = '0' * 64
 _SEAL = b',"sha256":"'
 _SEAL_SIZE = len(_SEAL) + 64 + len(b'"}')
@@ -201,3 +206,32 @@ def _against_head(path: pathlib.Path, hashes: list[str], truncated: bool) -> lis
   if hashes[last] != digest:
     return [f'Line {last + 1} is not the line that {head_path(path).name} knows.']
   return []
+
+
+def check_header(header: Mapping[str, Any]) -> None:
+  """Raises unless a line is a header that this version reads."""
+  if header.get('event') != 'header':
+    raise LedgerError(
+      f'The first line of a ledger is its header; this one is {header.get("event")!r}. Restore '
+      'the file.'
+    )
+  schema = header.get('schema')
+  if not isinstance(schema, int) or schema < 1 or schema > SCHEMA:
+    raise LedgerError(
+      f'This version reads ledgers of schema 1 to {SCHEMA}; this one has schema {schema!r}, '
+      f'written by tff_privacy_agg {header.get("version", "?")}. Install that version or a '
+      'later one.'
+    )
+
+
+def begun(partial: bytes) -> str:
+  """The event of a line that was cut off; 'unknown' if too little of it is left."""
+  for event in EVENTS:
+    if partial.startswith(f'{{"event":"{event}"'.encode('ascii')):
+      return event
+  return 'unknown'
+
+
+def now() -> str:
+  """The time of a line, UTC, to the millisecond."""
+  return datetime.datetime.now(datetime.UTC).isoformat(timespec='milliseconds')

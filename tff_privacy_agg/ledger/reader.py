@@ -12,8 +12,9 @@ from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger import line_format as ledger_lines
 from tff_privacy_agg.ledger.account import LedgerAccount
 from tff_privacy_agg.ledger.card.render import render
+from tff_privacy_agg.ledger.line_format import begun, check_header
 from tff_privacy_agg.ledger.participants import Participants, missing, register_path
-from tff_privacy_agg.ledger.replay import LedgerState, begun, check_header
+from tff_privacy_agg.ledger.replay import LedgerState
 
 # Replaying adds the same numbers in the same order; other processors may round otherwise.
 _SAME = 1e-9

@@ -1,6 +1,5 @@
 """The privacy ledger: what every round of a training may have revealed, on disk."""
 
-import datetime
 import json
 import os
 import pathlib
@@ -19,10 +18,12 @@ from tff_privacy_agg.ledger import line_format as ledger_lines
 from tff_privacy_agg.ledger.facts import LedgerFacts, printable, versions
 from tff_privacy_agg.ledger.participants import Participants, missing, register_path
 from tff_privacy_agg.ledger.reader import LedgerRecord
-from tff_privacy_agg.ledger.replay import COUNTED_BY, SCHEMA, STATED_ORDERS, LedgerState, begun
-from tff_privacy_agg.ledger.round_kinds import Kind, check_kind, own_facts
+from tff_privacy_agg.ledger.replay import LedgerState
+from tff_privacy_agg.ledger.round_kinds import own_facts
 from tff_privacy_agg.ledger.sampling_claims import Sampling
 
+# Orders at which every settled line states what its round cost.
+STATED_ORDERS = (2, 4, 8, 16, 32, 64)
 NOTES = ('empirical_audit', 'example_level', 'tuning_runs')
 
 
@@ -59,12 +60,12 @@ class PrivacyLedger(LedgerRecord):
   Args:
     path: The JSON-lines file. Made if missing; `NAME.head` and `NAME.participants`
       belong to it.
-    facts: What the training rests on. An existing ledger must have been begun
+    facts: What the training rests on. An existing ledger must have been ledger_lines.begun
       with the same facts; None takes those of the file, which must exist.
     budget: The most to spend; as with the facts.
 
   Raises:
-    LedgerError: If the file does not verify, has another writer, was begun with other
+    LedgerError: If the file does not verify, has another writer, was ledger_lines.begun with other
       facts, or comes from a later version.
   """
 
@@ -127,7 +128,7 @@ class PrivacyLedger(LedgerRecord):
       _validate.instance(LedgerFacts, facts=facts)
     self._writer.check()
     line = 0 if facts is None else self.state.find_kind(facts)
-    kind = self._new_kind(facts) if facts and line is None else self.state.kinds[line or 0]
+    kind = self.state.new_kind(facts) if facts and line is None else self.state.kinds[line or 0]
     hashed, most = None, None
     claim = Sampling() if self.state.claim_broken else self.facts.sampling
     if cohort is not None:
@@ -209,7 +210,7 @@ class PrivacyLedger(LedgerRecord):
         first, and from then on the claim counts for nothing.
     """
     _validate.at_least(0, charge=charge, survivors=survivors, top_up=top_up)
-    _validate.one_of(COUNTED_BY, counted_by=counted_by)
+    _validate.one_of(ledger_lines.COUNTED_BY, counted_by=counted_by)
     if top_up and self.facts.top_up is None:
       raise ConfigurationError(
         f'{top_up} shares were stated to be topped up; the facts of this ledger know of no top-up. '
@@ -308,15 +309,15 @@ class PrivacyLedger(LedgerRecord):
     for left in (ledger_lines.head_path(self.path), register_path(self.path)):
       if left.exists():
         raise LedgerError(
-          f'A ledger was to be begun at {self.path}; {left.name} of an earlier one is there. '
+          f'A ledger was to be ledger_lines.begun at {self.path}; {left.name} of an earlier one is there. '
           'Restore that ledger, or choose another path.'
         )
     if budget is not None:
       facts.check_delta(budget.delta, "The budget's `delta`")
     header = {
       'event': 'header',
-      'schema': SCHEMA,
-      'utc': _now(),
+      'schema': ledger_lines.SCHEMA,
+      'utc': ledger_lines.now(),
       'facts': facts.as_dict(),
       'budget': None if budget is None else budget.as_dict(),
       'version': tff_privacy_agg.__version__,
@@ -336,7 +337,7 @@ class PrivacyLedger(LedgerRecord):
       super().__init__(header, state, self._writer.hash)
       self._compare(facts, budget)
       if found.truncated:
-        was = begun(found.truncated)
+        was = ledger_lines.begun(found.truncated)
         self.state = self._replayed(self.path, found, with_truncated=False)[1]
         self._append(
           {'event': 'recovered', 'was': was, 'partial_bytes': len(found.truncated)},
@@ -350,7 +351,7 @@ class PrivacyLedger(LedgerRecord):
     if facts is None:
       return
     changed = facts.differences(self.facts)
-    if self.header['schema'] < SCHEMA and changed:
+    if self.header['schema'] < ledger_lines.SCHEMA and changed:
       raise LedgerError(
         f'The ledger at {self.path} is of schema {self.header["schema"]}, written by '
         f'tff_privacy_agg {self.header.get("version", "?")}, which priced rounds otherwise: start '
@@ -374,7 +375,7 @@ class PrivacyLedger(LedgerRecord):
 
   def _append(self, record: dict[str, Any], *, after: bytes = b'') -> Mapping[str, Any]:
     """Counts a line and writes it; if writing fails it stays counted."""
-    record['utc'] = _now()
+    record['utc'] = ledger_lines.now()
     record['seq'] = self._writer.next_seq
     self.state.apply(record)
     if record['event'] in ('charge', 'settle', 'recovered'):
@@ -395,11 +396,3 @@ class PrivacyLedger(LedgerRecord):
       'server': server.tolist() if price.holds_against_server else 'inf',
       'release': release.rdp(STATED_ORDERS).tolist(),
     }
-
-  def _new_kind(self, facts: LedgerFacts) -> Kind:
-    check_kind(self.facts, facts)
-    return self.state.new_kind(facts)
-
-
-def _now() -> str:
-  return datetime.datetime.now(datetime.UTC).isoformat(timespec='milliseconds')
