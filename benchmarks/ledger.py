@@ -58,7 +58,7 @@ def facts(claim: Sampling) -> LedgerFacts:
     'layers': [],
   }
   return LedgerFacts(
-    stack=stack, delta=1e-6, population=POPULATION, secagg_threshold=80, sampling=claim
+    stack=stack, delta=1e-6, population=POPULATION, minimum_clients=80, sampling=claim
   )
 
 

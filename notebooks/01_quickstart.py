@@ -119,7 +119,7 @@ process = tpa.build_private_learning_process(
   'fed_avg',
   model_fn,
   aggregator=aggregator,
-  accounting=tpa.Accounting(population=200, delta=5e-4, secagg_threshold=100),
+  accounting=tpa.Accounting(population=200, delta=5e-4, minimum_clients=100),
   client_optimizer_fn=tff.learning.optimizers.build_sgdm(1.0),
 )
 cohorts = tpa.UniformCohorts(client_ids=examples.train.client_ids, size=100)

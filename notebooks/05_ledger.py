@@ -49,7 +49,7 @@ facts = tpa.ledger.LedgerFacts(
   delta=1e-5,
   population=5000,
   randomness='chacha20',
-  secagg_threshold=60,
+  minimum_clients=60,
   sampling='by check-in, at most once a round',
   task='next digit model',
 )

@@ -128,7 +128,7 @@ def test_a_plan_for_cohorts_of_fixed_size_is_what_a_ledger_charges(tmp_path, mec
   claim = Sampling(kind='without_replacement', population=population, cohort=clients)
   stack = _planned_stack(plan, clients=clients, dimension=672, mechanism=mechanism)
   facts = LedgerFacts(
-    stack=stack, delta=1e-5, population=population, secagg_threshold=clients, sampling=claim
+    stack=stack, delta=1e-5, population=population, minimum_clients=clients, sampling=claim
   )
   rng = np.random.default_rng(0)
   with PrivacyLedger(tmp_path / 'ledger.jsonl', facts) as ledger:

@@ -125,7 +125,7 @@ def test_epsilon_is_that_of_the_release():
 
 def test_it_is_charged_and_settled_in_a_ledger(tmp_path):
   counted = statistic('mean')
-  facts = counted.facts(population=1000, delta=1e-5, secagg_threshold=CLIENTS)
+  facts = counted.facts(population=1000, delta=1e-5, minimum_clients=CLIENTS)
   with PrivacyLedger(tmp_path / 'ledger.jsonl', facts) as ledger:
     charge = ledger.charge(1)
     found = counted.answer(CASES['mean'][1])

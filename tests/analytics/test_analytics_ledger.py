@@ -37,7 +37,7 @@ MEAN = asked(Mean(lower=0.0, upper=1.0), 5.0)
 TREE = asked(Quantiles(probabilities=(0.5,), lower=0.0, upper=1.0, levels=3), 3.0, bits=24)
 # Steps so coarse that rounding alone makes the bound larger, and the noise's law is another.
 COARSE = asked(Histogram(categories=tuple('abc')), 1.0, bits=13)
-FACTS = COUNT.facts(population=CLIENTS, delta=DELTA, secagg_threshold=CLIENTS)
+FACTS = COUNT.facts(population=CLIENTS, delta=DELTA, minimum_clients=CLIENTS)
 
 
 def directly(statistics, delta=DELTA):
@@ -111,9 +111,9 @@ def test_a_question_without_an_answer_stays_charged(simulation, tmp_path, monkey
 def test_fewer_clients_than_the_ledgers_threshold_need_one_of_their_own(simulation, tmp_path):
   few = asked(Count(), 2.0, clients=10)
   with PrivacyLedger(tmp_path / 'ledger.jsonl', FACTS) as ledger:
-    with pytest.raises(ConfigurationError, match='secagg_threshold'):
+    with pytest.raises(ConfigurationError, match='minimum_clients'):
       few.answer([True] * 10, ledger=ledger)
-    facts = few.facts(population=CLIENTS, delta=DELTA, secagg_threshold=10)
+    facts = few.facts(population=CLIENTS, delta=DELTA, minimum_clients=10)
     few.answer([True] * 10, ledger=ledger, facts=facts)
     with pytest.raises(LedgerError, match='unit'):
       COUNT.answer(FLAGS, ledger=ledger, facts=dataclasses.replace(FACTS, unit='row'))
@@ -131,7 +131,7 @@ def test_fewer_clients_than_the_ledgers_threshold_need_one_of_their_own(simulati
 )
 def test_no_question_is_charged_with_the_facts_of_another(tmp_path, statistic, stated):
   path = tmp_path / 'ledger.jsonl'
-  facts = stated.facts(population=CLIENTS, delta=DELTA, secagg_threshold=CLIENTS)
+  facts = stated.facts(population=CLIENTS, delta=DELTA, minimum_clients=CLIENTS)
   with PrivacyLedger(path, facts) as ledger:
     before = path.read_bytes()
     with pytest.raises(ConfigurationError, match='of another question'):
@@ -146,7 +146,7 @@ def test_clients_that_count_themselves_twice_are_no_more_noise(tmp_path, monkeyp
   told = {'survivors': 40, 'honest': 40, 'accepted': True}
   monkeypatch.setattr(Statistic, 'next', property(lambda self: lambda *_: (None, told)))
   monkeypatch.setattr(Statistic, 'initialize', property(lambda self: lambda: None))
-  facts = COUNT.facts(population=CLIENTS, delta=DELTA, secagg_threshold=20)
+  facts = COUNT.facts(population=CLIENTS, delta=DELTA, minimum_clients=20)
   with PrivacyLedger(tmp_path / 'ledger.jsonl', facts) as ledger:
     COUNT.answer(FLAGS[:30], ledger=ledger)
     assert [(one.survivors, one.honest) for one in ledger.state.settled] == [(30, 30)]

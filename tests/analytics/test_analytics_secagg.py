@@ -75,7 +75,7 @@ def test_with_little_noise_it_is_the_survivors_statistic(context, name):
 
 def test_questions_over_the_protocol_settle_for_those_who_survived(context, tmp_path):
   count, mean = asked('count', 2.0), asked('mean', 3.0)
-  facts = count.facts(population=CLIENTS, delta=1e-3, secagg_threshold=CLIENTS - 2)
+  facts = count.facts(population=CLIENTS, delta=1e-3, minimum_clients=CLIENTS - 2)
   with use(context), PrivacyLedger(tmp_path / 'ledger.jsonl', facts) as ledger:
     for name, statistic in (('count', count), ('mean', mean)):
       charge = ledger.state.rounds

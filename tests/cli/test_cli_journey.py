@@ -41,7 +41,7 @@ def process():
   aggregator = tpa.ddp_secure_aggregator(noise_multiplier=1.0, expected_clients_per_round=3)
   return tpa.build_private_learning_process(
     'fed_avg', model, aggregator=aggregator,
-    accounting=tpa.Accounting(population=3, delta=0.01, secagg_threshold=3),
+    accounting=tpa.Accounting(population=3, delta=0.01, minimum_clients=3),
     client_optimizer_fn=tff.learning.optimizers.build_sgdm(0.1),
   )
 

@@ -30,7 +30,7 @@ def ledger_at(path, *, mechanism='discrete_gaussian', unaccounted=()):
     'layers': ['Clipping()'],
   }
   facts = LedgerFacts(
-    stack=stack, delta=1e-3, population=100, secagg_threshold=10, unaccounted=unaccounted
+    stack=stack, delta=1e-3, population=100, minimum_clients=10, unaccounted=unaccounted
   )
   with PrivacyLedger(path, facts) as ledger:
     for round_number in (1, 2):

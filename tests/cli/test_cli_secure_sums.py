@@ -35,8 +35,8 @@ def test_a_training_by_the_protocol_with_drop_outs(tmp_path, capsys, monkeypatch
   assert 'by the semi-honest protocol, its parties simulated' in record.facts.task
   minimum = TrainingTask(
     population=12, clients_per_round=10, secure_sum='semi_honest', dropout_rate=0.2
-  ).minimum_survivors
-  assert record.facts.secagg_threshold == minimum == record.facts.stack['cohort']['minimum'] < 10
+  ).minimum_clients
+  assert record.facts.minimum_clients == minimum == record.facts.stack['cohort']['minimum'] < 10
   lines = [*map(json.loads, ledger.read_text().splitlines())]
   survivors = [line['survivors'] for line in lines if line['event'] == 'settle']
   assert len(survivors) == 3
@@ -139,7 +139,7 @@ def test_what_the_protocol_cannot_do_is_refused(options, sentence):
 def test_noise_is_made_for_the_fewest_survivors():
   """They are those of which fewer are left once in 10,000 rounds, by the binomial law."""
   task = TrainingTask(secure_sum='semi_honest', dropout_rate=0.1)
-  assert task.minimum_survivors == 77
-  assert TrainingTask(secure_sum='semi_honest').minimum_survivors == 100
+  assert task.minimum_clients == 77
+  assert TrainingTask(secure_sum='semi_honest').minimum_clients == 100
   few = TrainingTask(secure_sum='semi_honest', dropout_rate=0.5, clients_per_round=4, population=9)
-  assert few.minimum_survivors == 3
+  assert few.minimum_clients == 3

@@ -28,7 +28,7 @@ def model():
 
 
 def process(learning_rate=0.1, **account):
-  account = {'secagg_threshold': 3, **account}
+  account = {'minimum_clients': 3, **account}
   return tpa.build_private_learning_process(
     'fed_avg',
     model,

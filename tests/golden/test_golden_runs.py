@@ -69,13 +69,15 @@ def trained_again(tmp_path, *more):
   return main(['train', *same, '--seed=3', '--run-dir', str(tmp_path / 'trained'), *more])
 
 
-def test_a_finished_training_takes_more_rounds(tmp_path, capsys):
+def test_a_finished_training_takes_no_rounds_that_are_priced_otherwise(tmp_path, capsys):
   shutil.copytree(HERE / 'trained', tmp_path / 'trained')
-  assert trained_again(tmp_path, '--rounds=4') == 0
-  assert 'resuming after round 3' in capsys.readouterr().out
   ledger = tmp_path / 'trained' / 'ledger.jsonl'
-  assert verify(ledger).problems == ()
-  assert LedgerRecord.read(ledger).state.rounds == 4
+  before = ledger.read_bytes()
+  assert trained_again(tmp_path, '--rounds=4') == 2
+  (sentence,) = capsys.readouterr().err.splitlines()[-1:]
+  assert 'is of schema 2' in sentence
+  assert 'start' in sentence
+  assert ledger.read_bytes() == before
 
 
 def test_another_training_is_refused_before_a_charge(tmp_path, capsys):

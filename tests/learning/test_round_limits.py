@@ -43,7 +43,7 @@ def facts_of(*, z=2.0, threshold=8, colluding=0.125):
     'sampler_distance_per_round': 0.0,
     'layers': ['Clipping()'],
   }
-  return LedgerFacts(stack=stack, delta=1e-3, population=100, secagg_threshold=threshold)
+  return LedgerFacts(stack=stack, delta=1e-3, population=100, minimum_clients=threshold)
 
 
 def test_facts_that_fit_are_taken():
@@ -57,7 +57,7 @@ def test_facts_that_fit_are_taken():
 @pytest.mark.parametrize(
   ('facts', 'sentence'),
   [
-    ({'threshold': 9}, r'at least 9 clients \(`secagg_threshold`\); a session opens sums of 8'),
+    ({'threshold': 9}, r'at least 9 clients .*; a session opens sums of 8'),
     ({'colluding': 0.0}, '1 of 10 clients collude, .* sum of 8 .* counts 8 honest ones'),
     # The colluder is one of ten clients; two others drop out, and a tenth of eight is none.
     ({'colluding': 0.1}, '1 of 10 clients collude, .* sum of 8 .* counts 8 honest ones.* 0.125'),

@@ -51,7 +51,7 @@ def process_with(metrics='none', **account):
     'fed_avg',
     model_fn,
     aggregator=tpa.ddp_secure_aggregator(3.0, SIZE),
-    accounting=tpa.Accounting(population=len(IDS), secagg_threshold=SIZE, **account),
+    accounting=tpa.Accounting(population=len(IDS), minimum_clients=SIZE, **account),
     metrics=metrics,
     client_optimizer_fn=sgd(0.1),
     server_optimizer_fn=sgd(1.0),
@@ -334,7 +334,7 @@ def test_a_client_that_counts_itself_ninety_times_lowers_no_epsilon_of_tffs_prog
     'fed_avg',
     model_fn,
     aggregator=tpa.ddp_secure_aggregator(1.0, 10, maximum_clients=100),
-    accounting=tpa.Accounting(population=1000, secagg_threshold=10),
+    accounting=tpa.Accounting(population=1000, minimum_clients=10),
     client_optimizer_fn=tff.learning.optimizers.build_sgdm(0.1),
   )
   honest = accounting.epsilon(process.facts.costs().curve(10), process.facts.delta)[0]

@@ -68,7 +68,7 @@ def test_a_round_without_a_sum_runs_again_and_each_attempt_is_charged(process, t
   [
     (
       {'minimum_clients': 3},
-      r'at least 4 clients \(`secagg_threshold`\); a session opens sums of 3',
+      r'at least 4 clients .*; a session opens sums of 3',
     ),
     ({'colluding_fraction': 0.25}, '1 of 4 clients collude, .* sum of 4 .* counts 4 honest'),
   ],
@@ -129,7 +129,7 @@ def rebuilt(rate=0.1, model=model_fn, **account):
     'fed_avg',
     model,
     aggregator=tpa.ddp_secure_aggregator(3.0, SIZE),
-    accounting=tpa.Accounting(population=len(IDS), secagg_threshold=SIZE, **account),
+    accounting=tpa.Accounting(population=len(IDS), minimum_clients=SIZE, **account),
     client_optimizer_fn=tff.learning.optimizers.build_sgdm(rate),
     server_optimizer_fn=tff.learning.optimizers.build_sgdm(1.0),
   )

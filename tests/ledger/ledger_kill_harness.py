@@ -35,7 +35,7 @@ def kinds_of(number):
   first = facts(participation_cap=100_000 if turn == 1 else None)
   if turn != 2:
     return [first]
-  return [first, dataclasses.replace(first, stack=stack(z=1.5), secagg_threshold=50)]
+  return [first, dataclasses.replace(first, stack=stack(z=1.5), minimum_clients=50)]
 
 
 def run_rounds(path, kinds, pipe, seed, late):

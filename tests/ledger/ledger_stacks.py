@@ -53,6 +53,6 @@ def stack(mechanism='discrete_gaussian', *, clients=100, minimum=None, colluding
 def facts(
   mechanism='discrete_gaussian', *, clients=100, minimum=None, colluding=0.0, z=2.75, **more
 ):
-  given = {'delta': 5e-4, 'population': 200, 'secagg_threshold': 80, **more}
+  given = {'delta': 5e-4, 'population': 200, 'minimum_clients': 80, **more}
   layers = stack(mechanism, clients=clients, minimum=minimum, colluding=colluding, z=z)
   return LedgerFacts(stack=layers, **given)

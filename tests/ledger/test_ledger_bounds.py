@@ -17,9 +17,7 @@ paths = itertools.count()
 def claimed(population):
   """Facts of cohorts of 100, drawn in secret from a population."""
   claim = Sampling(kind='without_replacement', population=population, cohort=100)
-  return facts(
-    z=2.0, population=population, delta=1e-6, secagg_threshold=100, sampling=claim
-  ), claim
+  return facts(z=2.0, population=population, delta=1e-6, minimum_clients=100, sampling=claim), claim
 
 
 def charged(path, population, rounds, settle, budget=None):
@@ -65,7 +63,7 @@ def test_a_budget_of_the_release_view_is_never_passed(tmp_path):
 
 
 def test_more_people_than_the_population_are_refused(tmp_path):
-  found = facts(population=15, delta=1e-3, secagg_threshold=None)
+  found = facts(population=15, delta=1e-3, minimum_clients=None)
   with PrivacyLedger(tmp_path / 'ledger.jsonl', found) as ledger:
     ledger.settle(ledger.charge(1, cohort=COHORT), survivors=10, counted_by='runtime')
     with pytest.raises(LedgerError, match='population of 15 clients; with this cohort 20'):
@@ -80,9 +78,9 @@ def test_a_delta_that_allows_to_publish_a_client_is_refused(tmp_path):
 
 
 def test_only_what_the_cohort_lacked_is_topped_up(tmp_path):
-  found = facts(secagg_threshold=None)
+  found = facts(minimum_clients=None)
   stack = {**found.stack, 'top_up': 100}
-  found = LedgerFacts(stack=stack, delta=5e-4, population=200, secagg_threshold=None)
+  found = LedgerFacts(stack=stack, delta=5e-4, population=200, minimum_clients=None)
   ends = []
   for top_up in (20, 10**6):
     with PrivacyLedger(tmp_path / f'ledger{next(paths)}.jsonl', found) as ledger:

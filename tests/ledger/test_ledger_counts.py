@@ -16,7 +16,7 @@ from tff_privacy_agg.ledger.reader import LedgerRecord, verify
 from tff_privacy_agg.ledger.replay import LedgerState
 from tff_privacy_agg.ledger.writer import PrivacyLedger
 
-TEN = facts(z=1.0, minimum=10, secagg_threshold=10)  # of at most 100
+TEN = facts(z=1.0, minimum=10, minimum_clients=10)  # of at most 100
 
 
 def charged(path, given_facts=TEN, **charge):
@@ -28,7 +28,7 @@ def charged(path, given_facts=TEN, **charge):
 @pytest.mark.parametrize('cap', [None, 4])
 def test_a_client_that_adds_90_to_the_count_of_10_lowers_nothing(tmp_path, mechanism, cap):
   path = tmp_path / 'ledger.jsonl'
-  given_facts = facts(mechanism, z=1.0, minimum=10, secagg_threshold=10, participation_cap=cap)
+  given_facts = facts(mechanism, z=1.0, minimum=10, minimum_clients=10, participation_cap=cap)
   cohort = [f'client {number}' for number in range(10)]
   ledger, charge = charged(path, given_facts, planned_survivors=10, cohort=cohort)
   with ledger:
@@ -79,7 +79,7 @@ def test_a_count_of_clients_below_the_threshold_raises_the_cost(tmp_path):
     with pytest.raises(LedgerError, match='fewer than 10'):
       ledger.settle(charge, survivors=4)
     # Nobody knows that there were as many as 4.
-    hopeless = PrivacyLedger(tmp_path / 'other.jsonl', facts(z=1.0, minimum=10, secagg_threshold=1))
+    hopeless = PrivacyLedger(tmp_path / 'other.jsonl', facts(z=1.0, minimum=10, minimum_clients=1))
     with hopeless:
       hopeless.charge(1)
       assert ledger.epsilon('server') == hopeless.epsilon('server') > before
@@ -97,7 +97,7 @@ def test_fewer_honest_ones_than_were_charged_raise_the_cost(tmp_path):
 def test_a_top_up_to_a_count_of_clients_is_none(tmp_path):
   path = tmp_path / 'ledger.jsonl'
   topped = LedgerFacts(
-    stack={**stack(minimum=80), 'top_up': 120}, delta=1e-5, population=2000, secagg_threshold=80
+    stack={**stack(minimum=80), 'top_up': 120}, delta=1e-5, population=2000, minimum_clients=80
   )
   ledger, charge = charged(path, topped)
   with ledger:

@@ -276,7 +276,7 @@ def test_a_full_disk_stops_the_round_and_keeps_it_charged(path, monkeypatch):
     ({'z': 3.0}, 'stack.integer_design'),
     ({'delta': 1e-4}, 'delta'),
     ({'population': 150}, 'population'),
-    ({'secagg_threshold': 90}, 'secagg_threshold'),
+    ({'minimum_clients': 90}, 'minimum_clients'),
     ({'mechanism': 'skellam'}, 'stack.mechanism'),
     ({'participation_cap': 3}, 'participation_cap'),
     ({'randomness': 'philox'}, 'randomness'),

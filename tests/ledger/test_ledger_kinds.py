@@ -18,9 +18,9 @@ DELTA = 5e-4
 FIRST = facts()
 # Other noise and cohort; another threshold; less noise and fewer survivors at worst.
 OTHERS = [
-  dataclasses.replace(FIRST, stack=stack(clients=60, z=4.0), secagg_threshold=60, task='b'),
-  dataclasses.replace(FIRST, secagg_threshold=100, task='c'),
-  dataclasses.replace(FIRST, stack=stack(z=2.0), secagg_threshold=40, task='d'),
+  dataclasses.replace(FIRST, stack=stack(clients=60, z=4.0), minimum_clients=60, task='b'),
+  dataclasses.replace(FIRST, minimum_clients=100, task='c'),
+  dataclasses.replace(FIRST, stack=stack(z=2.0), minimum_clients=40, task='d'),
 ]
 
 
@@ -162,10 +162,10 @@ CLAIM = Sampling(kind='without_replacement', population=200, cohort=100)
     ({}, {'unit': 'row'}, 'unit'),
     ({}, {'randomness': 'philox'}, 'randomness'),
     ({'participation_cap': 3}, {'stack': stack(z=9.0)}, 'alike'),
-    ({'sampling': CLAIM, 'secagg_threshold': 100}, {'stack': stack(z=9.0)}, 'alike'),
-    ({'stack': {**stack(), 'top_up': 100}}, {'secagg_threshold': 90}, 'alike'),
+    ({'sampling': CLAIM, 'minimum_clients': 100}, {'stack': stack(z=9.0)}, 'alike'),
+    ({'stack': {**stack(), 'top_up': 100}}, {'minimum_clients': 90}, 'alike'),
     # It could never be settled with shares of the server, so none may lower it while it is open.
-    ({}, {'stack': {**stack(), 'top_up': 100}, 'secagg_threshold': None}, 'stack.top_up'),
+    ({}, {'stack': {**stack(), 'top_up': 100}, 'minimum_clients': None}, 'stack.top_up'),
   ],
   ids=range(12),
 )

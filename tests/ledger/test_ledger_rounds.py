@@ -135,7 +135,7 @@ def test_a_discarded_round_costs_the_same(tmp_path):
 
 
 def test_without_a_threshold_an_open_round_counts_one_honest_survivor(tmp_path):
-  with PrivacyLedger(tmp_path / 'ledger.jsonl', facts(secagg_threshold=None)) as ledger:
+  with PrivacyLedger(tmp_path / 'ledger.jsonl', facts(minimum_clients=None)) as ledger:
     ledger.charge(1)
     costs = ledger.state.costs
     one = costs.account.epsilon(costs.row(1), 5e-4, 0.0)[0]

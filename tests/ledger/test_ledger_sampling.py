@@ -26,7 +26,7 @@ COINS = Sampling(kind='poisson', population=POPULATION, rate=0.02)
 
 def claimed(sampling, mechanism='discrete_gaussian', *, stack_has=(), **given):
   threshold = 80 if sampling != COINS else 10
-  more = {'delta': 1e-5, 'population': POPULATION, 'secagg_threshold': threshold, **given}
+  more = {'delta': 1e-5, 'population': POPULATION, 'minimum_clients': threshold, **given}
   return LedgerFacts(stack={**stack(mechanism), **dict(stack_has)}, sampling=sampling, **more)
 
 

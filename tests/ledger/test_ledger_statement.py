@@ -30,7 +30,7 @@ ORDER = [
   'gdp_mu',
   'rounds',
   'colluding_fraction',
-  'secagg_threshold',
+  'minimum_clients',
   'sampling',
   'releases',
   'tuning_runs',

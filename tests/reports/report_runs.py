@@ -67,7 +67,7 @@ def facts(mechanism='discrete_gaussian', **kwargs):
     'layers': ['Clipping(norm=1.0)', "HadamardRotation(name='rotation')"],
   }
   return LedgerFacts(
-    stack=stack, delta=1e-3, population=100, secagg_threshold=8, task='a <b>task</b>', **kwargs
+    stack=stack, delta=1e-3, population=100, minimum_clients=8, task='a <b>task</b>', **kwargs
   )
 
 

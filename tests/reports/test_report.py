@@ -191,7 +191,7 @@ def test_a_ledger_that_is_not_complete_says_so_on_top(run):
 def test_the_threshold_is_the_least_that_any_round_was_to_keep(run):
   make_run(run)
   with PrivacyLedger(run / 'ledger.jsonl') as ledger:
-    ledger.charge(9, facts=dataclasses.replace(ledger.facts, secagg_threshold=3, task='own'))
+    ledger.charge(9, facts=dataclasses.replace(ledger.facts, minimum_clients=3, task='own'))
   page = reports.write_report(run).read_text()
   assert 'no sum of fewer than 3, as' in page
   assert 'no sum of fewer than 8, as' not in page

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_privacy_agg import _validate, accounting
+from tff_privacy_agg._deprecation import renamed
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.aggregation import binding
 from tff_privacy_agg.aggregation.domains import Cohort
@@ -66,12 +67,13 @@ class Statistic:
     total, distance = answers * account.row(price, fewest), answers * price.distance(fewest)
     return account.epsilon(total, delta, distance)[0]
 
+  @renamed(secagg_threshold='minimum_clients')
   def facts(
     self,
     *,
     population: int,
     delta: float,
-    secagg_threshold: int | None = None,
+    minimum_clients: int | None = None,
     task: str = '',
     unit: str = 'client',
   ) -> LedgerFacts:
@@ -81,7 +83,7 @@ class Statistic:
       delta=delta,
       population=population,
       randomness=self.randomness,
-      secagg_threshold=secagg_threshold,
+      minimum_clients=minimum_clients,
       task=task or repr(self.query),
       unit=unit,
     )

@@ -84,7 +84,7 @@ def opened(
   facts = statistic.facts(
     population=clients if known is None else known.facts.population,
     delta=delta,
-    secagg_threshold=clients,
+    minimum_clients=clients,
     task=f'{args.statistic} of column {args.column}: {statistic.query!r}',
     unit=f'client (column {args.client})' if args.client else 'row',
   )

@@ -157,7 +157,7 @@ def _context(task) -> Iterator[Any]:
       yield context
     return
   clients = task.clients_per_round
-  dropouts = clients - task.minimum_survivors
+  dropouts = clients - task.minimum_clients
   session = {
     'colluding_fraction': 0.0,
     'dropout_fraction': math.ceil(_DECIMALS * dropouts / clients) / _DECIMALS,
@@ -169,7 +169,7 @@ def _context(task) -> Iterator[Any]:
     drops = runtime.RandomDrops(rate=task.dropout_rate, seed=_drops_seed())
   context = runtime.SecAggContext(
     mode=task.secure_sum,
-    minimum_clients=task.minimum_survivors,
+    minimum_clients=task.minimum_clients,
     maximum_clients=clients,
     drops=drops,
     **session,

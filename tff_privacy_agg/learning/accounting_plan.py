@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._deprecation import renamed
 from tff_privacy_agg.accounting import Budget
 from tff_privacy_agg.ledger import LedgerFacts, Sampling
 
 
+@renamed(secagg_threshold='minimum_clients')
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Accounting:
   """What the epsilon of a training is stated for.
@@ -18,7 +20,7 @@ class Accounting:
     delta: Below 1/population; None takes a tenth of that.
     budget: The most to spend; the process halts itself before it is passed. Its delta
       may differ from `delta`, at which the metrics state epsilon.
-    secagg_threshold: As in `LedgerFacts`: fewest survivors whose sum the runtime
+    minimum_clients: As in `LedgerFacts`: fewest survivors whose sum the runtime
       opens. In a simulation without drop-outs, the size of a cohort. None promises
       nothing, and a round that was never settled is then charged as if a single honest
       client's noise had covered it.
@@ -37,7 +39,7 @@ class Accounting:
   # None until __post_init__ has put the default in its place.
   delta: float = None  # type: ignore[assignment]
   budget: Budget | None = None
-  secagg_threshold: int | None = None
+  minimum_clients: int | None = None
   participation_cap: int | None = None
   sampling: Sampling | str = ''
   task: str = ''
@@ -68,7 +70,7 @@ class Accounting:
       delta=self.delta,
       population=self.population,
       randomness=randomness,
-      secagg_threshold=self.secagg_threshold,
+      minimum_clients=self.minimum_clients,
       participation_cap=self.participation_cap,
       sampling=Sampling.of(self.sampling),
       task=self.task,

@@ -38,7 +38,7 @@ class TrainingOptions:
     secure_sum: How the runtime is to sum: 'simulated', in the clear; or by the protocol of
       `tff_privacy_agg.secagg` with simulated parties, 'semi_honest' or 'authenticated'.
     dropout_rate: Probability that a client drops out of a round's protocol; the noise is then
-      made for `minimum_survivors`.
+      made for `minimum_clients`.
     rounds: Rounds.
     noise_multiplier: Effective noise multiplier of a round; None trains without privacy.
     mechanism: 'discrete_gaussian' or 'skellam' (distributed), or 'gaussian'

@@ -169,11 +169,11 @@ def check_limits(facts: LedgerFacts, limits: SessionLimits | None) -> None:
   if limits is None:
     return
   fewest = limits.minimum_clients
-  if facts.secagg_threshold is not None and facts.secagg_threshold > fewest:
+  if facts.minimum_clients is not None and facts.minimum_clients > fewest:
     raise ConfigurationError(
-      f'The ledger counts on sums of at least {facts.secagg_threshold} clients '
-      f'(`secagg_threshold`); a session opens sums of {fewest}. Raise `minimum_clients`, or lower '
-      '`secagg_threshold`.'
+      f'The ledger counts on sums of at least {facts.minimum_clients} clients (`minimum_clients` '
+      f'of the accounting); a session opens sums of {fewest}. Raise `minimum_clients` of the '
+      'session, or lower that of the accounting.'
     )
   clients = limits.maximum_clients or facts.maximum
   if clients > facts.maximum:

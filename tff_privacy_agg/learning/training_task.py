@@ -72,7 +72,7 @@ class TrainingTask(TrainingOptions):
         )
 
   @property
-  def minimum_survivors(self) -> int:
+  def minimum_clients(self) -> int:
     """Fewest clients in a sum that is opened: fewer are left in one round of 10,000."""
     if not self.dropout_rate:
       return self.clients_per_round
@@ -98,7 +98,7 @@ class TrainingTask(TrainingOptions):
       ]
     else:
       back = [noise, PlainSum()]
-    cohort = Cohort(expected=self.clients_per_round, minimum=self.minimum_survivors)
+    cohort = Cohort(expected=self.clients_per_round, minimum=self.minimum_clients)
     return compose(front + back, cohort=cohort, delta=self.delta, randomness=self.randomness)
 
   def accounting(self) -> Accounting:
@@ -109,7 +109,7 @@ class TrainingTask(TrainingOptions):
       population=self.population,
       delta=self.delta,
       budget=None if epsilon is None else Budget(epsilon=epsilon, delta=self.delta, view=view),
-      secagg_threshold=self.minimum_survivors,  # nobody drops out of a simulated sum
+      minimum_clients=self.minimum_clients,  # nobody drops out of a simulated sum
       participation_cap=self.participation_cap,
       sampling='uniform, fixed size, without repetition within a round',
       task=f'{self.model} model on {self.data}; sums {SECURE_SUMS[self.secure_sum]}',

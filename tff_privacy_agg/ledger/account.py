@@ -151,9 +151,9 @@ class LedgerAccount:
     budget = fixed.budget
     spent = self.state.epsilon(budget.view, budget.delta)[0]
     mend = 'Stop here, or plan anew with more noise or fewer rounds.'
-    if self.state.rounds == 0 and kind.facts.secagg_threshold is None:
+    if self.state.rounds == 0 and kind.facts.minimum_clients is None:
       mend = (
-        'Without `secagg_threshold` a round could have a single survivor: state the threshold that '
+        'Without `minimum_clients` a round could have a single survivor: state the threshold that '
         'the runtime keeps.'
       )
     return BudgetExceededError(

@@ -11,6 +11,7 @@ from typing import Any
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
+from tff_privacy_agg._deprecation import renamed
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount, account_of
 from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.accounting.sampling import SAMPLED_ORDERS
@@ -35,10 +36,13 @@ _STACK_KEYS = (
   'sampler_distance_per_round',
   'layers',
 )
+# Facts that were called otherwise before schema 3.
+_FORMER_NAMES = {'secagg_threshold': 'minimum_clients'}
 # Words that no report of this package may use of a training.
 _FORBIDDEN = re.compile(r'anonym|amplified by sampling|\bsecure(ly)?\b', re.IGNORECASE)
 
 
+@renamed(**_FORMER_NAMES)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LedgerFacts:
   """The facts of a training that its ledger rests on.
@@ -50,7 +54,7 @@ class LedgerFacts:
     delta: Delta of the stated epsilons; below 1/population, a tenth of it to be safe.
     population: Clients in all.
     randomness: 'chacha20', or 'philox' for simulations.
-    secagg_threshold: Fewest survivors whose sum the runtime lets the server see: the
+    minimum_clients: Fewest survivors whose sum the runtime lets the server see: the
       threshold of the secure aggregation, or the size of the cohort in a simulation
       without drop-outs. None promises nothing: see `PrivacyLedger.charge`.
     participation_cap: Most rounds in which one client takes part; None for no cap.
@@ -71,7 +75,7 @@ class LedgerFacts:
   delta: float
   population: int
   randomness: str = 'chacha20'
-  secagg_threshold: int | None = None
+  minimum_clients: int | None = None
   participation_cap: int | None = None
   sampling: Sampling = Sampling()  # noqa: RUF009, it is frozen
   unit: str = 'client'
@@ -83,7 +87,7 @@ class LedgerFacts:
     _validate.at_least(1, population=self.population)
     _validate.delta_of(self.population, self.delta)
     _validate.one_of(tuple(_ENTROPY), randomness=self.randomness)
-    for name in ('secagg_threshold', 'participation_cap'):
+    for name in ('minimum_clients', 'participation_cap'):
       if getattr(self, name) is not None:
         _validate.at_least(1, **{name: getattr(self, name)})
     if self.tuning_runs is not None:
@@ -102,10 +106,10 @@ class LedgerFacts:
       )
     object.__setattr__(self, 'stack', stack)
     object.__setattr__(self, 'unaccounted', tuple(self.unaccounted))
-    if self.secagg_threshold and self.secagg_threshold > self.maximum:
+    if self.minimum_clients and self.minimum_clients > self.maximum:
       raise ConfigurationError(
-        f'`secagg_threshold` must be at most the largest cohort, {self.maximum}, got '
-        f'{self.secagg_threshold}. Lower it.'
+        f'`minimum_clients` must be at most the largest cohort, {self.maximum}, got '
+        f'{self.minimum_clients}. Lower it.'
       )
     price = self.price  # refuses a design that has none
     self._check_top_up(price)
@@ -130,7 +134,7 @@ class LedgerFacts:
   @property
   def worst_survivors(self) -> int:
     """Fewest survivors of a round of which nothing more is known."""
-    return self.secagg_threshold or 1
+    return self.minimum_clients or 1
 
   @property
   def top_up(self) -> int | None:
@@ -258,6 +262,7 @@ class LedgerFacts:
       LedgerError: If they are not facts.
     """
     try:
+      values = current_names(values)
       if earlier:
         price = price_of(values['stack'], earlier=True)
         values = {**values, 'stack': {**values['stack'], 'price': price.as_dict()}}
@@ -267,6 +272,11 @@ class LedgerFacts:
         f'The header of a ledger holds the facts of a training; this one cannot be used: {error} '
         'Restore the file.'
       ) from error
+
+
+def current_names(values: Mapping[str, Any]) -> dict[str, Any]:
+  """Facts of a file by the names that they have now; those before schema 3 had others."""
+  return {_FORMER_NAMES.get(name, name): value for name, value in values.items()}
 
 
 def _with_larger_distances(stack: dict, other: dict) -> dict:

@@ -5,12 +5,12 @@ from typing import Any, cast
 
 from tff_privacy_agg.accounting.accounts import Account
 from tff_privacy_agg.errors import LedgerError
-from tff_privacy_agg.ledger.facts import LedgerFacts
+from tff_privacy_agg.ledger.facts import LedgerFacts, current_names
 from tff_privacy_agg.ledger.round_costs import Costs, PlainCosts
 from tff_privacy_agg.ledger.view_costs import View
 
 # What the facts of some rounds may state otherwise than the header.
-_OWN = ('secagg_threshold', 'task')
+_OWN = ('minimum_clients', 'task')
 # What of their stack may not: who is protected from whom, the orders of the sum, and a top-up.
 _SHARED = (
   'stack.mechanism',
@@ -73,6 +73,7 @@ def with_own(header: LedgerFacts, own: Mapping[str, Any], *, earlier: bool = Fal
   Raises:
     LedgerError: If they cannot stand in the same ledger.
   """
+  own = current_names(own)
   values = {**header.as_dict(), 'stack': own['stack'], **{name: own[name] for name in _OWN}}
   facts = LedgerFacts.from_dict(values, earlier=earlier)
   check_kind(header, facts)

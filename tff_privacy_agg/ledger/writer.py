@@ -40,8 +40,8 @@ class PrivacyLedger(LedgerRecord):
   whatever their number: a round below `Cohort.minimum` leaves the model as it was,
   but the server has seen its sum, with less noise. So neither the plan nor
   `Cohort.minimum` bounds the cost from above; only the runtime can, by not
-  opening the sum of fewer than `secagg_threshold` survivors. A charge therefore
-  counts the honest ones among `secagg_threshold` survivors. Without a threshold it
+  opening the sum of fewer than `minimum_clients` survivors. A charge therefore
+  counts the honest ones among `minimum_clients` survivors. Without a threshold it
   counts one: a client that this guarantee speaks of is honest, and if its
   message is in the sum its own noise is; if it is not, the round costs it nothing.
   (Where more shares of narrow discrete noise cost more, the dearest number from

@@ -80,7 +80,7 @@ def _boxes(run: RunFiles) -> list[tuple[str, list[str]]]:
 def _fewest(run: RunFiles) -> int | None:
   """The least threshold of any round; None if some have none."""
   kinds = [] if run.ledger is None else run.ledger.state.kinds.values()
-  thresholds = [one.facts.secagg_threshold for one in kinds]
+  thresholds = [one.facts.minimum_clients for one in kinds]
   return min((one for one in thresholds if one), default=None) if all(thresholds) else None
 
 

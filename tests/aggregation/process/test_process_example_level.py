@@ -87,7 +87,7 @@ def private_process(setting):
     'fed_avg',
     cases.model_fn,
     aggregator=tpa.ddp_secure_aggregator(1.0, 3),
-    accounting=tpa.Accounting(population=100, secagg_threshold=3),
+    accounting=tpa.Accounting(population=100, minimum_clients=3),
     client_optimizer_fn=cases.sgd(0.1),
     example_level=setting,
   )

@@ -14,7 +14,7 @@ from tff_privacy_agg.learning.metrics_factory import unfinalized_type
 from tff_privacy_agg.ledger import verify
 
 COHORT = tpa.Cohort(expected=4, minimum=3)
-ACCOUNT = tpa.Accounting(population=100, delta=1e-3, secagg_threshold=3)
+ACCOUNT = tpa.Accounting(population=100, delta=1e-3, minimum_clients=3)
 SGD = {'client_optimizer_fn': cases.sgd(0.1), 'server_optimizer_fn': cases.sgd(1.0)}
 OPTIONS = {
   'fed_avg': SGD,
@@ -93,7 +93,7 @@ def test_private_metrics_are_in_the_account_and_clear_ones_make_it_incomplete(al
 
 def test_budget_halts_model_metrics_momentum_and_training():
   account = tpa.Accounting(
-    population=100, delta=1e-3, budget=tpa.Budget(epsilon=2.5, delta=1e-3), secagg_threshold=3
+    population=100, delta=1e-3, budget=tpa.Budget(epsilon=2.5, delta=1e-3), minimum_clients=3
   )
   momentum = tff.learning.optimizers.build_sgdm(1.0, momentum=0.9)
   process = build(account=account, metrics='clear', server_optimizer_fn=momentum)

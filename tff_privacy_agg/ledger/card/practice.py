@@ -41,7 +41,7 @@ def assumptions(record: LedgerAccount) -> list[str]:
       'noise; the noise of everyone else stays unknown to it.',
       'Every client draws its noise as this package does, with a key that nobody else knows.',
     ]
-    thresholds = [one.facts.secagg_threshold for one in record.state.kinds.values()]
+    thresholds = [one.facts.minimum_clients for one in record.state.kinds.values()]
     if all(thresholds):
       sentences.append(
         f'The runtime shows the server no sum of fewer than {_range(thresholds)} survivors'
@@ -95,7 +95,7 @@ def practised(record: LedgerAccount) -> list[Field]:
   if state.undiscounted:
     as_charged = f'{state.undiscounted} at the cost charged, as clients counted their survivors; '
   rows = rows_of(record)
-  thresholds = [one.facts.secagg_threshold for one in state.kinds.values()]
+  thresholds = [one.facts.minimum_clients for one in state.kinds.values()]
   threshold = 'none: an unsettled round counts one honest survivor'
   if all(thresholds):
     threshold = f'{_range(thresholds)} survivors'
@@ -128,7 +128,7 @@ def practised(record: LedgerAccount) -> list[Field]:
       SETTING,
       'Trust model',
     ),
-    field('secagg_threshold', 'SecAgg threshold', threshold, HEADER, SETTING, 'Trust model'),
+    field('minimum_clients', 'Fewest clients in a sum', threshold, HEADER, SETTING, 'Trust model'),
     field(
       'sampling',
       'Sampling, claimed and actual',
@@ -264,7 +264,7 @@ def _kinds(record: LedgerAccount) -> list[Field]:
       'rounds': one.rounds,
       'noise_multiplier': one.facts.stack['noise_multiplier'],
       'cohort': one.facts.maximum,
-      'secagg_threshold': one.facts.secagg_threshold,
+      'minimum_clients': one.facts.minimum_clients,
     }
     for line, one in kinds.items()
   ]
