@@ -37,6 +37,10 @@ CONSOLE = {
     "metadata.get_all('Requires-Dist')",
   ),
   'pip install --no-deps .': ('../Makefile', '--force-reinstall tff_privacy_agg'),
+  'make conformance ARGS=tests/accounting/tight-reference.json': (
+    'accounting/test_conformance.py',
+    'test_a_tight_case_passes',
+  ),
   'make wheel': ('test_release.py', 'test_a_wheel_builds_bit_for_bit_twice'),
   'make sbom': ('../.ci/run', 'make sbom'),
   'sha256sum dist/*.whl dist/sbom.cdx.json > dist/SHA256SUMS': ('test_release.py', 'sha256'),
@@ -163,7 +167,7 @@ def test_the_commands_for_a_run(demo, command, capsys):
   assert cli.main([command, str(run if command == 'report' else run / 'ledger.jsonl')]) == 0
   out = capsys.readouterr().out
   assert {
-    'epsilon': 'server: epsilon 1.7',
+    'epsilon': 'server: epsilon 1.51257',
     'verify': 'verified: ',
     'statement': 'PRIVACY CARD',
     'report': 'report.html',

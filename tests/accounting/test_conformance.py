@@ -40,13 +40,14 @@ def test_every_kind_of_the_reference_is_implemented_and_no_other():
 def test_a_tight_case_passes_and_falls_short_of_a_bound_that_is_moved(case):
   assert conformance.check(case).verdict == 'pass'
   for field, factor in (
-    ('mu', 1.001),
-    ('epsilon_of_the_continuous_gaussian', 1.001),
-    ('epsilon_by_the_reduction', 0.8),
+    ('mu', 1.003),  # the file's tolerance is 0.002
+    ('epsilon_of_the_continuous_gaussian', 1.003),
+    ('epsilon_by_the_reduction', 0.5),
     ('epsilon_at_least', 2.0),
     ('epsilon_exact_lower_bound', 1.1),
   ):
-    if case['expected'].get(field):
+    free = case['expected'].get('epsilon_at_least') == 0  # integers that do not move: epsilon is 0
+    if case['expected'].get(field) and not (free and field == 'epsilon_by_the_reduction'):
       moved = copy.deepcopy(case)
       moved['expected'][field] *= factor
       moved['tolerance'].pop('epsilon_at_most', None)

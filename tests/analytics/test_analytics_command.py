@@ -40,7 +40,7 @@ def test_the_mean_of_a_column(visits, capsys):
   low, high = found['intervals']['mean']
   assert high - low == pytest.approx(2 * found['precision']['mean'])
   assert found['precision']['mean'] == pytest.approx(1.96 * found['stddev'], rel=0.02)
-  expected, _ = accounting.epsilon(accounting.gaussian(2.0), 0.1 / 300)
+  expected = accounting.gaussian_epsilon(1 / 2.0, 0.1 / 300)
   assert expected * 0.999 <= found['epsilon'] <= expected * 1.01
   assert (found['clients'], found['unit'], found['combined']) == (300, 'row', None)
 

@@ -70,6 +70,7 @@ def curve_by_hand(binding, honest):
   curves = []
   for l2, l1, v, dim in parts:
     if law == 'skellam':
+      l2 = math.sqrt(math.floor(l2**2 * (1 + 1e-12)))  # the squared norm of integers is one
       curves.append(accounting.skellam(l2, l1, local_variance=v, honest=honest))
     else:
       curves.append(accounting.discrete_gaussian(l2, l1, v, honest, dim))
