@@ -7,13 +7,13 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow_federated as tff
 from command_parsers import commands
 
-from tff_privacy_agg import __version__, cli
+from tff_privacy_agg import __version__, _names, cli
+from tff_privacy_agg.aggregation.layers import noise
 from tff_privacy_agg.cli import _flags
-from tff_privacy_agg.learning import options, process_builder, training_task
 from tff_privacy_agg.learning.training_task import TrainingTask
-from tff_privacy_agg.numerics import randomness
 
 
 def python(code):
@@ -166,7 +166,9 @@ def test_other_commands_refuse_at_once_too(words, sentence):
 
 
 def test_the_choices_are_those_of_the_library():
-  assert options.ALGORITHMS == process_builder.ALGORITHMS
-  assert options.METRICS == process_builder.METRICS
-  assert options.RANDOMNESS == randomness.KINDS
-  assert tuple(training_task._MECHANISMS) == options.MECHANISMS
+  """Every mechanism has its layer, every algorithm TFF's builders."""
+  assert tuple(noise.NOISE_LAYERS) == _names.MECHANISMS
+  for name, layer in noise.NOISE_LAYERS.items():
+    assert layer(noise_multiplier=1.0).mechanism == name
+  for builders in _names.ALGORITHMS.values():
+    assert all(hasattr(tff.learning.algorithms, builder) for builder in builders)

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
+from tff_privacy_agg._names import RANDOMNESS
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import chacha, randomness
 from tff_privacy_agg.numerics.randomness import RandomStream
@@ -16,7 +17,7 @@ def words(kind, stream=0, count=4096, key=KEY):
   return RandomStream(kind=kind, key=tf.constant(key)).words(stream, count).numpy()
 
 
-kinds = pytest.mark.parametrize('kind', randomness.KINDS)
+kinds = pytest.mark.parametrize('kind', tuple(RANDOMNESS))
 
 
 def test_chacha20_words_are_the_key_stream_of_the_stream_number():

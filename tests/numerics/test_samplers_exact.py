@@ -15,6 +15,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
+from tff_privacy_agg._names import RANDOMNESS
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import alias, probabilities, randomness, samplers
 from tff_privacy_agg.numerics.randomness import MODEL_NOISE
@@ -215,7 +216,7 @@ def test_the_rare_paths_in_tffs_worker():
     assert sample(7) == [-sampler.stride * second.radius]
 
 
-@pytest.mark.parametrize('kind', randomness.KINDS)
+@pytest.mark.parametrize('kind', tuple(RANDOMNESS))
 def test_the_remainder_of_a_true_stream(kind):
   """Drawn in a graph, 1,000 at once: every one is the inversion of its own 128 bits."""
   table = alias.alias_table('discrete_gaussian', Fraction(50) ** 2)

@@ -11,11 +11,11 @@ import math
 import warnings
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._names import DISTRIBUTED
 from tff_privacy_agg.accounting import mechanisms, scales
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.errors import ConfigurationError
 
-MECHANISMS = ('discrete_gaussian', 'skellam')
 # Largest standard deviation of one share that the samplers tabulate.
 _LARGEST_SHARE = {'discrete_gaussian': 1e6, 'skellam': 3500.0}
 _LARGEST_BOUND = 2.0**26  # squared norms stay exact in float64
@@ -129,7 +129,7 @@ def solve(
   _validate.positive(rho=rho)
   scales.validate_cohort(cohort_maximum, minimum_honest, bits)
   if z > 0:
-    _validate.one_of(MECHANISMS, mechanism=mechanism)
+    _validate.one_of(DISTRIBUTED, mechanism=mechanism)
   law = mechanism if z > 0 else None
 
   def share(norm: float) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._names import DISTRIBUTED
 from tff_privacy_agg.accounting.curves import RdpCurve, infinite, sensitivity_factor
 from tff_privacy_agg.errors import ConfigurationError
 
@@ -172,7 +173,7 @@ def bit_channel(
     honest: Shares whose noise the adversary does not know, at least 0.
     adjacency: 'zero_out' or 'replace_one' (+S against -S).
   """
-  _validate.one_of(('discrete_gaussian', 'skellam'), mechanism=mechanism)
+  _validate.one_of(DISTRIBUTED, mechanism=mechanism)
   if mechanism == 'skellam':
     return skellam(bound, bound, local_variance=local_variance, honest=honest, adjacency=adjacency)
   return discrete_gaussian(bound, bound, local_variance, honest, 1, adjacency=adjacency)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._names import DISTRIBUTED
 from tff_privacy_agg.accounting import sampling as sampling_bounds
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount, account_of
 from tff_privacy_agg.accounting.budget import Budget, budget_for
@@ -20,7 +21,7 @@ from tff_privacy_agg.accounting.channels import (
   default_channel_stddev,
 )
 from tff_privacy_agg.accounting.curves import RdpCurve
-from tff_privacy_agg.accounting.design import MECHANISMS, IntegerDesign, solve
+from tff_privacy_agg.accounting.design import IntegerDesign, solve
 from tff_privacy_agg.accounting.price import RoundPrice, noisy_vector
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.errors import ConfigurationError
@@ -162,7 +163,7 @@ def plan(
   _validate.at_least(1, rounds=rounds, clients_per_round=clients_per_round, dimension=dimension)
   _validate.at_least(clients_per_round, population=population)
   _validate.at_least(0, adaptive_bits=adaptive_bits)
-  _validate.one_of(MECHANISMS, mechanism=mechanism)
+  _validate.one_of(DISTRIBUTED, mechanism=mechanism)
   _validate.one_of(SAMPLINGS, sampling=sampling)
   if target_delta > 0.1 / population:
     raise ConfigurationError(

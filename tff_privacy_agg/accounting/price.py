@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._names import DISTRIBUTED, MECHANISMS
 from tff_privacy_agg.accounting import mechanisms, reduction
 from tff_privacy_agg.accounting.curves import RdpCurve, compose, infinite, sensitivity_factor
 from tff_privacy_agg.errors import ConfigurationError
 
-DISTRIBUTED = ('discrete_gaussian', 'skellam')
-MECHANISMS = ('none', 'gaussian', *DISTRIBUTED)
 # mu^2, c1 and c2 are kept as integers in these units: rounded up once for a kind of round, so that
 # n rounds cost exactly n times one, in any order.
 UNIT = 2**48
@@ -98,7 +97,7 @@ class RoundPrice:
   central_multiplier: float = 0.0
 
   def __post_init__(self):
-    _validate.one_of(MECHANISMS, mechanism=self.mechanism)
+    _validate.one_of(('none', *MECHANISMS), mechanism=self.mechanism)
     sensitivity_factor(self.adjacency, distributed=self.distributed)
     _validate.at_least(1, minimum=self.minimum)
     _validate.at_least(self.minimum, maximum=self.maximum)

@@ -6,6 +6,7 @@ from typing import Self
 import tensorflow_federated as tff
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._names import RANDOMNESS
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg._tff import worker_cleanup as worker_cleanup  # its exit hook
 from tff_privacy_agg.accounting import Budget
@@ -13,7 +14,6 @@ from tff_privacy_agg.aggregation import binding, process, tff_values
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.layers import Layer
 from tff_privacy_agg.errors import CompositionError
-from tff_privacy_agg.numerics.randomness import KINDS
 
 _DEFAULT_DELTA = 1e-6
 
@@ -38,7 +38,7 @@ class _ComposedFactory:
     if delta is None:
       delta = _DEFAULT_DELTA if budget is None else budget.delta
     _validate.fraction(delta=delta)
-    _validate.one_of(KINDS, randomness=randomness)
+    _validate.one_of(tuple(RANDOMNESS), randomness=randomness)
     weighted = [layer.name for layer in layers if layer.uses_weight]
     if weighted and not isinstance(self, tff.aggregators.WeightedAggregationFactory):
       raise CompositionError(

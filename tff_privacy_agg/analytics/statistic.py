@@ -13,23 +13,22 @@ import tensorflow as tf
 
 from tff_privacy_agg import _validate, accounting
 from tff_privacy_agg._deprecation import renamed
+from tff_privacy_agg._names import DISTRIBUTED
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.aggregation import binding
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.factories import ComposedFactory, compose
 from tff_privacy_agg.aggregation.layers import (
-  DiscreteGaussianNoise,
   Quantization,
   SecureModularSum,
-  SkellamNoise,
 )
+from tff_privacy_agg.aggregation.layers.noise import NOISE_LAYERS
 from tff_privacy_agg.analytics.base import Query
 from tff_privacy_agg.analytics.error_law import ErrorLaw
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
 
 _FEWEST_BITS, _MOST_BITS = 2, 62
-_MECHANISMS = {'discrete_gaussian': DiscreteGaussianNoise, 'skellam': SkellamNoise}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,7 @@ class Statistic:
     _validate.instance(Query, query=self.query)
     _validate.instance(Cohort, cohort=self.cohort)
     _validate.positive(noise_multiplier=self.noise_multiplier)
-    _validate.one_of(tuple(_MECHANISMS), mechanism=self.mechanism)
+    _validate.one_of(DISTRIBUTED, mechanism=self.mechanism)
 
   @functools.cached_property
   def binding(self) -> binding.Binding:
@@ -260,7 +259,7 @@ class Statistic:
     return enough
 
   def _composed(self, bits: int) -> ComposedFactory:
-    noise = _MECHANISMS[self.mechanism](noise_multiplier=self.noise_multiplier)
+    noise = NOISE_LAYERS[self.mechanism](noise_multiplier=self.noise_multiplier)
     # Clients are at the bound as a rule (all that answer yes are), where conditional rounding
     # would round all of them the same way: their errors would add up. Beta 0 rejects nothing.
     rounding = Quantization(beta=0.0)

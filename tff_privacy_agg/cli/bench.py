@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import json
 
-from tff_privacy_agg.learning.options import RANDOMNESS
+from tff_privacy_agg._names import RANDOMNESS
 
 _EXAMPLES = """examples:
   tff-privacy-agg bench --profile
@@ -29,7 +29,10 @@ def add(commands) -> None:
   bench.add_argument('--noise-multiplier', type=float, default=1.0, help='effective')
   bench.add_argument('--bits', type=int, default=20, help='bits a coordinate of the secure sum')
   bench.add_argument(
-    '--randomness', choices=RANDOMNESS, default='chacha20', help='philox is for simulations only'
+    '--randomness',
+    choices=tuple(RANDOMNESS),
+    default='chacha20',
+    help='philox is for simulations only',
   )
   bench.add_argument('--json', action='store_true', help='for machines')
 

@@ -3,6 +3,8 @@
 import argparse
 import json
 
+from tff_privacy_agg._names import DISTRIBUTED
+
 _EXAMPLES = """example:
   tff-privacy-agg plan --target-epsilon 4 --rounds 50 --clients-per-round 200 --population 20000 \\
     --parameters 100000
@@ -31,7 +33,7 @@ def add(commands) -> None:
   plan.add_argument('--parameters', type=int, required=True, help='trainable numbers of the model')
   plan.add_argument(
     '--mechanism',
-    choices=('discrete_gaussian', 'skellam'),
+    choices=DISTRIBUTED,
     default='discrete_gaussian',
     help="law of the clients' noise",
   )

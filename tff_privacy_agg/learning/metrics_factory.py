@@ -10,20 +10,19 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._names import DISTRIBUTED
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.aggregation import binding, tff_values
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.factories import compose
 from tff_privacy_agg.aggregation.layers import (
   CoordinateClipping,
-  DiscreteGaussianNoise,
   Quantization,
   SecureModularSum,
-  SkellamNoise,
 )
+from tff_privacy_agg.aggregation.layers.noise import NOISE_LAYERS
 from tff_privacy_agg.errors import ConfigurationError
 
-_MECHANISMS = {'discrete_gaussian': DiscreteGaussianNoise, 'skellam': SkellamNoise}
 Bounds = float | Sequence[float]
 
 
@@ -41,7 +40,7 @@ class PrivateMetrics:
   def __post_init__(self):
     _validate.positive(noise_multiplier=self.noise_multiplier)
     _validate.instance(Cohort, cohort=self.cohort)
-    _validate.one_of(tuple(_MECHANISMS), mechanism=self.mechanism)
+    _validate.one_of(DISTRIBUTED, mechanism=self.mechanism)
     bounds = self.maximum if isinstance(self.maximum, Mapping) else {'': self.maximum}
     if not bounds:
       raise ConfigurationError(
@@ -121,7 +120,7 @@ class PrivateMetrics:
     return chosen
 
   def _factory(self, chosen):
-    noise = _MECHANISMS[self.mechanism](noise_multiplier=self.noise_multiplier)
+    noise = NOISE_LAYERS[self.mechanism](noise_multiplier=self.noise_multiplier)
     layers = [
       CoordinateClipping(maximum=tuple(bound for _, _, bounds in chosen for bound in bounds)),
       # Clients at a maximum are the rule; rounded conditionally they would all err to one side.

@@ -4,13 +4,10 @@ import dataclasses
 from collections.abc import Mapping
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._names import ALGORITHMS, MECHANISMS, METRICS, RANDOMNESS
 from tff_privacy_agg.errors import ConfigurationError
 
-ALGORITHMS = ('fed_avg', 'fed_prox', 'fed_sgd', 'mime_lite')
 # Of the last one the server adds the noise, and sees the sum without it.
-MECHANISMS = ('discrete_gaussian', 'skellam', 'gaussian')
-METRICS = ('none', 'private', 'clear')
-RANDOMNESS = ('chacha20', 'philox')
 # What a ledger says of each.
 SECURE_SUMS: Mapping[str, str] = {
   'simulated': 'in the clear, as a simulation on one machine',
@@ -99,9 +96,9 @@ class TrainingOptions:
     if self.server_momentum != 0:
       _validate.fraction(server_momentum=self.server_momentum)
     _validate.one_of(MECHANISMS, mechanism=self.mechanism)
-    _validate.one_of(ALGORITHMS, algorithm=self.algorithm)
+    _validate.one_of(tuple(ALGORITHMS), algorithm=self.algorithm)
     _validate.one_of(METRICS, metrics=self.metrics)
-    _validate.one_of(RANDOMNESS, randomness=self.randomness)
+    _validate.one_of(tuple(RANDOMNESS), randomness=self.randomness)
     _validate.one_of(tuple(SECURE_SUMS), secure_sum=self.secure_sum)
     _validate.instance(str, data=self.data, model=self.model)
     if self.data_directory is not None:

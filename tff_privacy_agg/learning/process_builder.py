@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._names import ALGORITHMS
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.aggregation.binding import Binding
 from tff_privacy_agg.aggregation.factories import ComposedFactory, WeightedComposedFactory
@@ -23,14 +24,6 @@ from tff_privacy_agg.learning.metrics_factory import (
 from tff_privacy_agg.learning.options import METRICS
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess
 
-# By algorithm: TFF's builders for unweighted and weighted aggregators.
-BUILDERS = {
-  'fed_avg': ('build_unweighted_fed_avg', 'build_weighted_fed_avg'),
-  'fed_prox': ('build_unweighted_fed_prox', 'build_weighted_fed_prox'),
-  'fed_sgd': ('build_fed_sgd', 'build_fed_sgd'),
-  'mime_lite': ('build_unweighted_mime_lite', 'build_weighted_mime_lite'),
-}
-ALGORITHMS = tuple(BUILDERS)
 # The default metrics then take a twentieth of what a round costs.
 _METRICS_NOISE_RATIO = 4.5
 # The same weights as with TFF's default, bit for bit, in less time: docs/performance.md.
@@ -86,7 +79,7 @@ def build_private_learning_process(
 
   Reference: arXiv:1602.05629 (FedAvg), arXiv:1812.06127 (FedProx), arXiv:2008.03606 (Mime).
   """
-  _validate.one_of(ALGORITHMS, algorithm=algorithm)
+  _validate.one_of(tuple(ALGORITHMS), algorithm=algorithm)
   _validate.instance(Accounting, accounting=accounting)
   stacks = {'aggregator': aggregator}
   if algorithm == 'mime_lite':
@@ -113,7 +106,7 @@ def build_private_learning_process(
 
   accounted = aggregator.accounted(delta=accounting.delta, budget=accounting.budget, beside=beside)
   weighted = isinstance(aggregator, WeightedComposedFactory)
-  build = getattr(tff.learning.algorithms, BUILDERS[algorithm][weighted])
+  build = getattr(tff.learning.algorithms, ALGORITHMS[algorithm][weighted])
   _check_options(build, options)
   options.setdefault('loop_implementation', FAST_LOOP)
   if algorithm == 'mime_lite':

@@ -13,23 +13,22 @@ from scipy import stats
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._entry_points import entry_point
+from tff_privacy_agg._names import ALGORITHMS
 from tff_privacy_agg.accounting import Budget
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.factories import ComposedFactory, compose
 from tff_privacy_agg.aggregation.layers import (
   AdaptiveQuantile,
   Clipping,
-  DiscreteGaussianNoise,
-  GaussianNoise,
   HadamardRotation,
   Layer,
   Mean,
   PlainSum,
   Quantization,
   SecureModularSum,
-  SkellamNoise,
   Zeroing,
 )
+from tff_privacy_agg.aggregation.layers.noise import NOISE_LAYERS
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.accounting_plan import Accounting
 from tff_privacy_agg.learning.cohorts import UniformCohorts
@@ -38,16 +37,10 @@ from tff_privacy_agg.learning.flat_metrics import no_metrics
 from tff_privacy_agg.learning.models import evaluate_softmax, held_out_evaluator, softmax_regression
 from tff_privacy_agg.learning.options import FEWEST_IN_A_SUM, SECURE_SUMS, TrainingOptions
 from tff_privacy_agg.learning.process_builder import (
-  BUILDERS,
   FAST_LOOP,
   build_private_learning_process,
 )
 
-_MECHANISMS: Mapping[str, type[DiscreteGaussianNoise | SkellamNoise | GaussianNoise]] = {
-  'discrete_gaussian': DiscreteGaussianNoise,
-  'skellam': SkellamNoise,
-  'gaussian': GaussianNoise,
-}
 _RARELY = 1e-4
 
 
@@ -83,7 +76,7 @@ class TrainingTask(TrainingOptions):
     """The stack that the training aggregates with; None without privacy."""
     if self.noise_multiplier is None:
       return None
-    noise = _MECHANISMS[self.mechanism](noise_multiplier=self.noise_multiplier)
+    noise = NOISE_LAYERS[self.mechanism](noise_multiplier=self.noise_multiplier)
     front: list[Layer] = [
       Mean(),
       Zeroing(threshold=AdaptiveQuantile(initial=10.0, target=0.98, multiplier=2.0, increment=1.0)),
@@ -103,7 +96,7 @@ class TrainingTask(TrainingOptions):
 
   def accounting(self) -> Accounting:
     """What the epsilon of this training is stated for."""
-    view = 'server' if _MECHANISMS[self.mechanism].distributed else 'release'
+    view = 'server' if NOISE_LAYERS[self.mechanism].distributed else 'release'
     epsilon = self.target_epsilon
     return Accounting(
       population=self.population,
@@ -120,7 +113,7 @@ class TrainingTask(TrainingOptions):
     aggregator = self.aggregator()
     options = self._options()
     if aggregator is None:
-      build = getattr(tff.learning.algorithms, BUILDERS[self.algorithm][0])
+      build = getattr(tff.learning.algorithms, ALGORITHMS[self.algorithm][0])
       return build(
         self.model_fn(), metrics_aggregator=no_metrics, loop_implementation=FAST_LOOP, **options
       )

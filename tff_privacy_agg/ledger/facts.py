@@ -12,6 +12,7 @@ from typing import Any
 import tff_privacy_agg
 from tff_privacy_agg import _validate
 from tff_privacy_agg._deprecation import renamed
+from tff_privacy_agg._names import RANDOMNESS
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount, account_of
 from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.accounting.sampling import SAMPLED_ORDERS
@@ -22,8 +23,6 @@ from tff_privacy_agg.ledger.round_costs import PlainCosts, price_of
 from tff_privacy_agg.ledger.sampling_claims import Sampling, check_proved, hides_count
 from tff_privacy_agg.ledger.view_costs import ReleaseCosts
 
-# Bits of entropy in one client's key of one round.
-_ENTROPY = {'chacha20': 256, 'philox': 128}
 _STACK_KEYS = (
   'mechanism',
   'adjacency',
@@ -86,7 +85,7 @@ class LedgerFacts:
   def __post_init__(self):
     _validate.at_least(1, population=self.population)
     _validate.delta_of(self.population, self.delta)
-    _validate.one_of(tuple(_ENTROPY), randomness=self.randomness)
+    _validate.one_of(tuple(RANDOMNESS), randomness=self.randomness)
     for name in ('minimum_clients', 'participation_cap'):
       if getattr(self, name) is not None:
         _validate.at_least(1, **{name: getattr(self, name)})
@@ -166,7 +165,7 @@ class LedgerFacts:
   @property
   def entropy_bits(self) -> int:
     """Bits of entropy in one client's key."""
-    return _ENTROPY[self.randomness]
+    return RANDOMNESS[self.randomness]
 
   def honest(self, survivors: int) -> int:
     """Honest clients among the survivors of a round."""

@@ -8,10 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._names import DISTRIBUTED
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.design import IntegerDesign
-from tff_privacy_agg.accounting.price import DISTRIBUTED, NoisyVector, RoundPrice, noisy_vector
+from tff_privacy_agg.accounting.price import NoisyVector, RoundPrice, noisy_vector
 from tff_privacy_agg.errors import ConfigurationError
 
 

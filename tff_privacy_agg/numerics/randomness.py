@@ -11,9 +11,8 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._names import RANDOMNESS
 from tff_privacy_agg.numerics import chacha
-
-KINDS = ('chacha20', 'philox')
 
 SEED_WORDS = 4
 _PHILOX = 1  # TensorFlow's number of the algorithm
@@ -76,7 +75,7 @@ class RandomStream:
   ready: Mapping[int, tf.Tensor] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
-    _validate.one_of(KINDS, kind=self.kind)
+    _validate.one_of(tuple(RANDOMNESS), kind=self.kind)
 
   def prefetch(self, counts: Mapping[int, int]) -> 'RandomStream':
     """The same stream, with words of several streams drawn by one run of the cipher.

@@ -16,10 +16,10 @@ from typing import Any
 import tensorflow as tf
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._names import DISTRIBUTED
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import alias, probabilities, randomness
 
-MECHANISMS = ('discrete_gaussian', 'skellam')
 MAX_STANDARD_DEVIATION = 10**6
 MAX_SKELLAM_STANDARD_DEVIATION = 3500
 
@@ -183,7 +183,7 @@ def noise_sampler(mechanism: str, variance: Fraction | float) -> NoiseSampler:
   Raises:
     ConfigurationError: If an argument is outside its range.
   """
-  _validate.one_of(MECHANISMS, mechanism=mechanism)
+  _validate.one_of(DISTRIBUTED, mechanism=mechanism)
   _validate.positive(variance=variance)
   variance = Fraction(variance)
   if mechanism == 'skellam' and variance > MAX_SKELLAM_STANDARD_DEVIATION**2:

@@ -1,6 +1,7 @@
 """Noise: the mechanisms that carry the privacy guarantee."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import tensorflow as tf
 
@@ -169,3 +170,11 @@ class GaussianNoise(Mechanism):
   def curve(self, slot, honest):
     del honest  # the server's noise does not depend on the survivors
     return accounting.gaussian(slot.vector_noise_multiplier)
+
+
+# By the name of the mechanism.
+NOISE_LAYERS: Mapping[str, type[DiscreteGaussianNoise | SkellamNoise | GaussianNoise]] = {
+  'discrete_gaussian': DiscreteGaussianNoise,
+  'skellam': SkellamNoise,
+  'gaussian': GaussianNoise,
+}
