@@ -53,7 +53,7 @@ def test_trap_25_epsilons_of_rounds_are_not_added():
 @given(
   st.floats(math.log(0.01), math.log(50.0)), st.floats(3.0, 10.0), st.sampled_from([True, False])
 )
-def test_table_orders_come_within_three_permille(log_target, minus_log_delta, integer_only):
+def test_table_orders_come_within_four_permille(log_target, minus_log_delta, integer_only):
   delta, target = 10.0**-minus_log_delta, math.exp(log_target)
 
   def total(z):
@@ -75,7 +75,7 @@ def test_table_orders_come_within_three_permille(log_target, minus_log_delta, in
     )
   best = accounting.epsilon(total(high), delta, fine)[0]
   orders = accounting.table_orders(integer_only)
-  assert best <= accounting.epsilon(total(high), delta, orders)[0] <= 1.003 * best
+  assert best <= accounting.epsilon(total(high), delta, orders)[0] <= 1.004 * best
 
 
 @pytest.mark.parametrize('integer_only', [True, False])
