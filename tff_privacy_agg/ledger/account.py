@@ -6,6 +6,7 @@ from typing import Any
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
+from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.errors import BudgetExceededError, LedgerError
 from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.interchange import DpEvents, dp_events
@@ -159,7 +160,7 @@ class LedgerAccount:
     return BudgetExceededError(
       f'Round {round_number} was to be charged; with it, at its worst, the {budget.view} view '
       f'could pass the budget of epsilon {budget.epsilon:g} at delta {budget.delta:g} '
-      f'({spent:.4g} is spent). {mend}'
+      f'({rounded_up(spent, 4)} is spent). {mend}'
     )
 
   def _filter(self, budget: Budget | None) -> Filter:
