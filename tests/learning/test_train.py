@@ -45,15 +45,17 @@ def test_a_run_leaves_what_it_says(tmp_path, capsys):
   assert list((tmp_path / 'run/tensorboard').iterdir())
   assert list((tmp_path / 'run/checkpoints').iterdir())
   # The printed epsilon follows from the facts that are written beside it.
-  design = accounting.IntegerDesign(**facts['integer_design'])
-  curve = design.curve(10)
-  for channel in facts['channels']:
-    curve += accounting.bit_channel(
-      facts['mechanism'], channel['resolution'], channel['local_variance'], 10
-    )
-  recomputed, _ = accounting.epsilon(curve.scaled(3), facts['delta'])
-  assert recomputed <= epsilons[-1] * (1 + 1e-9)
-  assert epsilons[-1] <= recomputed * 1.005
+  design = facts['integer_design']
+  released = [(math.floor(design['l2_bound'] ** 2), design['local_variance'])]
+  released += [(one['resolution'] ** 2, one['local_variance']) for one in facts['channels']]
+  rounded = [one['t_squared'] for one in facts['price']['vectors']]
+  mu_squared = sum(
+    3 * squared / (10 * variance - t_squared)
+    for (squared, variance), t_squared in zip(released, rounded, strict=True)
+  )
+  recomputed = accounting.gaussian_epsilon(math.sqrt(mu_squared), facts['delta'])
+  assert epsilons[-1] == pytest.approx(recomputed, rel=1e-6)
+  assert epsilons[-1] >= recomputed * (1 - 1e-9)
 
 
 class _StopError(Exception):
