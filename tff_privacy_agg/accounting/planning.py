@@ -263,10 +263,9 @@ def plan(
     warnings.simplefilter('ignore')  # of designs that the search passes
     width = bits if bits is not None else _width(least(_WIDTHS[-1]), design, honest)
     z = float(rounded_up(least(width), _DIGITS))
-    solved, epsilon, mu_squared, price = design(z, width)
-    while epsilon > target_epsilon:  # what rounding of the design took away
+    while design(z, width)[1] > target_epsilon:  # what rounding of the design took away
       z = float(rounded_up(z * (1 + 10.0**-_DIGITS), _DIGITS))
-      solved, epsilon, mu_squared, price = design(z, width)
+  solved, epsilon, mu_squared, price = design(z, width)  # whose warning is shown
   error = solved.error_over_central(honest)
   return Plan(
     noise_multiplier=z,
