@@ -70,9 +70,13 @@ def test_a_plan_keeps_its_target(mechanism, target, rounds, clients, dimension, 
     exposures=rounds,
     delta=1e-7,
   )
-  assert replayed <= target * (1 + 1e-9)
-  assert plan.epsilon == pytest.approx(replayed)
-  assert replayed >= 0.97 * target  # no more noise than is needed
+  assert plan.epsilon <= target
+  assert plan.epsilon >= 0.97 * target  # no more noise than is needed
+  if mechanism == 'skellam':  # a plan keeps a hundredth of delta for the samplers
+    assert replayed <= plan.epsilon * (1 + 1e-9)
+    assert replayed >= 0.995 * plan.epsilon
+  else:  # the account of mu proves less than the Renyi curve that is replayed
+    assert 0.8 * replayed <= plan.epsilon <= replayed * 1.005
   assert plan.bytes_per_client == math.ceil(dimension * plan.bits / 8)
 
 
@@ -137,7 +141,8 @@ def test_a_plan_for_cohorts_of_fixed_size_is_what_a_ledger_charges(tmp_path, mec
       ledger.settle(
         ledger.charge(number, cohort=cohort, drawn=claim), survivors=clients, counted_by='runtime'
       )
-    assert ledger.epsilon('release') == pytest.approx(plan.epsilon)
+    # A plan keeps a hundredth of delta for the samplers.
+    assert 0.995 * plan.epsilon <= ledger.epsilon('release') <= plan.epsilon
     assert 0.97 * 2.0 <= plan.epsilon <= 2.0
     assert ledger.spent('release').adjacency == 'replace_one'
     assert ledger.epsilon('server') > 2.0
