@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from tff_privacy_agg import cli
+from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.ledger import LedgerRecord
 
 NAMES = ('north', 'south', 'east')
@@ -74,14 +75,14 @@ def test_a_run_is_trained_stated_reported_and_audited(tmp_path, capsys):
   code, _ = machine(capsys, 'statement', ledger, '--json')
   assert code == 0
   assert cli.main(['statement', str(ledger)]) == 0
-  assert f'{summary["epsilon"]:.3g}' in capsys.readouterr().out
+  assert rounded_up(summary['epsilon'], 4) in capsys.readouterr().out
   code, found = machine(capsys, 'audit', run, '--only', 'canaries', '--canaries', 60, '--json')
   assert code == 0
   assert not found['exceeded']
   code, found = machine(capsys, 'report', run, '--json')
   assert code == 0
   page = pathlib.Path(found['report']).read_text(encoding='utf-8')
-  assert f'{summary["epsilon"]:.3g}' in page
+  assert rounded_up(summary['epsilon'], 4) in page
   assert machine(capsys, 'verify', ledger, '--json')[0] == 0
   # A number that is changed afterwards is found, and the exit code says so.
   text = ledger.read_text()
@@ -199,7 +200,7 @@ def test_a_server_and_its_clients_leave_a_ledger_that_holds(tmp_path, capsys, st
   assert {step for step, _ in events_of(tmp_path / 'run/tensorboard')} == {1, 2}
   stated = dict(events_of(tmp_path / 'run/tensorboard/privacy'))
   assert {*stated} == {1, 2}
-  assert f'{spent["epsilon"]:.3g}' in str(stated[2])
+  assert rounded_up(spent['epsilon'], 4) in str(stated[2])
 
 
 @pytest.mark.slow

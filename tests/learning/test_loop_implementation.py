@@ -9,14 +9,14 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
-from tff_privacy_agg.learning import process_builder
+from tff_privacy_agg._names import ALGORITHMS
 from tff_privacy_agg.learning.training_task import TrainingTask
 
 LOOPS = tff.learning.LoopImplementation
 CLIENTS = 3
 
 
-@pytest.mark.parametrize('names', process_builder.BUILDERS.values(), ids=process_builder.BUILDERS)
+@pytest.mark.parametrize('names', ALGORITHMS.values(), ids=ALGORITHMS)
 def test_every_builder_takes_the_argument_and_has_the_slow_default(names):
   for name in names:
     build = getattr(tff.learning.algorithms, name)
@@ -26,7 +26,7 @@ def test_every_builder_takes_the_argument_and_has_the_slow_default(names):
 
 def asked(monkeypatch, algorithm, make):
   """The `loop_implementation` that TFF's builder was given."""
-  name = process_builder.BUILDERS[algorithm][0]
+  name = ALGORITHMS[algorithm][0]
   build, given = getattr(tff.learning.algorithms, name), []
 
   def spy(*arguments, **options):
@@ -40,7 +40,7 @@ def asked(monkeypatch, algorithm, make):
   return given
 
 
-@pytest.mark.parametrize('algorithm', process_builder.ALGORITHMS)
+@pytest.mark.parametrize('algorithm', ALGORITHMS)
 def test_the_fast_loop_is_the_default_and_an_argument_keeps_the_other(monkeypatch, algorithm):
   task = TrainingTask(algorithm=algorithm)
   assert asked(monkeypatch, algorithm, task.process) == [LOOPS.DATASET_ITERATOR]
@@ -74,10 +74,10 @@ def datasets():
   ]
 
 
-@pytest.mark.parametrize('algorithm', process_builder.ALGORITHMS)
+@pytest.mark.parametrize('algorithm', ALGORITHMS)
 def test_weights_after_two_rounds_are_equal_bit_for_bit(simulation, algorithm):
   task = TrainingTask(algorithm=algorithm, server_momentum=0.9)
-  builders = process_builder.BUILDERS[algorithm]
+  builders = ALGORITHMS[algorithm]
   build = getattr(tff.learning.algorithms, builders[0])
   found = []
   for loop in LOOPS:

@@ -34,7 +34,7 @@ class Host:
 
   def messages(self, code):
     """What the front end gets, message by message, until the cell has ended."""
-    request = self.client.execute(code)
+    request = self.client.execute(code, stop_on_error=False)
     while True:
       message = self.client.get_iopub_msg(timeout=_SECONDS)
       if message['parent_header'].get('msg_id') != request:

@@ -126,7 +126,7 @@ class Coordinator:
     try:
       while server.result is None:
         self._close_round(session)
-      self._await(session, 5)
+      self._await(session, secagg.Round.RESULT)
     except secagg.SecAggError as error:
       self._abort(session, error)
       raise
@@ -172,7 +172,7 @@ class Coordinator:
       session.pending = set(outgoing)
       self._service.changed.notify_all()
 
-  def _await(self, session: LiveSession, at: int) -> frozenset[int]:
+  def _await(self, session: LiveSession, at: secagg.Round) -> frozenset[int]:
     """Waits until all have been heard, or the deadline passes; returns who has not."""
     with self._service.changed:
       self._service.changed.wait_for(lambda: not session.pending, self._deadlines.of(at))

@@ -89,7 +89,7 @@ class Service:
       ended = {'state': 'end', 'reason': self.ended}
       yield from framing.frames({'state': 'wait'} if self.ended is None else ended)
       return
-    deadlines = [self._deadlines.of(at) for at in range(6)]
+    deadlines = [self._deadlines.of(at) for at in secagg.Round]
     head: dict[str, Any] = {'state': 'session', 'session': session.id, 'deadlines': deadlines}
     yield from framing.frames(head, session.offer)
 

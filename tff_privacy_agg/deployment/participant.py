@@ -192,7 +192,9 @@ class Participant:
       self._decline(offer, error)
       raise
     self._book.record(params.task, params.round_number)
-    rounds = [0, 1, 2, 3, 4, 5] if params.authenticated else [0, 1, 2, 4, 5]
+    rounds = list(secagg.Round)
+    if not params.authenticated:
+      rounds.remove(secagg.Round.CONSISTENCY)
     at = 0
     try:
       client.provide(self._input(work, broadcast, params.leaves))

@@ -23,9 +23,9 @@ class Deadlines:
   def __post_init__(self):
     _validate.positive(join=self.join, work=self.work, round=self.round)
 
-  def of(self, round_number: int) -> float:
+  def of(self, at: secagg.Round) -> float:
     """The deadline of one round of the protocol."""
-    return self.work if round_number == 0 else self.round
+    return self.work if at == secagg.Round.KEYS else self.round
 
 
 class LiveSession:

@@ -107,7 +107,7 @@ class RemoteKernel:
         'store_history': True,
         'user_expressions': {},
         'allow_stdin': False,
-        'stop_on_error': True,
+        'stop_on_error': False,  # no cell waits behind this one
       },
     )
     error = None

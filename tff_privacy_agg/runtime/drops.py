@@ -7,9 +7,7 @@ import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
-
-ROUNDS = 6
-"""Rounds of the protocol; the last is the clients' verdict on the result."""
+from tff_privacy_agg.secagg.rounds import Round
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +30,7 @@ class RandomDrops:
     """{client: protocol round from which it is silent} in the given session."""
     random = np.random.default_rng([self.seed, session])
     dropped = np.flatnonzero(random.random(clients) < self.rate)
-    return {int(client): int(random.integers(ROUNDS)) for client in dropped}
+    return {int(client): int(random.integers(len(Round))) for client in dropped}
 
 
 Drops = Mapping[int, int] | RandomDrops | None
@@ -51,9 +49,9 @@ def plan_of(drops: Drops, session: int, clients: int) -> dict[int, int]:
   for client, at in drops.items():
     _validate.at_least(0, drops=client)
     _validate.at_least(0, drops=at)
-    if client >= clients or at >= ROUNDS:
+    if client >= clients or at >= len(Round):
       raise ConfigurationError(
         f'`drops` says that client {client} drops out in round {at}; there are {clients} clients, '
-        f'counted from 0, and rounds 0 to {ROUNDS - 1}. Correct the plan.'
+        f'counted from 0, and rounds 0 to {len(Round) - 1}. Correct the plan.'
       )
   return dict(drops)

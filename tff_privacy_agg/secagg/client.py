@@ -34,6 +34,7 @@ from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.policy import Policy
 from tff_privacy_agg.secagg.primitives import keys, prg
 from tff_privacy_agg.secagg.primitives.keys import Secret
+from tff_privacy_agg.secagg.rounds import Round
 from tff_privacy_agg.secagg.wire import Kind
 
 
@@ -179,7 +180,7 @@ class Client:
     if step is None or message.kind is not expected:
       if message.kind is Kind.UNMASK_REQUEST and self.state in (State.ANSWERED, State.DONE):
         raise UnsafeUnmaskRequest(
-          'The server asked for shares a second time; a client answers once.', round=4
+          'The server asked for shares a second time; a client answers once.', round=Round.UNMASK
         )
       raise WrongRound(
         f'A message of type {message.kind.name} came when this client had sent '
@@ -218,22 +219,28 @@ class Client:
     """Round 1: checks the neighbours' keys, shares the two secrets among them."""
     params, n = self.params, message.number
     if n < params.minimum_clients:
-      raise NotEnoughClients(f'{n} clients advertised, {params.minimum_clients} needed.', round=1)
+      raise NotEnoughClients(
+        f'{n} clients advertised, {params.minimum_clients} needed.', round=Round.SHARES
+      )
     if params.maximum_clients is not None and n > params.maximum_clients:
-      raise CapacityError(f'{n} clients advertised, {params.maximum_clients} allowed.', round=1)
+      raise CapacityError(
+        f'{n} clients advertised, {params.maximum_clients} allowed.', round=Round.SHARES
+      )
     peers = wire.decode_keys(message.body, params.layout, params.authenticated)
     parameters = thresholds.session_parameters(params, n)
     if len(peers) != parameters.k or self.client_id in peers:
       raise GraphMismatch(
         f'{len(peers)} neighbours were announced; {parameters.k} others are needed with {n} '
         'clients.',
-        round=1,
+        round=Round.SHARES,
       )
     self._check_keys({client: advert for client, (advert, _) in peers.items()})
     for client, (advert, signature) in peers.items() if params.authenticated else ():
       if client not in self._roster:
-        raise UnknownClient(f'Client {client} is not in the roster.', round=1, clients=(client,))
-      keys.verify(self._roster[client], signature, self._salt, 0, client, advert.encode())
+        raise UnknownClient(
+          f'Client {client} is not in the roster.', round=Round.SHARES, clients=(client,)
+        )
+      keys.verify(self._roster[client], signature, self._salt, Round.KEYS, client, advert.encode())
     adverts = {client: advert for client, (advert, _) in peers.items()}
     if params.authenticated:
       everyone = {**adverts, self.client_id: self._custody.advertisement}
@@ -250,7 +257,7 @@ class Client:
         if key in owners:
           raise InvalidPublicKey(
             f'Clients {owners[key]} and {client} announce the same key, or one key in two roles.',
-            round=1,
+            round=Round.SHARES,
             clients=(owners[key], client),
           )
         owners[key] = client
@@ -269,7 +276,7 @@ class Client:
     ):
       needed = max(parameters.t, params.minimum_clients - 1)
       raise NotEnoughClients(
-        f'{len(ciphertexts)} neighbours shared their secrets, {needed} needed.', round=2
+        f'{len(ciphertexts)} neighbours shared their secrets, {needed} needed.', round=Round.MASKED
       )
     extras = self._custody.open(shared, ciphertexts, offers)
     if params.verify:
@@ -299,7 +306,7 @@ class Client:
     self._survivors = alive
     self.state = State.CONFIRMED
     digest = verify.survivors_digest(self._salt, self._roll, self._members())
-    return self._message(Kind.CONSISTENCY, self._signature(3, digest))
+    return self._message(Kind.CONSISTENCY, self._signature(Round.CONSISTENCY, digest))
 
   def _unmask(self, message: wire.Message) -> bytes:
     """Round 4: one share for each neighbour, of the one secret or the other; then erases all."""
@@ -319,14 +326,16 @@ class Client:
     valid = set()
     for client in signatures.keys() & set(members):
       with contextlib.suppress(SignatureInvalid):
-        keys.verify(self._roster[client], signatures[client], self._salt, 3, client, digest)
+        keys.verify(
+          self._roster[client], signatures[client], self._salt, Round.CONSISTENCY, client, digest
+        )
         valid.add(client)
     if len(valid) <= self._parameters.t or self.client_id not in valid:
       raise InconsistentSurvivors(
         f'{len(valid)} clients signed the survivors that the server showed, '
         f'{self._parameters.t + 1} needed, this one among them. It has shown others different '
         'ones, or too few are left. Nothing is sent.',
-        round=4,
+        round=Round.UNMASK,
       )
 
   def _check_survivors(self, own: bool, alive: np.ndarray) -> None:
@@ -339,7 +348,7 @@ class Client:
       raise error(
         'The survivors include clients that shared no secret, or leave out this client, which '
         'sent its vector. Nothing is sent.',
-        round=3 if self.params.authenticated else 4,
+        round=Round.CONSISTENCY if self.params.authenticated else Round.UNMASK,
         clients=clients or (self.client_id,),
       )
     have, needed = int(alive.sum()), parameters.t
@@ -348,7 +357,7 @@ class Client:
     if have < needed:
       raise error(
         f'{have} neighbours survive, {needed} needed. Nothing is sent.',
-        round=3 if self.params.authenticated else 4,
+        round=Round.CONSISTENCY if self.params.authenticated else Round.UNMASK,
       )
 
   def _check_result(self, message: wire.Message) -> bytes:
@@ -371,7 +380,12 @@ class Client:
   def _check_receipt(self, receipt: verify.Receipt, survivors: np.ndarray) -> None:
     if self._server_key is not None:
       keys.verify(
-        self._server_key, receipt.signature, self._salt, 5, wire.SERVER, receipt.statement
+        self._server_key,
+        receipt.signature,
+        self._salt,
+        Round.RESULT,
+        wire.SERVER,
+        receipt.statement,
       )
     members = self._members()
     same = bool((survivors == self._survivors).all()) and receipt.survivors >= len(members)
@@ -382,5 +396,5 @@ class Client:
       raise InconsistentSurvivors(
         f'The server states a sum over {receipt.survivors} clients that are not those which it '
         'showed before. Keep the receipt.',
-        round=5,
+        round=Round.RESULT,
       )

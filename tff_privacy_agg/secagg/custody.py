@@ -11,6 +11,7 @@ from tff_privacy_agg.secagg.errors import BadShares, ContextMismatch
 from tff_privacy_agg.secagg.primitives import keys, shamir
 from tff_privacy_agg.secagg.primitives.keys import Secret
 from tff_privacy_agg.secagg.primitives.pairs import KeyPair
+from tff_privacy_agg.secagg.rounds import Round
 from tff_privacy_agg.secagg.thresholds import GraphParameters
 
 
@@ -117,7 +118,7 @@ class Custody:
       raise ContextMismatch(
         f'None of {len(ciphertexts)} shares opens: the others hold other parameters, or were '
         'given another model. Compare parameters and context.',
-        round=2,
+        round=Round.MASKED,
       )
     self._cipher.erase()
     self._shares = shares
@@ -140,7 +141,7 @@ class Custody:
       raise BadShares(
         f'The mask keys that clients {false} offer are not confirmed. They, or the server, sent '
         'something false.',
-        round=2,
+        round=Round.MASKED,
         clients=false,
       )
     self._pairs.update({peer: Secret(key) for peer, key in found.items() if key is not None})
@@ -159,7 +160,7 @@ class Custody:
       if part is None or verify.contribution_commitment(self._salt, part) != commitment:
         raise BadShares(
           f"Client {ids[column]}'s part of the tag key does not open. The sum could not be checked.",
-          round=2,
+          round=Round.MASKED,
           clients=(ids[column],),
         )
       parts.append(part)

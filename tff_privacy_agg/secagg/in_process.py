@@ -13,10 +13,9 @@ from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.policy import Policy
 from tff_privacy_agg.secagg.primitives import keys
 from tff_privacy_agg.secagg.results import SessionResult
+from tff_privacy_agg.secagg.rounds import Round
 from tff_privacy_agg.secagg.server import Server
 
-ROUNDS = 6
-_MASKED = wire.Kind.MASKED.round
 _SERVER, _WORK = 'server', 'work'
 Inputs = Callable[[Sequence[int]], Iterator[tuple[int, Mapping[str, Any]]]]
 
@@ -84,8 +83,8 @@ class LocalSession:
     self._drops = dict(drops or {})
     self._silent: dict[int, int] = {}
     self._left: dict[int, SecAggError] = {}
-    self._up = {client: [0] * ROUNDS for client in clients}
-    self._down = {client: [0] * ROUNDS for client in clients}
+    self._up = {client: [0] * len(Round) for client in clients}
+    self._down = {client: [0] * len(Round) for client in clients}
 
   def run(self, inputs: Inputs) -> SessionResult:
     """Runs the session to its end.
@@ -101,10 +100,10 @@ class LocalSession:
     while messages:
       now = self._server.round
       for client in messages:
-        if self._drops.get(client, ROUNDS) <= now:
+        if self._drops.get(client, len(Round)) <= now:
           self._silent.setdefault(client, now)
       speaking = [client for client in messages if client not in self._silent]
-      if now == _MASKED:
+      if now == Round.MASKED:
         self._send_vectors(speaking, messages, inputs)
       else:
         for client in speaking:
@@ -126,7 +125,7 @@ class LocalSession:
       self._meter.run(client, self._clients[client].provide, values)
       self._step(client, messages.pop(client))
       waiting.discard(client)
-    self._silent.update(dict.fromkeys(waiting, _MASKED))
+    self._silent.update(dict.fromkeys(waiting, Round.MASKED))
 
   def _step(self, client: int, message: bytes) -> None:
     """One client's answer; a client with an error says so, and is silent from then on."""
@@ -182,10 +181,10 @@ def run_in_memory(
     raise ConfigurationError('`inputs` is empty. Give the values of each client.')
   for client_id, at in (drops or {}).items():
     _validate.at_least(0, drops=at)
-    if at >= ROUNDS:
+    if at >= len(Round):
       raise ConfigurationError(
         f'`drops` says that client {client_id} drops out in round {at}; the rounds are 0 to '
-        f'{ROUNDS - 1}.'
+        f'{len(Round) - 1}.'
       )
   if not set(drops or ()) <= set(inputs):
     strangers = sorted(set(drops or ()) - set(inputs))

@@ -31,6 +31,7 @@ from tff_privacy_agg.secagg.mailbox import Mailbox
 from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.primitives import keys, packing, prg
 from tff_privacy_agg.secagg.results import Aggregate
+from tff_privacy_agg.secagg.rounds import Round
 from tff_privacy_agg.secagg.unmask import (
   Answers,
   Unmasker,
@@ -39,8 +40,6 @@ from tff_privacy_agg.secagg.unmask import (
   require_shares,
 )
 from tff_privacy_agg.secagg.wire import Kind
-
-_MASKED_ROUND, _RESULT_ROUND = 2, 5
 
 
 class Server:
@@ -73,7 +72,7 @@ class Server:
     if params.authenticated and roster is None:
       raise ConfigurationError("mode='authenticated' needs a `roster` of public keys.")
     self.params = params
-    self.round = 0
+    self.round = Round.KEYS
     self.result: Aggregate | None = None
     self.refused: collections.Counter[str] = collections.Counter()
     self.verdicts: dict[int, bool] = {}
@@ -184,11 +183,11 @@ class Server:
 
   def _take_abort(self, client_id: int, message: wire.Message) -> None:
     abort = wire.decode_abort(message.body, self.params.version)
-    if self.round == _RESULT_ROUND:
+    if self.round == Round.RESULT:
       self.verdicts[client_id] = False
     elif client_id not in self._heard:
       self._excluded.add(client_id)
-      if self.round == _MASKED_ROUND and abort.code == BadShares.code:
+      if self.round == Round.MASKED and abort.code == BadShares.code:
         # It leaves for want of a mask key: a complaint too.
         row = self._graph.row(client_id)
         blamed = np.isin(np.take(self._graph.ids, row), abort.clients)
@@ -242,7 +241,9 @@ class Server:
     body = message.body
     wire.expect(body, keys.SIGNATURE_BYTES, 'a signature')
     digest = verify.survivors_digest(self._salt, self._roll, self._survivors)
-    keys.verify(self._roster[client_id], bytes(body), self._salt, 3, client_id, digest)
+    keys.verify(
+      self._roster[client_id], bytes(body), self._salt, Round.CONSISTENCY, client_id, digest
+    )
     self._signatures[client_id] = bytes(body)
 
   def _take_answers(self, client_id: int, message: wire.Message) -> None:
@@ -274,7 +275,7 @@ class Server:
     """
     if self._aborted:
       raise SessionAborted('The session has ended.', round=self.round)
-    if self.round == _RESULT_ROUND:
+    if self.round == Round.RESULT:
       raise WrongRound('The last round has been closed. Read `result`.', round=self.round)
     try:
       heard = sorted(self._heard.keys() - self._excluded)
@@ -289,8 +290,8 @@ class Server:
       error.round = self.round
       self.abort()
       raise
-    skip = self.round == 2 and not self.params.authenticated
-    self.round += 2 if skip else 1
+    skip = self.round is Round.MASKED and not self.params.authenticated
+    self.round = Round(self.round + (2 if skip else 1))
     self._heard, self._expected = {}, set(outgoing)
     return outgoing
 

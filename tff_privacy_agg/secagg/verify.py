@@ -20,6 +20,7 @@ from tff_privacy_agg.secagg.errors import SignatureInvalid, VerificationFailed
 from tff_privacy_agg.secagg.params import SESSION_ID_BYTES, SessionParams, session_salt
 from tff_privacy_agg.secagg.primitives import keys, packing, prg
 from tff_privacy_agg.secagg.primitives.keys import KEY_BYTES
+from tff_privacy_agg.secagg.rounds import Round
 
 ROWS = 40
 NO_ROLL = bytes(32)
@@ -71,7 +72,9 @@ def is_equivocation(first: Receipt, second: Receipt, server_key: bytes) -> bool:
     if (len(receipt.session_id), len(receipt.parameters)) != (SESSION_ID_BYTES, KEY_BYTES):
       return False
     try:
-      keys.verify(public, receipt.signature, receipt.salt, 5, wire.SERVER, receipt.statement)
+      keys.verify(
+        public, receipt.signature, receipt.salt, Round.RESULT, wire.SERVER, receipt.statement
+      )
     except SignatureInvalid:
       return False
   return first.session_id == second.session_id and first.statement != second.statement
@@ -113,7 +116,7 @@ def signed_statement(
   ).encode()
   if identity is None:
     return statement, 0
-  return statement + keys.sign(identity, salt, 5, wire.SERVER, statement), wire.SIGNED
+  return statement + keys.sign(identity, salt, Round.RESULT, wire.SERVER, statement), wire.SIGNED
 
 
 def wire_leaves(params: SessionParams) -> list[tuple[int, int]]:
@@ -231,6 +234,6 @@ def checked_sum(
     raise VerificationFailed(
       'The published sum does not fit the tags that the clients sent with their inputs. Discard '
       'it, and keep the receipt.',
-      round=5,
+      round=Round.RESULT,
     )
   return inputs.restore(params, words)

@@ -32,6 +32,7 @@ from tff_privacy_agg.secagg.errors import InvalidMessage, SecAggError
 from tff_privacy_agg.secagg.layout import VERSIONS, Layout
 from tff_privacy_agg.secagg.primitives import packing, shamir
 from tff_privacy_agg.secagg.primitives.keys import KEY_BYTES, SIGNATURE_BYTES, Buffer
+from tff_privacy_agg.secagg.rounds import Round
 
 HEADER = struct.Struct('<4sBBH32sII')
 MAGIC, VERSION = b'TPSA', VERSIONS[-1]
@@ -63,9 +64,9 @@ class Kind(enum.IntEnum):
   ABORT = 255
 
   @property
-  def round(self) -> int:
+  def round(self) -> Round:
     """The round to which a message of this type belongs."""
-    return self & 15
+    return Round(self & 15)
 
 
 class Message(NamedTuple):

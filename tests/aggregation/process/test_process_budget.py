@@ -47,7 +47,7 @@ def test_a_halted_client_sends_no_weight_of_whatever_type(dtype):
   """All in one direction, so that noise and zeros can be told from the clients' weights."""
   layers = [tpa.WeightedMean(maximum=10.0), tpa.Clipping(norm=1.0), tpa.Quantization()]
   layers += [tpa.DiscreteGaussianNoise(noise_multiplier=20.0), tpa.SecureModularSum(bits=30)]
-  budget = tpa.Budget(epsilon=0.32, delta=1e-5)
+  budget = tpa.Budget(epsilon=0.2, delta=1e-5)
   factory = tpa.compose_weighted(layers, cohort=COHORT, budget=budget)
   process = factory.create(cases.VECTOR, tff.TensorType(dtype))
   state, halted = process.initialize(), []
