@@ -290,8 +290,8 @@ class Server:
       error.round = self.round
       self.abort()
       raise
-    skip = self.round is Round.MASKED and not self.params.authenticated
-    self.round = Round(self.round + (2 if skip else 1))
+    skips = self.round is Round.MASKED and not self.params.authenticated
+    self.round = Round(self.round + 1 + skips)
     self._heard, self._expected = {}, set(outgoing)
     return outgoing
 
@@ -351,8 +351,7 @@ class Server:
     alive = self._graph.flags(heard)
     self._survivors = heard
     if self.params.authenticated:
-      body = wire.encode_bitmap(alive)
-      return {client: self._message(Kind.SURVIVORS, body) for client in heard}
+      return dict.fromkeys(heard, self._message(Kind.SURVIVORS, wire.encode_bitmap(alive)))
     return {
       client: self._message(Kind.UNMASK_REQUEST, wire.encode_bitmap(alive[self._graph.row(client)]))
       for client in heard
@@ -361,7 +360,7 @@ class Server:
   def _send_signatures(self, heard: list[int]) -> dict[int, bytes]:
     self._need(heard, self._parameters.t + 1, 'signed the survivors')
     body = wire.encode_entries([(client, self._signatures[client]) for client in heard])
-    return {client: self._message(Kind.UNMASK_REQUEST, body) for client in heard}
+    return dict.fromkeys(heard, self._message(Kind.UNMASK_REQUEST, body))
 
   def _finish(self, heard: list[int]) -> dict[int, bytes]:
     positions = [self._graph.position(client) for client in self._survivors]
