@@ -1,0 +1,66 @@
+"""A ledger as events of dp_accounting: all rounds, all channels, or a refusal that names why."""
+
+import math
+
+import dp_accounting
+import pytest
+from ledger_stacks import facts
+
+from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.ledger import PrivacyLedger
+
+
+def mu_squared(event):
+  """The total of Gaussian events: 1/z^2 each."""
+  if isinstance(event, dp_accounting.GaussianDpEvent):
+    return event.noise_multiplier**-2
+  if isinstance(event, dp_accounting.SelfComposedDpEvent):
+    return event.count * mu_squared(event.event)
+  return sum(map(mu_squared, event.events))
+
+
+@pytest.fixture
+def ledger(tmp_path):
+  """Rounds of 100, 90 and 85 survivors, and one that is open."""
+  with PrivacyLedger(tmp_path / 'ledger.jsonl', facts()) as ledger:
+    for survivors in (100, 90, 90, 85):
+      ledger.settle(ledger.charge(survivors), survivors=survivors, counted_by='runtime')
+    ledger.charge(7)
+    yield ledger
+
+
+def test_the_events_hold_all_rounds_and_channels(ledger):
+  found = ledger.dp_events()
+  design = facts().stack['integer_design']
+  vector = math.floor(design['l2_bound'] ** 2)
+
+  def round_of(survivors):  # t^2 changes the seventh digit of a total at most
+    channels = 2 * 64**2 / (survivors * 4956.1875)
+    return vector / (survivors * design['local_variance']) + channels
+
+  expected = sum(map(round_of, (100, 90, 90, 85, 80)))
+  assert mu_squared(found.event) == pytest.approx(expected, rel=1e-3)
+  assert mu_squared(found.event) >= expected
+  assert found.distance == pytest.approx(5 * 7e-21)
+
+
+def test_another_accountant_finds_the_epsilon_of_the_ledger(ledger):
+  found, epsilon = ledger.dp_events(), ledger.epsilon('server')
+  left = (facts().delta - (1 + math.exp(epsilon)) * found.distance) * math.exp(-found.c1)
+  theirs = dp_accounting.pld.PLDAccountant().compose(found.event).get_epsilon(left)
+  assert epsilon == pytest.approx(theirs + found.c1 + found.c2, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+  ('law', 'view', 'named'),
+  [
+    ('skellam', 'server', 'skellam'),
+    ('gaussian', 'server', 'gaussian'),
+    ('none', 'server', 'none'),
+  ],
+)
+def test_what_is_no_gaussian_mechanism_is_refused_by_name(tmp_path, law, view, named):
+  with PrivacyLedger(tmp_path / 'ledger.jsonl', facts(law)) as ledger:
+    ledger.charge(1)
+    with pytest.raises(ConfigurationError, match=rf'{view} view \({named} noise\)'):
+      ledger.dp_events(view)
