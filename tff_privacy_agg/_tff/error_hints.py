@@ -1,10 +1,8 @@
 """Says in one sentence what a TFF runtime error means and how to mend it."""
 
 import contextlib
-import threading
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow_federated as tff
@@ -105,41 +103,6 @@ def refuse_too_large(argument: Any) -> None:
       f'A computation was called with {size / 2**30:.1f} GiB of values, which TFF sends as one '
       f'message of at most 2 GiB. {_MEND_OF_LARGE_ARGUMENTS}'
     )
-
-
-@contextlib.contextmanager
-def announced(
-  report: Callable[[str], None], what: str, *, every: float = 10.0, closing: bool = True
-) -> Iterator[None]:
-  """Reports how long the work of a block takes, while it runs.
-
-  TFF compiles a computation at its first call, and makes its executors at the first round of each
-  number of clients: some seconds in which nothing else is to be seen.
-
-      with announced(print, 'first round'):
-        output = process.next(state, cohort)
-
-  Args:
-    report: Takes the lines; called from another thread while the block runs.
-    what: What is being done.
-    every: Seconds between two lines, positive.
-    closing: Whether a last line says how long it took.
-  """
-  began, done = time.monotonic(), threading.Event()
-
-  def tell():
-    while not done.wait(every):
-      report(f'{what}: {time.monotonic() - began:.0f} s so far')
-
-  teller = threading.Thread(target=tell, daemon=True)
-  teller.start()
-  try:
-    yield
-  finally:
-    done.set()
-    teller.join()
-  if closing:
-    report(f'{what}: done in {time.monotonic() - began:.1f} s')
 
 
 def _is_native(context: Any) -> bool:

@@ -2,9 +2,10 @@
 
 import contextlib
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+
+from tff_privacy_agg._telling import telling
 
 _PATIENCE_SECONDS = 2.0
 _WIDTH, _BAR = 42, 30
@@ -21,36 +22,30 @@ def waiting(what: str) -> Iterator[Callable[[int, int], None]]:
   Args:
     what: What is being done.
   """
-  began, done = time.monotonic(), threading.Event()
   terminal = sys.stderr.isatty()
-  told: list[int] = []
-  steps = (0, 0)
+  widest, steps = 0, (0, 0)
 
   def at(number: int, total: int) -> None:
     nonlocal steps
     steps = (number, total)
 
-  def tell():
-    while not done.wait(1.0 if told else _PATIENCE_SECONDS):
-      spent = time.monotonic() - began
-      left = _left(spent, *steps)
-      if terminal:
-        line = f'\r{what}: {spent:.0f} s so far{left}'
-        print(f'{line:<{max(told, default=0)}}', end='', file=sys.stderr, flush=True)
-        told.append(len(line))
-      else:
-        print(f'{what} ...{left.removeprefix(",")}', file=sys.stderr, flush=True)
-        return
+  def tell(spent: float) -> float | None:
+    nonlocal widest
+    left = _left(spent, *steps)
+    if not terminal:
+      print(f'{what} ...{left.removeprefix(",")}', file=sys.stderr, flush=True)
+      return None
+    line = f'{what}: {spent:.0f} s so far{left}'
+    print(f'\r{line:<{widest}}', end='', file=sys.stderr, flush=True)
+    widest = max(widest, len(line))
+    return 1.0
 
-  teller = threading.Thread(target=tell, daemon=True)
-  teller.start()
   try:
-    yield at
+    with telling(tell, _PATIENCE_SECONDS):
+      yield at
   finally:
-    done.set()
-    teller.join()
-    if told:
-      print('\r' + ' ' * max(told) + '\r', end='', file=sys.stderr, flush=True)
+    if widest:
+      print('\r' + ' ' * widest + '\r', end='', file=sys.stderr, flush=True)
 
 
 def _left(spent: float, done: int, total: int) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tff_privacy_agg import _validate, secagg
+from tff_privacy_agg._telling import announced
 from tff_privacy_agg._tff import compat
-from tff_privacy_agg._tff.error_hints import announced
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError
 from tff_privacy_agg.learning.flat_metrics import flatten
 from tff_privacy_agg.learning.ledger_release import account_of, settle

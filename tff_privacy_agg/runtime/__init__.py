@@ -18,7 +18,8 @@ if 'tensorflow_federated' in sys.modules:
 __all__, __getattr__, __dir__ = lazy_names(
   __name__,
   {
-    '_tff.error_hints': ('announced', 'explain', 'explained', 'warn_if_secure_sums_cannot_run'),
+    '_telling': ('announced',),
+    '_tff.error_hints': ('explain', 'explained', 'warn_if_secure_sums_cannot_run'),
     'runtime.drops': ('RandomDrops',),
     'runtime.executors': ('Executor',),
     'runtime.in_process': ('InProcessContext',),
