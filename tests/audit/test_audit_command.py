@@ -11,6 +11,7 @@ from tff_privacy_agg.audit import run_audit
 from tff_privacy_agg.audit.attacks import GALLERY
 from tff_privacy_agg.cli import audit as command
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger, verify
+from tff_privacy_agg.ledger.card.risk import attack_bounds
 
 TRAIN = ['--population', '16', '--clients-per-round', '16', '--rounds', '4']
 AUDIT = ['--canaries', '40', '--confidence', '0.999']
@@ -42,6 +43,9 @@ def test_an_audit_leaves_its_results_and_the_claim_as_it_was(trained, capsys, mo
   found = json.loads((trained / 'audit.json').read_text())
   assert found['claim']['epsilon'] == pytest.approx(before.epsilon('server'))
   assert found['claim']['view'] == 'server'
+  bounds = {float(rate): power for rate, power in found['claim']['attack_power'].items()}
+  assert bounds == attack_bounds(before, 'server')
+  assert all(rate < power <= 1 for rate, power in bounds.items())
   assert found['canaries']['lower'] <= found['claim']['epsilon']
   assert found['canaries']['rounds'] == 4
   assert found['canaries']['rounds_at_full_length'] == 4

@@ -12,7 +12,7 @@ ROUNDS = 5
 AUDIT = {
   'version': '0.1.0',
   'confidence': 0.95,
-  'claim': {'epsilon': 3.0, 'delta': 1e-3, 'rounds': ROUNDS},
+  'claim': {'epsilon': 3.0, 'view': 'server', 'delta': 1e-3, 'rounds': ROUNDS},
   'exceeded': False,
   'canaries': {
     'lower': 1.25,

@@ -13,6 +13,8 @@ from test_report import Page, from_outside
 from tff_privacy_agg import reports
 from tff_privacy_agg.audit.pictures import png
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.ledger import LedgerRecord
+from tff_privacy_agg.ledger.card import risk
 from tff_privacy_agg.reports import png_pictures
 from tff_privacy_agg.reports.intervals import Measured, intervals
 
@@ -51,6 +53,15 @@ def test_the_numbers_that_are_drawn_are_those_of_the_file(tmp_path):
   for key, (part, names) in expected.items():
     numbers = [float(part.get(name, math.nan)) for name in names]
     np.testing.assert_array_equal(drawn[key], numbers)
+
+
+def test_the_promise_in_words_stands_beside_what_was_measured(tmp_path):
+  make_run(tmp_path / 'run', audit=audit())
+  page = reports.render_report(tmp_path / 'run')
+  words = risk.sentence(
+    risk.attack_bounds(LedgerRecord.read(tmp_path / 'run/ledger.jsonl'), 'server')
+  )
+  assert f'no more. {words}.' in page
 
 
 def test_they_are_drawn_where_they_are(tmp_path):

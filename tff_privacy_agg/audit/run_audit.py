@@ -28,6 +28,7 @@ from tff_privacy_agg.learning import RunDirectory, UniformCohorts
 from tff_privacy_agg.learning.run_directory import write_json
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger
+from tff_privacy_agg.ledger.card import risk
 
 AUDITS = ('canaries', 'membership', 'memorization', 'gallery')
 _MEMORIZATION_ROUNDS, _MEMORIZATION_CANARIES = 12, 10
@@ -98,14 +99,17 @@ def audit_run(
   _validate.fraction(confidence=confidence)
   config, record = _read(path)
   task, delta = TrainingTask(**config), record.facts.delta
-  claim, server = _claim(record), record.epsilon('server')
+  view = _view(record)
+  claim, bounds = record.epsilon(view), risk.attack_bounds(record, view)
   found: dict[str, Any] = {
     'version': tff_privacy_agg.__version__,
     'confidence': confidence,
     'claim': {
       'epsilon': claim,
-      'view': 'server' if claim == server else 'release',
+      'view': view,
       'delta': delta,
+      'attack_power': {str(rate): power for rate, power in bounds.items()},
+      'risk': risk.sentence(bounds),
       'rounds': record.state.rounds,
       'ledger_hash': record.hash,
     },
@@ -171,14 +175,13 @@ def _read(path: pathlib.Path) -> tuple[dict[str, Any], LedgerRecord]:
   return values, record
 
 
-def _claim(record: LedgerRecord) -> float:
-  """Epsilon of the server's view; of the release view where the server has none.
+def _view(record: LedgerRecord) -> str:
+  """The server's view; the release view where the server has no epsilon.
 
   The scores know who took part in which round, as the server does: what secret sampling
   gains for the release view is not tested.
   """
-  epsilon = record.epsilon('server')
-  return epsilon if math.isfinite(epsilon) else record.epsilon('release')
+  return 'server' if math.isfinite(record.epsilon('server')) else 'release'
 
 
 def _with_canaries(

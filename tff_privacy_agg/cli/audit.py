@@ -90,7 +90,10 @@ def _free_directory() -> pathlib.Path:
 def _summary(result, path) -> list[str]:
   found = result.found
   claim = found['claim']
-  lines = [f'claim: epsilon {_short(claim["epsilon"])} at delta {claim["delta"]:g}, {path}']
+  lines = [
+    f'claim: epsilon {_short(claim["epsilon"])} at delta {claim["delta"]:g}, {path}',
+    f'  {claim["risk"]}',
+  ]
   if shown := found.get('canaries'):
     iterates, final = shown['all_iterates'], shown['final_model']
     full = shown['rounds_at_full_length']

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tff_privacy_agg.accounting.budget import VIEWS
+from tff_privacy_agg.ledger.card import risk
 from tff_privacy_agg.reports.intervals import Measured, intervals
 from tff_privacy_agg.reports.markup import (
   Html,
@@ -67,11 +69,14 @@ def _verdict(run: RunFiles, found: Mapping[str, Any]) -> Html:
       f'Audited after {short(claim.get("rounds"))} rounds; the ledger has '
       f'{run.ledger.state.rounds} now.'
     )
+  view, promise = claim.get('view'), ''
+  if run.ledger is not None and view in VIEWS:
+    promise = f' {risk.sentence(risk.attack_bounds(run.ledger, view))}.'
   sentences = element(
     'p',
     f'Promised when it was audited: epsilon {short(_number(claim.get("epsilon")))} at delta '
     f'{short(claim.get("delta"))}. Bounds and intervals at {short(found.get("confidence"))} '
-    'confidence. A low result says that these attacks failed, no more.',
+    f'confidence. A low result says that these attacks failed, no more.{promise}',
   )
   return joined([*(element('p', one, class_='warning') for one in warnings), sentences])
 
