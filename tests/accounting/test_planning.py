@@ -85,7 +85,7 @@ def test_a_plan_keeps_its_target(mechanism, target, rounds, clients, dimension, 
   )
   assert 0.97 * target <= plan.epsilon <= target  # no more noise than is needed
   # A budget by Renyi divergence fixes its order and keeps a hundredth of delta for the samplers.
-  keeps = 1e-5 if plan.price.has_mu else 0.005
+  keeps = 1e-4 if plan.price.has_mu else 0.005
   assert least * (1 - 1e-9) <= plan.epsilon <= most * (1 + keeps)
   assert plan.bytes_per_client == math.ceil(dimension * plan.bits / 8)
 
