@@ -206,8 +206,8 @@ class Statistic:
       privacy = measurements['privacy']
       survivors = tf.cast(privacy['survivors'], tf.float64)
       stddev = tf.sqrt(survivors) * self._law(1).stddev
-      facts = {name: privacy[name] for name in ('survivors', 'honest', 'accepted')}
-      return OrderedDict(**query.cut(query.decode(sums, survivors, stddev), survivors), **facts)
+      counts = {name: privacy[name] for name in ('survivors', 'honest', 'accepted')}
+      return OrderedDict(**query.cut(query.decode(sums, survivors, stddev), survivors), **counts)
 
     @compat.federated_computation(
       process.initialize.type_signature.result,

@@ -60,9 +60,9 @@ def _epsilon(args: argparse.Namespace) -> int:
     for fields in found.values():
       for name in ('epsilon', 'order'):
         fields[name] = fields[name] if math.isfinite(fields[name]) else None
-    facts = {'unit': record.facts.unit, 'adjacency': record.facts.stack['adjacency']}
+    about = {'unit': record.facts.unit, 'adjacency': record.facts.stack['adjacency']}
     state = {'complete': record.complete, 'unaccounted': list(record.unaccounted)}
-    print(json.dumps({**facts, **state, 'views': found}, indent=2))
+    print(json.dumps({**about, **state, 'views': found}, indent=2))
     return 0
   for view, one in spent.items():
     print(

@@ -65,10 +65,10 @@ def settle(ledger: PrivacyLedger, round_number: int, metrics: Any, *, counted: i
       in them is not that of the ledger's stack.
   """
   charge = _open_charge(ledger, round_number)
-  facts = account_of(metrics)
+  account = account_of(metrics)
   try:
-    summed, honest = int(facts['survivors']), int(facts['honest'])
-    accepted, multiplier = bool(facts['accepted']), float(facts['noise_multiplier'])
+    summed, honest = int(account['survivors']), int(account['honest'])
+    accepted, multiplier = bool(account['accepted']), float(account['noise_multiplier'])
   except (KeyError, TypeError) as error:
     raise LedgerError(
       f"Round {round_number} was to be settled; its metrics have no ['aggregator']['privacy']. "
