@@ -253,7 +253,7 @@ def decode_share_upload(
   middle = head + neighbours * layout.sealed_bytes
   offered = greater * layout.offer_bytes
   expect(body, middle + offered, f'commitments and {neighbours} encrypted shares')
-  ciphertexts = np.frombuffer(body[head:middle], np.uint8).reshape(neighbours, -1)
+  ciphertexts = np.frombuffer(body[head:middle], np.uint8).reshape(neighbours, layout.sealed_bytes)
   offers = np.frombuffer(body[middle:], np.uint8).reshape(greater, layout.offer_bytes)
   return bytes(body[:KEY_BYTES]), bytes(body[KEY_BYTES:head]), ciphertexts, offers
 
