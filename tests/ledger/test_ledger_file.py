@@ -1,6 +1,8 @@
 """The file: what is changed is found, what is cut off is kept, who comes second is refused."""
 
 import dataclasses
+import errno
+import fcntl
 import json
 import os
 import pathlib
@@ -240,7 +242,7 @@ def test_a_closed_or_forked_ledger_does_not_write(path):
     ledger.charge(8)
 
 
-@pytest.mark.parametrize('damage', ['append', 'remove', 'truncate'])
+@pytest.mark.parametrize('damage', ['append', 'remove', 'truncate', 'replace', 'move', 'copy'])
 def test_a_file_that_somebody_touches_stops_the_writer(path, damage):
   with PrivacyLedger(path) as ledger:
     if damage == 'append':
@@ -248,10 +250,63 @@ def test_a_file_that_somebody_touches_stops_the_writer(path, damage):
         file.write(b'{}\n')
     elif damage == 'remove':
       path.unlink()
-    else:
+    elif damage == 'truncate':
       os.truncate(path, 100)
+    else:  # the open file has a name yet; what it is written to is not what is read
+      kept = path.rename(path.with_name('kept'))
+      if damage != 'move':
+        path.write_bytes(kept.read_bytes())
+      if damage == 'replace':
+        kept.unlink()
     with pytest.raises(LedgerError, match='somebody else'):
       ledger.charge(4)
+
+
+@pytest.mark.parametrize('begun', [False, True], ids=['new', 'resumed'])
+def test_a_path_through_a_link_leads_to_one_ledger(tmp_path, begun):
+  disk = tmp_path / 'disk'
+  disk.mkdir()
+  file, link = disk / 'ledger.jsonl', tmp_path / 'link.jsonl'
+  link.symlink_to(file)
+  cohort = [f'client {number}' for number in range(100)]
+  if begun:
+    with PrivacyLedger(file, facts()) as ledger:
+      ledger.charge(0, cohort=cohort)
+  with PrivacyLedger(link, facts()) as ledger:
+    ledger.settle(ledger.charge(1, cohort=cohort), survivors=90, counted_by='runtime')
+    with pytest.raises(LedgerError, match='another writer'):
+      PrivacyLedger(file)
+  assert link.is_symlink()
+  assert sorted(one.name for one in tmp_path.iterdir()) == ['disk', 'link.jsonl']
+  for path in (file, link):
+    found = verify(path)
+    assert (found.ok, found.remarks) == (True, ())
+  with PrivacyLedger(file) as ledger:
+    assert ledger.state.rounds == 1 + begun
+
+
+def failing(code):
+  def fails(*unused):
+    raise OSError(code, os.strerror(code))
+
+  return fails
+
+
+@pytest.mark.parametrize('code', [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_named(path, tmp_path, monkeypatch, code):
+  monkeypatch.setattr(fcntl, 'flock', failing(code))
+  for one in (path, tmp_path / 'new.jsonl'):
+    with pytest.raises(LedgerError, match=r'file system locks no files .*local file system'):
+      PrivacyLedger(one, facts())
+  assert sorted(one.name for one in tmp_path.glob('*new*')) == []
+
+
+@pytest.mark.parametrize('code', [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
+def test_a_file_system_without_hard_links_is_named(tmp_path, monkeypatch, code):
+  monkeypatch.setattr(os, 'link', failing(code))
+  with pytest.raises(LedgerError, match=r'makes no hard links .*local file system'):
+    PrivacyLedger(tmp_path / 'ledger.jsonl', facts())
+  assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_stops_the_round_and_keeps_it_charged(path, monkeypatch):

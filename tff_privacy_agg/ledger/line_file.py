@@ -18,6 +18,9 @@ from tff_privacy_agg.ledger.line_format import (
   unreadable,
 )
 
+# What `link` fails with where a file system has no hard links.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
+
 
 class LineWriter:
   """The one writer of a file, holding an exclusive lock until it is closed.
@@ -51,8 +54,14 @@ class LineWriter:
       raise LedgerError(
         f'A new ledger was to be made at {path}; another process has just made one. Open that one.'
       ) from error
-    except BaseException:
+    except BaseException as error:
       os.close(descriptor)
+      if isinstance(error, OSError) and error.errno in _NO_LINKS:
+        raise LedgerError(
+          f'A new ledger was to be made at {path}; its file system makes no hard links '
+          f'({error.strerror}), which keep one ledger from replacing another. Put the ledger on a '
+          'local file system.'
+        ) from error
       raise
     finally:
       os.unlink(temporary)
@@ -140,11 +149,18 @@ class LineWriter:
         'ledger again, in the process that runs the rounds.'
       )
     here = os.fstat(self._descriptor)
-    if here.st_size != self._size or here.st_nlink == 0:
+    if here.st_size != self._size or not self._is_at_path(here):
       raise LedgerError(
-        f'A line was to be written to {self._path}; the file was changed or removed by somebody '
-        'else. Stop the training, and restore the file with `verify`.'
+        f'A line was to be written to {self._path}; the file was changed, replaced or removed by '
+        'somebody else. Stop the training, and restore the file with `verify`.'
       )
+
+  def _is_at_path(self, here: os.stat_result) -> bool:
+    """Whether the path still leads to this file; a copy in its place would miss what follows."""
+    try:
+      return os.path.samestat(here, os.stat(self._path))
+    except OSError:
+      return False
 
   def _write_head(self) -> None:
     # Not synced: a head that lags behind is allowed, a second wait for the disk is not needed.
@@ -173,6 +189,11 @@ def _lock(descriptor: int, path: pathlib.Path) -> None:
   try:
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except OSError as error:
+    if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+      raise LedgerError(
+        f'The ledger {path} was to be written; its file system locks no files ({error.strerror}), so '
+        'a second writer would not be noticed. Put the ledger on a local file system.'
+      ) from error
     raise LedgerError(
       f'The ledger {path} was to be written; another writer has it open. Let one training at a '
       'time write it, or give this one its own ledger.'

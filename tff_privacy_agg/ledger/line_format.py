@@ -16,6 +16,7 @@ import datetime
 import hashlib
 import importlib.resources
 import json
+import os
 import pathlib
 import re
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from typing import Any
 from tff_privacy_agg.errors import LedgerError
 
 SCHEMA = 3
-EVENTS = ('charge', 'settle', 'facts', 'recovered', 'unaccounted', 'note')
+EVENTS = ('charge', 'settle', 'unopened', 'facts', 'recovered', 'unaccounted', 'note')
 # Who says how many clients are in a sum: only the runtime's word lowers a charge.
 COUNTED_BY = ('runtime', 'clients')
 GENESIS = '0' * 64
@@ -79,8 +80,9 @@ def schema() -> dict[str, Any]:
 
 
 def head_path(path: pathlib.Path) -> pathlib.Path:
-  """Where number and hash of the last line are kept."""
-  return path.with_name(f'{path.name}.head')
+  """Where number and hash of the last line are kept: beside the file, not beside a link to it."""
+  file = pathlib.Path(os.path.realpath(path))
+  return file.with_name(f'{file.name}.head')
 
 
 def scan(path: pathlib.Path) -> Scan:

@@ -24,8 +24,9 @@ _HASH_SIZE = 24  # hexadecimal digits: 96 bits, no two of a million clients meet
 
 
 def register_path(path: pathlib.Path) -> pathlib.Path:
-  """Where the participants of a ledger's rounds are kept."""
-  return path.with_name(f'{path.name}.participants')
+  """Where the participants of a ledger's rounds are kept: beside the file, not a link to it."""
+  file = pathlib.Path(os.path.realpath(path))
+  return file.with_name(f'{file.name}.participants')
 
 
 class Participants:

@@ -23,6 +23,7 @@ class LedgerState(LedgerTotals):
     handlers = {
       'charge': self._charge,
       'settle': self._settle,
+      'unopened': self._unopen,
       'facts': self._declare,
       'recovered': self._recover,
       'unaccounted': lambda line: self.unaccounted.append(line['what']),
@@ -75,6 +76,11 @@ class LedgerState(LedgerTotals):
     fixed = isinstance(release, ReleaseCosts) and release.dropouts
     return size is None or fixed or survivors == size
 
+  def takes_back(self, charge: int, mode: str) -> bool:
+    """Whether a session of this mode that asked for no share cost its charge nothing."""
+    plain = self._says_who_counted and not self.facts.sampling.claims
+    return plain and charge in self.open and mode == 'semi_honest'
+
   def _charge(self, line: Mapping[str, Any]) -> None:
     kind = self.kinds[int(line.get('facts', 0))]
     kind.open += 1
@@ -92,6 +98,21 @@ class LedgerState(LedgerTotals):
       self.most = max(self.most, int(line['most_participations']))
     elif self.facts.participation_cap is not None:
       self.most += 1
+
+  def _unopen(self, line: Mapping[str, Any]) -> None:
+    """Takes back the charge of a session that never asked for a share: it showed nothing."""
+    entry = int(line['of'])
+    if not self.takes_back(entry, line['mode']):
+      raise LedgerError(
+        f'Charge {entry} was taken back after a session of mode {line["mode"]!r}; it is not open, '
+        'or a session without a sum stays charged in this ledger. Restore the file.'
+      )
+    kind = self._kind_of.pop(entry)
+    del self.open[entry]
+    self._most_survivors.pop(entry, None)
+    kind.open -= 1
+    kind.rounds -= 1
+    self.unopened += 1
 
   def _settle(self, line: Mapping[str, Any]) -> None:
     entry, survivors, honest = int(line['of']), int(line['survivors']), int(line['honest'])

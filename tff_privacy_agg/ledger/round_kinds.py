@@ -28,7 +28,7 @@ class Kind:
     facts: These facts.
     views: The rounds as each view pays for them.
     open: How many cost what was charged: not settled, or settled by a count of clients.
-    rounds: How many are charged, whatever became of them.
+    rounds: How many are charged, but for charges that were taken back.
   """
 
   def __init__(self, facts: LedgerFacts, accounts: Mapping[str, Account]):

@@ -50,6 +50,7 @@ class LedgerTotals:
     open: Line numbers of charged rounds that are not settled, with their rounds.
     settled: The settled rounds, in order.
     undiscounted: How many of them cost what was charged, as clients counted the survivors.
+    unopened: Charges that were taken back: semi-honest sessions that asked for no share.
     planned: Planned survivors of the charged rounds that said them.
     digests: Digest of the cohort of each charged round that recorded one.
     most: Most rounds that any client took part in, as far as was recorded.
@@ -80,6 +81,7 @@ class LedgerTotals:
     self.open: dict[int, int] = {}
     self.settled: list[Settled] = []
     self.undiscounted = 0
+    self.unopened = 0
     self.planned: list[int] = []
     self.digests: list[str] = []
     self.most = 0
@@ -102,7 +104,7 @@ class LedgerTotals:
 
   @property
   def rounds(self) -> int:
-    """Charged rounds, whatever became of them."""
+    """Charged rounds, whatever became of them, but for charges that were taken back."""
     return len(self.settled) + self.unsettled
 
   @property

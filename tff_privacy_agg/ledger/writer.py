@@ -1,8 +1,6 @@
 """The privacy ledger: what every round of a training may have revealed, on disk."""
 
 import json
-import os
-import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,15 +8,11 @@ import numpy as np
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting.budget import Budget
 from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
-from tff_privacy_agg.ledger import line_file as ledger_file
 from tff_privacy_agg.ledger import line_format as ledger_lines
-from tff_privacy_agg.ledger.facts import LedgerFacts, printable, versions
-from tff_privacy_agg.ledger.participants import Participants, missing, register_path
-from tff_privacy_agg.ledger.reader import LedgerRecord
-from tff_privacy_agg.ledger.replay import LedgerState
+from tff_privacy_agg.ledger.facts import LedgerFacts, printable
+from tff_privacy_agg.ledger.opening import OpenedLedger
 from tff_privacy_agg.ledger.round_kinds import own_facts
 from tff_privacy_agg.ledger.sampling_claims import Sampling
 
@@ -27,14 +21,14 @@ STATED_ORDERS = (2, 4, 8, 16, 32, 64)
 NOTES = ('empirical_audit', 'example_level', 'tuning_runs')
 
 
-class PrivacyLedger(LedgerRecord):
+class PrivacyLedger(OpenedLedger):
   """Writes the ledger of one training: a charge before each round, a settlement after it.
 
   Each line is on the disk before the call that writes it returns. A round is
   charged at the most it can cost, and settled with what happened; a round that is never
   settled, because the program was killed, the sum was thrown away or the
-  round ran again, stays charged. Nothing takes a charge back, so no earlier
-  checkpoint, and no second attempt, lowers epsilon.
+  round ran again, stays charged. So no earlier checkpoint, and no second attempt, lowers
+  epsilon. A charge is taken back only for a session that showed nothing: `settle_unopened`.
 
   The most that a round can cost. The server sees the sum of the survivors
   whatever their number: a round below `Cohort.minimum` leaves the model as it was,
@@ -60,32 +54,14 @@ class PrivacyLedger(LedgerRecord):
   Args:
     path: The JSON-lines file. Made if missing; `NAME.head` and `NAME.participants`
       belong to it.
-    facts: What the training rests on. An existing ledger must have been ledger_lines.begun
+    facts: What the training rests on. An existing ledger must have been begun
       with the same facts; None takes those of the file, which must exist.
     budget: The most to spend; as with the facts.
 
   Raises:
-    LedgerError: If the file does not verify, has another writer, was ledger_lines.begun with other
+    LedgerError: If the file does not verify, has another writer, was begun with other
       facts, or comes from a later version.
   """
-
-  def __init__(
-    self,
-    path: str | os.PathLike[str],
-    facts: LedgerFacts | None = None,
-    *,
-    budget: Budget | None = None,
-  ):
-    self.path = pathlib.Path(path)
-    if not self.path.exists():
-      self._begin(facts, budget)
-    else:
-      self._resume(facts, budget)
-    try:
-      self._open_register()
-    except BaseException:
-      self._writer.close()
-      raise
 
   def charge(
     self,
@@ -264,6 +240,37 @@ class PrivacyLedger(LedgerRecord):
       )
     return line
 
+  def settle_unopened(self, charge: int, *, mode: str) -> bool:
+    """Takes a charge back if its session released nothing, and says whether it did.
+
+    In a semi-honest session whose server asked no client for a share, the server has masked vectors
+    only, and they tell nothing. In the authenticated mode the server is not trusted to say that it
+    did not ask: the charge stays. It stays too where the ledger claims a sampling, since sessions
+    that fail may change how cohorts are drawn, and in ledgers before schema 3.
+
+    Args:
+      charge: The number that `charge` returned.
+      mode: The session's mode, 'semi_honest' or 'authenticated'.
+
+    Raises:
+      LedgerError: If the charge is not open.
+    """
+    _validate.at_least(0, charge=charge)
+    if charge not in self.state.open:
+      raise LedgerError(f'Charge {charge} is not open. Settle each charge once.')
+    if not self.state.takes_back(charge, mode):
+      return False
+    self._append(
+      {
+        'event': 'unopened',
+        'of': charge,
+        'round': self.state.open[charge],
+        'mode': mode,
+        'version': tff_privacy_agg.__version__,
+      }
+    )
+    return True
+
   def mark_unaccounted(self, what: str) -> None:
     """Records that something left the clients outside this sum: the ledger is not complete.
 
@@ -289,99 +296,6 @@ class PrivacyLedger(LedgerRecord):
   def eligible(self, clients: Iterable[str]) -> list[str]:
     """Those of `clients` whom the participation cap lets take part in the next round."""
     return self._register.eligible(clients)
-
-  def close(self) -> None:
-    """Releases the lock; open rounds stay charged."""
-    self._writer.close()
-    self._register.close()
-
-  def __enter__(self) -> 'PrivacyLedger':
-    return self
-
-  def __exit__(self, *unused: Any) -> None:
-    self.close()
-
-  def _begin(self, facts: LedgerFacts | None, budget: Budget | None) -> None:
-    if facts is None:
-      raise LedgerError(
-        f'A ledger was to be opened at {self.path}; there is none. Pass `facts` to begin one.'
-      )
-    for left in (ledger_lines.head_path(self.path), register_path(self.path)):
-      if left.exists():
-        raise LedgerError(
-          f'A ledger was to be ledger_lines.begun at {self.path}; {left.name} of an earlier one is there. '
-          'Restore that ledger, or choose another path.'
-        )
-    if budget is not None:
-      facts.check_delta(budget.delta, "The budget's `delta`")
-    header = {
-      'event': 'header',
-      'schema': ledger_lines.SCHEMA,
-      'utc': ledger_lines.now(),
-      'facts': facts.as_dict(),
-      'budget': None if budget is None else budget.as_dict(),
-      'version': tff_privacy_agg.__version__,
-      'versions': versions(),
-    }
-    state = LedgerState(header)
-    header['order'] = None if state.filter is None else state.filter.order
-    header['accounts'] = {view: account.name for view, account in state.accounts.items()}
-    header['limits'] = None if state.filter is None else state.filter.as_dict()
-    self._writer = ledger_file.LineWriter.create(self.path, header)
-    super().__init__(header, state, self._writer.hash)
-
-  def _resume(self, facts: LedgerFacts | None, budget: Budget | None) -> None:
-    self._writer, found = ledger_file.LineWriter.reopen(self.path)
-    try:
-      header, state = self._replayed(self.path, found)
-      super().__init__(header, state, self._writer.hash)
-      self._compare(facts, budget)
-      if found.truncated:
-        was = ledger_lines.begun(found.truncated)
-        self.state = self._replayed(self.path, found, with_truncated=False)[1]
-        self._append(
-          {'event': 'recovered', 'was': was, 'partial_bytes': len(found.truncated)},
-          after=found.truncated,
-        )
-    except BaseException:
-      self._writer.close()
-      raise
-
-  def _compare(self, facts: LedgerFacts | None, budget: Budget | None) -> None:
-    if facts is None:
-      return
-    changed = facts.differences(self.facts)
-    if self.header['schema'] < ledger_lines.SCHEMA and changed:
-      raise LedgerError(
-        f'The ledger at {self.path} is of schema {self.header["schema"]}, written by '
-        f'tff_privacy_agg {self.header.get("version", "?")}, which priced rounds otherwise: start '
-        'a new ledger and a new training, or go on with that version.'
-      )
-    changed += ['budget'] if budget != self.budget else []
-    if changed:
-      raise LedgerError(
-        f'A training resumes with the facts that its ledger began with; in {self.path} these '
-        f'differ: {", ".join(changed)}. Pass the old values, or begin another ledger.'
-      )
-
-  def _open_register(self) -> None:
-    self._register = Participants(register_path(self.path), self.facts.participation_cap)
-    lacking = missing(self._register.digests, self.state.digests)
-    if lacking:
-      raise LedgerError(
-        f'{register_path(self.path).name} names the participants of {len(self.state.digests)} '
-        f'rounds; {lacking} of them are missing. Restore it, or begin another ledger.'
-      )
-
-  def _append(self, record: dict[str, Any], *, after: bytes = b'') -> Mapping[str, Any]:
-    """Counts a line and writes it; if writing fails it stays counted."""
-    record['utc'] = ledger_lines.now()
-    record['seq'] = self._writer.next_seq
-    self.state.apply(record)
-    if record['event'] in ('charge', 'settle', 'recovered'):
-      record['total'] = self.state.totals()
-    self.hash = self._writer.append(record, after=after)
-    return record
 
   def _stated(
     self, price: RoundPrice, honest: int, top_up: int

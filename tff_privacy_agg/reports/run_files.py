@@ -172,6 +172,8 @@ def _ledger(path: pathlib.Path) -> tuple[LedgerRecord, tuple[Total, ...]]:
         noise_multiplier=line['z_eff'],
         accepted=line['updated'],
       )
+    elif line['event'] == 'unopened':
+      del totals[line['of']]
   return LedgerRecord.read(path), tuple(totals.values())
 
 

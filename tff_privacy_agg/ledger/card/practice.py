@@ -94,6 +94,10 @@ def practised(record: LedgerAccount) -> list[Field]:
   as_charged = ''
   if state.undiscounted:
     as_charged = f'{state.undiscounted} at the cost charged, as clients counted their survivors; '
+  if state.unopened:
+    as_charged += (
+      f'{state.unopened} sessions failed before they showed anything, and cost nothing; '
+    )
   rows = rows_of(record)
   thresholds = [one.facts.minimum_clients for one in state.kinds.values()]
   threshold = 'none: an unsettled round counts one honest survivor'

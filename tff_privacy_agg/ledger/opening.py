@@ -1,0 +1,137 @@
+"""A ledger that is open for writing: begun or resumed, locked, and closed."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Self
+
+import tff_privacy_agg
+from tff_privacy_agg.accounting.budget import Budget
+from tff_privacy_agg.errors import LedgerError
+from tff_privacy_agg.ledger import line_file as ledger_file
+from tff_privacy_agg.ledger import line_format as ledger_lines
+from tff_privacy_agg.ledger.facts import LedgerFacts, versions
+from tff_privacy_agg.ledger.participants import Participants, missing, register_path
+from tff_privacy_agg.ledger.reader import LedgerRecord
+from tff_privacy_agg.ledger.replay import LedgerState
+
+
+class OpenedLedger(LedgerRecord):
+  """A ledger with the lock of its file; `PrivacyLedger` says what is written.
+
+  Args:
+    path: As for `PrivacyLedger`, like the others. A symbolic link is followed.
+    facts: What the training rests on.
+    budget: The most to spend.
+  """
+
+  def __init__(
+    self,
+    path: str | os.PathLike[str],
+    facts: LedgerFacts | None = None,
+    *,
+    budget: Budget | None = None,
+  ):
+    self.path = pathlib.Path(os.path.realpath(path))
+    if not self.path.exists():
+      self._begin(facts, budget)
+    else:
+      self._resume(facts, budget)
+    try:
+      self._open_register()
+    except BaseException:
+      self._writer.close()
+      raise
+
+  def close(self) -> None:
+    """Releases the lock; open rounds stay charged."""
+    self._writer.close()
+    self._register.close()
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *unused: Any) -> None:
+    self.close()
+
+  def _begin(self, facts: LedgerFacts | None, budget: Budget | None) -> None:
+    if facts is None:
+      raise LedgerError(
+        f'A ledger was to be opened at {self.path}; there is none. Pass `facts` to begin one.'
+      )
+    for left in (ledger_lines.head_path(self.path), register_path(self.path)):
+      if left.exists():
+        raise LedgerError(
+          f'A ledger was to be begun at {self.path}; {left.name} of an earlier one is there. '
+          'Restore that ledger, or choose another path.'
+        )
+    if budget is not None:
+      facts.check_delta(budget.delta, "The budget's `delta`")
+    header = {
+      'event': 'header',
+      'schema': ledger_lines.SCHEMA,
+      'utc': ledger_lines.now(),
+      'facts': facts.as_dict(),
+      'budget': None if budget is None else budget.as_dict(),
+      'version': tff_privacy_agg.__version__,
+      'versions': versions(),
+    }
+    state = LedgerState(header)
+    header['order'] = None if state.filter is None else state.filter.order
+    header['accounts'] = {view: account.name for view, account in state.accounts.items()}
+    header['limits'] = None if state.filter is None else state.filter.as_dict()
+    self._writer = ledger_file.LineWriter.create(self.path, header)
+    super().__init__(header, state, self._writer.hash)
+
+  def _resume(self, facts: LedgerFacts | None, budget: Budget | None) -> None:
+    self._writer, found = ledger_file.LineWriter.reopen(self.path)
+    try:
+      header, state = self._replayed(self.path, found)
+      super().__init__(header, state, self._writer.hash)
+      self._compare(facts, budget)
+      if found.truncated:
+        was = ledger_lines.begun(found.truncated)
+        self.state = self._replayed(self.path, found, with_truncated=False)[1]
+        self._append(
+          {'event': 'recovered', 'was': was, 'partial_bytes': len(found.truncated)},
+          after=found.truncated,
+        )
+    except BaseException:
+      self._writer.close()
+      raise
+
+  def _compare(self, facts: LedgerFacts | None, budget: Budget | None) -> None:
+    if facts is None:
+      return
+    changed = facts.differences(self.facts)
+    if self.header['schema'] < ledger_lines.SCHEMA and changed:
+      raise LedgerError(
+        f'The ledger at {self.path} is of schema {self.header["schema"]}, written by '
+        f'tff_privacy_agg {self.header.get("version", "?")}, which priced rounds otherwise: start '
+        'a new ledger and a new training, or go on with that version.'
+      )
+    changed += ['budget'] if budget != self.budget else []
+    if changed:
+      raise LedgerError(
+        f'A training resumes with the facts that its ledger began with; in {self.path} these '
+        f'differ: {", ".join(changed)}. Pass the old values, or begin another ledger.'
+      )
+
+  def _open_register(self) -> None:
+    self._register = Participants(register_path(self.path), self.facts.participation_cap)
+    lacking = missing(self._register.digests, self.state.digests)
+    if lacking:
+      raise LedgerError(
+        f'{register_path(self.path).name} names the participants of {len(self.state.digests)} '
+        f'rounds; {lacking} of them are missing. Restore it, or begin another ledger.'
+      )
+
+  def _append(self, record: dict[str, Any], *, after: bytes = b'') -> Mapping[str, Any]:
+    """Counts a line and writes it; if writing fails it stays counted."""
+    record['utc'] = ledger_lines.now()
+    record['seq'] = self._writer.next_seq
+    self.state.apply(record)
+    if record['event'] in ('charge', 'settle', 'unopened', 'recovered'):
+      record['total'] = self.state.totals()
+    self.hash = self._writer.append(record, after=after)
+    return record
