@@ -57,13 +57,11 @@ def test_a_training_by_the_authenticated_protocol(tmp_path, capsys):
   assert 'authenticated protocol' in capsys.readouterr().out
 
 
-def test_a_round_without_a_sum_stays_charged_and_the_training_resumes(
-  tmp_path, capsys, monkeypatch
-):
+def test_a_round_without_a_sum_runs_again_and_the_training_resumes(tmp_path, capsys, monkeypatch):
   run = tmp_path / 'run'
   arguments = ['--secure-sum', 'semi_honest', '--dropout-rate', '0.2', '--clients-per-round', '4']
   arguments += ['--rounds', '3', '--json']
-  # All four are in the first sum; none is in the next three, the attempts of the second round.
+  # All four are in the first sum; none is in the next four, the attempts of the second round.
   plan = RandomDrops.plan
   monkeypatch.setattr(
     RandomDrops, 'plan', lambda self, session, clients: {0: 2, 1: 2, 2: 2} if session > 1 else {}
@@ -75,11 +73,12 @@ def test_a_round_without_a_sum_stays_charged_and_the_training_resumes(
   assert error.endswith(
     f'What was charged stays charged; the same command runs the round again, in {run}.'
   )
-  assert 'round 2 has no sum, attempt 3 of 3' in captured.err
+  assert 'round 2 has no sum, attempt 4 of 4' in captured.err
   assert 'Traceback' not in captured.err
   assert not (run / 'summary.json').exists()
   cut = LedgerRecord.read(run / 'ledger.jsonl')
-  assert (cut.state.rounds, cut.state.unsettled) == (4, 3)
+  # The parties follow the protocol, and nobody was asked for a share.
+  assert (cut.state.rounds, cut.state.unsettled, cut.state.unopened) == (1, 0, 4)
   # Every restart draws other drop-outs; by these none is lost.
   monkeypatch.setattr(RandomDrops, 'plan', plan)
   monkeypatch.setattr(train, '_drops_seed', lambda: 2)
@@ -91,14 +90,14 @@ def test_a_round_without_a_sum_stays_charged_and_the_training_resumes(
   summary = json.loads((run / 'summary.json').read_text())
   assert json.loads(captured.out) == {**summary, 'run_dir': str(run)}
   record = LedgerRecord.read(run / 'ledger.jsonl')
-  assert (record.state.rounds, record.state.unsettled) == (6, 3)
+  assert (record.state.rounds, record.state.unsettled, record.state.unopened) == (3, 0, 4)
   assert summary['epsilon'] == pytest.approx(record.epsilon('server'))
   assert (summary['rounds'], summary['stopped']) == (3, None)
   lines = [*map(json.loads, (run / 'ledger.jsonl').read_text().splitlines())]
   charged = [line for line in lines if line['event'] == 'charge']
-  assert [line['round'] for line in charged] == [1, 2, 2, 2, 2, 3]
+  assert [line['round'] for line in charged] == [1, 2, 2, 2, 2, 2, 3]
   # It is the same cohort, whose data were not seen, so that a resume chooses nobody anew.
-  assert len({line['participants'] for line in charged[1:5]}) == 1
+  assert len({line['participants'] for line in charged[1:6]}) == 1
   rows = (run / 'metrics.csv').read_text().splitlines()
   place = rows[0].split(',').index('round')
   assert [row.split(',')[place] for row in rows[1:]] == ['1', '2', '3']

@@ -14,6 +14,7 @@ import tensorflow_federated as tff
 import tff_privacy_agg as tpa
 from tff_privacy_agg import secagg
 from tff_privacy_agg.deployment import served_rounds, tls
+from tff_privacy_agg.deployment.standing import Standing
 from tff_privacy_agg.errors import ConfigurationError
 
 
@@ -110,7 +111,7 @@ def served_of(waiting, clients):
 
   return served_rounds.ServedRounds(
     form=None,
-    coordinator=types.SimpleNamespace(gather=gather),
+    coordinator=types.SimpleNamespace(gather=gather, standing=Standing()),
     book=None,
     ids={f'client {number}': number for number in sorted(waiting)},
     clients=clients,

@@ -414,22 +414,29 @@ def forge_share(n):
   return forge
 
 
-@pytest.mark.parametrize('liars', [[2], [2, 5], [3, 4, 6]])
+@pytest.mark.parametrize('liars', [[2], [2, 5], [3, 4, 6], [2, 4, 6, 8, 10]])
 @pytest.mark.parametrize('dropped', [(), (1,)])
 def test_wrong_shares_are_decoded_and_blamed(liars, dropped):
-  # n = 13, t = 13 - 5 - 1 = 7, at most 12 shares: 2 wrong ones by decoding, 3 are too many.
+  # n = 13, t = 13 - 5 - 1 = 7, at most 12 shares: 2 wrong ones by decoding, 5 by trying all sets
+  # of 7; up to 3 are named.
   session = Session(13, dropout_fraction=0.4).steps(2).step(skip=dropped)
   forge = forge_share(13)
-  options = {'up': lambda c, m: forge(m) if c in liars else m}
-  if len(liars) > 2:
-    with pytest.raises(secagg.BadShares) as caught:
-      session.step(**options)
-    assert caught.value.clients == (1,)
-    assert session.server.result is None
-    return
-  session.step(**options)
+  session.step(up=lambda c, m: forge(m) if c in liars else m)
   session.assert_exact([c for c in range(1, 14) if c not in dropped])
-  assert session.server.result.blamed == {1: tuple(liars)}
+  assert session.server.result.blamed == {1: tuple(liars) if len(liars) <= 3 else ()}
+
+
+@pytest.mark.parametrize('dropped', [(), (1,)])
+def test_more_wrong_shares_than_can_be_told(dropped):
+  # n = 20, t = 12 of 19: C(19, 12) sets are too many to try; 4 wrong ones too many to decode.
+  session = Session(20, dropout_fraction=0.35).steps(2).step(skip=dropped)
+  forge = forge_share(20)
+  with pytest.raises(secagg.BadShares) as caught:
+    session.step(up=lambda c, m: forge(m) if c in range(2, 7) else m)
+  assert caught.value.clients == (1,)
+  assert caught.value.blame == secagg.Blame(disputes=((1, ()),))
+  assert not caught.value.unopened
+  assert session.server.result is None
 
 
 def test_one_wrong_share_is_found_with_one_to_spare():

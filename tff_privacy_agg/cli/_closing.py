@@ -35,7 +35,7 @@ def summary(result: Any, rounds: int) -> dict[str, Any]:
 
 def write(directory: str | os.PathLike[str], found: Mapping[str, Any]) -> None:
   """Writes `summary.json` of a run directory."""
-  from tff_privacy_agg.learning.run_directory import write_json
+  from tff_privacy_agg._files import write_json
 
   write_json(pathlib.Path(directory) / 'summary.json', found)
 

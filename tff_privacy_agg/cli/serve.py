@@ -57,6 +57,7 @@ def _serve(args: argparse.Namespace) -> int:
       run_directory=asked.directory,
       clients_per_round=settings.cohort.clients_per_round,
       session=settings.session,
+      strikes=settings.cohort.strikes,
       deadlines=settings.deadlines,
       evaluate=make['evaluate']() if 'evaluate' in make else None,
       ledger_facts=make['ledger']() if 'ledger' in make else None,

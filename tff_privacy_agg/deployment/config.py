@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from tff_privacy_agg import _validate, secagg
 from tff_privacy_agg._config_file import read_sections
 from tff_privacy_agg.deployment.served_session import Deadlines
+from tff_privacy_agg.deployment.standing import STRIKES
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.secagg import params
 
@@ -98,11 +99,15 @@ class Cohort:
 
   Args:
     clients_per_round: Most clients of a round; all of the roster by default.
+    strikes: Times that a client may send what no honest client sends before it is out of the run;
+      0 for any number.
   """
 
   clients_per_round: int | None = None
+  strikes: int = STRIKES
 
   def __post_init__(self):
+    _validate.at_least(0, strikes=self.strikes)
     if self.clients_per_round is not None:
       _validate.at_least(3, clients_per_round=self.clients_per_round)
 

@@ -14,6 +14,7 @@ from tff_privacy_agg.deployment import framing
 from tff_privacy_agg.deployment.events import Events
 from tff_privacy_agg.deployment.grpc_service import Service
 from tff_privacy_agg.deployment.served_session import Deadlines, LiveSession
+from tff_privacy_agg.deployment.standing import Standing
 from tff_privacy_agg.errors import RuntimeUnavailableError
 
 _GOODBYE_SECONDS = 2.0
@@ -32,6 +33,7 @@ class Coordinator:
     roster: {client id: Ed25519 public key}, for the authenticated mode.
     identity: Ed25519 private key that signs the receipts, or None.
     events: Takes what happens.
+    standing: What sessions have shown of the clients; a new one keeps it in memory.
 
   Raises:
     RuntimeUnavailableError: If the address cannot be listened on.
@@ -49,10 +51,13 @@ class Coordinator:
     roster: Mapping[int, bytes] | None = None,
     identity: bytes | None = None,
     events: Events | None = None,
+    standing: Standing | None = None,
   ):
     self._deadlines, self._roster, self._identity = deadlines, roster, identity
     self._events = events or Events.silent()
-    self._service = Service(clients, task, schema, deadlines, self._events)
+    names = {client: name for name, client in clients.items()}
+    self.standing = standing or Standing(names, events=self._events)
+    self._service = Service(clients, task, schema, deadlines, self._events, self.standing)
     # Each client holds a thread while it waits, and may have come back in a second one.
     pool = concurrent.futures.ThreadPoolExecutor(2 * len(clients) + 4, 'coordinator')
     self._grpc = framing.server(pool, self._service.join, self._service.exchange)
@@ -129,6 +134,7 @@ class Coordinator:
       self._await(session, secagg.Round.RESULT)
     except secagg.SecAggError as error:
       self._abort(session, error)
+      self.standing.note(session.blame() | error.blame, failed=True)
       raise
     except BaseException:
       self._abort(session, secagg.SessionAborted('The coordinator ended the session.'))
@@ -137,6 +143,7 @@ class Coordinator:
       with self._service.changed:
         session.over, self._service.session = True, None
         self._service.changed.notify_all()
+    self.standing.note(session.blame(), failed=False)
     verdicts = server.verdicts
     self._events(
       'result',
@@ -165,6 +172,7 @@ class Coordinator:
     missing = self._await(session, at)
     with self._service.changed:
       self._service.known -= missing
+      session.missing |= missing
       if missing:
         self._events('round closed', protocol_round=at, missing=self._service.named(missing))
       outgoing = session.server.close_round()

@@ -16,6 +16,7 @@ from tff_privacy_agg import secagg
 from tff_privacy_agg.deployment import framing
 from tff_privacy_agg.deployment.events import Events
 from tff_privacy_agg.deployment.served_session import Deadlines, LiveSession
+from tff_privacy_agg.deployment.standing import Standing
 
 _POLL_SECONDS = 20.0
 
@@ -29,6 +30,7 @@ class Service:
     schema: What both sides must compute, as text.
     deadlines: How long to wait.
     events: Takes what happens.
+    standing: Who is out of the run.
 
   Attributes:
     changed: Lock of all that follows; notified when any of it changes.
@@ -45,6 +47,7 @@ class Service:
     schema: str,
     deadlines: Deadlines,
     events: Events,
+    standing: Standing,
   ):
     self.changed = threading.Condition()
     self.waiting: dict[int, object] = {}
@@ -54,7 +57,7 @@ class Service:
     self._clients = dict(clients)
     self._names = {client: name for name, client in clients.items()}
     self._task, self._schema = task, schema
-    self._deadlines, self._events = deadlines, events
+    self._deadlines, self._events, self._standing = deadlines, events, standing
 
   def named(self, clients: Any) -> str:
     """The names of clients, for people."""
@@ -82,6 +85,10 @@ class Service:
       about = {'task': self._task, 'schema': self._schema}.get(differs[0], framing.FORMAT)
       reason = f'it has {differs[0]} {about[:2000]}'
       yield from framing.frames({'state': 'refused', 'what': differs[0], 'reason': reason})
+      return
+    if client in self._standing.out:
+      reason = 'this client sent what no honest client sends too often; the operator can forgive it'
+      yield from framing.frames({'state': 'end', 'reason': reason})
       return
     context.add_callback(self._notify)
     session = self._await_session(client, context)
@@ -163,6 +170,7 @@ class Service:
       return framing.gather(stream, session.limit)
     except secagg.InvalidMessage:
       with self.changed:
+        session.rubbish.add(client)
         session.pending.discard(client)
         self.changed.notify_all()
       raise

@@ -3,8 +3,8 @@
 import json
 import os
 import pathlib
-import tempfile
 
+from tff_privacy_agg._files import write_json
 from tff_privacy_agg.errors import ConfigurationError
 
 
@@ -43,12 +43,7 @@ class RoundBook:
     """Keeps a number; on disk when this returns."""
     self._rounds[task] = max(number, self._rounds.get(task, 0))
     self._path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=f'.{self._path.name}.')
-    with os.fdopen(handle, 'w', encoding='utf-8') as file:
-      json.dump(self._rounds, file)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, self._path)
+    write_json(self._path, self._rounds)
 
   def draw(self, task: str) -> int:
     """The next number of the task, recorded before it is used."""

@@ -74,6 +74,7 @@ class ServedRounds:
       minimum_clients=self.session['minimum_clients'],
       maximum_clients=self.clients,
       colluding_fraction=self.session['colluding_fraction'],
+      dropout_fraction=self.session.get('dropout_fraction', 0.0),
     )
 
   @property
@@ -86,15 +87,24 @@ class ServedRounds:
 
     Raises:
       ConfigurationError: If the participation cap leaves too few.
+      NotEnoughClients: If too few are left whom no session has shown to lie.
       RoundTimeout: If too few are there when the deadline passes.
     """
     names = {client: name for name, client in self.ids.items()}
     minimum = self.session['minimum_clients']
-    among = None if eligible is None else frozenset(self.ids[name] for name in eligible)
-    if among is not None and len(among) < minimum:
+    among = frozenset(self.ids[name] for name in (self.ids if eligible is None else eligible))
+    if len(among) < minimum:
       raise ConfigurationError(
         f'Round {round_number} needs {minimum} clients; the participation cap leaves {len(among)}. '
         'Raise the cap, or train for fewer rounds.'
+      )
+    standing = self.coordinator.standing
+    standing.begin(round_number)
+    among = standing.asked(among, minimum)
+    if len(among) < minimum:
+      raise secagg.NotEnoughClients(
+        f'Round {round_number} needs {minimum} clients; {len(among)} are left that no session has '
+        'shown to lie. Look at the `strike` and `suspended` events, and correct these clients.'
       )
     found = self.coordinator.gather(self.clients, minimum, among)
     if len(found) > self.clients:

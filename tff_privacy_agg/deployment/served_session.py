@@ -42,6 +42,8 @@ class LiveSession:
     sent: {protocol round: {client: message}} once the round has closed.
     over: Whether nothing more will come.
     limit: Most bytes of one message.
+    missing: Clients that a closed round waited for in vain.
+    rubbish: Clients that sent what is no message.
   """
 
   def __init__(self, server: secagg.Server, offer: bytes, cohort: frozenset[int]):
@@ -53,4 +55,11 @@ class LiveSession:
     self.pending = set(cohort)
     self.sent: dict[int, dict[int, bytes]] = {}
     self.over = False
+    self.missing: set[int] = set()
+    self.rubbish: set[int] = set()
     self.limit = framing.largest_message(server.params, len(cohort))
+
+  def blame(self) -> secagg.Blame:
+    """What the session has shown of its clients; of why it failed, its error tells more."""
+    proven = frozenset(self.server.proven | self.rubbish)
+    return secagg.Blame(proven=proven, silent=frozenset(self.missing) - proven)

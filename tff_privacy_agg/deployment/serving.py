@@ -19,6 +19,7 @@ from tff_privacy_agg.deployment.events import Events
 from tff_privacy_agg.deployment.participant import Member, Participant
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.deployment.served_session import Deadlines
+from tff_privacy_agg.deployment.standing import STRIKES, Standing
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning import RunDirectory, TrainingLoop, TrainingResult
 from tff_privacy_agg.learning.private_process import check_facts
@@ -36,6 +37,7 @@ def serve(
   run_directory: str | os.PathLike[str],
   clients_per_round: int | None = None,
   session: Session | None = None,
+  strikes: int = STRIKES,
   deadlines: Deadlines | None = None,
   evaluate: Callable[[Any], Mapping[str, float]] | None = None,
   ledger_facts: LedgerFacts | None = None,
@@ -61,6 +63,8 @@ def serve(
     run_directory: Where the files of the run go, and from where it resumes.
     clients_per_round: Most clients of a round; None takes all of the roster.
     session: What every session keeps.
+    strikes: Times that a client may send what no honest client sends before it is out of the
+      run; 0 for any number. `strikes.json` in the run directory counts them by name.
     deadlines: How long to wait.
     evaluate: From the model weights to metrics on held-out data.
     ledger_facts: For a process that does not know its own facts; None takes the process's, or
@@ -77,9 +81,10 @@ def serve(
     ConfigurationError: If the process has something summed in the clear, the ledger counts on
       what sessions do not keep, or the run directory holds another run; nothing is charged then.
     RuntimeUnavailableError: If the address cannot be listened on.
-    SecAggError: If a round had no sum in three sessions, or too few clients came.
+    SecAggError: If a round had no sum in any of its sessions, or too few clients came.
   """
   _validate.at_least(1, rounds=rounds)
+  _validate.at_least(0, strikes=strikes)
   session, deadlines = session or Session(), deadlines or Deadlines()
   events = events or Events.to_terminal('server', as_json=False)
   roster = tls.Roster.read(keys.roster)
@@ -96,6 +101,7 @@ def serve(
       minimum_clients=session.minimum_clients,
       maximum_clients=clients,
       colluding_fraction=session.colluding_fraction,
+      dropout_fraction=session.dropout_fraction,
     )
     check_limits(facts, limits)
   form = served_rounds.form_of(process, len(roster.ids))
@@ -116,6 +122,12 @@ def serve(
       roster=roster.keys if session.mode == 'authenticated' else None,
       identity=identity,
       events=events,
+      standing=Standing(
+        {client: name for name, client in roster.ids.items()},
+        strikes,
+        directory.path / 'strikes.json',
+        events,
+      ),
     )
     # After the loop has told the clients why it ended, this does nothing.
     stack.callback(coordinator.close, 'the server has stopped')

@@ -25,11 +25,13 @@ class SessionLimits:
     minimum_clients: Fewest clients in a sum that is opened.
     maximum_clients: Most clients of a round; None if that is not known beforehand.
     colluding_fraction: At most this part of a round's clients helps the server.
+    dropout_fraction: A sum stands if at most this part of a round's clients drops out.
   """
 
   minimum_clients: int
   maximum_clients: int | None
   colluding_fraction: float
+  dropout_fraction: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,6 +131,7 @@ class LocalRounds:
       minimum_clients=session['minimum_clients'],
       maximum_clients=getattr(self._source.cohorts, 'size', None),
       colluding_fraction=session['colluding_fraction'],
+      dropout_fraction=session['dropout_fraction'],
     )
 
   @property

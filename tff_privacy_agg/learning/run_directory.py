@@ -16,28 +16,17 @@ import datetime
 import json
 import os
 import pathlib
-import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow_federated as tff
 
 import tff_privacy_agg
+from tff_privacy_agg._files import write_json
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import ConfigurationError
 
 _CHECKPOINTS_KEPT = 3
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes JSON so that a crash leaves the old file or the new one, never a part."""
-  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-  with os.fdopen(handle, 'w', encoding='utf-8') as file:
-    json.dump(value, file, indent=2, sort_keys=True)
-    file.write('\n')
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
 
 
 def _number(text: str) -> float:

@@ -40,8 +40,9 @@ def train(
   line is reported. A training that was interrupted goes on after its last checkpoint, with
   the cohorts that it would have had. The epsilon in the state then forgets a round that was
   cut off; that of the ledger does not. It ends early once a budget is spent: the ledger's, or
-  that of the process. A round whose secure sum fails runs again, in three sessions at most; each
-  is charged. A resumed training may ask for more rounds; its learning rates, the types of
+  that of the process. A round whose secure sum fails runs again as a new session, in three
+  at most and one more for each client that may drop out; each is charged, unless it was
+  semi-honest and ended before the server asked for shares. A resumed training may ask for more rounds; its learning rates, the types of
   its model and its clients must be those it began with, and `history.jsonl` records what else changed.
 
   Args:
@@ -66,7 +67,7 @@ def train(
     ConfigurationError: If an argument is outside its range, the runtime's secure sums do not keep
       what the ledger counts on, or the run directory holds another training; nothing is charged.
     LedgerError: If practice breaks what the ledger claims.
-    SecAggError: If a round had no secure sum in three sessions.
+    SecAggError: If a round had no secure sum in any of its sessions.
   """
   _validate.at_least(1, rounds=rounds)
   loop = TrainingLoop(

@@ -11,19 +11,20 @@ from typing import Any
 from tff_privacy_agg import _validate, secagg
 from tff_privacy_agg._telling import announced
 from tff_privacy_agg._tff import compat
+from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError
 from tff_privacy_agg.learning.flat_metrics import flatten
 from tff_privacy_agg.learning.ledger_release import account_of, settle
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess, check_facts
 from tff_privacy_agg.learning.progress import progress_line
-from tff_privacy_agg.learning.rounds import RoundResult, Rounds, check_limits
+from tff_privacy_agg.learning.rounds import RoundResult, Rounds, SessionLimits, check_limits
 from tff_privacy_agg.learning.run_directory import RunDirectory
 from tff_privacy_agg.learning.run_identity import identity_of
 from tff_privacy_agg.learning.statement_release import StatementReleaseManager
 from tff_privacy_agg.ledger import PrivacyLedger
 
 ATTEMPTS = 3
-"""Sessions that one round may take; each is charged, and has new keys."""
+"""Sessions that one round may take, and one more for each client that may drop out."""
 BUDGET_SPENT = 'the privacy budget is spent'
 # Sessions that other drop-outs may let succeed. What no repetition mends is raised at once.
 _RETRIED = (
@@ -88,7 +89,9 @@ class TrainingLoop:
       ConfigurationError: If the ledger counts on what the sums do not keep, or the run directory
         holds another training; nothing is charged then.
       LedgerError: If practice breaks what the ledger claims.
-      SecAggError: If a round had no sum in `ATTEMPTS` sessions; each stays charged.
+      SecAggError: If a round had no sum in any of its sessions: `ATTEMPTS`, and one more for each
+        client of the round that may drop out. Each is charged, unless it is known to have
+        released nothing.
     """
     self.check()
     with contextlib.ExitStack() as stack:
@@ -180,19 +183,24 @@ class TrainingLoop:
       self.ledger.check_budget(round_number, most=self.ledger.state.most)
 
   def _round(self, round_number: int, state: Any) -> tuple[RoundResult, Sequence[str]]:
-    """One round; it runs again, charged again and with new keys, if it has no sum."""
+    """One round; if it has no sum it runs again, as a new session, work and noise included."""
     ledger, source = self.ledger, self.source
-    attempt = 0
+    attempt, attempts = 0, ATTEMPTS
     while True:
       attempt += 1
       eligible = None if ledger is None else ledger.eligible(source.client_ids)
       cohort = source.select(round_number, eligible)
+      if attempt == 1:
+        attempts += _drop_outs(source.limits, len(cohort))
       charge = None if ledger is None else self._charge(ledger, round_number, cohort)
       try:
         result = source.run(state, cohort)
       except _RETRIED as error:
-        self.report(f'round {round_number} has no sum, attempt {attempt} of {ATTEMPTS}: {error}')
-        if attempt == ATTEMPTS:
+        cost = '' if ledger is None or charge is None else _cost(ledger, charge, error)
+        self.report(
+          f'round {round_number} has no sum, attempt {attempt} of {attempts}: {error}{cost}'
+        )
+        if attempt == attempts:
           raise
         continue
       if ledger is not None and charge is not None:
@@ -232,6 +240,21 @@ class TrainingLoop:
     # Last: a tracking server that fails does not cost the round, whose state is kept.
     for manager in self.managers:
       asyncio.run(manager.release(metrics, round_number))
+
+
+def _drop_outs(limits: SessionLimits | None, clients: int) -> int:
+  """Clients of a round that its sessions can lose."""
+  if limits is None:
+    return 0
+  return secagg.params.basis_points('dropout_fraction', limits.dropout_fraction) * clients // 10_000
+
+
+def _cost(ledger: PrivacyLedger, charge: int, error: secagg.SecAggError) -> str:
+  """What a session without a sum costs, for people."""
+  if error.unopened and ledger.settle_unopened(charge, mode='semi_honest'):
+    return '; it showed nothing, and costs nothing'
+  total = ledger.epsilon('server')
+  return f'; it stays charged: epsilon {rounded_up(total, 4)} so far'
 
 
 def _settle(

@@ -10,6 +10,7 @@ from tff_privacy_agg.secagg.client import Client
 from tff_privacy_agg.secagg.cost import CommunicationCost, communication_cost, paper_expansion
 from tff_privacy_agg.secagg.errors import (
   BadShares,
+  Blame,
   CapacityError,
   ClearAggregandError,
   ContextMismatch,
@@ -53,6 +54,7 @@ from tff_privacy_agg.secagg.verify import Receipt, is_equivocation
 __all__ = [
   'Aggregate',
   'BadShares',
+  'Blame',
   'CapacityError',
   'ClearAggregandError',
   'Client',

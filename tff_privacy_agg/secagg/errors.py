@@ -1,4 +1,4 @@
-"""The errors of the secure aggregation protocol.
+"""The errors of the secure aggregation protocol, and what they show of clients that lied.
 
     SecAggError (PrivacyAggError)
     ├── what one message got wrong: the sender is refused, the session goes on
@@ -14,9 +14,53 @@
 No text, and no attribute, holds a secret.
 """
 
+import dataclasses
+import random
 from collections.abc import Iterable
 
 from tff_privacy_agg.errors import PrivacyAggError
+
+Dispute = tuple[int, tuple[int, ...]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Blame:
+  """Whom the evidence of a session points at.
+
+  Attributes:
+    proven: Clients that sent what no honest client sends, as the server saw for itself.
+    disputes: (client, its accusers): the client lied, or all of its accusers did. Without accusers,
+      it lied or more of its holders than can be told apart did.
+    silent: Clients that the session waited for in vain.
+  """
+
+  proven: frozenset[int] = frozenset()
+  disputes: tuple[Dispute, ...] = ()
+  silent: frozenset[int] = frozenset()
+
+  def __or__(self, other: 'Blame') -> 'Blame':
+    return Blame(
+      proven=self.proven | other.proven,
+      disputes=self.disputes + other.disputes,
+      silent=self.silent | other.silent,
+    )
+
+  def pairs(self) -> list[Dispute]:
+    """Disjoint parts of the disputes: each accused with one accuser, drawn at random.
+
+    At least one of the two lied, so of the clients in all pairs at least half did. A dispute whose
+    accusers are all in other pairs waits: without them the next session has none of it.
+    """
+    taken = set(self.proven)
+    chosen: list[Dispute] = []
+    for accused, accusers in self.disputes:
+      left = sorted(set(accusers) - taken)
+      if accused in taken or (accusers and not left):
+        continue
+      pair = (accused, tuple(random.SystemRandom().sample(left, min(1, len(left)))))
+      taken.update((accused, *pair[1]))
+      chosen.append(pair)
+    return chosen
 
 
 class SecAggError(PrivacyAggError):
@@ -26,14 +70,27 @@ class SecAggError(PrivacyAggError):
     code: Number of the error on the wire, 16 bits.
     round: Protocol round in which it arose, 0 to 5, or None outside a session.
     clients: Ids of the clients that it concerns.
+    blame: What the session shows of clients that sent something false.
+    unopened: Whether the session is known to have released nothing: it was semi-honest, and ended
+      before the server asked any client for shares. What an active server says of that in the
+      authenticated mode is no evidence.
   """
 
   code = 0
 
-  def __init__(self, message: str, *, round: int | None = None, clients: Iterable[int] = ()):
+  def __init__(
+    self,
+    message: str,
+    *,
+    round: int | None = None,
+    clients: Iterable[int] = (),
+    blame: Blame | None = None,
+  ):
     super().__init__(message)
     self.round = round
     self.clients = tuple(clients)
+    self.blame = blame or Blame()
+    self.unopened = False
 
   def __str__(self) -> str:
     where = '' if self.round is None else f'(round={self.round})'

@@ -11,11 +11,12 @@ import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.secagg import graph, inputs, thresholds, verify, wire
+from tff_privacy_agg.secagg import graph, inputs, thresholds, unmask, verify, wire
 from tff_privacy_agg.secagg.enrolment import Enrolment
 from tff_privacy_agg.secagg.errors import (
   CODES,
   BadShares,
+  Blame,
   CapacityError,
   DuplicateMessage,
   InvalidMessage,
@@ -32,13 +33,6 @@ from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.primitives import keys, packing, prg
 from tff_privacy_agg.secagg.results import Aggregate
 from tff_privacy_agg.secagg.rounds import Round
-from tff_privacy_agg.secagg.unmask import (
-  Answers,
-  Unmasker,
-  check_complaints,
-  check_recoverable,
-  require_shares,
-)
 from tff_privacy_agg.secagg.wire import Kind
 
 
@@ -59,6 +53,7 @@ class Server:
     result: The sum, once the last round has closed.
     refused: {error class: messages refused with it}.
     verdicts: {client: whether it found the result right}.
+    proven: Clients whose message no honest client sends.
   """
 
   def __init__(
@@ -76,6 +71,7 @@ class Server:
     self.result: Aggregate | None = None
     self.refused: collections.Counter[str] = collections.Counter()
     self.verdicts: dict[int, bool] = {}
+    self.proven: set[int] = set()
     self._anyone = roster is None
     self._roster = keys.verifying_keys(dict(roster or {}))
     self._identity = None if identity is None else keys.signing_key(identity)
@@ -83,7 +79,7 @@ class Server:
     self._leaves = verify.wire_leaves(params)
     self._aborted = False
     self._fingerprint = keys.fingerprints()
-    # Fingerprints of the messages of the open round; the clients that it expects (None: anyone).
+    # Fingerprints of the messages of the open round; clients that it expects (None: anyone).
     self._heard: dict[int, bytes] = {}
     self._expected: set[int] | None = None
     self._excluded: set[int] = set()
@@ -94,7 +90,7 @@ class Server:
     self._complaints: dict[int, np.ndarray] = {}
     self._survivors: list[int] = []
     self._signatures: dict[int, bytes] = {}
-    self._answers: Answers | None = None
+    self._answers: unmask.Answers | None = None
     self._roll = verify.NO_ROLL
 
   def __repr__(self) -> str:
@@ -130,7 +126,8 @@ class Server:
     if isinstance(client_id, bool) or not isinstance(client_id, int | np.integer):
       raise UnknownClient(f'`client_id` must be an integer, got {client_id!r}.')
     client_id = int(client_id)
-    if not self._may_speak(client_id):
+    expected = self._expected is None or client_id in self._expected
+    if not (expected and self._admitted(client_id)):
       self._refuse(client_id, data)
     heard = self._heard.get(client_id)
     try:
@@ -140,8 +137,7 @@ class Server:
           f'The channel of client {client_id} carried a message of client {message.number}.'
         )
       if message.kind is Kind.ABORT:
-        self._take_abort(client_id, message)
-        return
+        return self._take_abort(client_id, message)
       self._check_turn(message.kind)
       seen = self._fingerprint(data)
       if heard is not None:
@@ -156,6 +152,7 @@ class Server:
     except SecAggError:
       if heard is None:
         self._excluded.add(client_id)
+        self.proven.add(client_id)
       raise
     self._heard[client_id] = seen
 
@@ -163,9 +160,6 @@ class Server:
     if client_id in self._excluded or not 0 <= client_id < 2**32:
       return False
     return self._anyone or client_id in self._roster
-
-  def _may_speak(self, client_id: int) -> bool:
-    return self._admitted(client_id) and (self._expected is None or client_id in self._expected)
 
   def _refuse(self, client_id: int, data: bytes) -> NoReturn:
     """Refuses a client that is not expected; of its message only the header is read."""
@@ -223,8 +217,7 @@ class Server:
     self._letters().put(self._graph.position(client_id), content)
 
   def _letters(self) -> Mailbox:
-    if self._mailbox is None:
-      self._mailbox = Mailbox(self._graph, self.params.layout)
+    self._mailbox = self._mailbox or Mailbox(self._graph, self.params.layout)
     return self._mailbox
 
   def _take_masked(self, client_id: int, message: wire.Message) -> None:
@@ -254,9 +247,8 @@ class Server:
       raise InvalidMessage('The message holds shares that the client cannot have.')
     self._open_answers().add(position, answered, shares)
 
-  def _open_answers(self) -> Answers:
-    if self._answers is None:
-      self._answers = Answers(self._graph)
+  def _open_answers(self) -> unmask.Answers:
+    self._answers = self._answers or unmask.Answers(self._graph)
     return self._answers
 
   def _take_verdict(self, client_id: int, message: wire.Message) -> None:
@@ -288,6 +280,13 @@ class Server:
       )[self.round](heard)
     except SecAggError as error:
       error.round = self.round
+      error.blame |= Blame(proven=frozenset(self.proven))
+      if self._complaints and not (error.blame.disputes or error.blame.proven):
+        # Too few to end a session by themselves; together with what else was missing they did.
+        disputes = unmask.disputes_of(self._graph, self._shared, self._complaints)
+        error.blame |= Blame(disputes=tuple(disputes))
+      # Rounds 0 to 2 close without a request for shares if they raise.
+      error.unopened = not self.params.authenticated and self.round <= Round.MASKED
       self.abort()
       raise
     skips = self.round is Round.MASKED and not self.params.authenticated
@@ -332,7 +331,7 @@ class Server:
     self._need(heard, self.params.minimum_clients, 'shared their secrets')
     shared = self._graph.flags(heard)
     for client in heard:
-      require_shares(client, int(shared[self._graph.row(client)].sum()), self._parameters.t)
+      unmask.require_shares(client, int(shared[self._graph.row(client)].sum()), self._parameters.t)
     self._shared, self._shared_flags = heard, shared
     self._sum = [
       np.zeros(64 * packing.columns(count), prg.word_dtype(bits)) for count, bits in self._leaves
@@ -344,10 +343,10 @@ class Server:
 
   def _freeze(self, heard: list[int]) -> dict[int, bytes]:
     """Fixes the survivors; a vector that comes later is never read."""
-    check_complaints(self._graph, self._parameters.t, self._shared, self._complaints)
+    unmask.check_complaints(self._graph, self._parameters.t, self._shared, self._complaints)
     self._need(heard, self.params.minimum_clients, 'sent a masked vector')
     survivors = {client: self._complaints[client] for client in heard}
-    check_recoverable(self._graph, self._parameters.t, self._shared, survivors)
+    unmask.check_recoverable(self._graph, self._parameters.t, self._shared, survivors)
     alive = self._graph.flags(heard)
     self._survivors = heard
     if self.params.authenticated:
@@ -373,8 +372,8 @@ class Server:
         client: letters.contributions[self._graph.position(client)] for client in self._shared
       }
       bound_to = verify.binding(self._salt, contributors)
-    unmasker = Unmasker(
-      self._graph, self.params, self._parameters.t, self._open_answers(), letters, bound_to
+    unmasker = unmask.Unmasker(
+      self._graph, self.params, self._parameters, self._open_answers(), letters, bound_to
     )
     # Whatever comes of them, neither shares nor offers are kept.
     self._answers = self._mailbox = None
@@ -392,9 +391,8 @@ class Server:
     )
     alive = self._graph.flags(self._survivors)
     tail = packed if self.params.verify else b''
+    seen = {client: wire.encode_bitmap(alive[self._graph.row(client)]) for client in heard}
     return {
-      client: self._message(
-        Kind.RESULT, statement + wire.encode_bitmap(alive[self._graph.row(client)]) + tail, flags
-      )
-      for client in heard
+      client: self._message(Kind.RESULT, statement + bitmap + tail, flags)
+      for client, bitmap in seen.items()
     }

@@ -1,22 +1,27 @@
 """The server's last step: secrets from shares, masks off the sum."""
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from tff_privacy_agg.secagg import verify
-from tff_privacy_agg.secagg.errors import BadShares, NotEnoughShares
+from tff_privacy_agg.secagg.errors import BadShares, Blame, Dispute, NotEnoughShares
 from tff_privacy_agg.secagg.graph import Graph
 from tff_privacy_agg.secagg.mailbox import Mailbox
 from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.primitives import keys, shamir
 from tff_privacy_agg.secagg.primitives.keys import Secret
 from tff_privacy_agg.secagg.primitives.pairs import KeyPair
+from tff_privacy_agg.secagg.thresholds import GraphParameters
 
 # Clients whose shares are decoded together: 10 MB for 1000 neighbours.
 _AT_ONCE = 64
+# Sets of t shares that are tried where there are too many wrong ones to decode.
+_SETS_TRIED = 5000
 
 
 def _complained(graph: Graph, complaints: Mapping[int, np.ndarray]) -> np.ndarray:
@@ -25,6 +30,19 @@ def _complained(graph: Graph, complaints: Mapping[int, np.ndarray]) -> np.ndarra
   for client, row in complaints.items():
     against[graph.position(client)] = row
   return against[graph.neighbours, graph.slots]
+
+
+def disputes_of(
+  graph: Graph, shared: list[int], complaints: Mapping[int, np.ndarray]
+) -> list[Dispute]:
+  """Each client of which others complain, with these; arguments as of `check_complaints`."""
+  complained = _complained(graph, complaints)
+  found: list[Dispute] = []
+  for client in shared:
+    accusers = graph.row(client)[complained[graph.position(client)]]
+    if accusers.size:
+      found.append((client, tuple(graph.ids[holder] for holder in accusers)))
+  return found
 
 
 def check_complaints(
@@ -39,16 +57,19 @@ def check_complaints(
     complaints: {client: [k]; of whose shares, or mask key, it complains}.
   """
   most = graph.neighbours.shape[1] - threshold
-  complained = _complained(graph, complaints)
-  for client in shared:
-    against = complained[graph.position(client)]
-    if against.sum() > most:
-      complainers = [graph.ids[holder] for holder in graph.row(client)[against]]
-      raise BadShares(
-        f'{len(complainers)} clients cannot open the shares of client {client}, at most {most} '
-        'may. It, or they, sent something false. Restart without it.',
-        clients=(client, *complainers),
-      )
+  disputes = [one for one in disputes_of(graph, shared, complaints) if len(one[1]) > most]
+  if disputes:
+    client, complainers = disputes[0]
+    raise BadShares(
+      f'{len(complainers)} clients cannot open the shares of client {client}, at most {most} '
+      f'may. It, or they, sent something false{_more(len(disputes))}. Restart without it.',
+      clients=(client, *complainers),
+      blame=Blame(disputes=tuple(disputes)),
+    )
+
+
+def _more(found: int) -> str:
+  return f', and so it is with {found - 1} further clients' if found > 1 else ''
 
 
 def check_recoverable(
@@ -63,9 +84,18 @@ def check_recoverable(
     complaints: {survivor: [k]; whose shares it could not open}.
   """
   alive, complained = graph.flags(complaints), _complained(graph, complaints)
+  short: dict[int, int] = {}
   for client in shared:
     against = complained[graph.position(client)]
-    require_shares(client, int((alive[graph.row(client)] & ~against).sum()), threshold)
+    have = int((alive[graph.row(client)] & ~against).sum())
+    if have < threshold:
+      short[client] = have
+  if short:
+    client, have = next(iter(short.items()))
+    raise NotEnoughShares(
+      f'{have} shares for client {client}, {threshold} needed{_more(len(short))}',
+      clients=(client,),
+    )
 
 
 def require_shares(client: int, have: int, threshold: int) -> None:
@@ -120,7 +150,8 @@ def recover(
   """The secret that `fits`, from m >= t shares of which some may be wrong.
 
   One wrong share is found by leaving out each of the first t in turn, up to
-  floor((m - t) / 2) by Berlekamp-Welch.
+  floor((m - t) / 2) by Berlekamp-Welch, and up to m - t by trying all sets of t shares where
+  these are at most 5000.
 
   Wrong shares can add up to the right secret: then t of them, taken for good, would
   blame all others. So holders are named only where no second polynomial of the right
@@ -158,6 +189,11 @@ def recover(
   if found is not None and len(found.wrong) <= most:
     return found
   undecided = undecided or found
+  if undecided is None and math.comb(len(points), threshold) <= _SETS_TRIED:
+    tries = (attempt(list(chosen)) for chosen in itertools.combinations(order, threshold))
+    undecided = next((one for one in tries if one is not None), None)
+    if undecided is not None and len(undecided.wrong) <= most:
+      return undecided
   return undecided and undecided._replace(wrong=[])
 
 
@@ -175,7 +211,8 @@ class Unmasker:
   Args:
     graph: The session's graph.
     params: Its parameters.
-    threshold: t.
+    parameters: Its k and t, and how many clients may drop out: of so many at most it is said that
+      they shared false secrets.
     answers: The shares of round 4.
     letters: Commitments and offers of round 1.
     bound_to: `verify.binding` in a session with tags, else None.
@@ -189,14 +226,14 @@ class Unmasker:
     self,
     graph: Graph,
     params: SessionParams,
-    threshold: int,
+    parameters: GraphParameters,
     answers: Answers,
     letters: Mailbox,
     bound_to: bytes | None = None,
   ):
     self._graph = graph
     self._salt, self._version = params.salt(), params.version
-    self._threshold = threshold
+    self._threshold, self._most = parameters.t, parameters.dropouts
     self._answers = answers
     self._letters = letters
     self._given = answers.given()
@@ -205,6 +242,9 @@ class Unmasker:
     # nothing but wrong shares costs one search, and not one for each client.
     self._suspects: set[int] = set()
     self.blamed: dict[int, tuple[int, ...]] = {}
+    # Clients whose secrets cannot be told; {client: receiver} of offers that are false.
+    self._undecided: list[int] = []
+    self._false_offers: dict[int, int] = {}
 
   def check_counts(self, positions: list[int]) -> None:
     """Raises NotEnoughShares unless every secret has its threshold of shares."""
@@ -232,7 +272,7 @@ class Unmasker:
 
   def _secret(
     self, position: int, first_try: bytes | None, fits: Callable[[bytes], bool]
-  ) -> Secret:
+  ) -> Secret | None:
     if first_try is not None and fits(first_try):
       return Secret(first_try)
     points = self._points(position)
@@ -243,11 +283,8 @@ class Unmasker:
       points, values = tuple(points[i] for i in order), values[order]
     found = recover(points, values, self._threshold, fits)
     if found is None:
-      raise BadShares(
-        f'The {len(points)} shares for client {client} do not give the secret that it committed '
-        'to. It, or some of its holders, sent false ones. Restart without it.',
-        clients=(client,),
-      )
+      self._undecided.append(client)
+      return None
     if found.disputed:
       holders = sorted(int(row[point - 1]) for point in found.wrong)
       self._suspects.update(holders)
@@ -266,6 +303,9 @@ class Unmasker:
       survivors: Positions of the clients in the sum.
       dropped: Positions of those that shared, and sent no vector.
       mask_keys: Public mask keys, by id.
+
+    Raises:
+      BadShares: If a secret cannot be told, or an offer is false; all such clients are in its blame.
     """
     ids, alive = self._graph.ids, set(survivors)
     plus: list[bytes] = []
@@ -274,37 +314,62 @@ class Unmasker:
     for position in survivors:
       client = ids[position]
       fits = functools.partial(_is_committed, self._letters.commitments[position])
-      seed = self._secret(position, tries.pop(position), fits)
+      if (seed := self._secret(position, tries.pop(position), fits)) is None:
+        continue
       minus.append(keys.derive(seed.data, self._salt, 'self', client))
       seed.erase()
     for position in dropped:
       client = ids[position]
       fits = functools.partial(_is_seed, client, self._salt, self._version, mask_keys[client])
-      seed = self._secret(position, tries.pop(position), fits)
+      if (seed := self._secret(position, tries.pop(position), fits)) is None:
+        continue
       pair = KeyPair(client, seed, self._salt, self._version)
       for column, neighbour in enumerate(self._graph.neighbours[position].tolist()):
         if neighbour not in alive:
           continue
         peer = ids[neighbour]
         pair.meet(peer, mask_keys[peer])
-        key = self._pair_key(pair, position, column)
+        if (key := self._pair_key(pair, position, column)) is None:
+          continue
         # The peer added it if its own id is the lower.
         (minus if client > peer else plus).append(key)
       pair.erase()
+    self._check()
     return plus, minus
 
-  def _pair_key(self, pair: KeyPair, position: int, column: int) -> bytes:
+  def _check(self) -> None:
+    """Raises BadShares if anything could not be taken off the sum."""
+    texts = [
+      f'The shares for client {client} do not give the secret that it committed to. It, or some of '
+      'its holders, sent false ones'
+      for client in self._undecided
+    ] + [
+      f'What client {lower} sent for its mask with client {greater} is false, so that the mask '
+      'cannot be taken off the sum'
+      for lower, greater in self._false_offers.items()
+    ]
+    if texts:
+      clients = (*self._undecided, *self._false_offers)
+      # More than may drop out: not all of them lied, their holders did.
+      told = [] if len(self._undecided) > self._most else self._undecided
+      raise BadShares(
+        f'{texts[0]}{_more(len(texts))}. Restart without client {clients[0]}.',
+        clients=clients,
+        blame=Blame(
+          proven=frozenset(self._false_offers),
+          disputes=tuple((client, ()) for client in told),
+        ),
+      )
+
+  def _pair_key(self, pair: KeyPair, position: int, column: int) -> bytes | None:
     """The key of the mask that a client, whose keys are recovered, has with a neighbour."""
     ids, neighbour = self._graph.ids, int(self._graph.neighbours[position, column])
     key = pair.accept(ids[neighbour], self._letters.offer(position, column))
     if key is None:
       lower, greater = sorted((ids[position], ids[neighbour]))
       # The seed is the one that was committed to: the lower id's offer is what is wrong.
-      raise BadShares(
-        f'What client {lower} sent for its mask with client {greater} is false, so that the mask '
-        f'cannot be taken off the sum. Restart without client {lower}.',
-        clients=(lower,),
-      )
+      self._false_offers[lower] = greater
+      return None
     if self._bound_to is not None:
       key = verify.bound_key(key, self._bound_to, ids[position], ids[neighbour])
     return key

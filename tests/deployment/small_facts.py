@@ -1,0 +1,36 @@
+"""Facts of a ledger for few clients, without TensorFlow."""
+
+import dataclasses
+
+from tff_privacy_agg import accounting
+from tff_privacy_agg.ledger import LedgerFacts
+
+
+def facts_of(*, clients, minimum):
+  """Facts of a stack with discrete Gaussian noise for so many clients."""
+  design = accounting.solve(
+    noise_multiplier=2.0,
+    cohort_maximum=clients,
+    minimum_honest=minimum,
+    bits=18,
+    dimension=64,
+    mechanism='discrete_gaussian',
+  )
+  stack = {
+    'mechanism': 'discrete_gaussian',
+    'adjacency': 'zero_out',
+    'holds_against_server': True,
+    'noise_multiplier': 2.0,
+    'cohort': {
+      'expected': clients,
+      'maximum': clients,
+      'minimum': minimum,
+      'colluding_fraction': 0.0,
+    },
+    'integer_design': dataclasses.asdict(design),
+    'channels': [],
+    'public': ['number of survivors'],
+    'sampler_distance_per_round': 0.0,
+    'layers': ['Clipping()'],
+  }
+  return LedgerFacts(stack=stack, delta=1e-3, population=100, minimum_clients=minimum)

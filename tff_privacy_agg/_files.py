@@ -1,0 +1,35 @@
+"""Small JSON files that a crash leaves whole, and what killed programs leave beside them."""
+
+import contextlib
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes JSON so that a crash leaves the old file or the new one, never a part."""
+  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path))
+  try:
+    with os.fdopen(handle, 'w', encoding='utf-8') as file:
+      json.dump(value, file, indent=2, sort_keys=True)
+      file.write('\n')
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except BaseException:
+    with contextlib.suppress(FileNotFoundError):
+      os.unlink(temporary)
+    raise
+
+
+def remove_leftovers(path: pathlib.Path) -> None:
+  """Removes what killed writers of a JSON file left; nobody else may be writing it."""
+  for left in path.parent.glob(f'{_prefix(path)}*'):
+    with contextlib.suppress(FileNotFoundError):
+      left.unlink()
+
+
+def _prefix(path: pathlib.Path) -> str:
+  return f'.{path.name}.'
