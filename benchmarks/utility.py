@@ -220,7 +220,7 @@ def main() -> int:
   check_local_training(task)
   variants = {
     'no noise, no clipping': dataclasses.replace(task, noise_multiplier=None),
-    'central': dataclasses.replace(task, mechanism='gaussian'),
+    'central': dataclasses.replace(task, mechanism='central_discrete_gaussian'),
     **{f'{bits} bits': dataclasses.replace(task, bits=int(bits)) for bits in args.bits.split(',')},
   }
   results, refused = {}, {}

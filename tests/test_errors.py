@@ -20,7 +20,7 @@ COHORT = tpa.Cohort(expected=10)
 QUANTILE = tpa.AdaptiveQuantile(initial=1.0, target=0.5)
 CLIP, QUANTIZE, SUM = tpa.Clipping(norm=1.0), tpa.Quantization(), tpa.SecureModularSum(bits=20)
 NOISE = tpa.DiscreteGaussianNoise(noise_multiplier=1.0)
-CENTRAL = tpa.GaussianNoise(noise_multiplier=1.0)
+CENTRAL = tpa.CentralDiscreteGaussianNoise(noise_multiplier=1.0)
 ROTATE = tpa.HadamardRotation()
 NOT_NUMBERS = ['1', None, True, [1.0], 1j]
 NOT_POSITIVE = [0, 0.0, -1, -1e-9, math.nan, math.inf, -math.inf]
@@ -78,7 +78,7 @@ ORDERS = {
   'quantize_unclipped': ([QUANTIZE, SUM], r'gives unbounded real vectors. Put `Clipping` before'),
   'quantize_twice': (
     [CLIP, QUANTIZE, tpa.Quantization(name='again'), SUM],
-    r"'again' takes RealVectors.*Keep one `Quantization`",
+    r"'again' takes RealVectors.*Keep one layer that rounds",
   ),
   'clip_integers': (
     [CLIP, QUANTIZE, tpa.Clipping(norm=2.0, name='late'), SUM],
@@ -105,13 +105,28 @@ ORDERS = {
   'mean_integers': ([CLIP, QUANTIZE, tpa.Mean(), SUM], r'Put `Mean` before `Quantization`'),
   'secure_reals': ([CLIP, SUM], r'takes IntegerVectors.*Put `Quantization` before the sum'),
   'plain_integers': ([CLIP, QUANTIZE, tpa.PlainSum()], r'Use `SecureModularSum` for quantized'),
-  'central_unclipped': ([CENTRAL, tpa.PlainSum()], r'Put `Clipping` before `GaussianNoise`'),
-  'central_twice': (
-    [CLIP, CENTRAL, tpa.GaussianNoise(noise_multiplier=1.0, name='b'), tpa.PlainSum()],
-    r'vectors with central noise. Keep one noise layer',
+  'central_unclipped': (
+    [CENTRAL, tpa.PlainSum()],
+    r'Put `Clipping` before `CentralDiscreteGaussianNoise`',
   ),
-  'central_quantized': ([CLIP, CENTRAL, QUANTIZE, SUM], r'Use `DiscreteGaussianNoise` after'),
-  'central_integers': ([CLIP, QUANTIZE, CENTRAL, SUM], r'Put `GaussianNoise` before `PlainSum`'),
+  'central_twice': (
+    [
+      CLIP,
+      CENTRAL,
+      tpa.CentralDiscreteGaussianNoise(noise_multiplier=1.0, name='b'),
+      tpa.PlainSum(),
+    ],
+    r'integer vectors that the server adds noise to.*without `Quantization`',
+  ),
+  'central_quantized': (
+    [CLIP, CENTRAL, QUANTIZE, SUM],
+    r'that the server adds noise to. Keep one layer that rounds',
+  ),
+  'central_secure': ([CLIP, CENTRAL, SUM], r'that the server adds the noise to. Use `PlainSum`'),
+  'central_integers': (
+    [CLIP, QUANTIZE, CENTRAL, SUM],
+    r'Put it after `Clipping`, without `Quantization`',
+  ),
 }
 
 
@@ -197,7 +212,10 @@ POSITIVE_NUMBERS = {
     lambda x: tpa.DiscreteGaussianNoise(noise_multiplier=x),
   ),
   'SkellamNoise': ('noise_multiplier', lambda x: tpa.SkellamNoise(noise_multiplier=x)),
-  'GaussianNoise': ('noise_multiplier', lambda x: tpa.GaussianNoise(noise_multiplier=x)),
+  'CentralDiscreteGaussianNoise': (
+    'noise_multiplier',
+    lambda x: tpa.CentralDiscreteGaussianNoise(noise_multiplier=x),
+  ),
   'ddp_secure_aggregator': ('noise_multiplier', lambda x: tpa.ddp_secure_aggregator(x, 100)),
   'dp_aggregator.z': ('noise_multiplier', lambda x: tpa.dp_aggregator(x, 100)),
   'dp_aggregator.n': ('clients_per_round', lambda x: tpa.dp_aggregator(1.0, x)),

@@ -44,6 +44,7 @@ _HOMES = {
   ),
   'aggregation.layers': (
     'AdaptiveQuantile',
+    'CentralDiscreteGaussianNoise',
     'Clipping',
     'CoordinateClipping',
     'DFTRotation',
@@ -86,6 +87,7 @@ __all__ = [
   'AdaptiveQuantile',
   'Budget',
   'BudgetExceededError',
+  'CentralDiscreteGaussianNoise',
   'Channel',
   'Clipping',
   'Cohort',

@@ -1,4 +1,4 @@
-"""Old names of arguments, which go on working with a warning."""
+"""Old names, which go on working with a warning."""
 
 import functools
 import inspect
@@ -7,6 +7,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 Named = TypeVar('Named', bound=Callable[..., Any])
+
+
+def warn_renamed(old: str, new: str, *, stacklevel: int) -> None:
+  """Warns of an old name in one sentence; `stacklevel` as for `warnings.warn`, this call included."""
+  warnings.warn(
+    f'`{old}` is now `{new}`; the old name goes in the next minor version.',
+    DeprecationWarning,
+    stacklevel=stacklevel,
+  )
 
 
 def renamed(**new_name_of: str) -> Callable[[Named], Named]:
@@ -33,11 +42,7 @@ def renamed(**new_name_of: str) -> Callable[[Named], Named]:
         new = new_name_of[old]
         if new in kwargs:
           raise TypeError(f'`{old}` is the old name of `{new}`; both were given. Leave it out.')
-        warnings.warn(
-          f'`{old}` is now `{new}`; the old name goes in the next minor version.',
-          DeprecationWarning,
-          stacklevel=2,
-        )
+        warn_renamed(old, new, stacklevel=3)
         kwargs[new] = kwargs.pop(old)
       return function(*args, **kwargs)
 

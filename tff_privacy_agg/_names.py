@@ -11,7 +11,10 @@ ALGORITHMS: Mapping[str, tuple[str, str]] = {
 }
 # Noise that the clients draw; and of the server, who then sees the sum without it.
 DISTRIBUTED = ('discrete_gaussian', 'skellam')
-MECHANISMS = (*DISTRIBUTED, 'gaussian')
+CENTRAL = 'central_discrete_gaussian'
+MECHANISMS = (*DISTRIBUTED, CENTRAL)
+# Noise of floats: of stacks before version 0.2, and of other systems.
+GAUSSIAN = 'gaussian'
 METRICS = ('none', 'private', 'clear')
 # Where noise comes from, and bits of entropy in one client's key of one round.
 RANDOMNESS: Mapping[str, int] = {'chacha20': 256, 'philox': 128}

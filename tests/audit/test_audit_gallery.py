@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from tff_privacy_agg.aggregation.layers import Clipping, GaussianNoise, PlainSum
+from tff_privacy_agg.aggregation.layers import CentralDiscreteGaussianNoise, Clipping, PlainSum
 from tff_privacy_agg.audit.attacks import GALLERY, rounds
 from tff_privacy_agg.audit.pictures import png
 from tff_privacy_agg.errors import ConfigurationError
@@ -47,7 +47,7 @@ def test_pictures_are_png_files_that_others_read():
 
 def test_an_attack_on_residues_needs_residues():
   stack = rounds.stack_of(
-    [Clipping(norm=1.0), GaussianNoise(noise_multiplier=1.0), PlainSum()], 3, 2
+    [Clipping(norm=1.0), CentralDiscreteGaussianNoise(noise_multiplier=1.0), PlainSum()], 3, 2
   )
   with pytest.raises(ConfigurationError, match='SecureModularSum'):
     rounds.received(stack, [])

@@ -178,7 +178,7 @@ def test_without_privacy_epsilon_is_infinite_and_named_so(tmp_path, capsys):
 
 
 def test_central_noise_is_never_called_private_against_the_server(tmp_path, capsys):
-  assert _train(tmp_path / 'run', '--rounds', '2', '--mechanism', 'gaussian') == 0
+  assert _train(tmp_path / 'run', '--rounds', '2', '--mechanism', 'central_discrete_gaussian') == 0
   out = capsys.readouterr().out
   assert 'the server sees the updates' in out
   assert 'also against the server' not in out

@@ -8,6 +8,7 @@ import pytest
 
 from tff_privacy_agg import cli
 from tff_privacy_agg.cli import _run_config
+from tff_privacy_agg.learning.options import TrainingOptions
 from tff_privacy_agg.ledger import LedgerRecord
 
 SMALL = """
@@ -193,3 +194,9 @@ def test_other_algorithms_train(tmp_path, algorithm):
   (tmp_path / 'run.toml').write_text(f'{SMALL}[training]\nalgorithm = "{algorithm}"\n')
   arguments = ['train', '--config', str(tmp_path / 'run.toml'), '--rounds', '1']
   assert cli.main([*arguments, '--run-dir', str(tmp_path / 'run')]) == 0
+
+
+def test_the_old_name_of_the_central_mechanism_works_with_a_warning():
+  with pytest.warns(DeprecationWarning, match='`gaussian` is now `central_discrete_gaussian`'):
+    found = TrainingOptions(mechanism='gaussian')
+  assert found == TrainingOptions(mechanism='central_discrete_gaussian')

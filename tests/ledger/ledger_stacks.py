@@ -31,6 +31,8 @@ def stack(mechanism='discrete_gaussian', *, clients=100, minimum=None, colluding
       mechanism=mechanism,
     )
     design = dataclasses.asdict(solved)
+  if mechanism == 'central_discrete_gaussian':
+    return _of_server(clients, z)
   return {
     'mechanism': mechanism,
     'adjacency': 'zero_out',
@@ -47,6 +49,38 @@ def stack(mechanism='discrete_gaussian', *, clients=100, minimum=None, colluding
     'public': ['number of survivors'],
     'sampler_distance_per_round': 7e-21 if distributed else 0.0,
     'layers': ['Mean()', 'Clipping()'],
+  }
+
+
+def _of_server(clients, z):
+  """A stack of 672 coordinates whose server adds the noise; no channels."""
+  design = accounting.central_design(noise_multiplier=z, cohort_maximum=clients, dimension=672)
+  update = accounting.noisy_vector(
+    name='update',
+    mechanism=design.mechanism,
+    dimension=672,
+    l2_bound=design.l2_bound,
+    l1_bound=design.l1_bound,
+    local_variance=design.local_variance,
+    fewest=1,
+    most=1,
+    draw_distance=1e-55,
+  )
+  price = accounting.RoundPrice(
+    mechanism=design.mechanism, minimum=1, maximum=clients, vectors=(update,)
+  )
+  return {
+    'mechanism': design.mechanism,
+    'adjacency': 'zero_out',
+    'holds_against_server': False,
+    'noise_multiplier': price.noise_multiplier(1),
+    'cohort': {'expected': clients, 'maximum': clients, 'minimum': 1, 'colluding_fraction': 0.0},
+    'integer_design': dataclasses.asdict(design),
+    'channels': [],
+    'public': ['number of survivors'],
+    'sampler_distance_per_round': price.distance(clients),
+    'layers': ['Mean()', 'Clipping()'],
+    'price': price.as_dict(),
   }
 
 

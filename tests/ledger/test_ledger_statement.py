@@ -9,6 +9,7 @@ import pytest
 from ledger_stacks import facts
 from scipy import stats
 
+from tff_privacy_agg import accounting
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger.reader import LedgerRecord
 from tff_privacy_agg.ledger.writer import PrivacyLedger
@@ -56,7 +57,10 @@ def record(tmp_path, *, rounds=3, **given):
   return LedgerRecord.read(path)
 
 
-@pytest.mark.parametrize('mechanism', ['discrete_gaussian', 'skellam', 'gaussian', 'none'])
+MECHANISMS = ['discrete_gaussian', 'skellam', 'central_discrete_gaussian', 'gaussian', 'none']
+
+
+@pytest.mark.parametrize('mechanism', MECHANISMS)
 @pytest.mark.parametrize('rounds', [0, 3])
 def test_all_cards_have_all_fields_in_order(tmp_path, mechanism, rounds):
   ledger = record(tmp_path, mechanism=mechanism, rounds=rounds)
@@ -109,14 +113,19 @@ def test_no_epsilon_stands_without_delta_unit_and_adjacency(tmp_path):
   assert len(re.findall(r'epsilon [0-9]', ledger.statement())) == 4
 
 
-def test_the_server_view_of_central_noise_promises_nothing(tmp_path):
-  ledger = record(tmp_path, mechanism='gaussian')
+@pytest.mark.parametrize('mechanism', ['central_discrete_gaussian', 'gaussian'])
+def test_the_server_view_of_central_noise_promises_nothing(tmp_path, mechanism):
+  ledger = record(tmp_path, mechanism=mechanism)
   text = ledger.statement()
   assert 'epsilon is infinite, nothing is promised' in text
   found = fields_of(ledger)
   assert found['epsilon_server']['value'] == 'inf'
   assert math.isfinite(found['epsilon_release']['value'])
-  assert 'floating-point' in found['rounding']['text']
+  assert ('floating-point' in found['rounding']['text']) == (mechanism == 'gaussian')
+  multipliers = [ledger.facts.price.noise_multiplier(count) for count in (90, 91, 92)]
+  exact = accounting.gaussian_epsilon(sum(1 / z**2 for z in multipliers) ** 0.5, ledger.facts.delta)
+  assert ledger.epsilon('release') == pytest.approx(exact, rel=1e-9)
+  assert ledger.state.distance('release') == 3 * ledger.facts.price.distance(1)
 
 
 @pytest.mark.parametrize('randomness', ['chacha20', 'philox'])

@@ -15,6 +15,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
+from tff_privacy_agg import accounting
 from tff_privacy_agg._names import RANDOMNESS
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import alias, probabilities, randomness, samplers
@@ -330,3 +331,11 @@ def test_distance_of_a_draw_is_below_2_to_the_minus_180(mechanism, sigma):
   assert sampler.distance < 2.0**-180
   assert 10**12 * sampler.distance * (1 + math.exp(50)) < 4e-21
   assert stated >= probabilities.PMF_ERROR
+
+
+def test_the_noise_of_the_central_model_takes_one_table_twice():
+  sampler = samplers.noise_sampler('discrete_gaussian', accounting.WIDEST_VARIANCE)
+  first, second = sampler.tables
+  assert first is second
+  assert first.variance * (1 + sampler.stride**2) == accounting.WIDEST_VARIANCE
+  assert 0 < sampler.distance < 2**-180

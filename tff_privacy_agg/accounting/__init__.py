@@ -28,7 +28,9 @@ from tff_privacy_agg.accounting.calibration import (
   find_noise_multiplier,
   split_noise_multiplier,
 )
+from tff_privacy_agg.accounting.central import WIDEST_VARIANCE, central_design
 from tff_privacy_agg.accounting.channels import (
+  central_channel_resolution,
   channel_resolution,
   channel_share_variance,
   default_channel_stddev,
@@ -41,10 +43,10 @@ from tff_privacy_agg.accounting.composition import (
 )
 from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose
 from tff_privacy_agg.accounting.design import IntegerDesign, solve
-from tff_privacy_agg.accounting.float_sums import float_sum_sensitivity
 from tff_privacy_agg.accounting.joint import JointDesign, joint_design, smallest_bits
 from tff_privacy_agg.accounting.mechanisms import (
   bit_channel,
+  central_discrete_gaussian,
   discrete_gaussian,
   discrete_gaussian_terms,
   gaussian,
@@ -82,6 +84,7 @@ __all__ = [
   'REAL_ORDERS',
   'SAFE',
   'UNIT',
+  'WIDEST_VARIANCE',
   'Account',
   'Budget',
   'Filter',
@@ -98,6 +101,9 @@ __all__ = [
   'attack_power',
   'banded_noise_multiplier',
   'bit_channel',
+  'central_channel_resolution',
+  'central_design',
+  'central_discrete_gaussian',
   'channel_resolution',
   'channel_share_variance',
   'clip_stddevs',
@@ -115,7 +121,6 @@ __all__ = [
   'find_gaussian_noise_multiplier',
   'find_noise_multiplier',
   'fits_modulus',
-  'float_sum_sensitivity',
   'gaussian',
   'gaussian_delta',
   'gaussian_epsilon',

@@ -3,6 +3,8 @@
 import math
 
 _WIDE = 8.0
+_SERVERS_STDDEV = 128.0
+_WIDEST_STDDEV = 999_000.0  # below the largest that the samplers draw, with room to round up
 
 
 def default_channel_stddev(noise_multiplier: float, expected: int, minimum_honest: int) -> float:
@@ -33,6 +35,20 @@ def channel_resolution(resolution: int, stddev: float, expected: int) -> int:
     expected: Clients that a round is planned with.
   """
   return max(resolution, math.ceil(math.sqrt(_WIDE * expected) / stddev))
+
+
+def central_channel_resolution(resolution: int, stddev: float) -> int:
+  """Integer steps in one unit where the server adds the noise.
+
+  So many that the noise has a standard deviation of 128 steps or more, next to which the `t^2` of
+  its reduction to a Gaussian costs nothing, and no more than the samplers draw.
+
+  Args:
+    resolution: The least, if the samplers draw the noise at it.
+    stddev: Standard deviation of the noise, in units.
+  """
+  wanted = max(resolution, math.ceil(_SERVERS_STDDEV / stddev))
+  return max(1, min(wanted, math.floor(_WIDEST_STDDEV / stddev)))
 
 
 def channel_share_variance(resolution: int, stddev: float, expected: int) -> float:

@@ -37,7 +37,8 @@ class RdpCurve:
     integer_only: Whether `function` is proved for integers `a >= 2` only (else
       for every real `a > 1`).
     provenance: Which theorem, with which numbers.
-    mechanism: 'gaussian', 'discrete_gaussian', 'skellam', 'sampled' or 'mixed'.
+    mechanism: 'gaussian', 'discrete_gaussian', 'skellam', 'central_discrete_gaussian', 'sampled'
+      or 'mixed'.
     adjacency: The neighbouring relation that the bound is about.
     maximum_order: Largest order at which `function` may be evaluated.
   """

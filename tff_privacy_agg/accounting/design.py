@@ -11,7 +11,7 @@ import math
 import warnings
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg._names import DISTRIBUTED
+from tff_privacy_agg._names import CENTRAL, DISTRIBUTED
 from tff_privacy_agg.accounting import mechanisms, scales
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.errors import ConfigurationError
@@ -35,10 +35,10 @@ class IntegerDesign:
     scaled_norm: `K`, the clip norm in integer units: the scale is `K / clip`.
     l2_bound: `B`, largest L2 norm of one client's integer vector.
     l1_bound: Largest L1 norm of the same vector.
-    local_variance: `v`, variance (Skellam) or sigma^2 (discrete Gaussian) of one
-      client's share, in squared integer units; a multiple of 1/16; 0 without noise.
+    local_variance: `v`, variance (Skellam) or sigma^2 (discrete Gaussian) of one client's
+      share, or of the server's noise, in squared integer units; a multiple of 1/16; 0 without noise.
     beta: Bias parameter of the conditional rounding; 0 if unconditional.
-    mechanism: 'discrete_gaussian', 'skellam', or None without noise.
+    mechanism: 'discrete_gaussian', 'skellam', 'central_discrete_gaussian', or None without noise.
     noise_multiplier: The effective noise multiplier asked for; 0 without noise.
   """
 
@@ -54,8 +54,8 @@ class IntegerDesign:
   noise_multiplier: float
 
   def z_eff(self, honest: int) -> float:
-    """Effective noise multiplier `sqrt(honest * v) / B` with `honest` honest shares."""
-    return math.sqrt(honest * self.local_variance) / self.l2_bound
+    """Effective noise multiplier `sqrt(h v) / B` with h honest shares; the server's is one."""
+    return math.sqrt(self._shares(honest) * self.local_variance) / self.l2_bound
 
   def error_over_central(self, honest: int) -> float:
     """Error of the sum of `honest` shares over that of a central Gaussian, at least about 1.
@@ -65,11 +65,15 @@ class IntegerDesign:
     """
     if self.noise_multiplier == 0:
       return math.inf
-    error = math.sqrt(honest * (self.local_variance + 0.25))
+    error = math.sqrt(self._shares(honest) * self.local_variance + honest * 0.25)
     return error / (self.noise_multiplier * self.scaled_norm)
 
   def curve(self, honest: int, *, adjacency: str = 'zero_out') -> RdpCurve:
     """Returns one round's curve with `honest` honest shares; infinite without noise."""
+    if self.mechanism == CENTRAL:
+      return mechanisms.central_discrete_gaussian(
+        self.l2_bound**2, self.local_variance, adjacency=adjacency
+      )
     if self.mechanism == 'skellam':
       return mechanisms.skellam(
         self.l2_bound,
@@ -86,6 +90,9 @@ class IntegerDesign:
       self.dimension,
       adjacency=adjacency,
     )
+
+  def _shares(self, honest: int) -> int:
+    return 1 if self.mechanism == CENTRAL else honest
 
 
 def solve(

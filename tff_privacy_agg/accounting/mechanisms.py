@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg._names import DISTRIBUTED
+from tff_privacy_agg._names import CENTRAL, DISTRIBUTED
 from tff_privacy_agg.accounting.curves import RdpCurve, infinite, sensitivity_factor
 from tff_privacy_agg.errors import ConfigurationError
 
@@ -154,6 +154,31 @@ def gaussian(noise_multiplier: float, *, adjacency: str = 'zero_out') -> RdpCurv
     return infinite(text, 'gaussian', adjacency, integer_only=False)
   slope = 0.5 * (factor / noise_multiplier) ** 2
   return RdpCurve(lambda a: a * slope, False, text, 'gaussian', adjacency)
+
+
+def central_discrete_gaussian(
+  l2_squared: float, variance: float, *, adjacency: str = 'zero_out'
+) -> RdpCurve:
+  """One discrete Gaussian of the server on a sum of integers: `a l2^2 / (2V)` for real a > 1.
+
+  arXiv:2004.00010, Proposition 5. For integer orders the moments of the likelihood ratio are
+  those of the Gaussian, exactly.
+
+  Args:
+    l2_squared: Largest squared L2 norm of one client's integer vector, positive.
+    variance: `V`, variance parameter of the noise, in squared steps; 0 gives an infinite curve.
+    adjacency: Any of the three; 'replace_one' doubles the norm.
+  """
+  factor = sensitivity_factor(adjacency, distributed=False)
+  _validate.positive(l2_squared=l2_squared)
+  _validate.non_negative(variance=variance)
+  text = (
+    f'discrete Gaussian (arXiv:2004.00010 Prop 5), l2^2={factor**2 * l2_squared:g}, V={variance:g}'
+  )
+  if variance == 0:
+    return infinite(text, CENTRAL, adjacency, integer_only=False)
+  slope = factor**2 * l2_squared / (2 * variance)
+  return RdpCurve(lambda a: a * slope, False, text, CENTRAL, adjacency)
 
 
 def bit_channel(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg._names import DISTRIBUTED, MECHANISMS
+from tff_privacy_agg._names import CENTRAL, DISTRIBUTED, GAUSSIAN, MECHANISMS
 from tff_privacy_agg.accounting import mechanisms, reduction
 from tff_privacy_agg.accounting.curves import RdpCurve, compose, infinite, sensitivity_factor
 from tff_privacy_agg.errors import ConfigurationError
@@ -30,18 +30,20 @@ _NARROWEST, _MOST_SLACK = 4.0, 0.125
 _ROUNDING_UP = 1 + 2**-48
 # Squared norms that come from floating-point numbers.
 _FLOOR_SLACK = 1 + 1e-12
+_DISCRETE_GAUSSIAN = ('discrete_gaussian', CENTRAL)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NoisyVector:
-  """Integers that every client adds to the sum of a round, each with a share of noise.
+  """Integers that every client adds to the sum of a round, and the noise on them.
 
   Attributes:
     name: What they are, such as 'update' or the name of a channel.
     dimension: Coordinates, padding included.
     l2_squared: Largest squared L2 norm of one client's integers: an integer, as they are.
     l1: Largest L1 norm.
-    local_variance: Variance parameter of a share, in squared steps; 0 without noise.
+    local_variance: Variance parameter of one client's share, or of the server's noise, in
+      squared steps; 0 without noise.
     t_squared: `t^2` of the reduction to a Gaussian, fixed before the first round; None if this
       noise is accounted by Renyi divergence alone.
     draw_distance: Total variation distance of one draw from its law.
@@ -68,7 +70,7 @@ class NoisyVector:
 
   def difference(self, adjacency: str) -> tuple[Fraction, int]:
     """Largest squared norm of the difference of neighbours, and its most nonzero coordinates."""
-    factor = sensitivity_factor(adjacency)
+    factor = sensitivity_factor(adjacency, distributed=False)  # the round checks its adjacency
     squared = Fraction(self.l2_squared) * factor**2
     return squared, min(self.dimension, math.floor(squared))
 
@@ -78,14 +80,15 @@ class RoundPrice:
   """What one round releases, with everything that is released next to it.
 
   Attributes:
-    mechanism: 'discrete_gaussian', 'skellam', 'gaussian' (of the server) or 'none'.
+    mechanism: 'discrete_gaussian' or 'skellam' (of the clients), 'central_discrete_gaussian' (of
+      the server), 'gaussian' (of a server that draws floats) or 'none'.
     adjacency: The neighbouring relation.
     holds_against_server: Whether the server learns nothing but a sum whose noise it
       does not know.
     minimum: Fewest honest survivors that the round is designed for.
     maximum: Largest cohort.
-    vectors: What clients add to the sum; empty for noise of the server.
-    central_multiplier: Noise multiplier of the server's noise, all together; else 0.
+    vectors: What clients add to the sum; empty for 'gaussian' and 'none'.
+    central_multiplier: Noise multiplier of 'gaussian' noise, all together; else 0.
   """
 
   mechanism: str
@@ -97,12 +100,12 @@ class RoundPrice:
   central_multiplier: float = 0.0
 
   def __post_init__(self):
-    _validate.one_of(('none', *MECHANISMS), mechanism=self.mechanism)
+    _validate.one_of(('none', *MECHANISMS, GAUSSIAN), mechanism=self.mechanism)
     sensitivity_factor(self.adjacency, distributed=self.distributed)
     _validate.at_least(1, minimum=self.minimum)
     _validate.at_least(self.minimum, maximum=self.maximum)
     _validate.non_negative(central_multiplier=self.central_multiplier)
-    if self.distributed and not self.vectors:
+    if self.mechanism in MECHANISMS and not self.vectors:
       raise ConfigurationError(
         f'A round with {self.mechanism} noise releases vectors; `vectors` is empty. Pass the '
         '`price` of a binding.'
@@ -118,16 +121,20 @@ class RoundPrice:
     """Whether anybody adds noise."""
     return self.mechanism != 'none'
 
+  def shares(self, honest: int) -> int:
+    """Unknown shares of noise in a sum with `honest` honest survivors; the server's is one."""
+    return honest if self.distributed else 1
+
   @functools.cached_property
   def has_mu(self) -> bool:
     """Whether every part of the round is, up to small factors, a Gaussian mechanism.
 
-    A fact of the design: the noise of every vector is the server's Gaussian or the sum of wide
-    discrete Gaussian shares, whose factors over all coordinates cost little next to the noise.
+    A fact of the design: the noise of every vector is the server's, or the sum of wide discrete
+    Gaussian shares, whose factors over all coordinates cost little next to the noise.
     """
-    if self.mechanism == 'gaussian':
+    if self.mechanism == GAUSSIAN:
       return self.central_multiplier > 0
-    if self.mechanism != 'discrete_gaussian':
+    if self.mechanism not in _DISCRETE_GAUSSIAN:
       return False
     if any(v.t_squared is None or v.local_variance < _NARROWEST for v in self.vectors):
       return False
@@ -137,24 +144,25 @@ class RoundPrice:
   def noise_multiplier(self, honest: int) -> float:
     """Noise multiplier of the whole round with `honest` unknown shares; 0 without noise."""
     factor = sensitivity_factor(self.adjacency, distributed=self.distributed)
-    if not self.distributed:
+    if self.mechanism not in MECHANISMS:
       return self.central_multiplier / factor
-    if honest < 1 or not all(v.local_variance for v in self.vectors):
+    shares = self.shares(honest)
+    if shares < 1 or not all(v.local_variance for v in self.vectors):
       return 0.0
-    spent = math.fsum(v.l2_squared / (honest * v.local_variance) for v in self.vectors)
+    spent = math.fsum(v.l2_squared / (shares * v.local_variance) for v in self.vectors)
     return 1 / math.sqrt(spent) / factor if spent else math.inf
 
-  def distance(self, shares: int) -> float:
-    """Total variation distance of the noise of so many clients from its law."""
-    return shares * self._client_distance
+  def distance(self, clients: int) -> float:
+    """Total variation distance of the noise in a sum of so many clients from its law."""
+    return self.shares(clients) * self._draw_distance
 
   def gaussian(self, honest: int) -> tuple[int, int, int]:
     """(mu^2, c1, c2) of one round with `honest` unknown shares, in units of 1/UNIT, rounded up."""
-    return self._gaussian(honest, honest)
+    return self._gaussian(self.shares(honest), self.shares(honest))
 
   def worst_gaussian(self, fewest: int, most: int | None = None) -> tuple[int, int, int]:
     """The most that `gaussian` is with `fewest` to `most` (by default `maximum`) unknown shares."""
-    return self._gaussian(fewest, max(fewest, most or self.maximum))
+    return self._gaussian(self.shares(fewest), self.shares(max(fewest, most or self.maximum)))
 
   def curve(self, honest: int, *, adjacency: str | None = None) -> RdpCurve:
     """Renyi curve of one round with `honest` unknown shares.
@@ -164,9 +172,10 @@ class RoundPrice:
       adjacency: By default that of the round.
     """
     adjacency = adjacency or self.adjacency
-    if not self.distributed:
+    if self.mechanism not in MECHANISMS:
       return mechanisms.gaussian(self.central_multiplier, adjacency=adjacency)
-    return compose([self._vector_curve(v, honest, adjacency) for v in self.vectors])
+    shares = self.shares(honest)
+    return compose([self._vector_curve(v, shares, adjacency) for v in self.vectors])
 
   @property
   def grows(self) -> bool:
@@ -200,13 +209,13 @@ class RoundPrice:
     return cls(**{**values, 'vectors': vectors})
 
   @functools.cached_property
-  def _client_distance(self) -> float:
+  def _draw_distance(self) -> float:
     return math.fsum(v.dimension * v.draw_distance for v in self.vectors) * _ROUNDING_UP
 
   def _gaussian(self, fewest: int, most: int) -> tuple[int, int, int]:
-    if self.mechanism == 'gaussian':
+    if self.mechanism == GAUSSIAN:
       return self._central_gaussian()
-    if self.mechanism != 'discrete_gaussian' or fewest < 1:
+    if self.mechanism not in _DISCRETE_GAUSSIAN or fewest < 1:
       return INFINITE, INFINITE, INFINITE
     mu_squared, slacks = Fraction(0), (0.0, 0.0)
     for v in self.vectors:
@@ -237,6 +246,10 @@ class RoundPrice:
       )
     if honest == 0 or v.local_variance == 0:
       return infinite(v.name, self.mechanism, adjacency, integer_only=False)
+    if self.mechanism == CENTRAL:
+      return mechanisms.central_discrete_gaussian(
+        v.l2_squared, v.local_variance, adjacency=adjacency
+      )
     proved = mechanisms.discrete_gaussian(
       l2, v.l1, v.local_variance, honest, v.dimension, adjacency=adjacency
     )
@@ -267,19 +280,19 @@ def noisy_vector(
 
   Args:
     name: What it is.
-    mechanism: 'discrete_gaussian' or 'skellam'.
+    mechanism: 'discrete_gaussian', 'skellam' or 'central_discrete_gaussian'.
     dimension: Coordinates, padding included.
     l2_bound: Largest L2 norm of one client's integers; its square is that of integers, so it
       is rounded down to one.
     l1_bound: Largest L1 norm.
-    local_variance: Variance parameter of a share.
-    fewest: Fewest honest survivors that the round is designed for.
-    most: Largest cohort.
+    local_variance: Variance parameter of a share, or of the server's noise.
+    fewest: Fewest honest survivors that the round is designed for; 1 for the server's noise.
+    most: Largest cohort; 1 for the server's noise.
     draw_distance: Total variation distance of one draw from its law.
   """
-  l2_squared = math.floor(l2_bound**2 * _FLOOR_SLACK)
+  l2_squared = squared_norm(l2_bound)
   t_squared = None
-  if mechanism == 'discrete_gaussian' and local_variance > 0:
+  if mechanism in _DISCRETE_GAUSSIAN and local_variance > 0:
     t_squared = reduction.choose_t_squared(
       l2_squared=l2_squared,
       coordinates=min(dimension, l2_squared),
@@ -296,6 +309,11 @@ def noisy_vector(
     t_squared=t_squared,
     draw_distance=draw_distance,
   )
+
+
+def squared_norm(l2_bound: float) -> int:
+  """The largest squared L2 norm of integers, from a bound on the norm that was rounded."""
+  return math.floor(l2_bound**2 * _FLOOR_SLACK)
 
 
 def _fixed(value: Fraction | float) -> int:

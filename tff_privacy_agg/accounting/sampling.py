@@ -22,10 +22,13 @@ import numpy as np
 from scipy import special
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._names import CENTRAL, GAUSSIAN
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.errors import ConfigurationError
 
 MAXIMUM_ORDER = 256
+# One Gaussian or discrete Gaussian on the sum, whoever takes part.
+OF_SERVER = (GAUSSIAN, CENTRAL)
 SAMPLED_ORDERS = np.arange(2.0, MAXIMUM_ORDER + 1)
 
 
@@ -40,13 +43,14 @@ def poisson(
   """Amplification by Poisson sampling, for who sees only the released models.
 
   Zhu and Wang (ICML 2019), Theorem 5, with factor 3 on the terms
-  above the second, for every mechanism; factor 1 is proved for Gaussian noise.
+  above the second, for every mechanism; factor 1 is proved for Gaussian noise, and holds for one
+  discrete Gaussian, whose moments at integer orders are the same (docs/accounting.md).
 
   Args:
     base: One round's curve without sampling.
     rate: Probability of each client to take part, in (0, 1].
     adjacency: 'add_or_remove_one' or 'zero_out'.
-    tight: Use factor 1. Only for central Gaussian noise.
+    tight: Use factor 1. Only for central noise.
     total_noise_fixed: Whether the total noise does not depend on the size of the
       cohort. Must be true for distributed noise: see the server's top-up.
 
@@ -64,12 +68,12 @@ def poisson(
       "is proved for 'add_or_remove_one' and 'zero_out'. Use one of these, or "
       '`without_replacement`.'
     )
-  if base.mechanism != 'gaussian' and tight:
+  if base.mechanism not in OF_SERVER and tight:
     raise ConfigurationError(
       f'The tight Poisson bound was asked for {base.mechanism} noise; it is proved for Gaussian '
-      'noise only. Leave `tight=False`.'
+      'noise of the server only. Leave `tight=False`.'
     )
-  if base.mechanism != 'gaussian' and not total_noise_fixed:
+  if base.mechanism not in OF_SERVER and not total_noise_fixed:
     raise ConfigurationError(
       f'Poisson sampling was asked for {base.mechanism} noise, whose total moves with the size '
       'of the cohort. Top the noise up to a fixed total at the server and pass '

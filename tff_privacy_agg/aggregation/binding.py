@@ -7,7 +7,6 @@ divergences by number of honest survivors. The graph only adds rows of it.
 
 import dataclasses
 import functools
-import math
 import typing
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -90,7 +89,7 @@ class Binding:
     cohort: The cohort.
     slots: Static facts, by layer name.
     mechanism: The noise layer, or None.
-    design: The integer design, or None in a stack of floats.
+    design: The integer design, or None in a stack of floats, which has no noise.
     channels: Plans of the channels, in the order in which they are summed.
     channel_bits: Bits of the channels' modulus.
     beside: What the same cohort releases beside this stack in every round, such as
@@ -113,7 +112,7 @@ class Binding:
 
   @property
   def law(self) -> str:
-    """Name of the noise law, or 'none'."""
+    """Name of the mechanism, or 'none'."""
     return self.mechanism.mechanism if self.mechanism else 'none'
 
   @property
@@ -138,14 +137,13 @@ class Binding:
     """What one round releases, with what is beside it, and its price."""
     cohort, mechanism = self.cohort, self.mechanism
     vectors: tuple[accounting.NoisyVector, ...] = ()
-    multiplier = 0.0
     if mechanism is not None and self.design is not None:
       of_design = (self.design.dimension, self.design.l2_bound, self.design.l1_bound)
       sizes = [('update', *of_design, self.design.local_variance)]
       for channel in self.channels:
         bound = channel.resolution
         name = f'{channel.layer}.{channel.name}'
-        sizes.append((name, 1, bound, bound, channel.local_variance))
+        sizes.append((name, 1, bound, bound, channel.variance))
       vectors = tuple(
         accounting.noisy_vector(
           name=name,
@@ -154,23 +152,18 @@ class Binding:
           l2_bound=l2,
           l1_bound=l1,
           local_variance=variance,
-          fewest=cohort.minimum,
-          most=cohort.maximum,
-          draw_distance=samplers.noise_sampler(self.law, variance).distance,
+          fewest=cohort.minimum if mechanism.distributed else 1,
+          most=cohort.maximum if mechanism.distributed else 1,
+          draw_distance=samplers.noise_sampler(mechanism.law, variance).distance,
         )
         for name, dimension, l2, l1, variance in sizes
       )
-    elif mechanism is not None:
-      parts = [self.slots[mechanism.name].vector_noise_multiplier]
-      parts += [channel.noise_multiplier(1) for channel in self.channels]
-      multiplier = 1 / math.sqrt(math.fsum(1 / part**2 for part in parts))
     own = accounting.RoundPrice(
       mechanism=self.law,
       holds_against_server=self.holds_against_server,
       minimum=cohort.minimum,
       maximum=cohort.maximum,
       vectors=vectors,
-      central_multiplier=multiplier,
     )
     return own.beside([other.price for other in self.beside])
 
@@ -253,7 +246,7 @@ def bind(
     cohort: The cohort.
     dim: Number of coordinates of a client's value; at least 1.
     dtype: The least float dtype of the vectors; float64 replaces float32 where
-      the scale asks for it, and where the server adds the noise.
+      the scale asks for it.
     beside: What is released beside it, bound for the same cohort.
 
   Raises:
@@ -270,11 +263,16 @@ def bind(
   if mechanism is not None:
     parts = [channel.noise_multiplier(cohort.minimum) for channel in channels]
     vector_noise_multiplier = accounting.split_noise_multiplier(mechanism.noise_multiplier, parts)
-    if not mechanism.distributed:
-      dtype = tf.float64  # float32 sums round by more than the noise could cover
   design = None
   terminal = layers[-1]
   for layer, domain in zip(layers, domains, strict=False):
+    if layer is mechanism and not mechanism.distributed:
+      design = accounting.central_design(
+        noise_multiplier=vector_noise_multiplier,
+        cohort_maximum=cohort.maximum,
+        dimension=typing.cast(int, domain.dim),
+      )
+      dtype = tf.float64  # a float32 has no bits left behind the steps
     if isinstance(layer, Quantization) and isinstance(terminal, ModularTerminal):
       size, flat = typing.cast(int, domain.dim), typing.cast(RealVectors, domain).flat
       design = accounting.solve(

@@ -26,7 +26,7 @@ class ChannelPlan:
     resolution: Integer steps in one unit: the sensitivity in the integer domain.
     local_variance: Variance of one client's share of the noise, in squared
       steps; 0 where clients add none.
-    central_stddev: Standard deviation of the server's noise, in units; 0 where
+    central_stddev: Standard deviation of the server's noise that was asked for, in units; 0 where
       the server adds none.
   """
 
@@ -36,9 +36,17 @@ class ChannelPlan:
   local_variance: float
   central_stddev: float
 
+  @property
+  def variance(self) -> float:
+    """Variance of one draw, of a client or of the server, in squared steps."""
+    if not self.central_stddev:
+      return self.local_variance
+    return accounting.channel_share_variance(self.resolution, self.central_stddev, 1)
+
   def noise_multiplier(self, honest: int) -> float:
     """Standard deviation of the noise in the sum over the most one client can move it."""
-    return math.sqrt(honest * self.local_variance) / self.resolution + self.central_stddev
+    draws = 1 if self.central_stddev else honest
+    return math.sqrt(draws * self.variance) / self.resolution
 
 
 def plan_channel(
@@ -46,21 +54,21 @@ def plan_channel(
 ) -> ChannelPlan:
   """The plan of a layer's channel, with noise where the stack has a mechanism."""
   distributed = mechanism is not None and mechanism.distributed
-  resolution = channel.resolution if distributed else channel.exact_resolution
-  plan = functools.partial(ChannelPlan, layer=layer, name=name, resolution=resolution)
+  plan = functools.partial(ChannelPlan, layer=layer, name=name)
   if mechanism is None:
-    return plan(local_variance=0.0, central_stddev=0.0)
+    return plan(resolution=channel.exact_resolution, local_variance=0.0, central_stddev=0.0)
   stddev = channel.stddev
   if stddev is None:
     # The server's noise does not depend on who survives.
     fewest = cohort.minimum if distributed else cohort.expected
     stddev = accounting.default_channel_stddev(mechanism.noise_multiplier, cohort.expected, fewest)
   if not distributed:
-    return plan(local_variance=0.0, central_stddev=stddev)
-  resolution = accounting.channel_resolution(resolution, stddev, cohort.expected)
-  plan = functools.partial(plan, resolution=resolution)
+    least = min(channel.resolution, channel.exact_resolution)
+    resolution = accounting.central_channel_resolution(least, stddev)
+    return plan(resolution=resolution, local_variance=0.0, central_stddev=stddev)
+  resolution = accounting.channel_resolution(channel.resolution, stddev, cohort.expected)
   variance = accounting.channel_share_variance(resolution, stddev, cohort.expected)
-  return plan(local_variance=variance, central_stddev=0.0)
+  return plan(resolution=resolution, local_variance=variance, central_stddev=0.0)
 
 
 def channel_bits(channels: Sequence[ChannelPlan], cohort: Cohort, terminal: Layer) -> int:

@@ -18,13 +18,11 @@ class RealVectors:
       the clipping layer holds.
     flat: True after a random rotation: every coordinate of a vector of norm 1
       is then about `1 / sqrt(dim)`.
-    noised: True where the server adds noise to the sum.
   """
 
   dim: int | None = None
   l2_bounded: bool = False
   flat: bool = False
-  noised: bool = False
 
   def __str__(self) -> str:
     return f'{"L2-bounded" if self.l2_bounded else "unbounded"} real vectors'
@@ -37,14 +35,18 @@ class IntegerVectors:
   Attributes:
     dim: Number of coordinates; None while the value type is not known.
     flat: As in `RealVectors`.
-    noised: True where every client has added its share of the noise.
+    noised: True where every client has added its share of the noise, or the server adds it.
+    central: True where the server adds the noise to a sum in int64.
   """
 
   dim: int | None = None
   flat: bool = False
   noised: bool = False
+  central: bool = False
 
   def __str__(self) -> str:
+    if self.central:
+      return 'integer vectors that the server adds noise to'
     return f'{"noised" if self.noised else "noiseless"} integer vectors'
 
 

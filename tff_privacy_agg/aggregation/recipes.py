@@ -14,10 +14,10 @@ from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.factories import compose, compose_weighted
 from tff_privacy_agg.aggregation.layers import (
   AdaptiveQuantile,
+  CentralDiscreteGaussianNoise,
   Clipping,
   DFTRotation,
   DiscreteGaussianNoise,
-  GaussianNoise,
   HadamardRotation,
   Layer,
   Mean,
@@ -194,11 +194,12 @@ def dp_aggregator(
   maximum_clients: int = _MANY_CLIENTS,
   delta: float = 1e-6,
 ) -> tff.aggregators.UnweightedAggregationFactory:
-  """Adaptive zeroing and clipping with Gaussian noise that the server adds.
+  """Adaptive zeroing and clipping with discrete Gaussian noise that the server adds.
 
   Takes the place of `tff.learning.dp_aggregator`, with these changes: the counts
   for zeroing carry noise, too, and are accounted; `noise_multiplier` covers all of
-  them; `release_epsilon` is in the measurements. The server sees every update in
+  them; `release_epsilon` is in the measurements; vectors are rounded to integers, summed and
+  noised as integers. The server sees every update in
   the clear, so `epsilon`, its view, is infinite. The sum is divided by the number
   of clients that took part, which is public under zero-out adjacency.
 
@@ -223,7 +224,7 @@ def dp_aggregator(
     Mean(),
     *([_zeroing()] if zeroing else []),
     _private_clipping(),
-    GaussianNoise(noise_multiplier=noise_multiplier),
+    CentralDiscreteGaussianNoise(noise_multiplier=noise_multiplier),
     PlainSum(),
   ]
   cohort = Cohort(expected=expected, minimum=1, maximum=max(expected, maximum_clients))

@@ -115,6 +115,8 @@ class Stack:
       clients survived; and the measurements: one entry for each layer that has
       any, and `privacy`.
     """
+    if stream is not None:
+      stream = stream.prefetch(self._random_words())
     survivors, layer_sums = self._decode_channels(sums['channels'], stream)
     params = self.prepare(state)
     honest = tf.gather(
@@ -155,7 +157,7 @@ class Stack:
       limit = self.limit.limit
       left = tf.constant(limit, cost.dtype) - tf.gather(worst, self.limit.parts)
       past = tf.gather(cost, self.limit.parts) > left
-      distance = self._distance(shares + self._cohort.maximum)
+      distance = self._distance(shares + self.binding.price.shares(self._cohort.maximum))
       state['halted'] = tf.reduce_any(past) | (distance > self.limit.most_distance)
     return state
 
@@ -164,7 +166,7 @@ class Stack:
     return tf.constant(self.binding.costs)
 
   def _distance(self, shares: tf.Tensor) -> tf.Tensor:
-    """Total variation distance of so many clients' noise from its law."""
+    """Total variation distance of so many shares of noise from their law."""
     return tf.cast(shares, tf.float64) * self.binding.price.distance(1)
 
   @property
@@ -175,7 +177,7 @@ class Stack:
     return [(layer, self.binding.slots[layer.name]) for layer in self.binding.layers]
 
   def _random_words(self) -> dict[int, int]:
-    """Words that a client draws, by stream, and hardly ever more."""
+    """Words that who adds the noise draws, by stream, and hardly ever more."""
     counts: dict[int, int] = {}
     for layer, slot in self._layers():
       counts.update(layer.random_words(slot))
@@ -185,14 +187,16 @@ class Stack:
 
   def _channel_noise(self) -> list[tuple[int, samplers.NoiseSampler, list[int]]]:
     """Stream, sampler and positions of the channels with noise, those of one variance together."""
+    mechanism = self.binding.mechanism
+    if mechanism is None:
+      return []
     by_variance: dict[float, list[int]] = {}
     for position, plan in enumerate(self.binding.channels, start=1):
-      if plan.local_variance:
-        by_variance.setdefault(plan.local_variance, []).append(position)
+      by_variance.setdefault(plan.variance, []).append(position)
     return [
       (
         randomness.CHANNEL_NOISE + use * randomness.STREAM_SPACING,
-        samplers.noise_sampler(self.binding.law, variance),
+        samplers.noise_sampler(mechanism.law, variance),
         positions,
       )
       for use, (variance, positions) in enumerate(by_variance.items())
@@ -207,28 +211,31 @@ class Stack:
       number = tf.clip_by_value(tf.where(tf.math.is_finite(number), number, 0.0), -1.0, 1.0)
       columns.append(tf.cast(tf.math.round(plan.resolution * number), dtype))
     values = tf.stack(columns)
+    if self.binding.distributed:
+      values = self._with_channel_noise(values, stream)
+    return modular.wrap(values, self.binding.channel_bits)
+
+  def _with_channel_noise(self, values, stream) -> tf.Tensor:
     for number, sampler, positions in self._channel_noise():
       noise = sampler.sample(stream, number, len(positions))
       values = tf.tensor_scatter_nd_add(
-        values, [[position] for position in positions], tf.cast(noise, dtype)
+        values, [[position] for position in positions], tf.cast(noise, values.dtype)
       )
-    return modular.wrap(values, self.binding.channel_bits)
+    return values
 
   def _decode_channels(self, sums, stream):
     bits = self.binding.channel_bits
     values = modular.centre(modular.wrap(sums, bits), bits)
     survivors = self._check_cohort(tf.cast(values[0], tf.int32))
     plans = self.binding.channels
-    central = tf.zeros([len(plans)], tf.float64)
-    if stream is not None:
-      seed = stream.seed(randomness.CHANNEL_NOISE)
-      central = tf.random.stateless_normal([len(plans)], seed, dtype=tf.float64, alg='philox')
+    if not self.binding.distributed:
+      values = self._with_channel_noise(tf.cast(values, tf.int64), stream)
     layer_sums = {
       layer.name: {SURVIVORS: tf.cast(survivors, tf.float64)} for layer in self.binding.layers
     }
     for position, plan in enumerate(plans):
       number = tf.cast(values[position + 1], tf.float64) / plan.resolution
-      layer_sums[plan.layer][plan.name] = number + plan.central_stddev * central[position]
+      layer_sums[plan.layer][plan.name] = number
     return survivors, layer_sums
 
   def _check_cohort(self, survivors: tf.Tensor) -> tf.Tensor:
@@ -259,7 +266,7 @@ class Stack:
     if binding.mechanism is None:
       spent = infinite
     else:
-      counted = tf.cast(honest, tf.int64)
+      counted = tf.cast(honest, tf.int64) if binding.distributed else tf.constant(1, tf.int64)
       cost = tf.where(halted, cost, self._add(cost, tf.gather(self._costs, honest)))
       shares = tf.where(halted, shares, shares + counted)
       spent = self._epsilon(cost, self._distance(shares))

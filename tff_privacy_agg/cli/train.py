@@ -75,8 +75,8 @@ def add(commands) -> None:
   option('noise-multiplier', 'effective, of a whole round', type=float)
   option(
     'mechanism',
-    'gaussian: the server adds the noise and sees the updates',
-    choices=_names.MECHANISMS,
+    'central_discrete_gaussian (of old: gaussian): the server adds the noise and sees the updates',
+    choices=(*_names.MECHANISMS, _names.GAUSSIAN),
   )
   option('bits', 'bits a coordinate of the secure sum', type=int)
   option('target-epsilon', 'budget at which the training stops', type=float)

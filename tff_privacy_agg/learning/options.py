@@ -3,8 +3,16 @@
 import dataclasses
 from collections.abc import Mapping
 
-from tff_privacy_agg import _validate
-from tff_privacy_agg._names import ALGORITHMS, MECHANISMS, METRICS, RANDOMNESS
+from tff_privacy_agg import _deprecation, _validate
+from tff_privacy_agg._names import (
+  ALGORITHMS,
+  CENTRAL,
+  DISTRIBUTED,
+  GAUSSIAN,
+  MECHANISMS,
+  METRICS,
+  RANDOMNESS,
+)
 from tff_privacy_agg.errors import ConfigurationError
 
 # Of the last one the server adds the noise, and sees the sum without it.
@@ -38,8 +46,9 @@ class TrainingOptions:
       made for `minimum_clients`.
     rounds: Rounds.
     noise_multiplier: Effective noise multiplier of a round; None trains without privacy.
-    mechanism: 'discrete_gaussian' or 'skellam' (distributed), or 'gaussian'
-      (the server adds the noise to sums of floats).
+    mechanism: 'discrete_gaussian' or 'skellam' (distributed), or 'central_discrete_gaussian'
+      (the server adds the noise, and sees the sums without it). 'gaussian' is the old name of
+      that, with a warning.
     bits: Bits of the modulus, for a distributed mechanism.
     target_epsilon: Budget at which the training stops; None for no budget.
     metrics: What becomes of the training metrics: 'none', 'private' or 'clear'.
@@ -95,6 +104,9 @@ class TrainingOptions:
     )
     if self.server_momentum != 0:
       _validate.fraction(server_momentum=self.server_momentum)
+    if self.mechanism == GAUSSIAN:
+      _deprecation.warn_renamed(GAUSSIAN, CENTRAL, stacklevel=4)
+      object.__setattr__(self, 'mechanism', CENTRAL)
     _validate.one_of(MECHANISMS, mechanism=self.mechanism)
     _validate.one_of(tuple(ALGORITHMS), algorithm=self.algorithm)
     _validate.one_of(METRICS, metrics=self.metrics)
@@ -133,7 +145,7 @@ class TrainingOptions:
           "`secure_sum` to 'semi_honest' or 'authenticated', or leave the rate out."
         )
       return
-    if self.noise_multiplier is None or self.mechanism == 'gaussian':
+    if self.noise_multiplier is None or self.mechanism not in DISTRIBUTED:
       raise ConfigurationError(
         f'`secure_sum` is {self.secure_sum!r}; this training sums updates in the clear. Choose a '
         "distributed mechanism, or 'simulated'."

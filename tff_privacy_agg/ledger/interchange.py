@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._names import GAUSSIAN
 from tff_privacy_agg.accounting.accounts import GaussianAccount, as_numbers
 from tff_privacy_agg.accounting.budget import VIEWS
 from tff_privacy_agg.accounting.price import RoundPrice
@@ -70,10 +71,10 @@ def dp_events(state: LedgerState, view: str) -> DpEvents:
 
 def _multipliers(price: RoundPrice, honest: int) -> list[float]:
   """Noise multipliers of the Gaussian mechanisms that one round is a post-processing of."""
-  if not price.distributed:
+  if price.mechanism == GAUSSIAN:
     return [price.central_multiplier]
   return [
-    math.sqrt((honest * v.local_variance - (v.t_squared or 0.0)) / float(squared))
+    math.sqrt((price.shares(honest) * v.local_variance - (v.t_squared or 0.0)) / float(squared))
     for v in price.vectors
     for squared in [v.difference(price.adjacency)[0]]
     if squared

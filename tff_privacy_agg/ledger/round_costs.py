@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg._names import DISTRIBUTED
+from tff_privacy_agg._names import CENTRAL, DISTRIBUTED, GAUSSIAN, MECHANISMS
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount
+from tff_privacy_agg.accounting.channels import channel_share_variance
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.design import IntegerDesign
 from tff_privacy_agg.accounting.price import NoisyVector, RoundPrice, noisy_vector
@@ -111,8 +112,8 @@ def price_of(stack: Mapping[str, Any], *, earlier: bool = False) -> RoundPrice:
   _validate.non_negative(sampler_distance_per_round=of_round)
   if 'price' not in stack:
     own = _own_price(stack, earlier, of_round)
-    if not own.distributed:
-      return own  # the multiplier of central noise covers what is beside it
+    if not own.vectors:
+      return own  # the multiplier of Gaussian noise covers what is beside it
     return own.beside([_own_price(other, earlier, 0.0) for other in stack.get('beside', ())])
   price = RoundPrice.from_dict(stack['price'])
   if (
@@ -132,19 +133,23 @@ def price_of(stack: Mapping[str, Any], *, earlier: bool = False) -> RoundPrice:
 def _own_price(stack: Mapping[str, Any], earlier: bool, distance: float) -> RoundPrice:
   law, cohort = stack['mechanism'], stack['cohort']
   vectors: list[NoisyVector] = []
-  if law in DISTRIBUTED:
+  if law in MECHANISMS:
     if stack['integer_design'] is None:
       raise ConfigurationError(
         f'A stack with {law} noise has an integer design; this one has none. Pass '
         '`factory.bind(type).facts()`.'
       )
     design = IntegerDesign(**stack['integer_design'])
-    of_client = distance / int(cohort['maximum'])
+    shares = (int(cohort['minimum']), int(cohort['maximum'])) if law in DISTRIBUTED else (1, 1)
+    of_draws = distance / shares[1]
     sizes = [('update', design.dimension, design.l2_bound, design.l1_bound, design.local_variance)]
     for channel in stack['channels']:
       bound = int(channel['resolution'])
       name = f'{channel["layer"]}.{channel["name"]}'
-      sizes.append((name, 1, bound, bound, float(channel['local_variance'])))
+      variance = float(channel['local_variance'])
+      if law == CENTRAL:
+        variance = channel_share_variance(bound, float(channel['central_stddev']), 1)
+      sizes.append((name, 1, bound, bound, variance))
     for name, dimension, l2, l1, variance in sizes:
       vector = noisy_vector(
         name=name,
@@ -153,9 +158,9 @@ def _own_price(stack: Mapping[str, Any], earlier: bool, distance: float) -> Roun
         l2_bound=l2,
         l1_bound=l1,
         local_variance=variance,
-        fewest=int(cohort['minimum']),
-        most=int(cohort['maximum']),
-        draw_distance=of_client / dimension if name == 'update' else 0.0,
+        fewest=shares[0],
+        most=shares[1],
+        draw_distance=of_draws / dimension if name == 'update' else 0.0,
       )
       if earlier:
         vector = dataclasses.replace(vector, l2_squared=l2**2, t_squared=None)
@@ -167,5 +172,5 @@ def _own_price(stack: Mapping[str, Any], earlier: bool, distance: float) -> Roun
     minimum=int(cohort['minimum']),
     maximum=int(cohort['maximum']),
     vectors=tuple(vectors),
-    central_multiplier=float(stack['noise_multiplier']) if law == 'gaussian' else 0.0,
+    central_multiplier=float(stack['noise_multiplier']) if law == GAUSSIAN else 0.0,
   )

@@ -129,7 +129,7 @@ class Sampling:
       base,
       float(self.rate or 0),
       adjacency=base.adjacency,
-      tight=base.mechanism == 'gaussian',
+      tight=base.mechanism in sampling.OF_SERVER,
       total_noise_fixed=True,
     )
 

@@ -1,4 +1,4 @@
-"""Stochastic rounding to integers of an exactly bounded L2 norm."""
+"""Rounding to integers of an exactly bounded L2 norm: at random, or to the nearest."""
 
 import tensorflow as tf
 
@@ -32,25 +32,49 @@ def conditional_round(
   """
   if l2_bound == float('inf'):
     return tf.cast(_attempt(vector, seed, 0), dtype)
-  # Exact: a sum of squares of integers, and half of it, is exact in float64 below 2^53, and one
-  # above stays above any bound that lies below.
-  limit = tf.constant(int(l2_bound**2), tf.float64)
-
-  def within(rounded):
-    return 2 * tf.nn.l2_loss(tf.cast(rounded, tf.float64)) <= limit
 
   def try_again():
     rounded, _ = tf.while_loop(
-      lambda current, tries: (tries < _MOST_TRIES) & ~within(current),
+      lambda current, tries: (tries < _MOST_TRIES) & ~_within(current, l2_bound),
       lambda _, tries: (_attempt(vector, seed, tries), tries + 1),
       (first, tf.constant(1)),
       parallel_iterations=1,
     )
-    rounded = tf.cond(within(rounded), lambda: rounded, lambda: _truncate(vector))
-    return tf.cond(within(rounded), lambda: rounded, lambda: tf.zeros_like(vector))
+    rounded = tf.cond(_within(rounded, l2_bound), lambda: rounded, lambda: _truncate(vector))
+    return tf.cond(_within(rounded, l2_bound), lambda: rounded, lambda: tf.zeros_like(vector))
 
   first = _attempt(vector, seed, 0)
-  return tf.cast(tf.cond(within(first), lambda: first, try_again), dtype)
+  return tf.cast(tf.cond(_within(first, l2_bound), lambda: first, try_again), dtype)
+
+
+def nearest_round(vector: tf.Tensor, l2_bound: float, dtype: tf.DType) -> tf.Tensor:
+  """Rounds each coordinate to the nearest integer, if that is within the bound.
+
+  A vector that would exceed it gets every coordinate one step nearer to zero, which is shorter than
+  it was before rounding; one that exceeds it still, or is not finite, becomes zeros.
+
+  Args:
+    vector: `[d]` floats.
+    l2_bound: As for `conditional_round`, finite.
+    dtype: Integer dtype of the result.
+
+  Returns:
+    `[d]` integers whose sum of squares is at most `floor(l2_bound**2)`, exactly.
+  """
+  rounded = tf.math.rint(vector)
+
+  def shortened():
+    shorter = rounded - tf.sign(rounded)
+    return tf.cond(_within(shorter, l2_bound), lambda: shorter, lambda: tf.zeros_like(shorter))
+
+  return tf.cast(tf.cond(_within(rounded, l2_bound), lambda: rounded, shortened), dtype)
+
+
+def _within(rounded: tf.Tensor, l2_bound: float) -> tf.Tensor:
+  # Exact: a sum of squares of integers, and half of it, is exact in float64 below 2^53, and one
+  # above stays above any bound that lies below.
+  limit = tf.constant(int(l2_bound**2), tf.float64)
+  return 2 * tf.nn.l2_loss(tf.cast(rounded, tf.float64)) <= limit
 
 
 def _attempt(vector: tf.Tensor, seed: tf.Tensor, attempt) -> tf.Tensor:

@@ -61,7 +61,7 @@ def _boxes(run: RunFiles) -> list[tuple[str, list[str]]]:
       'Client',
       [
         'its examples: they stay there',
-        'its update, clipped and rounded' if shares else 'its update, clipped',
+        'its update, clipped and rounded' if price.vectors else 'its update, clipped',
         'its share of the noise, which nobody else knows' if shares else 'adds no noise',
       ],
     ),

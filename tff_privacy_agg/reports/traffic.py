@@ -15,7 +15,7 @@ _FLOAT_BYTES = 4
 def traffic(run: RunFiles) -> Html:
   """What a client of this run sends and is sent in one round."""
   stack = None if run.ledger is None else run.ledger.facts.stack
-  if run.ledger is None or stack is None or stack['integer_design'] is None:
+  if run.ledger is None or stack is None or not run.ledger.facts.price.distributed:
     return section(
       'traffic', 'Bytes a client', element('p', 'This run has no integers to sum in secret.')
     )

@@ -44,7 +44,7 @@ ALL_LAYERS = (
   layers.Quantization(beta=0.0, name='quantization_unconditional'),
   layers.DiscreteGaussianNoise(noise_multiplier=1.0),
   layers.SkellamNoise(noise_multiplier=1.0),
-  layers.GaussianNoise(noise_multiplier=1.0),
+  layers.CentralDiscreteGaussianNoise(noise_multiplier=1.0),
   layers.SecureModularSum(bits=BITS),
   layers.SecureModularSum(bits=40, name='secure_modular_sum_40'),
   layers.ForeignSum(factory=AnyFactory(), modulus=2**BITS),
@@ -89,6 +89,11 @@ def slot_for(layer, dim=DIM, dtype=tf.float32, bits=None):
   if bits is None:
     bits = layer.width if isinstance(layer, ModularTerminal) else BITS
   law = getattr(layer, 'mechanism', 'discrete_gaussian')
+  if law == 'central_discrete_gaussian':
+    design = accounting.central_design(
+      noise_multiplier=1.0, cohort_maximum=COHORT.maximum, dimension=dim
+    )
+    return Slot(dim=dim, cohort=COHORT, design=design, dtype=dtype, vector_noise_multiplier=1.0)
   design = accounting.solve(
     noise_multiplier=1.0,
     cohort_maximum=COHORT.maximum,
@@ -96,7 +101,7 @@ def slot_for(layer, dim=DIM, dtype=tf.float32, bits=None):
     bits=bits,
     dimension=dim,
     beta=getattr(layer, 'beta', BETA),
-    mechanism='discrete_gaussian' if law == 'gaussian' else law,
+    mechanism=law,
   )
   return Slot(dim=dim, cohort=COHORT, design=design, dtype=dtype, vector_noise_multiplier=1.0)
 

@@ -5,13 +5,12 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from layer_cases import COHORT, slot_for, stream
+from layer_cases import slot_for, stream
 
 from tff_privacy_agg.aggregation.layers import (
+  CentralDiscreteGaussianNoise,
   DiscreteGaussianNoise,
-  GaussianNoise,
   SkellamNoise,
-  Slot,
 )
 
 DIM = 200_000
@@ -78,23 +77,28 @@ def test_curve_is_that_of_the_honest_shares(layer, honest):
   assert np.all(found <= 1.02 * gaussian)
 
 
-@pytest.mark.parametrize('dtype', [tf.float32, tf.float64], ids=['f32', 'f64'])
-def test_central_noise_has_the_stated_deviation(dtype):
+def test_central_noise_has_the_variance_of_the_design():
   """4 deviations, 6e-5 each; 5 % off is outside."""
-  layer = GaussianNoise(noise_multiplier=3.0)
-  slot = Slot(dim=DIM, cohort=COHORT, dtype=dtype, vector_noise_multiplier=2.5)
-  total = tf.fill([DIM], tf.constant(7.0, dtype))
-  noise = layer.decode(slot, {'randomness': stream(1)}, total, {}).numpy() - 7.0
-  assert abs(np.mean(noise)) < 4 * 2.5 / math.sqrt(DIM)
-  assert abs(standard_score(noise, 2.5**2)) < 4
-  assert abs(standard_score(noise, (0.95 * 2.5) ** 2)) > 4
-  assert abs(standard_score(noise, (1.05 * 2.5) ** 2)) > 4
+  layer = CentralDiscreteGaussianNoise(noise_multiplier=1.0)
+  slot = slot_for(layer, dim=DIM, dtype=tf.float64)
+  total = tf.fill([DIM], tf.constant(7, tf.int64))
+  noised = layer.decode(slot, {'randomness': stream(1)}, total, {}).numpy()
+  noise = noised * slot.design.scaled_norm - 7
+  v = slot.design.local_variance
+  np.testing.assert_allclose(noise, np.rint(noise), atol=1e-6)
+  assert abs(np.mean(noise)) < 4 * math.sqrt(v / DIM)
+  assert abs(standard_score(noise, v)) < 4
+  assert abs(standard_score(noise, 0.95**2 * v)) > 4
+  assert abs(standard_score(noise, 1.05**2 * v)) > 4
+  assert abs(np.mean(np.rint(noise) % 2) - 0.5) < 4 * 0.5 / math.sqrt(DIM)
 
 
 def test_central_noise_is_not_the_clients():
-  layer = GaussianNoise(noise_multiplier=3.0)
+  layer = CentralDiscreteGaussianNoise(noise_multiplier=1.0)
   assert not layer.distributed
-  value = tf.constant([0.1, 0.2])
-  slot = Slot(dim=2, cohort=COHORT, vector_noise_multiplier=2.5)
-  np.testing.assert_array_equal(layer.encode(slot, {}, value)[0], value)
-  np.testing.assert_allclose(layer.curve(slot, 1).rdp([4.0]), [4 / (2 * 2.5**2)], rtol=1e-12)
+  slot = slot_for(layer, dim=2, dtype=tf.float64)
+  value = tf.constant([0.1, 0.2], tf.float64)
+  norm, z = slot.design.scaled_norm, slot.design.z_eff(1)
+  np.testing.assert_array_equal(layer.encode(slot, {}, value)[0], np.rint(value * norm))
+  for honest in (1, 9):
+    np.testing.assert_allclose(layer.curve(slot, honest).rdp([4.0]), [4 / (2 * z**2)], rtol=1e-12)

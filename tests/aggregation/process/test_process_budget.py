@@ -66,7 +66,7 @@ def test_the_metrics_speak_of_the_budgets_delta_unless_another_is_given():
   assert stack_with(None).delta == 1e-6
 
 
-CENTRAL = (tpa.GaussianNoise(noise_multiplier=2.0), tpa.PlainSum())
+CENTRAL = (tpa.CentralDiscreteGaussianNoise(noise_multiplier=2.0), tpa.PlainSum())
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from tff_privacy_agg.aggregation import binding
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.layers import (
   AdaptiveQuantile,
+  CentralDiscreteGaussianNoise,
   Clipping,
   CoordinateClipping,
   DiscreteGaussianNoise,
-  GaussianNoise,
   HadamardRotation,
   PlainSum,
   Quantization,
@@ -175,12 +175,17 @@ def test_what_is_released_beside_the_stack_is_accounted_with_it(law):
 
 def test_central_noise_beside_central_noise_adds_up():
   cohort = Cohort(expected=8, minimum=1)
-  layers = [CoordinateClipping(maximum=(1.0, 1.0)), GaussianNoise(noise_multiplier=4.0), PlainSum()]
+  layers = [
+    CoordinateClipping(maximum=(1.0, 1.0)),
+    CentralDiscreteGaussianNoise(noise_multiplier=4.0),
+    PlainSum(),
+  ]
   beside = binding.bind(layers, cohort, 2, tf.float64)
-  model = [Clipping(norm=1.0), GaussianNoise(noise_multiplier=3.0), PlainSum()]
+  model = [Clipping(norm=1.0), CentralDiscreteGaussianNoise(noise_multiplier=3.0), PlainSum()]
   both = binding.bind(model, cohort, DIM, tf.float32, [beside])
-  assert both.noise_multiplier(8) == pytest.approx((1 / 16 + 1 / 9) ** -0.5)
-  expected = accounting.gaussian_epsilon((1 / 16 + 1 / 9) ** 0.5, DELTA)
+  assert both.noise_multiplier(8) == pytest.approx((1 / 16 + 1 / 9) ** -0.5, rel=1e-5)
+  assert both.noise_multiplier(8) >= (1 / 16 + 1 / 9) ** -0.5
+  expected = accounting.gaussian_epsilon(1 / both.noise_multiplier(8), DELTA)
   stack = Stack(binding=both, delta=DELTA)
   _, _, measurements = serve(stack, stack.init(), silent_sums(stack, 8), stream(1))
   assert measurements['privacy']['release_epsilon'] == pytest.approx(expected, rel=1e-6)

@@ -3,11 +3,11 @@
 from tff_privacy_agg import _requires_tff as _requires_tff  # refuses where it is not
 from tff_privacy_agg.aggregation.layers.averaging import Mean, WeightedMean
 from tff_privacy_agg.aggregation.layers.base import Layer, Mechanism, Slot
+from tff_privacy_agg.aggregation.layers.central import CentralDiscreteGaussianNoise, GaussianNoise
 from tff_privacy_agg.aggregation.layers.clipping import Clipping
 from tff_privacy_agg.aggregation.layers.coordinates import CoordinateClipping
 from tff_privacy_agg.aggregation.layers.noise import (
   DiscreteGaussianNoise,
-  GaussianNoise,
   SkellamNoise,
 )
 from tff_privacy_agg.aggregation.layers.quantization import Quantization
@@ -24,6 +24,7 @@ from tff_privacy_agg.aggregation.layers.zeroing import Zeroing
 
 __all__ = [
   'AdaptiveQuantile',
+  'CentralDiscreteGaussianNoise',
   'Clipping',
   'CoordinateClipping',
   'DFTRotation',

@@ -132,7 +132,12 @@ class Mechanism(Layer):
   @property
   @abc.abstractmethod
   def mechanism(self) -> str:
-    """Name of the noise law, as in `accounting` and the samplers."""
+    """Name of the mechanism, as in `accounting`."""
+
+  @property
+  def law(self) -> str:
+    """Name of the law of one draw, as in the samplers."""
+    return self.mechanism
 
   @abc.abstractmethod
   def curve(self, slot: Slot, honest: int) -> RdpCurve:

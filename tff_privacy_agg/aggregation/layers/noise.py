@@ -5,11 +5,13 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from tff_privacy_agg import _validate, accounting
-from tff_privacy_agg.aggregation.domains import IntegerVectors, RealVectors
+from tff_privacy_agg import _validate
+from tff_privacy_agg._names import CENTRAL
+from tff_privacy_agg.aggregation.domains import IntegerVectors
 from tff_privacy_agg.aggregation.layers import _checks
 from tff_privacy_agg.aggregation.layers.base import Mechanism
-from tff_privacy_agg.numerics import randomness, samplers, structures
+from tff_privacy_agg.aggregation.layers.central import CentralDiscreteGaussianNoise
+from tff_privacy_agg.numerics import randomness, samplers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,85 +98,11 @@ class SkellamNoise(_DistributedNoise):
     return 'skellam'
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GaussianNoise(Mechanism):
-  """The server adds Gaussian noise to the sum: central differential privacy.
-
-  The server sees the sum without noise, so nothing holds against it: epsilon in
-  the server's view is infinite, and only the `release_epsilon` is finite. The
-  draw is a float64 number, so attacks on floating-point noise (Mironov, CCS
-  2012) are not ruled out; the distributed mechanisms have no such gap.
-
-  Vectors are float64 in a stack with this layer, and clipped once more before they leave, as
-  the layers in between round. The noise covers what one client moves the *computed* sum by,
-  roundings included: see `accounting.float_sum_sensitivity`. That counts on clients that run
-  this code: one that sends a vector of its own making can drown the others in roundings.
-
-  Domain: RealVectors(l2_bounded=True) -> the same, noised.
-  Sensitivity: 1 in units of the clip norm, plus roundings, which the noise is scaled by.
-  Channels: none. State: none.
-  Reference: arXiv:1710.06963, Algorithm 1.
-
-  Args:
-    noise_multiplier: Standard deviation of the noise in the sum over the clip
-      norm, for a round as a whole, all channels together. Positive.
-    name: Key of this layer.
-
-  Raises:
-    ConfigurationError: If `noise_multiplier` is not finite and positive.
-  """
-
-  name: str = 'gaussian_noise'
-
-  uses_randomness = True
-  distributed = False
-
-  def __post_init__(self):
-    _validate.positive(noise_multiplier=self.noise_multiplier)
-
-  @property
-  def mechanism(self):
-    return 'gaussian'
-
-  def output_domain(self, domain):
-    _checks.takes(self.name, RealVectors, domain, fix='Put `GaussianNoise` before `PlainSum`.')
-    _checks.require(
-      domain.l2_bounded,
-      self.name,
-      needs='L2-bounded real vectors',
-      found=domain,
-      fix='Put `Clipping` before `GaussianNoise`.',
-    )
-    _checks.require(
-      not domain.noised,
-      self.name,
-      needs='vectors without noise',
-      found='vectors with central noise',
-      fix='Keep one noise layer.',
-    )
-    return dataclasses.replace(domain, noised=True)
-
-  def encode(self, slot, params, value):
-    return value / tf.maximum(structures.l2_norm(value), 1), {}
-
-  def decode(self, slot, params, total, sums):
-    noise = tf.random.stateless_normal(
-      total.shape,
-      params['randomness'].seed(randomness.MODEL_NOISE),
-      dtype=total.dtype,
-      alg='philox',
-    )
-    moved = accounting.float_sum_sensitivity(slot.cohort.maximum, slot.dim)
-    return total + noise * tf.constant(slot.vector_noise_multiplier * moved, total.dtype)
-
-  def curve(self, slot, honest):
-    del honest  # the server's noise does not depend on the survivors
-    return accounting.gaussian(slot.vector_noise_multiplier)
-
-
 # By the name of the mechanism.
-NOISE_LAYERS: Mapping[str, type[DiscreteGaussianNoise | SkellamNoise | GaussianNoise]] = {
+NOISE_LAYERS: Mapping[
+  str, type[DiscreteGaussianNoise | SkellamNoise | CentralDiscreteGaussianNoise]
+] = {
   'discrete_gaussian': DiscreteGaussianNoise,
   'skellam': SkellamNoise,
-  'gaussian': GaussianNoise,
+  CENTRAL: CentralDiscreteGaussianNoise,
 }

@@ -50,20 +50,13 @@ class Quantization(Layer):
     _validate.fraction(modclip_prob=self.modclip_prob)
 
   def output_domain(self, domain):
-    _checks.takes(self.name, RealVectors, domain, fix='Keep one `Quantization`.')
+    _checks.takes(self.name, RealVectors, domain, fix='Keep one layer that rounds.')
     _checks.require(
       domain.l2_bounded,
       self.name,
       needs='L2-bounded real vectors',
       found=domain,
       fix='Put `Clipping` before `Quantization`.',
-    )
-    _checks.require(
-      not domain.noised,
-      self.name,
-      needs='vectors without central noise',
-      found='vectors that the server adds noise to',
-      fix='Use `DiscreteGaussianNoise` after `Quantization` instead of `GaussianNoise`.',
     )
     return IntegerVectors(dim=domain.dim, flat=domain.flat)
 

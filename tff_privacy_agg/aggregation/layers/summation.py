@@ -33,6 +33,13 @@ class ModularTerminal(Terminal):
 
   def output_domain(self, domain):
     _checks.takes(self.name, IntegerVectors, domain, fix='Put `Quantization` before the sum.')
+    _checks.require(
+      not domain.central,
+      self.name,
+      needs='integers that the clients add the noise to',
+      found='integers that the server adds the noise to',
+      fix='Use `PlainSum`.',
+    )
     return ModularVectors(modulus=2**self.width, dim=domain.dim, noised=domain.noised)
 
   def encode(self, slot, params, value):
@@ -124,9 +131,10 @@ class ForeignSum(ModularTerminal):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlainSum(Terminal):
-  """Sums vectors of floats in the clear: the server sees every client's vector.
+  """Sums vectors in the clear: the server sees every client's vector.
 
-  Domain: RealVectors -> ModularVectors(modulus=None). Sensitivity: unchanged.
+  Domain: RealVectors -> ModularVectors(modulus=None), summed as floats, or
+  IntegerVectors(central=True) -> the same, summed in int64. Sensitivity: unchanged.
   Channels: none. State: none. A vector with NaN or infinite coordinates counts
   as zeros.
 
@@ -137,10 +145,12 @@ class PlainSum(Terminal):
   name: str = 'plain_sum'
 
   def output_domain(self, domain):
-    _checks.takes(
-      self.name, RealVectors, domain, fix='Use `SecureModularSum` for quantized vectors.'
-    )
-    return ModularVectors(modulus=None, dim=domain.dim, noised=domain.noised)
+    if not (isinstance(domain, IntegerVectors) and domain.central):
+      _checks.takes(
+        self.name, RealVectors, domain, fix='Use `SecureModularSum` for quantized vectors.'
+      )
+    noised = isinstance(domain, IntegerVectors)
+    return ModularVectors(modulus=None, dim=domain.dim, noised=noised)
 
   def encode(self, slot, params, value):
-    return structures.finite_or_zero(value), {}
+    return value if value.dtype.is_integer else structures.finite_or_zero(value), {}

@@ -171,15 +171,16 @@ def verifiable(record: LedgerAccount) -> list[Field]:
   rounding: dict[str, Any] | None = None
   if design is not None:
     found = re.search(r'modclip_prob=([0-9.e-]+)', ' '.join(facts.stack['layers']))
-    supremum = noise_multiplier_supremum(
-      clients=facts.maximum,
-      bits=design['bits'],
-      dimension=design['dimension'],
-      modclip_prob=float(found.group(1)) if found else 1e-4,
-      beta=design['beta'],
-    )
     keys = ('bits', 'beta', 'scaled_norm', 'l2_bound', 'l1_bound', 'local_variance', 'dimension')
-    rounding = {key: design[key] for key in keys} | {'largest_noise_multiplier': supremum}
+    rounding = {key: design[key] for key in keys}
+    if facts.price.distributed:
+      rounding['largest_noise_multiplier'] = noise_multiplier_supremum(
+        clients=facts.maximum,
+        bits=design['bits'],
+        dimension=design['dimension'],
+        modclip_prob=float(found.group(1)) if found else 1e-4,
+        beta=design['beta'],
+      )
   grade = 'a cipher' if facts.randomness == 'chacha20' else 'simulation grade, not for deployment'
   distance = max(one.costs.most_distance for one in state.kinds.values())
   epsilon = record.epsilon('release')

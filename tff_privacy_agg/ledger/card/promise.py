@@ -2,6 +2,7 @@
 
 import math
 
+from tff_privacy_agg._names import CENTRAL
 from tff_privacy_agg.accounting.accounts import GaussianAccount, as_numbers
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.ledger.account import LedgerAccount
@@ -22,10 +23,12 @@ _CONVERSION = 'RDP to epsilon: arXiv:2004.00010, Proposition 12'
 _REFERENCES = {
   'discrete_gaussian': 'arXiv:2102.06387, Theorem 1 (sum of discrete Gaussians)',
   'skellam': 'arXiv:2110.04995 (Skellam)',
+  CENTRAL: 'arXiv:2004.00010, Proposition 5 (discrete Gaussian)',
   'gaussian': 'arXiv:1702.07476, Corollary 3 (Gaussian)',
   'none': 'no noise: infinite',
 }
 _REDUCTION = 'sum of discrete Gaussians as one Gaussian: docs/proofs/discrete-gaussian.md'
+_REDUCTION_OF_ONE = 'discrete Gaussian as one Gaussian: docs/proofs/discrete-gaussian.md'
 _GAUSSIAN = 'Gaussian: arXiv:1905.02383, Corollary 3.3; epsilon: arXiv:1805.06530, Theorem 8'
 _LINEAR = 1e-6
 
@@ -78,7 +81,7 @@ def promised(record: LedgerAccount) -> list[Field]:
       'noise_multiplier',
       'Effective noise multiplier',
       found,
-      f'sqrt(honest v)/B, channels included; {rows}',
+      f'{"sqrt(honest v)" if facts.price.distributed else "sqrt(v)"}/B, channels included; {rows}',
       ACCOUNTING,
       'Epsilon',
       spread_text(found),
@@ -121,7 +124,8 @@ def _theorems(record: LedgerAccount, view: str) -> str:
     return _REFERENCES[law]
   if not isinstance(record.state.accounts[view], GaussianAccount):
     return f'{_REFERENCES[law]}; {_CONVERSION}'
-  return f'{_REDUCTION}; {_GAUSSIAN}' if law == 'discrete_gaussian' else _GAUSSIAN
+  reductions = {'discrete_gaussian': f'{_REDUCTION}; ', CENTRAL: f'{_REDUCTION_OF_ONE}; '}
+  return reductions.get(law, '') + _GAUSSIAN
 
 
 def _risks(record: LedgerAccount, rows: str) -> list[Field]:

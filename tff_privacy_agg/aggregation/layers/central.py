@@ -1,0 +1,95 @@
+"""Central noise: clients send integers in the clear, and the server adds the noise to their sum."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from tff_privacy_agg import _deprecation, _validate
+from tff_privacy_agg._names import CENTRAL
+from tff_privacy_agg.aggregation.domains import IntegerVectors, RealVectors
+from tff_privacy_agg.aggregation.layers import _checks
+from tff_privacy_agg.aggregation.layers.base import Mechanism
+from tff_privacy_agg.numerics import randomness, rounding, samplers
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CentralDiscreteGaussianNoise(Mechanism):
+  """The server adds discrete Gaussian noise to a sum of integers: central differential privacy.
+
+  The server sees the sum without noise, so nothing holds against it: epsilon in the server's view
+  is infinite, and only the `release_epsilon` is finite.
+
+  Each client multiplies its clipped vector by K, the clip norm in steps, and rounds it to the
+  nearest integers, whose norm it checks in exact arithmetic. They are summed in int64. The server
+  adds one exact draw a coordinate before anything is a float again. K is the finest scale at which
+  the sum fits 62 bits and the noise can be drawn: see `accounting.central_design`.
+
+  Domain: RealVectors(l2_bounded=True) -> IntegerVectors(noised=True, central=True).
+  Sensitivity: B in the integer domain, `B^2 = K^2 + d/4 + K min(8, ceil(sqrt(d)))`.
+  Channels: none. State: none.
+  Reference: arXiv:2004.00010 (discrete Gaussian), arXiv:1710.06963, Algorithm 1.
+
+  Args:
+    noise_multiplier: Standard deviation of the noise in the sum over the norm of what one client
+      sends, for a round as a whole, all channels together. Positive.
+    name: Key of this layer.
+
+  Raises:
+    ConfigurationError: If `noise_multiplier` is not finite and positive.
+  """
+
+  name: str = 'central_discrete_gaussian_noise'
+
+  uses_randomness = True
+  distributed = False
+
+  def __post_init__(self):
+    _validate.positive(noise_multiplier=self.noise_multiplier)
+
+  @property
+  def mechanism(self):
+    return CENTRAL
+
+  @property
+  def law(self):
+    return 'discrete_gaussian'
+
+  def output_domain(self, domain):
+    _checks.takes(
+      self.name, RealVectors, domain, fix='Put it after `Clipping`, without `Quantization`.'
+    )
+    _checks.require(
+      domain.l2_bounded,
+      self.name,
+      needs='L2-bounded real vectors',
+      found=domain,
+      fix='Put `Clipping` before `CentralDiscreteGaussianNoise`.',
+    )
+    return IntegerVectors(dim=domain.dim, flat=domain.flat, noised=True, central=True)
+
+  def random_words(self, slot):
+    return self._sampler(slot).random_words(randomness.MODEL_NOISE, slot.dim)
+
+  def encode(self, slot, params, value):
+    scaled = value * tf.constant(slot.design.scaled_norm, value.dtype)
+    return rounding.nearest_round(scaled, slot.design.l2_bound, tf.int64), {}
+
+  def decode(self, slot, params, total, sums):
+    noise = self._sampler(slot).sample(params['randomness'], randomness.MODEL_NOISE, slot.dim)
+    noised = total + tf.cast(noise, total.dtype)
+    return tf.cast(noised, slot.dtype) / tf.constant(slot.design.scaled_norm, slot.dtype)
+
+  def curve(self, slot, honest):
+    return slot.design.curve(honest)
+
+  def _sampler(self, slot):
+    return samplers.noise_sampler(self.law, slot.design.local_variance)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GaussianNoise(CentralDiscreteGaussianNoise):
+  """The old name of `CentralDiscreteGaussianNoise`; it warns, and goes in the next minor version."""
+
+  def __post_init__(self):
+    _deprecation.warn_renamed('GaussianNoise', CentralDiscreteGaussianNoise.__name__, stacklevel=4)
+    super().__post_init__()
