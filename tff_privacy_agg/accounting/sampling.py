@@ -15,6 +15,7 @@ the cohort, so Poisson sampling may be claimed only where the server tops the
 noise up to a total that does not depend on the cohort.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -85,10 +86,10 @@ def poisson(
 
   def log_a(a: int) -> float:
     j = np.arange(2, a + 1)
-    terms = _log_binomial(a, j) + _times(a - j, log_out) + j * log_in + moments[: a - 1]
+    terms = _log_binomials(a) + _times(a - j, log_out) + j * log_in + moments[: a - 1]
     terms[1:] += log_factor
     first = _times(np.array([a - 1]), log_out)[0] + math.log(a * rate - rate + 1)
-    return float(special.logsumexp(np.append(terms, first)))
+    return _log_sum(np.append(terms, first))
 
   label = f'Poisson rate {rate:g} (Zhu-Wang 2019 Thm 5, factor {1 if tight else 3})'
   return _sampled(base, log_a, label, adjacency)
@@ -130,9 +131,9 @@ def without_replacement(base: RdpCurve, *, population: int, cohort: int) -> RdpC
 
   def log_a(a: int) -> float:
     j = np.arange(2, a + 1)
-    terms = math.log(2.0) + j * math.log(rate) + _log_binomial(a, j) + moments[: a - 1]
-    terms[0] = 2 * math.log(rate) + _log_binomial(a, j[:1])[0] + log_two
-    return float(special.logsumexp(np.append(terms, 0.0)))
+    terms = math.log(2.0) + j * math.log(rate) + _log_binomials(a) + moments[: a - 1]
+    terms[0] = 2 * math.log(rate) + _log_binomials(a)[0] + log_two
+    return _log_sum(np.append(terms, 0.0))
 
   label = f'without replacement {cohort}/{population} (Wang et al. 2019 Thm 9)'
   return _sampled(base, log_a, label, 'replace_one')
@@ -174,8 +175,19 @@ def _moments(base: RdpCurve) -> np.ndarray:
   return (SAMPLED_ORDERS - 1) * base.rdp(SAMPLED_ORDERS)
 
 
-def _log_binomial(n: int, k: np.ndarray) -> np.ndarray:
+@functools.cache
+def _log_binomials(n: int) -> np.ndarray:
+  """Logs of the binomial coefficients of n over 2, ..., n."""
+  k = np.arange(2, n + 1)
   return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+
+
+def _log_sum(logs: np.ndarray) -> float:
+  """Log of the sum of exponentials. SciPy's takes ten times as long for so few."""
+  largest = logs.max()
+  if not math.isfinite(largest):
+    return float(largest)
+  return float(largest + math.log(np.exp(logs - largest).sum()))
 
 
 def _times(count: np.ndarray, log_value: float) -> np.ndarray:
