@@ -20,7 +20,7 @@ CORE_TESTS := tests/core tests/reports/test_report.py tests/cli/test_cli_ledger.
   $(addprefix tests/ledger/test_ledger_,bad_input.py bounds.py budget.py rounds.py statement.py) \
   $(addprefix tests/secagg/test_secagg_,blame.py cost.py known_answers.py mutants.py privacy.py verify.py)
 
-.PHONY: help env demo test test-accounting test-core test-mlflow test-all conformance lint format fuzz bench notebooks api doctor lock sbom wheel clean
+.PHONY: help env demo test test-docs test-accounting test-core test-mlflow test-all conformance lint format fuzz bench notebooks api doctor lock sbom wheel clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,8 +37,11 @@ env: $(VENV)/.stamp  ## Make the environment in .venv
 demo: env  ## Train a private federated model on real data, epsilon printed each round
 	$(BIN)/tff-privacy-agg train $(ARGS)
 
-test: env  ## Run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow' $(ARGS)
+test: env  ## Run the tests that are fast
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not documents' $(ARGS)
+
+test-docs: env  ## Run what the documents show
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'documents and not slow' tests/test_docs.py tests/test_docs_commands.py $(ARGS)
 
 test-all: env  ## Run the tests, the slow ones too
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

@@ -120,6 +120,7 @@ def _client_data(clients=120, features=3):
   )
 
 
+@pytest.mark.documents
 def test_the_code_in_the_readme_trains(tmp_path, monkeypatch):
   code = re.findall(r'```python run\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
   assert len(code) == 2
@@ -155,6 +156,7 @@ RUNNABLE = [
 ]
 
 
+@pytest.mark.documents
 @pytest.mark.parametrize('document', RUNNABLE, ids=lambda path: path.name)
 def test_the_code_that_a_document_marks_runs(document, tmp_path, monkeypatch, capsys):
   """Blocks ```` ```python run ````, in order; a ```` ```text ```` right after one is its output."""
@@ -231,6 +233,7 @@ def test_options_in_the_readme_exist(capsys):
   assert all(option in told for option in options)
 
 
+@pytest.mark.documents
 @pytest.mark.parametrize('example', sorted(ROOT.glob('examples/*.py')), ids=lambda path: path.name)
 def test_examples_run(example, tmp_path):
   log = tmp_path / 'log'

@@ -14,6 +14,7 @@ from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.audit import run_audit
 from tff_privacy_agg.ledger import PrivacyLedger
 
+pytestmark = pytest.mark.documents
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), *ROOT.glob('benchmarks/*.md')])
 README = (ROOT / 'README.md').read_text(encoding='utf-8')

@@ -48,7 +48,14 @@ def test_expansion_of_the_paper(row):
   ],
 )
 @pytest.mark.parametrize('version', [1, 2])
-@pytest.mark.parametrize(('dimension', 'bits'), [(1, 1), (1000, 20), (64, 62)])
+@pytest.mark.parametrize(
+  ('dimension', 'bits'),
+  [
+    pytest.param(1, 1, marks=pytest.mark.slow),
+    (1000, 20),
+    pytest.param(64, 62, marks=pytest.mark.slow),
+  ],
+)
 def test_messages_have_the_bytes_of_the_model(mode, verify, n, graph, dimension, bits, version):
   session_params = params(
     mode=mode,

@@ -22,6 +22,7 @@ OPTIONS = {
   'fed_sgd': {'server_optimizer_fn': cases.sgd(0.1)},
   'mime_lite': {'base_optimizer': cases.sgd(0.1)},
 }
+QUICK = (('fed_avg', True), ('mime_lite', False))
 each_algorithm = pytest.mark.parametrize('algorithm', OPTIONS)
 
 
@@ -55,8 +56,14 @@ def epsilon_of_four(process):
   return found
 
 
-@each_algorithm
-@pytest.mark.parametrize('weighted', [False, True], ids=['unweighted', 'weighted'])
+@pytest.mark.parametrize(
+  ('algorithm', 'weighted'),
+  [
+    pytest.param(name, weighted, marks=[] if (name, weighted) in QUICK else pytest.mark.slow)
+    for name in OPTIONS
+    for weighted in (False, True)
+  ],
+)
 def test_every_algorithm_runs_with_nothing_in_the_clear(algorithm, weighted):
   process = build(algorithm, weighted=weighted)
   assert isinstance(process, tff.learning.templates.LearningProcess)
