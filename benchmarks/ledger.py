@@ -23,6 +23,7 @@ import numpy as np
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.ledger import LedgerFacts, LedgerRecord, PrivacyLedger, Sampling, verify
+from tff_privacy_agg.ledger.round_costs import price_of
 
 MEASURED = 100
 POPULATION, COHORT = 10_000, 100
@@ -31,12 +32,12 @@ GOALS = {'round_ms': 10.0, 'epsilon_s': 1.0}
 
 
 def facts(claim: Sampling) -> LedgerFacts:
-  """Discrete Gaussian noise of multiplier 2 on a million coordinates, no further channels."""
+  """Discrete Gaussian noise of multiplier 100 on a million coordinates, no further channels."""
   design = accounting.solve(
-    noise_multiplier=2.0,
+    noise_multiplier=100.0,
     cohort_maximum=COHORT,
     minimum_honest=80,
-    bits=20,
+    bits=26,
     dimension=2**20,
     mechanism='discrete_gaussian',
   )
@@ -44,7 +45,7 @@ def facts(claim: Sampling) -> LedgerFacts:
     'mechanism': 'discrete_gaussian',
     'adjacency': 'zero_out',
     'holds_against_server': True,
-    'noise_multiplier': 2.0,
+    'noise_multiplier': 0.0,
     'cohort': {
       'expected': COHORT,
       'maximum': COHORT,
@@ -57,6 +58,7 @@ def facts(claim: Sampling) -> LedgerFacts:
     'sampler_distance_per_round': 1e-20,
     'layers': [],
   }
+  stack['noise_multiplier'] = price_of(stack).noise_multiplier(80)
   return LedgerFacts(
     stack=stack, delta=1e-6, population=POPULATION, minimum_clients=80, sampling=claim
   )

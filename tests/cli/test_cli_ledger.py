@@ -6,6 +6,7 @@ import pytest
 
 from tff_privacy_agg import accounting, cli
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
+from tff_privacy_agg.ledger.round_costs import price_of
 
 
 def ledger_at(path, *, mechanism='discrete_gaussian', unaccounted=()):
@@ -21,7 +22,7 @@ def ledger_at(path, *, mechanism='discrete_gaussian', unaccounted=()):
     'mechanism': mechanism,
     'adjacency': 'zero_out',
     'holds_against_server': True,
-    'noise_multiplier': 2.0,
+    'noise_multiplier': 0.0,
     'cohort': {'expected': 10, 'maximum': 10, 'minimum': 10, 'colluding_fraction': 0.0},
     'integer_design': {name: getattr(design, name) for name in design.__dataclass_fields__},
     'channels': [],
@@ -29,6 +30,7 @@ def ledger_at(path, *, mechanism='discrete_gaussian', unaccounted=()):
     'sampler_distance_per_round': 0.0,
     'layers': ['Clipping()'],
   }
+  stack['noise_multiplier'] = price_of(stack).noise_multiplier(10)
   facts = LedgerFacts(
     stack=stack, delta=1e-3, population=100, minimum_clients=10, unaccounted=unaccounted
   )

@@ -7,10 +7,10 @@ import types
 
 import pytest
 
-from tff_privacy_agg import cli
+from tff_privacy_agg import accounting, cli
 from tff_privacy_agg.deployment import tls
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
-from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger
+from tff_privacy_agg.ledger import LedgerFacts, LedgerRecord, PrivacyLedger
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'ledger' / 'golden'
 
@@ -31,8 +31,13 @@ def test_a_ledger_is_read(ledger, command, capsys):
 
 
 def test_a_ledger_is_not_written(ledger, tmp_path):
-  facts = LedgerRecord.read(ledger).facts
-  for path in (ledger, tmp_path / 'new.jsonl'):
+  old = LedgerRecord.read(ledger).facts
+  price = accounting.RoundPrice(mechanism='gaussian', minimum=1, maximum=60, central_multiplier=3.0)
+  stack = {**old.stack, 'mechanism': 'gaussian', 'holds_against_server': False, 'top_up': None}
+  stack |= {'integer_design': None, 'channels': [], 'sampler_distance_per_round': 0.0}
+  stack |= {'cohort': {**old.stack['cohort'], 'minimum': 1}, 'price': price.as_dict()}
+  new = LedgerFacts(stack=stack, delta=1e-4, population=600)
+  for path, facts in ((ledger, old), (tmp_path / 'new.jsonl', new)):
     with pytest.raises(LedgerError, match='cannot be written on this system'):
       PrivacyLedger(path, facts)
   assert not (tmp_path / 'new.jsonl').exists()

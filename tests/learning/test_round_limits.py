@@ -12,6 +12,7 @@ from tff_privacy_agg.learning.private_process import check_facts
 from tff_privacy_agg.learning.rounds import SessionLimits, check_limits, round_result
 from tff_privacy_agg.learning.training_loop import TrainingLoop
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
+from tff_privacy_agg.ledger.round_costs import price_of
 
 SESSION = SessionLimits(minimum_clients=8, maximum_clients=10, colluding_fraction=0.1)
 
@@ -30,7 +31,7 @@ def facts_of(*, z=2.0, threshold=8, colluding=0.125):
     'mechanism': 'discrete_gaussian',
     'adjacency': 'zero_out',
     'holds_against_server': True,
-    'noise_multiplier': z,
+    'noise_multiplier': 0.0,
     'cohort': {
       'expected': 10,
       'maximum': 10,
@@ -43,6 +44,7 @@ def facts_of(*, z=2.0, threshold=8, colluding=0.125):
     'sampler_distance_per_round': 0.0,
     'layers': ['Clipping()'],
   }
+  stack['noise_multiplier'] = price_of(stack).noise_multiplier(honest)
   return LedgerFacts(stack=stack, delta=1e-3, population=100, minimum_clients=threshold)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.ledger.facts import LedgerFacts
+from tff_privacy_agg.ledger.round_costs import price_of
 
 
 def stack(mechanism='discrete_gaussian', *, clients=100, minimum=None, colluding=0.0, z=2.75):
@@ -33,7 +34,7 @@ def stack(mechanism='discrete_gaussian', *, clients=100, minimum=None, colluding
     design = dataclasses.asdict(solved)
   if mechanism == 'central_discrete_gaussian':
     return _of_server(clients, z)
-  return {
+  given = {
     'mechanism': mechanism,
     'adjacency': 'zero_out',
     'holds_against_server': distributed,
@@ -50,6 +51,7 @@ def stack(mechanism='discrete_gaussian', *, clients=100, minimum=None, colluding
     'sampler_distance_per_round': 7e-21 if distributed else 0.0,
     'layers': ['Mean()', 'Clipping()'],
   }
+  return {**given, 'noise_multiplier': price_of(given).noise_multiplier(minimum)}
 
 
 def _of_server(clients, z):

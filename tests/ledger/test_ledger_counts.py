@@ -1,6 +1,8 @@
 """Who counted the survivors of a round decides whether the count lowers its cost."""
 
+import dataclasses
 import json
+import math
 
 import jsonschema
 import pytest
@@ -9,11 +11,13 @@ from hypothesis import strategies as st
 from ledger_forge import forge
 from ledger_stacks import facts, stack
 
+from tff_privacy_agg import accounting
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import line_format as ledger_lines
 from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.reader import LedgerRecord, verify
 from tff_privacy_agg.ledger.replay import LedgerState
+from tff_privacy_agg.ledger.round_costs import price_of
 from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 TEN = facts(z=1.0, minimum=10, minimum_clients=10)  # of at most 100
@@ -164,8 +168,13 @@ def test_no_settlement_by_clients_is_below_its_charge(tmp_path_factory, data):
   path = tmp_path_factory.mktemp('counts') / 'ledger.jsonl'
   given_facts = TEN
   if narrow:  # more shares cost more
-    design = TEN.stack['integer_design'] | {'local_variance': 1.0, 'dimension': 10**8}
-    given_facts = LedgerFacts(**{**TEN.as_dict(), 'stack': {**TEN.stack, 'integer_design': design}})
+    bound, l1 = accounting.norm_bounds(1.0, 10**8, 0.0)
+    design = TEN.stack['integer_design'] | {'dimension': 10**8, 'scaled_norm': 1.0, 'beta': 0.0}
+    design |= {'l2_bound': bound, 'l1_bound': l1, 'local_variance': 1.0}
+    design['noise_multiplier'] = math.sqrt(10) / bound * (1 - 1e-12)
+    wide = {**stack(z=1.0, minimum=10), 'integer_design': design}
+    wide['noise_multiplier'] = price_of(wide).noise_multiplier(10)
+    given_facts = dataclasses.replace(TEN, stack=wide)
   with PrivacyLedger(path, given_facts) as ledger:
     for number in range(data.draw(st.integers(1, 3))):
       charge = ledger.charge(number)

@@ -18,7 +18,9 @@ from ledger_stacks import facts
 from tff_privacy_agg.accounting.budget import Budget
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger import line_format as ledger_lines
+from tff_privacy_agg.ledger.line_reader import LineReader
 from tff_privacy_agg.ledger.reader import LedgerRecord, verify
+from tff_privacy_agg.ledger.round_costs import price_of
 from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
@@ -154,7 +156,9 @@ def test_every_way_of_cutting_off_the_end_is_reported_and_kept_charged(path, tmp
     assert found.ok
     assert 'cut off' in found.remarks[0]
     read = LedgerRecord.read(cut)
-    begun = ledger_lines.scan(cut).truncated
+    lines_read = LineReader(cut)
+    assert len([*lines_read]) == lines_read.lines
+    begun = lines_read.truncated
     # The open round counts in full; so does a settlement that is not whole.
     least = whole.epsilon('server') if end > one else 0.0
     assert read.epsilon('server') >= least
@@ -349,11 +353,11 @@ def test_other_facts_than_the_ledger_s_are_refused(path, changed, named):
 
 def with_distances(distance, beside):
   """Facts with these distances of samplers; `beside` is that of a stack beside it."""
-  one = facts()
-  own = {'sampler_distance_per_round': distance}
-  return dataclasses.replace(
-    one, stack={**one.stack, **own, 'beside': [{**one.stack, 'sampler_distance_per_round': beside}]}
-  )
+  one = facts().stack
+  other = {**one, 'sampler_distance_per_round': beside}
+  both = {**one, 'sampler_distance_per_round': distance, 'beside': [other]}
+  both['noise_multiplier'] = price_of(both).noise_multiplier(one['cohort']['minimum'])
+  return dataclasses.replace(facts(), stack=both)
 
 
 def test_closer_samplers_resume_a_ledger_that_goes_on_to_count_the_larger_distance(tmp_path):

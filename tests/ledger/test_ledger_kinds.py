@@ -13,6 +13,7 @@ from tff_privacy_agg import accounting
 from tff_privacy_agg.accounting import Budget
 from tff_privacy_agg.errors import BudgetExceededError, LedgerError
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger, Sampling, line_format, verify
+from tff_privacy_agg.ledger.line_reader import LineReader
 
 DELTA = 5e-4
 FIRST = facts()
@@ -45,7 +46,7 @@ def test_settled_rounds_of_several_kinds_cost_the_sum_of_their_curves(tmp_path):
   assert verify(path).ok
   # The faulty way: all rounds at the cost of the first.
   assert abs(record.epsilon('server') / directly([(FIRST, 90)] * 5) - 1) > 0.01
-  events = [line['event'] for line in line_format.scan(path).records]
+  events = [line['event'] for line in LineReader(path)]
   assert events.count('facts') == 3  # one for each kind, not for each round
   multipliers = [one.noise_multiplier for one in record.state.settled]
   assert multipliers == [one.price.noise_multiplier(honest) for one, honest in rounds]
@@ -209,7 +210,7 @@ def test_of_the_test_a_charge_moved_to_a_cheaper_kind_does_not_verify(tmp_path):
   with PrivacyLedger(path, FIRST) as ledger:
     ledger.settle(ledger.charge(0, facts=OTHERS[0]), survivors=60, counted_by='runtime')
     ledger.charge(1, facts=OTHERS[2])
-  records = line_format.scan(path).records
+  records = [*LineReader(path)]
   last = records[-1]['seq']
   first_kind = next(one['seq'] for one in records if one['event'] == 'facts')
   assert records[-1]['facts'] > first_kind

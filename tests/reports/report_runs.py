@@ -6,6 +6,7 @@ import json
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
+from tff_privacy_agg.ledger.round_costs import price_of
 
 CONFIG = {'algorithm': 'fed_avg', 'clients_per_round': 10, 'noise_multiplier': 2.0, 'seed': 0}
 ROUNDS = 5
@@ -66,6 +67,7 @@ def facts(mechanism='discrete_gaussian', **kwargs):
     'sampler_distance_per_round': 0.0,
     'layers': ['Clipping(norm=1.0)', "HadamardRotation(name='rotation')"],
   }
+  stack['noise_multiplier'] = price_of(stack).noise_multiplier(8)
   return LedgerFacts(
     stack=stack, delta=1e-3, population=100, minimum_clients=8, task='a <b>task</b>', **kwargs
   )

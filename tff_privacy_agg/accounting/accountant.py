@@ -126,6 +126,39 @@ def epsilon_at_orders(
   return float(high[best]), float(a[best])
 
 
+def confirm_epsilons_at_orders(
+  rdp: np.ndarray,
+  orders: np.ndarray,
+  delta: float,
+  distance: np.ndarray,
+  epsilons: np.ndarray,
+  slack: np.ndarray,
+) -> np.ndarray:
+  """Whether each of many epsilons is what `epsilon_at_orders` gives, within `slack`.
+
+  No order has an epsilon further below, and one has it no further above. What is not confirmed may
+  be right all the same: where the distances take a part of delta that shows.
+
+  Args:
+    rdp: Renyi divergences, `[n, m]`.
+    orders: Orders above 1, `[m]`.
+    delta: Strictly between 0 and 1.
+    distance: As for `epsilon_at_orders`, `[n]`.
+    epsilons: `[n]`.
+    slack: `[n]`, how far an epsilon may be off.
+  """
+  with np.errstate(all='ignore'):
+    moved = distance * (1 + np.exp(epsilons + slack))
+    # At each order, epsilon is at least that without a distance, and at most that which leaves the
+    # distance its part of delta.
+    rate = orders - 1
+    bounds = rdp + np.log1p(-1 / orders) - np.log(orders) / rate
+    least = np.min(bounds - math.log(delta) / rate, axis=1)
+    most = np.min(bounds - np.log(delta * NEARLY - moved)[:, None] / rate, axis=1)
+    near = (most <= epsilons + slack) & (np.maximum(least, 0.0) >= epsilons - slack)
+    return near & (epsilons >= 0)
+
+
 def at_distance(
   find: Callable[[float], tuple[float, float]], delta: float, distance: float
 ) -> tuple[float, float]:

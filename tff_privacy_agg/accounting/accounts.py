@@ -144,6 +144,13 @@ def as_numbers(total: np.ndarray) -> tuple[float, float, float]:
   return math.sqrt(mu_squared / UNIT) * (1 + 2**-51), c1 / UNIT, c2 / UNIT
 
 
+def many_as_numbers(totals: np.ndarray) -> np.ndarray:
+  """`as_numbers` of many totals: `[n, 3]` integers to `[3, n]` float64."""
+  mu_squared, c1, c2 = totals.T.astype(np.float64) / UNIT
+  mu = np.sqrt(mu_squared) * (1 + 2**-51)
+  return np.where(np.max(totals, axis=1) >= INFINITE, np.inf, np.stack([mu, c1, c2]))
+
+
 @functools.lru_cache(maxsize=64)
 def _gaussian_epsilon(mu_squared: int, c1: int, c2: int, delta: float, distance: float) -> float:
   mu, one, two = as_numbers(np.array([mu_squared, c1, c2], dtype=object))

@@ -13,6 +13,7 @@ See docs/proofs/discrete-gaussian.md.
 
 import math
 
+import numpy as np
 from scipy import optimize, special
 
 from tff_privacy_agg import _validate
@@ -79,6 +80,45 @@ def composed_delta(
     return 1.0
   at = min(epsilon, max(least_delta_at(mu, c1, c2, distance), 0.0))
   return min(1.0, math.exp(min(_log_delta(mu, c1, c2, distance, at), 0.0)) / SAFE)
+
+
+def confirm_epsilons(
+  mu: np.ndarray,
+  c1: np.ndarray,
+  c2: np.ndarray,
+  distance: np.ndarray,
+  delta: float,
+  epsilons: np.ndarray,
+  slack: np.ndarray,
+) -> np.ndarray:
+  """Whether each of many epsilons is what `composed_epsilon` gives, within `slack`.
+
+  Delta falls through the one that was asked between `slack` below and `slack` above; an infinite
+  epsilon is one where it never falls so low. What is not confirmed may be right all the same.
+
+  Args:
+    mu: `[n]`, as for `composed_epsilon`, like the others.
+    c1: `[n]`.
+    c2: `[n]`.
+    distance: `[n]`.
+    delta: Strictly between 0 and 1.
+    epsilons: `[n]`.
+    slack: `[n]`, how far an epsilon may be off.
+  """
+  with np.errstate(all='ignore'):
+
+    def total(epsilon: np.ndarray) -> np.ndarray:
+      x = epsilon - c1 - c2
+      first = special.log_ndtr(mu / 2 - x / mu)
+      second = x + special.log_ndtr(-mu / 2 - x / mu)
+      noise = np.exp(c1 + first) * -np.expm1(np.minimum(second - first, 0.0))
+      return noise + (1 + np.exp(np.maximum(epsilon, 0.0))) * distance
+
+    above, below = total(epsilons + slack), total(epsilons - slack)
+    falls = (above <= delta * SAFE) & ((below > delta * SAFE) | (epsilons <= slack))
+    lowest = c1 + c2 - mu * (special.ndtri_exp(np.log(distance) + c2) + mu / 2)
+    none = np.isposinf(epsilons) & (total(np.maximum(lowest, 0.0)) > delta)
+    return (falls & (epsilons >= 0) & np.isfinite(above)) | none
 
 
 def least_delta_at(mu: float, c1: float, c2: float, distance: float) -> float:

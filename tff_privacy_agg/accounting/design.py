@@ -140,11 +140,7 @@ def solve(
   law = mechanism if z > 0 else None
 
   def share(norm: float) -> float:
-    bound, _ = scales.norm_bounds(norm, dimension, beta)
-    sixteenths = math.ceil(16 * (z * bound) ** 2 / minimum_honest)
-    if math.sqrt(minimum_honest * (sixteenths / 16)) / bound < z:  # lost in rounding
-      sixteenths += 1
-    return sixteenths / 16
+    return share_variance(z, scales.norm_bounds(norm, dimension, beta)[0], minimum_honest)
 
   def norm_for(width: int) -> float | None:
     def fits(norm: float) -> bool:
@@ -201,6 +197,63 @@ def solve(
     mechanism=law,
     noise_multiplier=z,
   )
+
+
+def share_variance(noise_multiplier: float, l2_bound: float, minimum_honest: int) -> float:
+  """Variance of one share, so that `minimum_honest` of them give the noise multiplier.
+
+  Args:
+    noise_multiplier: Of the vector at `minimum_honest` honest survivors, at least 0.
+    l2_bound: `B`, largest L2 norm of one client's integers, positive.
+    minimum_honest: Fewest honest survivors, at least 1.
+
+  Returns:
+    A multiple of 1/16, rounded up.
+  """
+  sixteenths = math.ceil(16 * (noise_multiplier * l2_bound) ** 2 / minimum_honest)
+  if math.sqrt(minimum_honest * (sixteenths / 16)) / l2_bound < noise_multiplier:  # rounding
+    sixteenths += 1
+  return sixteenths / 16
+
+
+def derived_constants(design: IntegerDesign, minimum_honest: int) -> dict[str, float]:
+  """The constants of a design that follow from the others, by name.
+
+  Args:
+    design: The design, whatever it states of them.
+    minimum_honest: Fewest honest survivors that it was solved for, at least 1.
+
+  Raises:
+    ConfigurationError: If the others are outside their ranges.
+  """
+  scales.validate_bits(design.bits)
+  bound, l1 = scales.norm_bounds(design.scaled_norm, design.dimension, design.beta)
+  _validate.non_negative(noise_multiplier=design.noise_multiplier)
+  return {
+    'modulus': 2**design.bits,
+    'l2_bound': bound,
+    'l1_bound': l1,
+    'local_variance': share_variance(design.noise_multiplier, bound, minimum_honest),
+  }
+
+
+def check_share(mechanism: str, local_variance: float) -> None:
+  """Raises unless the samplers draw shares of this variance, and their sum is accounted for.
+
+  Args:
+    mechanism: 'discrete_gaussian' or 'skellam'.
+    local_variance: `v`, in squared steps of the integer grid.
+
+  Raises:
+    ConfigurationError: If they do not.
+  """
+  _validate.positive(local_variance=local_variance)
+  least = 1.0 if mechanism == 'discrete_gaussian' else 1 / 16
+  if not least <= local_variance <= _LARGEST_SHARE[mechanism] ** 2 or local_variance % (1 / 16):
+    raise ConfigurationError(
+      f'A share of {mechanism} noise has a variance that is a multiple of 1/16 from {least:g} to '
+      f'{_LARGEST_SHARE[mechanism] ** 2:g}, got {local_variance!r}.'
+    )
 
 
 def _sufficient_norm(z: float, honest: int, dimension: int, beta: float) -> float:

@@ -19,6 +19,8 @@ from tff_privacy_agg.accounting.sampling import SAMPLED_ORDERS
 from tff_privacy_agg.accounting.shares import honest_survivors
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import line_format as ledger_lines
+from tff_privacy_agg.ledger.notes import check_text
+from tff_privacy_agg.ledger.recomputed import check_stack
 from tff_privacy_agg.ledger.round_costs import PlainCosts, price_of
 from tff_privacy_agg.ledger.sampling_claims import Sampling, check_proved, hides_count
 from tff_privacy_agg.ledger.view_costs import ReleaseCosts
@@ -119,6 +121,17 @@ class LedgerFacts:
       population=self.population,
       participation_cap=self.participation_cap,
     )
+
+  def check(self, *, earlier: bool = False) -> None:
+    """Raises unless the stack's facts can be, and agree with one another.
+
+    Args:
+      earlier: As for `from_dict`.
+
+    Raises:
+      ConfigurationError: If they do not.
+    """
+    check_stack(self.stack, self.price, earlier=earlier)
 
   @property
   def maximum(self) -> int:
@@ -265,8 +278,13 @@ class LedgerFacts:
       if earlier:
         price = price_of(values['stack'], earlier=True)
         values = {**values, 'stack': {**values['stack'], 'price': price.as_dict()}}
-      return cls(**values)
-    except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
+      missing = {field.name for field in dataclasses.fields(cls)} - {*values}
+      if missing:
+        raise ConfigurationError(f'They lack {", ".join(sorted(missing))}.')
+      facts = cls(**values)
+      facts.check(earlier=earlier)
+      return facts
+    except (TypeError, KeyError, ValueError, AttributeError, ArithmeticError) as error:
       raise LedgerError(
         f'The header of a ledger holds the facts of a training; this one cannot be used: {error} '
         'Restore the file.'
@@ -302,7 +320,7 @@ def printable(**texts: str) -> None:
     ConfigurationError: If it does, or is not a text.
   """
   for name, text in texts.items():
-    _validate.instance(str, **{name: text})
+    check_text(name, text)
     found = _FORBIDDEN.search(text)
     if found:
       raise ConfigurationError(

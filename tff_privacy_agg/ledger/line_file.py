@@ -10,13 +10,12 @@ from typing import Any
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger.line_format import (
   GENESIS,
-  Scan,
   head_path,
-  scan,
   seal,
   sha256,
   unreadable,
 )
+from tff_privacy_agg.ledger.line_reader import LineReader
 
 # What `link` fails with where a file system has no hard links.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
@@ -71,11 +70,11 @@ class LineWriter:
     return writer
 
   @classmethod
-  def reopen(cls, path: pathlib.Path) -> tuple['LineWriter', Scan]:
-    """Locks an existing file, then reads it; the caller judges the scan.
+  def reopen(cls, path: pathlib.Path) -> 'LineWriter':
+    """Locks an existing file; it is to be read then, and `go_on` called before the next line.
 
     Raises:
-      LedgerError: If the file is missing or no ledger, or another writer holds it.
+      LedgerError: If the file is missing, or another writer holds it.
     """
     try:
       descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
@@ -83,14 +82,15 @@ class LineWriter:
       raise unreadable(path, error) from error
     try:
       _lock(descriptor, path)
-      found = scan(path)
-      previous = found.hashes[-1] if found.hashes else GENESIS
-      writer = cls(path, descriptor, seq=len(found.records), previous=previous, size=found.size)
-      writer._between = b'' if found.terminated else b'\n'
     except BaseException:
       os.close(descriptor)
       raise
-    return writer, found
+    return cls(path, descriptor, seq=0, previous=GENESIS, size=0)
+
+  def go_on(self, read: LineReader) -> None:
+    """Writes after the lines that were read from the file while it was locked."""
+    self._seq, self._previous, self._size = read.lines, read.hash, read.size
+    self._between = b'' if read.terminated else b'\n'
 
   @property
   def next_seq(self) -> int:

@@ -12,7 +12,7 @@ from tff_privacy_agg.ledger import line_file as ledger_file
 from tff_privacy_agg.ledger import line_format as ledger_lines
 from tff_privacy_agg.ledger.facts import LedgerFacts, versions
 from tff_privacy_agg.ledger.participants import Participants, missing, register_path
-from tff_privacy_agg.ledger.reader import LedgerRecord
+from tff_privacy_agg.ledger.reader import LedgerRecord, replayed
 from tff_privacy_agg.ledger.replay import LedgerState
 
 
@@ -65,6 +65,7 @@ class OpenedLedger(LedgerRecord):
           f'A ledger was to be begun at {self.path}; {left.name} of an earlier one is there. '
           'Restore that ledger, or choose another path.'
         )
+    facts.check()
     if budget is not None:
       facts.check_delta(budget.delta, "The budget's `delta`")
     header = {
@@ -84,14 +85,14 @@ class OpenedLedger(LedgerRecord):
     super().__init__(header, state, self._writer.hash)
 
   def _resume(self, facts: LedgerFacts | None, budget: Budget | None) -> None:
-    self._writer, found = ledger_file.LineWriter.reopen(self.path)
+    self._writer = ledger_file.LineWriter.reopen(self.path)
     try:
-      header, state = self._replayed(self.path, found)
-      super().__init__(header, state, self._writer.hash)
+      header, state, found = replayed(self.path)
+      self._writer.go_on(found)
+      super().__init__(header, state, found.hash)
       self._compare(facts, budget)
       if found.truncated:
         was = ledger_lines.begun(found.truncated)
-        self.state = self._replayed(self.path, found, with_truncated=False)[1]
         self._append(
           {'event': 'recovered', 'was': was, 'partial_bytes': len(found.truncated)},
           after=found.truncated,

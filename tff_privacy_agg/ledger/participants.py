@@ -13,11 +13,12 @@ import json
 import os
 import pathlib
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger import line_file as ledger_file
+from tff_privacy_agg.ledger.round_lists import Digests
 from tff_privacy_agg.ledger.sampling_claims import Sampling
 
 _HASH_SIZE = 24  # hexadecimal digits: 96 bits, no two of a million clients meet
@@ -35,23 +36,25 @@ class Participants:
   Args:
     path: The register's file; made when the first cohort is recorded.
     cap: Most rounds in which one client may take part; None for no cap.
+    read: Whether to read it at once; else `replay` reads it.
 
   Raises:
     LedgerError: If the file cannot be read.
   """
 
-  def __init__(self, path: pathlib.Path, cap: int | None):
+  def __init__(self, path: pathlib.Path, cap: int | None, *, read: bool = True):
     self._path, self._cap = path, cap
     self._salt = secrets.token_bytes(32)
     self._counts: collections.Counter[str] = collections.Counter()
-    self._digests: list[str] = []
+    self._digests = Digests()
     self._descriptor = -1
     self._most = 0
     self._size = 0
     self._people = 0
     self._coincidences = 0  # pairs of rounds that a client took part in, over all clients
-    if path.exists():
-      self._read()
+    if read and path.exists():
+      for _ in self.replay():
+        pass
 
   @property
   def most(self) -> int:
@@ -59,7 +62,7 @@ class Participants:
     return self._most
 
   @property
-  def digests(self) -> Sequence[str]:
+  def digests(self) -> Digests:
     """The digest of each recorded cohort, in order."""
     return self._digests
 
@@ -86,14 +89,20 @@ class Participants:
       return list(clients)
     return [name for name in clients if self._counts[self._hash(name)] < self._cap]
 
-  def check_practice(self, hashed: Sequence[str], claim: Sampling) -> None:
-    """Raises if the cohorts so far and this one are not drawn as is claimed.
+  @property
+  def people(self) -> int:
+    """Clients that have taken part in a round."""
+    return len(self._counts)
+
+  def check_practice(self, claim: Sampling, hashed: Sequence[str] | None = None) -> None:
+    """Raises if the cohorts so far, and this one, are not drawn as is claimed.
 
     Raises:
       LedgerError: If they are not.
     """
+    further, hashed = hashed is not None, hashed or ()
     claim.check_practice(
-      rounds=len(self._digests) + 1,
+      rounds=len(self._digests) + further,
       people=self._people + len(hashed),
       coincidences=self._coincidences + sum(self._counts[one] for one in hashed),
     )
@@ -144,10 +153,16 @@ class Participants:
     return hmac.new(self._salt, name.encode('utf-8'), hashlib.sha256).hexdigest()[:_HASH_SIZE]
 
   def _count(self, hashed: list[str], digest: str) -> None:
+    counts, met, most = self._counts, 0, self._most
+    for one in hashed:
+      before = counts.get(one, 0)
+      counts[one] = before + 1
+      met += before
+      if before >= most:
+        most = before + 1
     self._people += len(hashed)
-    self._coincidences += sum(self._counts[one] for one in hashed)
-    self._counts.update(hashed)
-    self._most = max([self._most, *(self._counts[one] for one in hashed)])
+    self._coincidences += met
+    self._most = most
     self._digests.append(digest)
 
   def _open(self) -> None:
@@ -172,28 +187,37 @@ class Participants:
       ) from error
     self._size += len(line)
 
-  def _read(self) -> None:
-    data = self._path.read_bytes()
-    complete = data[: data.rfind(b'\n') + 1]
-    self._size = len(complete)
+  def replay(self) -> Iterator[tuple[str, int]]:
+    """Counts the cohorts of the file, one by one: yields the digest of each, and its size.
+
+    Raises:
+      LedgerError: If the file cannot be read.
+    """
     try:
-      for number, line in enumerate(complete.splitlines()):
-        record = json.loads(line)
-        if number == 0:
-          self._salt = bytes.fromhex(record['salt'])
-          continue
-        hashed = record['cohort']
-        if hashlib.sha256(','.join(hashed).encode('ascii')).hexdigest() != record['digest']:
-          raise ValueError(f'line {number + 1} was changed')
-        self._count(hashed, record['digest'])
-    except (ValueError, KeyError, TypeError) as error:
+      with self._path.open('rb') as file:
+        for number, line in enumerate(file):
+          if not line.endswith(b'\n'):
+            return  # a crash cut it off, and its round never began
+          record = json.loads(line)
+          self._size += len(line)
+          if number == 0:
+            self._salt = bytes.fromhex(record['salt'])
+            continue
+          hashed, digest = record['cohort'], record['digest']
+          if not isinstance(hashed, list) or len({*hashed}) < len(hashed):
+            raise ValueError(f'line {number + 1} is no cohort')
+          if hashlib.sha256(','.join(hashed).encode('ascii')).hexdigest() != digest:
+            raise ValueError(f'line {number + 1} was changed')
+          self._count(hashed, digest)
+          yield digest, len(hashed)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
       raise LedgerError(
         f'{self._path} holds who took part in the rounds; it cannot be read: {error}. Restore it, '
         'or begin a new ledger.'
       ) from error
 
 
-def missing(register: Sequence[str], charged: Sequence[str]) -> int:
+def missing(register: Iterable[str], charged: Iterable[str]) -> int:
   """How many cohorts that the ledger charged are not in the register, in order."""
   lacking = 0
   remaining = iter(register)

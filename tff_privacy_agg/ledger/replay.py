@@ -1,13 +1,14 @@
 """The sum of a ledger: its lines replayed one by one, in memory, by reader and writer alike."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from tff_privacy_agg.accounting.budget import VIEWS
 from tff_privacy_agg.errors import LedgerError
-from tff_privacy_agg.ledger.line_format import COUNTED_BY
+from tff_privacy_agg.ledger.line_format import COUNTED_BY, EVENTS
+from tff_privacy_agg.ledger.notes import check_note, check_text
 from tff_privacy_agg.ledger.round_kinds import Kind, with_own
-from tff_privacy_agg.ledger.totals import LedgerTotals, Settled
+from tff_privacy_agg.ledger.totals import LedgerTotals
 from tff_privacy_agg.ledger.view_costs import ReleaseCosts
 
 
@@ -20,24 +21,17 @@ class LedgerState(LedgerTotals):
     Raises:
       LedgerError: If the line cannot follow the lines before it.
     """
-    handlers = {
-      'charge': self._charge,
-      'settle': self._settle,
-      'unopened': self._unopen,
-      'facts': self._declare,
-      'recovered': self._recover,
-      'unaccounted': lambda line: self.unaccounted.append(line['what']),
-      'note': lambda line: self.notes.__setitem__(line['name'], line['value']),
-    }
     event = record.get('event')
-    if not isinstance(event, str) or event not in handlers:
+    if not isinstance(event, str) or event not in self._HANDLERS:
       raise LedgerError(
         f'Line {record.get("seq", -1) + 1} of the ledger holds the event {event!r}, which this '
         'version does not know. Install a later one.'
       )
     try:
-      handlers[event](record)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+      self._HANDLERS[event](self, record)
+    except LedgerError:
+      raise
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
       raise LedgerError(
         f'Line {record.get("seq", -1) + 1} of the ledger lacks what a {event} says: {error}. '
         'Restore the file.'
@@ -58,7 +52,7 @@ class LedgerState(LedgerTotals):
 
   def honest_at_worst(self, kind: Kind) -> int:
     """Honest survivors that a round of this kind is charged with."""
-    return kind.facts.honest(1 if self.threshold_broken else kind.facts.worst_survivors)
+    return kind.honest(1 if self.threshold_broken else kind.facts.worst_survivors)
 
   def meets_claim(self, survivors: int, top_up: int, counted_by: str) -> bool:
     """Whether a settled round is as the facts claim it for the release view.
@@ -82,26 +76,32 @@ class LedgerState(LedgerTotals):
     return plain and charge in self.open and mode == 'semi_honest'
 
   def _charge(self, line: Mapping[str, Any]) -> None:
-    kind = self.kinds[int(line.get('facts', 0))]
-    kind.open += 1
-    kind.rounds += 1
-    self._kind_of[int(line['seq'])] = kind
-    self.open[int(line['seq'])] = int(line['round'])
-    if line['planned_survivors'] is not None:
-      self.planned.append(int(line['planned_survivors']))
-    most = line['most_survivors'] if self._says_who_counted else line.get('most_survivors')
-    if most is not None:
-      self._most_survivors[int(line['seq'])] = int(most)
-    self.drawn += line.get('sampling') is not None
-    if line['participants'] is not None:
-      self.digests.append(line['participants'])
-      self.most = max(self.most, int(line['most_participations']))
+    seq, number = line['seq'], whole(line, 'round', 0)
+    kind = self.kinds[whole(line, 'facts', 1) if 'facts' in line else 0]
+    planned = whole(line, 'planned_survivors', 1, or_none=True)
+    most = None
+    if self._says_who_counted or 'most_survivors' in line:
+      most = whole(line, 'most_survivors', 1, or_none=True)
+    digest, most_rounds = line['participants'], line['most_participations']
+    if digest is not None:
+      most_rounds = whole(line, 'most_participations', 1)
+      self.digests.append(digest)
+      self.most = max(self.most, most_rounds)
     elif self.facts.participation_cap is not None:
       self.most += 1
+    kind.open += 1
+    kind.rounds += 1
+    self._kind_of[seq] = kind
+    self.open[seq] = number
+    if planned is not None:
+      self.planned.append(planned)
+    if most is not None:
+      self._most_survivors[seq] = most
+    self.drawn += line.get('sampling') is not None
 
   def _unopen(self, line: Mapping[str, Any]) -> None:
     """Takes back the charge of a session that never asked for a share: it showed nothing."""
-    entry = int(line['of'])
+    entry = whole(line, 'of', 1)
     if not self.takes_back(entry, line['mode']):
       raise LedgerError(
         f'Charge {entry} was taken back after a session of mode {line["mode"]!r}; it is not open, '
@@ -115,7 +115,10 @@ class LedgerState(LedgerTotals):
     self.unopened += 1
 
   def _settle(self, line: Mapping[str, Any]) -> None:
-    entry, survivors, honest = int(line['of']), int(line['survivors']), int(line['honest'])
+    entry, survivors = whole(line, 'of', 1), whole(line, 'survivors', 1)
+    honest, top_up = whole(line, 'honest', 0), whole(line, 'top_up', 0) if 'top_up' in line else 0
+    if type(line['updated']) is not bool:
+      raise ValueError(f'`updated` is {line["updated"]!r}')
     if entry not in self.open:
       raise LedgerError(
         f'Charge {entry} was to be settled; it is not open. Settle each charge once, with the '
@@ -123,7 +126,7 @@ class LedgerState(LedgerTotals):
       )
     kind, most_survivors = self._kind_of[entry], self.most_survivors(entry)
     counted_by = self._counted_by(line)
-    most = kind.facts.honest(survivors)
+    most = kind.honest(survivors)
     if counted_by == 'clients':
       most = min(most, self.honest_at_worst(kind))
     if not 1 <= honest <= most:
@@ -136,24 +139,15 @@ class LedgerState(LedgerTotals):
         f'{survivors} survivors were stated of a round of at most {most_survivors} clients. '
         'Restore the file.'
       )
-    top_up = int(line.get('top_up', 0))
-    if top_up < 0 or (top_up and self.facts.top_up is None):
+    if top_up and self.facts.top_up is None:
       raise LedgerError(
         f'{top_up} shares were stated to be topped up; the facts of this ledger know of no top-up. '
         'Restore the file.'
       )
     del self.open[entry], self._kind_of[entry]
     self._most_survivors.pop(entry, None)
-    self.settled.append(
-      Settled(
-        seq=int(line['seq']),
-        survivors=survivors,
-        counted_by=counted_by,
-        honest=honest,
-        noise_multiplier=kind.facts.price.noise_multiplier(honest),
-        updated=bool(line['updated']),
-      )
-    )
+    multiplier = kind.noise_multiplier(honest)
+    self.settled.append(line['seq'], survivors, counted_by, honest, multiplier, line['updated'])
     release = kind.views['release']
     broken = survivors < kind.facts.worst_survivors
     if counted_by == 'runtime':
@@ -180,18 +174,50 @@ class LedgerState(LedgerTotals):
     return value
 
   def _declare(self, line: Mapping[str, Any]) -> None:
-    facts = with_own(self.facts, line['facts'], earlier=self._earlier)
+    facts = with_own(self.facts, line['facts'], earlier=self.earlier)
     kind, joint = self.new_kind(facts), self._joint_accounts(facts)
     if any(joint[view] is not self.accounts[view] for view in VIEWS):
       self.accounts = joint
       for one in self.kinds.values():
         one.move(joint)
-    self.kinds[int(line['seq'])] = kind
+    self.kinds[line['seq']] = kind
 
   def _recover(self, line: Mapping[str, Any]) -> None:
     was = line['was']
+    if was not in (*EVENTS, 'unknown'):
+      raise ValueError(f'`was` is {was!r}')
     self.recovered.append(was)
     if was in ('charge', 'unknown'):
       self._unknown.append(len(self.kinds))
     if was == 'unaccounted':
       self.unaccounted.append('something that was named in a line which was cut off')
+
+  def _leave_out(self, line: Mapping[str, Any]) -> None:
+    self.unaccounted.append(check_text('what', line['what']))
+
+  def _note(self, line: Mapping[str, Any]) -> None:
+    check_note(line['name'], line['value'])
+    self.notes[line['name']] = line['value']
+
+  _HANDLERS: ClassVar = {
+    'charge': _charge,
+    'settle': _settle,
+    'unopened': _unopen,
+    'facts': _declare,
+    'recovered': _recover,
+    'unaccounted': _leave_out,
+    'note': _note,
+  }
+
+
+def whole(line: Mapping[str, Any], name: str, least: int, *, or_none: bool = False) -> Any:
+  """An integer that a line states.
+
+  Raises:
+    KeyError: If it states none.
+    ValueError: If it is not one of at least `least`, or None where that is allowed.
+  """
+  value = line[name]
+  if (type(value) is int and value >= least) or (value is None and or_none):
+    return value
+  raise ValueError(f'`{name}` is {value!r}')

@@ -111,10 +111,7 @@ def price_of(stack: Mapping[str, Any], *, earlier: bool = False) -> RoundPrice:
   of_round = float(stack['sampler_distance_per_round'])  # with what is beside it
   _validate.non_negative(sampler_distance_per_round=of_round)
   if 'price' not in stack:
-    own = _own_price(stack, earlier, of_round)
-    if not own.vectors:
-      return own  # the multiplier of Gaussian noise covers what is beside it
-    return own.beside([_own_price(other, earlier, 0.0) for other in stack.get('beside', ())])
+    return _of_designs(stack, earlier, of_round)
   price = RoundPrice.from_dict(stack['price'])
   if (
     stack['mechanism'] != price.mechanism
@@ -128,6 +125,31 @@ def price_of(stack: Mapping[str, Any], *, earlier: bool = False) -> RoundPrice:
       'largest cohort or distance of the samplers). Pass `factory.bind(type).facts()` as it is.'
     )
   return price
+
+
+def follows_from_designs(stack: Mapping[str, Any], stated: RoundPrice) -> RoundPrice:
+  """The price that follows from a stack's designs and channels, whatever its facts state.
+
+  Args:
+    stack: Facts of a bound stack.
+    stated: What they state. The distance of its samplers is taken from it: it is a fact of
+      the program that drew the noise, and follows from nothing in the ledger.
+  """
+  given = _of_designs(stack, False, 0.0)
+  if len(given.vectors) != len(stated.vectors):
+    return given
+  vectors = (
+    dataclasses.replace(own, draw_distance=vector.draw_distance)
+    for own, vector in zip(given.vectors, stated.vectors, strict=True)
+  )
+  return dataclasses.replace(given, vectors=tuple(vectors))
+
+
+def _of_designs(stack: Mapping[str, Any], earlier: bool, distance: float) -> RoundPrice:
+  own = _own_price(stack, earlier, distance)
+  if not own.vectors:
+    return own  # the multiplier of Gaussian noise covers what is beside it
+  return own.beside([_of_designs(other, earlier, 0.0) for other in stack.get('beside', ())])
 
 
 def _own_price(stack: Mapping[str, Any], earlier: bool, distance: float) -> RoundPrice:

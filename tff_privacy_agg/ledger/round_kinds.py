@@ -1,7 +1,10 @@
 """Rounds of one ledger that are not all alike: what each kind rests on, and costs."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, cast
+
+import numpy as np
 
 from tff_privacy_agg.accounting.accounts import Account
 from tff_privacy_agg.errors import LedgerError
@@ -9,6 +12,8 @@ from tff_privacy_agg.ledger.facts import LedgerFacts, current_names
 from tff_privacy_agg.ledger.round_costs import Costs, PlainCosts
 from tff_privacy_agg.ledger.view_costs import View
 
+# Orders at which every settled line states what its round cost.
+STATED_ORDERS = (2, 4, 8, 16, 32, 64)
 # What the facts of some rounds may state otherwise than the header.
 _OWN = ('minimum_clients', 'task')
 # What of their stack may not: who is protected from whom, the orders of the sum, and a top-up.
@@ -29,12 +34,17 @@ class Kind:
     views: The rounds as each view pays for them.
     open: How many cost what was charged: not settled, or settled by a count of clients.
     rounds: How many are charged, but for charges that were taken back.
+    honest: Honest clients by the survivors of a round.
+    noise_multiplier: That of a round, by its honest survivors.
   """
 
   def __init__(self, facts: LedgerFacts, accounts: Mapping[str, Account]):
     self.facts = facts
     self.open = 0
     self.rounds = 0
+    self.honest = functools.lru_cache(maxsize=None)(facts.honest)
+    self.noise_multiplier = functools.lru_cache(maxsize=None)(facts.price.noise_multiplier)
+    self._divergences: dict[tuple, dict[str, Any] | None] = {}
     self.views: dict[str, View] = {}
     for view, costs in self._costs_in(accounts).items():
       private = facts.price.private if view == 'release' else facts.price.holds_against_server
@@ -44,6 +54,34 @@ class Kind:
   def costs(self) -> PlainCosts:
     """What one round costs in the account of the server view."""
     return cast(PlainCosts, self.views['server'].costs)
+
+  def divergences(self, honest: int, top_up: int, claims: bool) -> dict[str, Any] | None:
+    """Renyi divergences of one round at `STATED_ORDERS` by view, as a line states them.
+
+    Args:
+      honest: Honest survivors.
+      top_up: Shares of noise that the server added.
+      claims: Whether what the facts claim of the cohorts counts.
+
+    Returns:
+      JSON values; None without noise.
+    """
+    key = (honest, top_up, claims)
+    if key not in self._divergences:
+      self._divergences[key] = self._divergences_of(*key)
+    return self._divergences[key]
+
+  def _divergences_of(self, honest: int, top_up: int, claims: bool) -> dict[str, Any] | None:
+    price, sampling = self.facts.price, self.facts.sampling
+    server = price.curve(honest).rdp(STATED_ORDERS)
+    if not np.all(np.isfinite(server)):
+      return None
+    shares = honest + top_up
+    release = sampling.curve(price, shares) if claims else price.curve(shares)
+    return {
+      'server': server.tolist() if price.holds_against_server else 'inf',
+      'release': release.rdp(STATED_ORDERS).tolist(),
+    }
 
   def move(self, accounts: Mapping[str, Account]) -> None:
     """Costs all rounds anew in other accounts."""

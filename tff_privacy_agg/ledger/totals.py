@@ -1,6 +1,6 @@
 """What the rounds of a ledger add up to: cost, epsilon, distance, what a budget admits."""
 
-import dataclasses
+import array
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -15,21 +15,10 @@ from tff_privacy_agg.ledger import line_format
 from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.round_costs import PlainCosts
 from tff_privacy_agg.ledger.round_kinds import Kind, check_kind
+from tff_privacy_agg.ledger.round_lists import Digests, SettledRounds
 
 # Ledgers before this schema price rounds by Renyi divergence alone.
 _GAUSSIAN_SINCE = 3
-
-
-@dataclasses.dataclass
-class Settled:
-  """What happened in a settled round: line number, survivors, honest ones, noise multiplier."""
-
-  seq: int
-  survivors: int
-  counted_by: str
-  honest: int
-  noise_multiplier: float
-  updated: bool
 
 
 class LedgerTotals:
@@ -40,6 +29,7 @@ class LedgerTotals:
   at most `most` rounds, so the dearest ones are counted; otherwise all are.
 
   Attributes:
+    earlier: Whether the ledger is of a schema that prices rounds by Renyi divergence alone.
     kinds: What the rounds rest on and cost, by the number of the line that states their facts:
       0 for the header.
     facts: The facts of the header.
@@ -64,8 +54,8 @@ class LedgerTotals:
 
   def __init__(self, header: Mapping[str, Any]):
     line_format.check_header(header)
-    self._earlier = header['schema'] < _GAUSSIAN_SINCE
-    self.facts = LedgerFacts.from_dict(header.get('facts', {}), earlier=self._earlier)
+    self.earlier = header['schema'] < _GAUSSIAN_SINCE
+    self.facts = LedgerFacts.from_dict(header.get('facts', {}), earlier=self.earlier)
     self.accounts = {view: self._account(self.facts, view) for view in VIEWS}
     first = Kind(self.facts, self.accounts)
     self.kinds: dict[int, Kind] = {0: first}
@@ -79,11 +69,11 @@ class LedgerTotals:
         'file.'
       ) from error
     self.open: dict[int, int] = {}
-    self.settled: list[Settled] = []
+    self.settled = SettledRounds()
     self.undiscounted = 0
     self.unopened = 0
-    self.planned: list[int] = []
-    self.digests: list[str] = []
+    self.planned = array.array('q')
+    self.digests = Digests()
     self.most = 0
     self.recovered: list[str] = []
     self.threshold_broken = False
@@ -96,6 +86,11 @@ class LedgerTotals:
     self._kind_of: dict[int, Kind] = {}  # of the open charges
     self._most_survivors: dict[int, int] = {}  # of the open charges that say it
     self._says_who_counted = header['schema'] >= 3
+
+  @property
+  def claims(self) -> bool:
+    """Whether what the facts claim of the cohorts counts: no round was otherwise."""
+    return self.facts.sampling.claims and not self.claim_broken
 
   @property
   def costs(self) -> PlainCosts:
@@ -142,6 +137,9 @@ class LedgerTotals:
         waiting=self.unsettled + self.undiscounted + more,
         threshold_broken=broken,
       )
+    if len(self.kinds) == 1 and not more and not self._unknown:
+      one = self.kinds[0]
+      return one.views[view].total(exposures=one.rounds, waiting=one.open, threshold_broken=broken)
     total = self.accounts[view].nothing
     for one in self.kinds.values():
       total = total + one.views[view].total(
@@ -180,8 +178,11 @@ class LedgerTotals:
       kind: What the further rounds rest on.
     """
     kinds = list(self.kinds.values())
+    capped = self.facts.participation_cap is not None and not self.earlier
+    if len(kinds) == 1 and not more and not self._unknown and not capped:
+      return kinds[0].views[view].distance(waiting=kinds[0].open)
     distances = [one.views[view].costs.most_distance for one in kinds]
-    if self.facts.participation_cap is not None and not self._earlier:
+    if capped:
       taken = (self.most if most is None else most) + len(self._unknown)
       return min(self.rounds + more, taken) * distances[0]
     known = [one.views[view].distance(waiting=one.open) for one in kinds]
@@ -216,7 +217,7 @@ class LedgerTotals:
 
   def _account(self, facts: LedgerFacts, view: str) -> Account:
     account = facts.account(view)
-    if not self._earlier:
+    if not self.earlier:
       return account
     orders = account.orders if isinstance(account, RenyiAccount) else table_orders(False)
     return RenyiAccount(orders, by_reserve=True)

@@ -1,8 +1,10 @@
 """The two views of a ledger: what each pays for a round, and for all of them."""
 
 import collections
+import functools
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import cast
 
 import numpy as np
@@ -10,6 +12,9 @@ import numpy as np
 from tff_privacy_agg.accounting.accounts import RenyiAccount
 from tff_privacy_agg.ledger.round_costs import Costs, PlainCosts
 from tff_privacy_agg.ledger.sampling_claims import Sampling
+
+# Distances are added as integers: exactly, whatever their order.
+_UNITS = 400
 
 
 class ReleaseCosts:
@@ -98,6 +103,8 @@ class View:
     self.costs, self.private = costs, private
     self._settled = costs.account.nothing
     self._counts: collections.Counter[int] = collections.Counter()
+    self._rounds = 0
+    self._moved = 0  # total variation distance of settled rounds, in units of 2^-_UNITS
 
   @property
   def counts(self) -> Mapping[int, int]:
@@ -108,12 +115,15 @@ class View:
     """Adds a settled round with so many unknown shares."""
     self._settled = self._settled + self.costs.row(honest)
     self._counts[honest] += 1
+    self._rounds += 1
+    self._moved += self._units(honest)
 
   def recost(self, costs: Costs) -> None:
     """Costs all rounds anew, in the same account."""
     self.costs = costs
     rows = [count * costs.row(honest) for honest, count in self._counts.items()]
     self._settled = np.sum(rows, axis=0) if rows else costs.account.nothing
+    self._moved = sum(count * self._units(honest) for honest, count in self._counts.items())
 
   def worst(self, threshold_broken: bool) -> np.ndarray:
     """Cost of a round of which nothing is known."""
@@ -127,8 +137,7 @@ class View:
     Args:
       waiting: Rounds that are charged at their worst.
     """
-    parts = [count * self.costs.distance(honest) for honest, count in self._counts.items()]
-    return math.fsum([*parts, waiting * self.costs.most_distance])
+    return (self._moved + waiting * _in_units(self.costs.most_distance)) / 2**_UNITS
 
   def total(self, *, exposures: int, waiting: int, threshold_broken: bool) -> np.ndarray:
     """Cost of one client's rounds; infinite where nothing is promised.
@@ -141,9 +150,12 @@ class View:
     worst = self.worst(threshold_broken)
     if not self.private:
       return worst
-    if exposures < self._counts.total() + waiting:
+    if exposures < self._rounds + waiting:
       return self._dearest(exposures, waiting, worst)
-    return self._settled + (waiting * worst if waiting else 0.0)
+    return self._settled + waiting * worst if waiting else self._settled
+
+  def _units(self, honest: int) -> int:
+    return _in_units(self.costs.distance(honest))
 
   def _dearest(self, exposures: int, waiting: int, worst: np.ndarray) -> np.ndarray:
     honest = sorted(self._counts)
@@ -158,3 +170,9 @@ class View:
     weights = np.diff(counted, prepend=0)
     taken = weights > 0
     return weights[taken].astype(falling.dtype) @ falling[taken]
+
+
+@functools.lru_cache(maxsize=4096)
+def _in_units(distance: float) -> int:
+  """A distance in units of 2^-_UNITS, rounded up; no two laws are further apart than 1."""
+  return math.ceil(Fraction(min(distance, 1.0)) * 2**_UNITS)

@@ -4,21 +4,15 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 import tff_privacy_agg
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import line_format as ledger_lines
 from tff_privacy_agg.ledger.facts import LedgerFacts, printable
+from tff_privacy_agg.ledger.notes import check_note
 from tff_privacy_agg.ledger.opening import OpenedLedger
 from tff_privacy_agg.ledger.round_kinds import own_facts
 from tff_privacy_agg.ledger.sampling_claims import Sampling
-
-# Orders at which every settled line states what its round cost.
-STATED_ORDERS = (2, 4, 8, 16, 32, 64)
-NOTES = ('empirical_audit', 'example_level', 'tuning_runs')
 
 
 class PrivacyLedger(OpenedLedger):
@@ -105,8 +99,9 @@ class PrivacyLedger(OpenedLedger):
     self._writer.check()
     line = 0 if facts is None else self.state.find_kind(facts)
     kind = self.state.new_kind(facts) if facts and line is None else self.state.kinds[line or 0]
+    kind.facts.check(earlier=self.state.earlier)
     hashed, most = None, None
-    claim = Sampling() if self.state.claim_broken else self.facts.sampling
+    claim = self.facts.sampling if self.state.claims else Sampling()
     if cohort is not None:
       hashed = self._register.hashes(cohort)
       _validate.at_least(1, cohort_size=len(hashed))
@@ -118,7 +113,7 @@ class PrivacyLedger(OpenedLedger):
         )
       if claim.claims:
         claim.check_round(drawn, len(hashed), round_number)
-        self._register.check_practice(hashed, claim)
+        self._register.check_practice(claim, hashed)
     elif claim.claims:
       raise ConfigurationError(
         f'The ledger claims that cohorts are drawn so: {claim.sentence}. Round {round_number} was '
@@ -221,8 +216,8 @@ class PrivacyLedger(OpenedLedger):
         'honest': int(counted),
         'updated': bool(accepted),
         'top_up': int(top_up),
-        'z_eff': kind.facts.price.noise_multiplier(counted),
-        'rdp': self._stated(kind.facts.price, counted, top_up) if lowers else None,
+        'z_eff': kind.noise_multiplier(counted),
+        'rdp': kind.divergences(counted, top_up, self.state.claims) if lowers else None,
         'version': tff_privacy_agg.__version__,
       }
     )
@@ -289,24 +284,10 @@ class PrivacyLedger(OpenedLedger):
         is the example) or 'tuning_runs'.
       value: JSON values.
     """
-    _validate.one_of(NOTES, name=name)
     printable(value=json.dumps(value))
+    check_note(name, value)
     self._append({'event': 'note', 'name': name, 'value': value})
 
   def eligible(self, clients: Iterable[str]) -> list[str]:
     """Those of `clients` whom the participation cap lets take part in the next round."""
     return self._register.eligible(clients)
-
-  def _stated(
-    self, price: RoundPrice, honest: int, top_up: int
-  ) -> dict[str, list[float] | str] | None:
-    server = price.curve(honest).rdp(STATED_ORDERS)
-    if not np.all(np.isfinite(server)):
-      return None
-    release = price.curve(honest + top_up)
-    if self.facts.sampling.claims and not self.state.claim_broken:
-      release = self.facts.sampling.curve(price, honest + top_up)
-    return {
-      'server': server.tolist() if price.holds_against_server else 'inf',
-      'release': release.rdp(STATED_ORDERS).tolist(),
-    }

@@ -12,7 +12,7 @@ from typing import Any
 
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import LedgerRecord, verify
-from tff_privacy_agg.ledger import line_format as ledger_lines
+from tff_privacy_agg.ledger.line_reader import LineReader
 
 _WORDS = {'True': 1.0, 'False': 0.0, '': math.nan}
 
@@ -156,7 +156,7 @@ def _ledger(path: pathlib.Path) -> tuple[LedgerRecord, tuple[Total, ...]]:
       'file; `tff-privacy-agg verify` lists all that is wrong.'
     )
   totals: dict[int, Total] = {}
-  for line in ledger_lines.scan(path).records[1:]:
+  for line in LineReader(path):
     if line['event'] == 'charge':
       totals[line['seq']] = Total(
         number=len(totals) + 1,

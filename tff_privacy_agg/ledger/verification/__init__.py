@@ -1,0 +1,1 @@
+"""What `verify` computes anew: every number that the lines of a ledger state."""
