@@ -1,6 +1,7 @@
 """Small JSON files that a crash leaves whole, and what killed programs leave beside them."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -22,6 +23,24 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     with contextlib.suppress(FileNotFoundError):
       os.unlink(temporary)
     raise
+
+
+def try_lock(descriptor: int) -> bool:
+  """Locks an open file until it is closed; False if another process, or object, has it.
+
+  Raises:
+    ImportError: Where the system has no locks that end with their process.
+    OSError: Where the file system has none.
+  """
+  import fcntl
+
+  try:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError as error:
+    if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+      return False
+    raise
+  return True
 
 
 def remove_leftovers(path: pathlib.Path) -> None:

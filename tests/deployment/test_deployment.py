@@ -276,8 +276,8 @@ def test_a_client_refuses_another_model_than_the_others_got(deploy):
   original = deployment.coordinator._service._await_session
   other = arrays.encode([np.arange(3, dtype=np.float32) + 1])
 
-  def swap(client, context):
-    session = original(client, context)
+  def swap(client, served, context):
+    session = original(client, served, context)
     if session is None or client != 4:
       return session
     kept = session.offer[: len(session.offer) - len(arrays.encode(BROADCAST))]
@@ -348,7 +348,7 @@ def test_a_server_that_answers_no_more_is_looked_for_anew(deploy, monkeypatch):
   frozen = deploy()
   callers, released = [], threading.Event()
 
-  def answers_nothing(client, context):
+  def answers_nothing(client, served, context):
     callers.append(context.peer())
     released.wait(20)
 

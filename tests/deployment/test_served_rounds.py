@@ -14,6 +14,7 @@ import tensorflow_federated as tff
 import tff_privacy_agg as tpa
 from tff_privacy_agg import secagg
 from tff_privacy_agg.deployment import served_rounds, tls
+from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.deployment.standing import Standing
 from tff_privacy_agg.errors import ConfigurationError
 
@@ -111,11 +112,13 @@ def served_of(waiting, clients):
 
   return served_rounds.ServedRounds(
     form=None,
-    coordinator=types.SimpleNamespace(gather=gather, standing=Standing()),
-    book=None,
+    coordinator=types.SimpleNamespace(
+      gather=gather, standing=Standing(), served=lambda found: dict.fromkeys(found, 0)
+    ),
+    book=RoundBook('unused.json'),
     ids={f'client {number}': number for number in sorted(waiting)},
     clients=clients,
-    session={'minimum_clients': 8, 'colluding_fraction': 0.0},
+    session={'task': 'numbers', 'minimum_clients': 8, 'colluding_fraction': 0.0},
   )
 
 

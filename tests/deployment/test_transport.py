@@ -52,6 +52,15 @@ def test_what_a_client_sends_fits_the_bound():
       assert max(cost.up + cost.down) < framing.largest_message(params, 100)
 
 
+@pytest.mark.parametrize(
+  'text', ['<f3', '|O', '<U4', '<f16', '>f8', '<M8', '|V4', '<b1', 'f8', '|S-1']
+)
+def test_only_listed_types_of_arrays_are_read(text):
+  head = json.dumps([[text, [1]]]).encode()
+  with pytest.raises(secagg.InvalidMessage, match='an array of'):
+    arrays.decode(len(head).to_bytes(4, 'little') + head + bytes(64))
+
+
 def test_arrays_travel():
   values = [
     np.arange(6, dtype='>i4').reshape(2, 3),

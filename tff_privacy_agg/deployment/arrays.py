@@ -12,8 +12,10 @@ import numpy as np
 from tff_privacy_agg.secagg import InvalidMessage
 
 _LENGTH = struct.Struct('<I')
-_KINDS = 'biufcS'
-_DTYPE = re.compile(rf'[<|][{_KINDS}][0-9]{{1,9}}', re.ASCII)
+# Whoever sends picks from this list, or byte strings of a length; nothing else is parsed.
+_NUMBERS = 'bool i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16'
+_DTYPES = {np.dtype(name).newbyteorder('<').str: np.dtype(name) for name in _NUMBERS.split()}
+_BYTES = re.compile(r'\|S([0-9]{1,9})', re.ASCII)
 
 
 def encode(arrays: Sequence[Any]) -> bytes:
@@ -21,13 +23,19 @@ def encode(arrays: Sequence[Any]) -> bytes:
   parts = []
   for value in arrays:
     array = np.asarray(value)
-    if array.dtype.kind not in _KINDS:
+    stored = np.asarray(array, array.dtype.newbyteorder('<'), order='C')
+    if _dtype(stored.dtype.str) is None:
       raise InvalidMessage(
         f'Numbers, booleans and bytes can be sent, got an array of {array.dtype}.'
       )
-    parts.append(np.asarray(array, array.dtype.newbyteorder('<'), order='C'))
+    parts.append(stored)
   head = json.dumps([[part.dtype.str, list(part.shape)] for part in parts]).encode('ascii')
   return b''.join([_LENGTH.pack(len(head)), head, *(part.tobytes() for part in parts)])
+
+
+def _dtype(text: str) -> np.dtype | None:
+  found = _BYTES.fullmatch(text)
+  return np.dtype((np.bytes_, int(found[1]))) if found else _DTYPES.get(text)
 
 
 def decode(data: bytes | bytearray | memoryview) -> list[np.ndarray]:
@@ -42,10 +50,9 @@ def decode(data: bytes | bytearray | memoryview) -> list[np.ndarray]:
     start = _LENGTH.size + length
     arrays = []
     for text, shape in json.loads(bytes(view[_LENGTH.size : start])):
-      # Not before the text is known: NumPy parses much more, and parts of it as Python.
-      if not _DTYPE.fullmatch(text) or any(type(one) is not int or one < 0 for one in shape):
+      dtype = _dtype(text)
+      if dtype is None or any(type(one) is not int or one < 0 for one in shape):
         raise ValueError(f'an array of {text!r:.40} and shape {shape!r:.40}')
-      dtype = np.dtype(text)
       end = start + dtype.itemsize * math.prod(shape)
       if end > len(view):
         raise ValueError('fewer bytes than announced')

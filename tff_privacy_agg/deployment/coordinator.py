@@ -35,6 +35,11 @@ class Coordinator:
     events: Takes what happens.
     standing: What sessions have shown of the clients; a new one keeps it in memory.
 
+  Attributes:
+    standing: What sessions have shown of the clients.
+    events: Takes what happens.
+    address: Where it listens, with the port that was taken.
+
   Raises:
     RuntimeUnavailableError: If the address cannot be listened on.
   """
@@ -54,10 +59,10 @@ class Coordinator:
     standing: Standing | None = None,
   ):
     self._deadlines, self._roster, self._identity = deadlines, roster, identity
-    self._events = events or Events.silent()
+    self.events = events or Events.silent()
     names = {client: name for name, client in clients.items()}
-    self.standing = standing or Standing(names, events=self._events)
-    self._service = Service(clients, task, schema, deadlines, self._events, self.standing)
+    self.standing = standing or Standing(names, events=self.events)
+    self._service = Service(clients, task, schema, deadlines, self.events, self.standing)
     # Each client holds a thread while it waits, and may have come back in a second one.
     pool = concurrent.futures.ThreadPoolExecutor(2 * len(clients) + 4, 'coordinator')
     self._grpc = framing.server(pool, self._service.join, self._service.exchange)
@@ -71,7 +76,7 @@ class Coordinator:
       ) from None
     self.address = f'{host}:{self.port}'
     self._grpc.start()
-    self._events('listening', address=self.address, clients=len(clients))
+    self.events('listening', address=self.address, clients=len(clients))
 
   def gather(
     self, expected: int, minimum: int, among: frozenset[int] | None = None
@@ -104,6 +109,11 @@ class Coordinator:
       )
     return found
 
+  def served(self, clients: frozenset[int]) -> dict[int, int]:
+    """{client: the greatest round number that it has served}, as these clients say."""
+    with self._service.changed:
+      return {client: self._service.served.get(client, 0) for client in clients}
+
   def run(
     self, params: secagg.SessionParams, broadcast: bytes, cohort: frozenset[int]
   ) -> secagg.Aggregate:
@@ -124,7 +134,7 @@ class Coordinator:
     offer = len(encoded).to_bytes(4, 'little') + encoded + broadcast
     server = secagg.Server(params, roster, identity=self._identity)
     session = LiveSession(server, offer, cohort)
-    self._events('session', round=params.round_number, cohort=self._service.named(cohort))
+    self.events('session', round=params.round_number, cohort=self._service.named(cohort))
     with self._service.changed:
       self._service.session = session
       self._service.changed.notify_all()
@@ -145,7 +155,7 @@ class Coordinator:
         self._service.changed.notify_all()
     self.standing.note(session.blame(), failed=False)
     verdicts = server.verdicts
-    self._events(
+    self.events(
       'result',
       round=params.round_number,
       survivors=self._service.named(server.result.survivors),
@@ -174,7 +184,7 @@ class Coordinator:
       self._service.known -= missing
       session.missing |= missing
       if missing:
-        self._events('round closed', protocol_round=at, missing=self._service.named(missing))
+        self.events('round closed', protocol_round=at, missing=self._service.named(missing))
       outgoing = session.server.close_round()
       session.sent[at] = outgoing
       session.pending = set(outgoing)
@@ -187,7 +197,7 @@ class Coordinator:
       return frozenset(session.pending)
 
   def _abort(self, session: LiveSession, error: secagg.SecAggError) -> None:
-    self._events('aborted', reason=str(error))
+    self.events('aborted', reason=str(error))
     with self._service.changed:
       message = session.server.abort_message(error)
       at = session.server.round

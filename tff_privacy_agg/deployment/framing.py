@@ -62,6 +62,18 @@ def hello(task: str, schema: str) -> dict[str, str]:
   return {'format': FORMAT, 'task': task, 'schema': digest}
 
 
+def served_round(hello: Mapping[str, Any]) -> int:
+  """The greatest round number that a client says, as it joins, that it has served.
+
+  Raises:
+    InvalidMessage: If it is no such number.
+  """
+  number = hello.get('served', 0)
+  if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**64:
+    raise InvalidMessage(f'`served` must be a round number, got {number!r:.40}.')
+  return number
+
+
 def parse_head(data: bytes) -> dict[str, Any]:
   """The head of a message.
 

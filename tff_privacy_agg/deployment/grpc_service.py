@@ -36,6 +36,7 @@ class Service:
     changed: Lock of all that follows; notified when any of it changes.
     waiting: {client: its call} of those that wait for a session.
     known: Clients that joined and have been heard since.
+    served: {client: the greatest round number that it has served, as it says}.
     session: The open session.
     ended: Why there will be no other, once that is so.
   """
@@ -52,6 +53,7 @@ class Service:
     self.changed = threading.Condition()
     self.waiting: dict[int, object] = {}
     self.known: set[int] = set()
+    self.served: dict[int, int] = {}
     self.session: LiveSession | None = None
     self.ended: str | None = None
     self._clients = dict(clients)
@@ -76,6 +78,7 @@ class Service:
     client = self._caller(context)
     try:
       hello = framing.parse_head(request)
+      served = framing.served_round(hello)
     except secagg.InvalidMessage as error:
       context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
     ours = framing.hello(self._task, self._schema)
@@ -91,7 +94,7 @@ class Service:
       yield from framing.frames({'state': 'end', 'reason': reason})
       return
     context.add_callback(self._notify)
-    session = self._await_session(client, context)
+    session = self._await_session(client, served, context)
     if session is None:
       ended = {'state': 'end', 'reason': self.ended}
       yield from framing.frames({'state': 'wait'} if self.ended is None else ended)
@@ -100,7 +103,9 @@ class Service:
     head: dict[str, Any] = {'state': 'session', 'session': session.id, 'deadlines': deadlines}
     yield from framing.frames(head, session.offer)
 
-  def _await_session(self, client: int, context: grpc.ServicerContext) -> LiveSession | None:
+  def _await_session(
+    self, client: int, served: int, context: grpc.ServicerContext
+  ) -> LiveSession | None:
     token = object()
 
     def offered() -> bool:
@@ -108,6 +113,7 @@ class Service:
       return session is not None and client in session.cohort - session.offered
 
     with self.changed:
+      self.served[client] = served
       if client not in self.known:
         self.known.add(client)
         self._events('joined', name=self._names[client])

@@ -138,7 +138,8 @@ class Participant:
 
   def _join(self) -> _Offer | None:
     """Waits for a session; None if there will be none."""
-    request = next(framing.frames(framing.hello(self._task, self._schema)))
+    hello = {**framing.hello(self._task, self._schema), 'served': self._book.last(self._task) or 0}
+    request = next(framing.frames(hello))
     while True:
       limit = self._limit + _PARAMETER_BYTES
       head, payload = self._patiently(
@@ -185,7 +186,7 @@ class Participant:
         member.identity if params.authenticated else None,
         member.roster if params.authenticated else None,
         policy=member.policy,
-        last_round=self._book.last(params.task),
+        last_round=self._book.last(params.task) or 0,
         server_key=member.server_key,
       )
     except secagg.SecAggError as error:

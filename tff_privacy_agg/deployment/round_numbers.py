@@ -3,8 +3,9 @@
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 
-from tff_privacy_agg._files import write_json
+from tff_privacy_agg._files import remove_leftovers, write_json
 from tff_privacy_agg.errors import ConfigurationError
 
 
@@ -23,6 +24,7 @@ class RoundBook:
   def __init__(self, path: str | os.PathLike[str]):
     self._path = pathlib.Path(path)
     self._rounds: dict[str, int] = {}
+    remove_leftovers(self._path)
     if self._path.exists():
       try:
         self._rounds = {
@@ -44,6 +46,26 @@ class RoundBook:
     self._rounds[task] = max(number, self._rounds.get(task, 0))
     self._path.parent.mkdir(parents=True, exist_ok=True)
     write_json(self._path, self._rounds)
+
+  def catch_up(self, task: str, reported: Mapping[int, int], liars: int) -> int | None:
+    """Goes above what clients have served, after this book was lost; in one step.
+
+    Args:
+      task: The task.
+      reported: {client: the greatest number that it says it has served, 0 before the first}.
+      liars: Clients that may report anything; they can neither hold the number back nor push it
+        above what an honest client reports.
+
+    Returns:
+      The number that was recorded, the largest that `liars` + 1 clients reach; None if this book is
+      not behind it.
+    """
+    numbers = sorted(reported.values(), reverse=True)
+    reached = numbers[liars] if liars < len(numbers) else 0
+    if reached <= (self.last(task) or 0):
+      return None
+    self.record(task, reached)
+    return reached
 
   def draw(self, task: str) -> int:
     """The next number of the task, recorded before it is used."""

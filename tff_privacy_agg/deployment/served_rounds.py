@@ -106,10 +106,33 @@ class ServedRounds:
         f'Round {round_number} needs {minimum} clients; {len(among)} are left that no session has '
         'shown to lie. Look at the `strike` and `suspended` events, and correct these clients.'
       )
-    found = self.coordinator.gather(self.clients, minimum, among)
+    found = self._within_reach(self.coordinator.gather(self.clients, minimum, among))
+    if len(found) < minimum:
+      raise secagg.NotEnoughClients(
+        f'Round {round_number} needs {minimum} clients; {len(found)} are within reach of its number. '
+        "Restore the server's `sessions.json`, or the `rounds.json` of clients that are left out."
+      )
     if len(found) > self.clients:
       found = frozenset(random.SystemRandom().sample(sorted(found), self.clients))
     return [names[client] for client in sorted(found)]
+
+  def _within_reach(self, found: frozenset[int]) -> frozenset[int]:
+    """Those of the clients that can serve the next number, which goes above what they served.
+
+    As many may lie about it as may help the server or drop out, and one in any case.
+    """
+    task, served = self.session['task'], self.coordinator.served(found)
+    fractions = (self.limits.colluding_fraction, self.limits.dropout_fraction)
+    liars = max(1, *(int(fraction * len(found)) for fraction in fractions))
+    reached = self.book.catch_up(task, served, liars)
+    if reached is not None:
+      self.coordinator.events('numbers', after=reached, reason='clients have served more sessions')
+    last = self.book.last(task) or 0
+    ahead = {client: number for client, number in served.items() if number > last}
+    for client, number in sorted(ahead.items()):
+      name = next(name for name, one in self.ids.items() if one == client)
+      self.coordinator.events('left out', name=name, served=number, next=last + 1)
+    return found - ahead.keys()
 
   def run(self, state: Any, cohort: Sequence[str]) -> RoundResult:
     """Runs one round as one session.

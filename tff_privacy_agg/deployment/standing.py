@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg._files import write_json
+from tff_privacy_agg._files import remove_leftovers, write_json
 from tff_privacy_agg.deployment.events import Events
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.secagg import Blame
@@ -98,6 +98,7 @@ class Standing:
 
 
 def _read(path: pathlib.Path) -> dict[str, int]:
+  remove_leftovers(path)
   if not path.exists():
     return {}
   try:

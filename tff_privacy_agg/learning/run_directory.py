@@ -8,21 +8,24 @@ ledger.jsonl    what each round may have revealed, charged before it runs
 summary.json    what it ended with, once it has
 tensorboard/    the same for TensorBoard; in privacy/ the ledger's statement after each round
 checkpoints/    the process's state after each of the last rounds
+.lock           held by the training that runs
 """
 
 import asyncio
+import contextlib
 import csv
 import datetime
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow_federated as tff
 
 import tff_privacy_agg
-from tff_privacy_agg._files import write_json
+from tff_privacy_agg._files import remove_leftovers, try_lock, write_json
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import ConfigurationError
 
@@ -61,6 +64,30 @@ class RunDirectory:
         tff.program.TensorBoardReleaseManager(os.fspath(self.path / 'tensorboard')),
       ]
     )
+
+  @contextlib.contextmanager
+  def locked(self) -> Iterator[None]:
+    """Holds the directory for one training, and removes what killed ones left half written.
+
+    A file system without locks refuses nobody.
+
+    Raises:
+      ConfigurationError: If another training runs in the directory.
+    """
+    descriptor = os.open(self.path / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+      with contextlib.suppress(ImportError, OSError):
+        if not try_lock(descriptor):
+          raise ConfigurationError(
+            f'Another training runs in {self.path}. Wait for its end, or choose another directory.'
+          )
+      for name in ('config.json', 'privacy.json', 'summary.json'):
+        remove_leftovers(self.path / name)
+      for left in (self.path / 'checkpoints').glob('program_state_*_temp*'):
+        shutil.rmtree(left, ignore_errors=True)
+      yield
+    finally:
+      os.close(descriptor)
 
   def _check(self, config: Mapping[str, Any]) -> None:
     if not self.path.exists() or not any(self.path.iterdir()):

@@ -95,6 +95,8 @@ class TrainingLoop:
     """
     self.check()
     with contextlib.ExitStack() as stack:
+      if self.directory is not None:
+        stack.enter_context(self.directory.locked())
       opened = self._with_ledger(stack)
       result = opened._train()
     reason = 'the training is complete' if result.stopped is None else BUDGET_SPENT

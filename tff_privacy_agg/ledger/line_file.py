@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
+from tff_privacy_agg._files import try_lock
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger.line_format import (
   GENESIS,
@@ -180,24 +181,22 @@ def sync_directory(path: pathlib.Path) -> None:
 
 def _lock(descriptor: int, path: pathlib.Path) -> None:
   try:
-    import fcntl
+    locked = try_lock(descriptor)
   except ImportError:
     raise LedgerError(
       f'The ledger {path} cannot be written on this system, which has no locks that end with their '
       'process. Write it on Linux or macOS; reading and verifying it works here.'
     ) from None
-  try:
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except OSError as error:
-    if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-      raise LedgerError(
-        f'The ledger {path} was to be written; its file system locks no files ({error.strerror}), so '
-        'a second writer would not be noticed. Put the ledger on a local file system.'
-      ) from error
+    raise LedgerError(
+      f'The ledger {path} was to be written; its file system locks no files ({error.strerror}), so '
+      'a second writer would not be noticed. Put the ledger on a local file system.'
+    ) from error
+  if not locked:
     raise LedgerError(
       f'The ledger {path} was to be written; another writer has it open. Let one training at a '
       'time write it, or give this one its own ledger.'
-    ) from error
+    )
 
 
 def _write(descriptor: int, data: bytes) -> None:

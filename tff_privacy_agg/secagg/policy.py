@@ -7,6 +7,9 @@ from tff_privacy_agg.secagg.errors import UnsafeParameters, WrongRound
 from tff_privacy_agg.secagg.layout import VERSIONS
 from tff_privacy_agg.secagg.params import SessionParams, basis_points, check_bits
 
+# A round may be this much above the last one that a client served: a number cannot lock it out.
+LARGEST_STEP = 2**20
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -38,7 +41,8 @@ class Policy:
 
     Raises:
       UnsafeParameters: If a value is below the policy's.
-      WrongRound: If this client has served the round number, or a later one, before.
+      WrongRound: If this client has served the round number, or a later one, before, or the
+        number is more than 2**20 above its last.
     """
     for name in ('minimum_clients', 'colluding_fraction', 'sigma', 'authenticated', 'version'):
       offered, least = getattr(params, name), getattr(self, name)
@@ -47,8 +51,16 @@ class Policy:
           f'The session offers {name}={offered!r}; this client asks for {least!r} or more. Change '
           'the session, or the policy.'
         )
-    if last_round is not None and params.round_number <= last_round:
+    if last_round is None:
+      return
+    if params.round_number <= last_round:
       raise WrongRound(
         f'The session is round {params.round_number} of task {params.task!r}, of which this '
         f'client has served round {last_round}. Numbers must grow.'
+      )
+    if params.round_number > last_round + LARGEST_STEP:
+      raise WrongRound(
+        f'The session is round {params.round_number} of task {params.task!r}; the last that this '
+        f'client served is {last_round}, and it goes at most 2**20 beyond. Restore the '
+        "server's `sessions.json`, or the client's `rounds.json`."
       )

@@ -2,13 +2,16 @@
 
 Adversary: the server with up to A = floor(gamma n) clients; up to D = floor(delta n)
 clients drop out. Every party computes (k, t) itself; they are never negotiated.
-All tests are exact, in integers. References: Bonawitz et al., CCS 2017 (complete
+What is decided is decided exactly, in integers; floating point only skips degrees that are far from
+enough. References: Bonawitz et al., CCS 2017 (complete
 graph); Bell et al., CCS 2020 (k-regular graph).
 """
 
 import dataclasses
 import functools
-from math import comb, perm
+from math import comb, lgamma, log, perm
+
+import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.secagg.errors import UnsafeParameters
@@ -21,6 +24,8 @@ SMALLEST_RING = 50
 LARGEST_AUTHENTICATED = 1024
 # A ring with more neighbours has nothing on the complete graph.
 LARGEST_RING_DEGREE = 2048
+# What rounding can do to a logarithm of a probability, with room to spare up to 10^9 clients.
+_LOG_MARGIN = 1e-2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +81,34 @@ def _connected(n: int, k: int, bad: int, sigma: int) -> bool:
   return cuts << sigma < perm(n, k)
 
 
+def _log_comb(n: int, k: int) -> float:
+  return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+
+
+def _log_pmf(n: int, marked: int, k: int) -> np.ndarray:
+  """[log P[Hyp(n, marked, k) = x] for x = 0 .. k], in floating point."""
+  low, high = max(0, k - (n - marked)), min(k, marked)
+  x = np.arange(low, high, dtype=np.float64)
+  steps = np.log(marked - x) + np.log(k - x) - np.log(x + 1) - np.log(n - marked - k + x + 1)
+  found = np.full(k + 1, -np.inf)
+  first = _log_comb(marked, low) + _log_comb(n - marked, k - low) - _log_comb(n, k)
+  found[low : high + 1] = first + np.concatenate([[0.0], np.cumsum(steps)])
+  return found
+
+
+def _hopeless(
+  n: int, colluding: int, dropouts: int, authenticated: bool, sigma: int, eta: int, k: int
+) -> bool:
+  """Whether the thresholds of `_thresholds` miss each other by more than rounding could hide."""
+  corrupt = np.logaddexp.accumulate(_log_pmf(n, colluding, k)[::-1])[::-1]
+  allowed = -log(n) - (sigma + 1) * log(2) + _LOG_MARGIN
+  private = int(np.argmax(np.append(corrupt, -np.inf) <= allowed))
+  t_min = (k + private - 1) // 2 + 1 if authenticated else private
+  below = np.logaddexp.accumulate(_log_pmf(n, n - dropouts, k))[:-1]
+  live = np.concatenate([[-np.inf], below]) <= -log(n) - eta * log(2) + _LOG_MARGIN
+  return max(2, t_min) > int(np.flatnonzero(live)[-1])
+
+
 def _thresholds(
   n: int, colluding: int, dropouts: int, authenticated: bool, sigma: int, eta: int, k: int
 ) -> tuple[int, int] | None:
@@ -111,6 +144,8 @@ def ring_parameters(
   """
   for k in range(2, min(n, LARGEST_RING_DEGREE + 1), 2):
     if not _connected(n, k, colluding + dropouts, sigma):
+      continue
+    if _hopeless(n, colluding, dropouts, authenticated, sigma, eta, k):
       continue
     found = _thresholds(n, colluding, dropouts, authenticated, sigma, eta, k)
     if found is not None:
