@@ -14,11 +14,10 @@ import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.secagg import inputs, thresholds, verify, wire
+from tff_privacy_agg.secagg import graph, inputs, thresholds, verify, wire
 from tff_privacy_agg.secagg.custody import Custody
 from tff_privacy_agg.secagg.errors import (
   CapacityError,
-  GraphMismatch,
   InconsistentSurvivors,
   InvalidMessage,
   InvalidPublicKey,
@@ -226,14 +225,10 @@ class Client:
       raise CapacityError(
         f'{n} clients advertised, {params.maximum_clients} allowed.', round=Round.SHARES
       )
-    peers = wire.decode_keys(message.body, params.layout, params.authenticated)
     parameters = thresholds.session_parameters(params, n)
-    if len(peers) != parameters.k or self.client_id in peers:
-      raise GraphMismatch(
-        f'{len(peers)} neighbours were announced; {parameters.k} others are needed with {n} '
-        'clients.',
-        round=Round.SHARES,
-      )
+    entries, ring = graph.split_notice(message.body, parameters, params.version)
+    peers = wire.decode_keys(entries, params.layout, params.authenticated)
+    graph.check_neighbours(parameters, self.client_id, list(peers), self._salt, ring)
     self._check_keys({client: advert for client, (advert, _) in peers.items()})
     for client, (advert, signature) in peers.items() if params.authenticated else ():
       if client not in self._roster:

@@ -72,8 +72,9 @@ def communication_cost(
   _validate.one_of(MODES, mode=mode)
   _validate.one_of((None, 'mac'), verify_mode=verify_mode)
   _validate.one_of(VERSIONS, version=version)
+  ring = k is not None and k < n - 1
   if k is None:
-    k = thresholds.find_parameters(
+    found = thresholds.find_parameters(
       n,
       colluding_fraction,
       dropout_fraction,
@@ -81,7 +82,8 @@ def communication_cost(
       sigma=sigma,
       eta=eta,
       graph='complete' if verify_mode else graph,
-    ).k
+    )
+    k, ring = found.k, found.graph == 'ring'
   authenticated = mode == 'authenticated'
   signature = keys.SIGNATURE_BYTES if authenticated else 0
   layout = Layout(version, verify_mode)
@@ -98,7 +100,9 @@ def communication_cost(
     _HEADER + bitmap + k * shamir.SHARE_BYTES,
   )
   down = (
-    _HEADER + k * (4 + layout.advertisement_bytes + signature),
+    _HEADER
+    + k * (4 + layout.advertisement_bytes + signature)
+    + (keys.KEY_BYTES + 4 * n if ring and version > 1 else 0),
     _HEADER + bitmap + k * (sealed + contribution) + (k - greater) * layout.relayed_bytes,
     0,
     _HEADER + wire.bitmap_bytes(n) if authenticated else 0,

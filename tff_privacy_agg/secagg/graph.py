@@ -1,11 +1,14 @@
 """Who shares with whom: the complete graph, or a random ring; both k-regular."""
 
 import hashlib
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from tff_privacy_agg.secagg.errors import GraphMismatch
 from tff_privacy_agg.secagg.primitives import keys, prg
+from tff_privacy_agg.secagg.rounds import Round
 from tff_privacy_agg.secagg.thresholds import GraphParameters
 
 
@@ -92,15 +95,88 @@ def build(parameters: GraphParameters, ids: list[int], salt: bytes, transcript: 
   if parameters.graph == 'complete':
     columns = np.arange(k)
     return Graph(ids, columns + (columns >= np.arange(n)[:, None]))
-  numbers = _Numbers(keys.digest('graph', salt, transcript))
-  order = list(range(n))
-  for last in range(n - 1, 0, -1):
-    other = numbers.below(last + 1)
-    order[last], order[other] = order[other], order[last]
-  ring = np.asarray(order)
+  ring = np.asarray(_ring(n, salt, transcript))
   neighbours = np.empty((n, k), np.int64)
   distances = [step for step in range(-(k // 2), k // 2 + 1) if step]
   for column, step in enumerate(distances):
     neighbours[ring, column] = np.roll(ring, -step)
   neighbours.sort(axis=1)
   return Graph(ids, neighbours)
+
+
+def _ring(n: int, salt: bytes, transcript: bytes) -> list[int]:
+  """The positions in the order of the ring."""
+  numbers = _Numbers(keys.digest('graph', salt, transcript))
+  order = list(range(n))
+  for last in range(n - 1, 0, -1):
+    other = numbers.below(last + 1)
+    order[last], order[other] = order[other], order[last]
+  return order
+
+
+def notice_bytes(parameters: GraphParameters, version: int) -> int:
+  """Bytes of `notice`: none on the complete graph, and none in version 1."""
+  if parameters.graph == 'complete' or version == 1:
+    return 0
+  return keys.KEY_BYTES + 4 * parameters.clients
+
+
+def split_notice(
+  body: memoryview, parameters: GraphParameters, version: int
+) -> tuple[memoryview, memoryview]:
+  """The neighbours' keys in a message of round 0, and `notice` behind them."""
+  split = len(body) - notice_bytes(parameters, version)
+  if split < 0:
+    raise GraphMismatch(
+      f'The ring of {parameters.clients} clients is not announced.', round=Round.SHARES
+    )
+  return body[:split], body[split:]
+
+
+def notice(
+  parameters: GraphParameters, ids: Sequence[int], transcript: bytes, version: int
+) -> bytes:
+  """From what a client computes the ring for itself: T1 and the ids of all that advertised."""
+  if not notice_bytes(parameters, version):
+    return b''
+  return transcript + np.asarray(ids, '<u4').tobytes()
+
+
+def check_neighbours(
+  parameters: GraphParameters,
+  client_id: int,
+  peers: Sequence[int],
+  salt: bytes,
+  announced: memoryview,
+) -> None:
+  """Raises GraphMismatch unless a client has k neighbours, and those of the ring that it computes.
+
+  Args:
+    parameters: As this client computes them.
+    client_id: This client.
+    peers: The neighbours that the server names, ascending.
+    salt: S of the session.
+    announced: `notice`, as the server sent it; empty where there is none.
+  """
+  if len(peers) != parameters.k or client_id in peers:
+    raise GraphMismatch(
+      f'{len(peers)} neighbours were announced; {parameters.k} others are needed with '
+      f'{parameters.clients} clients.',
+      round=Round.SHARES,
+    )
+  if not announced:
+    return
+  ids = np.frombuffer(announced[keys.KEY_BYTES :], '<u4').tolist()
+  if any(first >= second for first, second in itertools.pairwise(ids)) or client_id not in ids:
+    raise GraphMismatch(
+      'The ids of the ring do not ascend, or leave out this client.', round=Round.SHARES
+    )
+  order = _ring(len(ids), salt, bytes(announced[: keys.KEY_BYTES]))
+  place, half = order.index(ids.index(client_id)), parameters.k // 2
+  around = [order[(place + step) % len(ids)] for step in range(-half, half + 1) if step]
+  if [ids[position] for position in sorted(around)] != list(peers):
+    raise GraphMismatch(
+      'The neighbours that the server names are not those of the ring over the clients that it '
+      'names. Nothing is shared with them.',
+      round=Round.SHARES,
+    )

@@ -285,7 +285,7 @@ class Server:
         # Too few to end a session by themselves; together with what else was missing they did.
         disputes = unmask.disputes_of(self._graph, self._shared, self._complaints)
         error.blame |= Blame(disputes=tuple(disputes))
-      # Rounds 0 to 2 close without a request for shares if they raise.
+      # Up to there a round that raises has not asked for shares.
       error.unopened = not self.params.authenticated and self.round <= Round.MASKED
       self.abort()
       raise
@@ -319,13 +319,13 @@ class Server:
     self._need(heard, self.params.minimum_clients, 'sent keys')
     self._parameters = thresholds.session_parameters(self.params, len(heard))
     transcript = self._enrolment.keep(heard)
+    tail = graph.notice(self._parameters, heard, transcript, self.params.version)
     self._graph = graph.build(self._parameters, heard, self._salt, transcript)
     if self.params.authenticated:
       self._roll = verify.roll_digest(self._salt, self._enrolment.adverts)
-    return {
-      client: self._message(Kind.KEYS, self._enrolment.keys_message(heard, self._graph.row(client)))
-      for client in heard
-    }
+    keys_of = self._enrolment.keys_message
+    bodies = {client: keys_of(heard, self._graph.row(client)) + tail for client in heard}
+    return {client: self._message(Kind.KEYS, body) for client, body in bodies.items()}
 
   def _send_shares(self, heard: list[int]) -> dict[int, bytes]:
     self._need(heard, self.params.minimum_clients, 'shared their secrets')
