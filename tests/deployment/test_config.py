@@ -3,9 +3,12 @@
 import dataclasses
 import io
 import json
+import pathlib
+import re
 
 import pytest
 
+import tff_privacy_agg
 from tff_privacy_agg import cli
 from tff_privacy_agg._entry_points import entry_point
 from tff_privacy_agg.deployment import config, tls
@@ -239,3 +242,19 @@ def test_events_for_people_and_machines():
   Events(machines, as_json=True, who='north')('session', round=3)
   told = json.loads(machines.getvalue())
   assert {**told, 'time': 0} == {'time': 0, 'who': 'north', 'event': 'session', 'round': 3}
+
+
+def test_every_event_is_documented():
+  root = pathlib.Path(tff_privacy_agg.__file__).parents[1]
+  sources = [*(root / 'tff_privacy_agg/deployment').glob('*.py')]
+  sources += [root / f'tff_privacy_agg/cli/{name}.py' for name in ('serve', 'client')]
+  told = set()
+  for file in sources:
+    told.update(re.findall(r"\b_?events\(\s*'([^']+)'", file.read_text(encoding='utf-8')))
+  names = told | {'done'}
+  assert len(names) >= 18
+  page = (root / 'docs/runtime.md').read_text(encoding='utf-8')
+  rows = page.partition('### Events')[2].partition('###')[0].splitlines()
+  first = [line.split('|')[1] for line in rows if line.startswith('| `')]
+  assert first[0].strip() == '`event`'
+  assert set(re.findall('`([^`]+)`', ' '.join(first[1:]))) == names

@@ -59,13 +59,30 @@ def utility(found: Mapping[str, Any]) -> str:
   return ''
 
 
-def last_words(found: Mapping[str, Any]) -> str:
-  """The last line of a server."""
+def promise(found: Mapping[str, Any]) -> str:
+  """Epsilon and against whom; empty if there is none."""
   from tff_privacy_agg.accounting.printing import rounded_up
 
-  parts = [ending(found) or f'trained {found["rounds"]} rounds', utility(found)]
   if found['epsilon'] is not None:
-    parts.append(f'epsilon {rounded_up(found["epsilon"], 4)}')
+    return f'epsilon {rounded_up(found["epsilon"], 4)}, also against the server'
+  if found['release_epsilon'] is not None:
+    return (
+      f'release epsilon {rounded_up(found["release_epsilon"], 4)} (the server sees the updates)'
+    )
+  return ''
+
+
+def last_words(found: Mapping[str, Any], directory: str | os.PathLike[str]) -> str:
+  """The last line of a server: what `train` ends with, on one line."""
+  privacy = promise(found) or 'no privacy: epsilon is infinite'
+  if promise(found) and found['delta'] is not None:
+    privacy += f', at delta {found["delta"]:.2g}'
+  if promise(found) and not found['complete']:
+    privacy += ', NOT COVERING training metrics in the clear'
+  trained = ending(found) or f'trained {found["rounds"]} rounds'
+  names = ['metrics.csv', 'checkpoints', 'summary.json', 'ledger.jsonl']
+  files = [name for name in names if (pathlib.Path(directory) / name).exists()]
+  parts = [trained, utility(found), privacy, f'{directory}: {", ".join(files)}']
   return '; '.join(filter(None, parts))
 
 

@@ -66,6 +66,10 @@ def _serve(args: argparse.Namespace) -> int:
     )
   summary = _closing.summary(result, asked.rounds)
   _closing.write(asked.directory, summary)
-  told = {'event': 'done', **summary} if args.json else {'event': _closing.last_words(summary)}
+  told = (
+    {'event': 'done', **summary}
+    if args.json
+    else {'event': _closing.last_words(summary, asked.directory)}
+  )
   events(**told)
   return 0

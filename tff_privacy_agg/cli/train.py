@@ -211,19 +211,12 @@ def _default_directory(task, config) -> pathlib.Path:
 
 
 def _summary_text(task, summary, path, last_sum) -> str:
-  from tff_privacy_agg.accounting.printing import rounded_up
-
   if task.noise_multiplier is None:
     privacy = 'no privacy: epsilon is infinite'
   else:
-    if summary['epsilon'] is None:
-      privacy = (
-        f'release epsilon {rounded_up(summary["release_epsilon"], 4)} (the server sees the updates)'
-      )
-    else:
-      privacy = f'epsilon {rounded_up(summary["epsilon"], 4)}, also against the server'
-      if task.secure_sum == 'simulated':
-        privacy += ' once the sum is secure (here it was simulated, in the clear)'
+    privacy = _closing.promise(summary)
+    if summary['epsilon'] is not None and task.secure_sum == 'simulated':
+      privacy += ' once the sum is secure (here it was simulated, in the clear)'
     privacy += (
       f', at delta {summary["delta"]:.2g}; unit: one client, zero-out adjacency, '
       'no amplification by sampling'
