@@ -6,10 +6,18 @@ from typing import Any
 
 from tff_privacy_agg.errors import ConfigurationError
 
+_LONGEST = 200  # characters of a value in a message
+
+
+def _shown(value: Any) -> str:
+  """A value on one line of a message."""
+  text = ' '.join(repr(value).split())
+  return text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'
+
 
 def _number(name: str, value: Any) -> None:
   if isinstance(value, bool) or not isinstance(value, numbers.Real):
-    raise ConfigurationError(f'`{name}` must be a number, got {value!r}.')
+    raise ConfigurationError(f'`{name}` must be a number, got {_shown(value)}.')
 
 
 def positive(**values: Any) -> None:
@@ -17,7 +25,7 @@ def positive(**values: Any) -> None:
   for name, value in values.items():
     _number(name, value)
     if not (math.isfinite(value) and value > 0):
-      raise ConfigurationError(f'`{name}` must be finite and positive, got {value!r}.')
+      raise ConfigurationError(f'`{name}` must be finite and positive, got {_shown(value)}.')
 
 
 def non_negative(**values: Any) -> None:
@@ -25,16 +33,16 @@ def non_negative(**values: Any) -> None:
   for name, value in values.items():
     _number(name, value)
     if not (math.isfinite(value) and value >= 0):
-      raise ConfigurationError(f'`{name}` must be finite and not negative, got {value!r}.')
+      raise ConfigurationError(f'`{name}` must be finite and not negative, got {_shown(value)}.')
 
 
 def at_least(lowest: int, **values: Any) -> None:
   """Raises unless every value is an integer of at least `lowest`."""
   for name, value in values.items():
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-      raise ConfigurationError(f'`{name}` must be an integer, got {value!r}.')
+      raise ConfigurationError(f'`{name}` must be an integer, got {_shown(value)}.')
     if value < lowest:
-      raise ConfigurationError(f'`{name}` must be at least {lowest}, got {value!r}.')
+      raise ConfigurationError(f'`{name}` must be at least {lowest}, got {_shown(value)}.')
 
 
 def fraction(**values: Any) -> None:
@@ -42,7 +50,7 @@ def fraction(**values: Any) -> None:
   for name, value in values.items():
     _number(name, value)
     if not 0 < value < 1:
-      raise ConfigurationError(f'`{name}` must lie strictly between 0 and 1, got {value!r}.')
+      raise ConfigurationError(f'`{name}` must lie strictly between 0 and 1, got {_shown(value)}.')
 
 
 def delta_of(clients: int, delta: Any, name: str = 'population') -> None:
@@ -66,11 +74,11 @@ def one_of(options: tuple, **values: Any) -> None:
   for name, value in values.items():
     if value not in options:
       allowed = ', '.join(repr(option) for option in options)
-      raise ConfigurationError(f'`{name}` must be one of {allowed}, got {value!r}.')
+      raise ConfigurationError(f'`{name}` must be one of {allowed}, got {_shown(value)}.')
 
 
 def instance(kind: type, **values: Any) -> None:
   """Raises unless every value is an instance of `kind`."""
   for name, value in values.items():
     if not isinstance(value, kind):
-      raise ConfigurationError(f'`{name}` must be a {kind.__name__}, got {value!r}.')
+      raise ConfigurationError(f'`{name}` must be a {kind.__name__}, got {_shown(value)}.')

@@ -160,6 +160,7 @@ def test_own_data_and_model_with_private_metrics_as_json(mine, tmp_path, capsys)
 
 def test_population_must_be_that_of_the_data(mine, capsys):
   arguments = ['--data', f'{mine}:load', '--population', '7', '--clients-per-round', '5']
+  arguments += ['--model', f'{mine}:model']
   assert cli.main(['train', *arguments, '--run-dir', 'run']) == 2
   assert '--population is 7; the data has 5 clients' in capsys.readouterr().err
 

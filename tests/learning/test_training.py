@@ -142,7 +142,7 @@ def test_the_participation_cap_steers_the_cohorts(tmp_path):
   one = epsilon_of_a_round(process, SIZE)
   assert record.epsilon('server') == pytest.approx(one, rel=1e-9)
   assert result.metrics['privacy/epsilon'] > 1.5 * one  # the state knows no participants
-  with pytest.raises(tpa.ConfigurationError, match='cap leaves 0'):
+  with pytest.raises(tpa.ConfigurationError, match='train for at most 3 rounds'):
     train(process, 4, tmp_path / 'run')
   assert LedgerRecord.read(tmp_path / 'run/ledger.jsonl').spent('server').rounds == 3
 

@@ -1,6 +1,7 @@
 """Says in one sentence what a TFF runtime error means and how to mend it."""
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,10 +9,10 @@ from typing import Any
 import tensorflow_federated as tff
 
 from tff_privacy_agg._tff import compat
-from tff_privacy_agg.errors import PrivacyAggError, RuntimeUnavailableError
+from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError, RuntimeUnavailableError
 
 _NO_SECURE_SUMS = (
-  "A secure sum was called, and TFF's native context cannot run one. "
+  "TFF's native context is the current one, and cannot run secure sums. "
   'Call `tff_privacy_agg.runtime.simulation_context()` first, in the same thread.'
 )
 _MOST_ARGUMENT_BYTES = 2**31 - 1
@@ -20,7 +21,7 @@ _MEND_OF_LARGE_ARGUMENTS = (
   'client in a `tff_privacy_agg.runtime.SecAggContext()`, or take fewer clients a round.'
 )
 # What TFF's (or gRPC's, or protobuf's) message contains, and what it means.
-_EXPLANATIONS = (
+_EXPLANATIONS: tuple[tuple[str, str], ...] = (
   ('Cannot embed a federated value', _NO_SECURE_SUMS),
   (
     'No default context installed',
@@ -39,6 +40,30 @@ _EXPLANATIONS = (
     f'{_MEND_OF_LARGE_ARGUMENTS}',
   ),
 )
+
+
+# What the graphs of this package assert comes back inside of TFF's and gRPC's own words.
+_ASSERTED = re.compile(
+  r'assertion failed: \[((?:The cohort admits|A round needs)[^\]]*)\]'
+  r'(?: \[(\d+)\])?'
+)
+
+
+def asserted(error: BaseException) -> str | None:
+  """The sentence of this package that an error of a running computation carries; or None."""
+  found = _ASSERTED.search(str(error))
+  if found is None:
+    return None
+  sentence, number = found.groups()
+  return sentence.replace('the number that took part follows', f'{number} took part')
+
+
+def last_line(error: BaseException) -> str:
+  """Kind and reason of an error of TensorFlow, without where it happened; ends in a dot."""
+  kind = type(error).__name__
+  lines = [line.strip() for line in str(error).splitlines()]
+  said = next((line for line in reversed(lines) if line), 'no reason given')
+  return f'{kind}: {said.removeprefix(f"{kind}: ")}'.rstrip('.') + '.'
 
 
 def explain(error: BaseException) -> str | None:
@@ -63,6 +88,7 @@ def explain(error: BaseException) -> str | None:
 def explained() -> Iterator[None]:
   """Turns a known TFF runtime error into a `RuntimeUnavailableError` caused by it.
 
+  What a round of this package asserts becomes a `ConfigurationError` of one sentence.
   Other errors pass unchanged.
   """
   try:
@@ -70,6 +96,10 @@ def explained() -> Iterator[None]:
   except PrivacyAggError:
     raise
   except Exception as error:
+    sentence = asserted(error)
+    if sentence is not None:
+      # Nothing else in TFF's error says more, and there are eighty lines of it.
+      raise ConfigurationError(sentence) from None
     meaning = explain(error)
     if meaning is None:
       raise
@@ -113,6 +143,18 @@ def _is_native(context: Any) -> bool:
   pipeline = getattr(asynchronous, '_compiler_pipeline', None)
   compiler = getattr(pipeline, '_compiler_fn', None)
   return compiler is tff.backends.native.desugar_and_transform_to_native
+
+
+def refuse_native_context(computation: Any) -> None:
+  """Refuses a computation with secure sums where the current context cannot run them.
+
+  Raises:
+    RuntimeUnavailableError: If the context is a native one of TFF.
+  """
+  if not _is_native(compat.get_context_stack().current):
+    return
+  if b'federated_secure' in compat.serialize_computation(computation).SerializeToString():
+    raise RuntimeUnavailableError(_NO_SECURE_SUMS)
 
 
 def warn_if_secure_sums_cannot_run() -> None:

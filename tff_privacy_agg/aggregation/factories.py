@@ -35,6 +35,7 @@ class _ComposedFactory:
     _validate.instance(Cohort, cohort=cohort)
     if budget is not None:
       _validate.instance(Budget, budget=budget)
+    self._stated_delta = delta
     if delta is None:
       delta = _DEFAULT_DELTA if budget is None else budget.delta
     _validate.fraction(delta=delta)
@@ -71,6 +72,11 @@ class _ComposedFactory:
   def delta(self) -> float:
     """Delta of the epsilon in the metrics, before the samplers' distance is added."""
     return self._delta
+
+  @property
+  def stated_delta(self) -> float | None:
+    """The delta that the stack was composed with; None if it was left to the default."""
+    return self._stated_delta
 
   @property
   def randomness(self) -> str:

@@ -7,7 +7,7 @@ import tensorflow_federated as tff
 
 from tff_privacy_agg._tff import compat, error_hints
 from tff_privacy_agg.accounting import Budget, Filter
-from tff_privacy_agg.aggregation import binding, tff_values
+from tff_privacy_agg.aggregation import binding, stack_mark, tff_values
 from tff_privacy_agg.aggregation.layers import ForeignSum, Layer, ModularTerminal, PlainSum
 from tff_privacy_agg.aggregation.stack import Stack
 from tff_privacy_agg.errors import ConfigurationError
@@ -62,6 +62,7 @@ def build(
 
   @compat.tensorflow_computation(stack_state_type, message_type)
   def finish(state, sums):
+    stack_mark.write(layers, bound.cohort)
     drawn = draw(state['privacy']['rounds']) if server_draws else None
     new_state, vector, measurements = stack.server(state, sums, drawn)
     return new_state, tff_values.from_vector(vector, value_type), measurements

@@ -77,7 +77,7 @@ def ddp_secure_aggregator(
   mechanism: str = 'distributed_dgauss',
   minimum_clients: int | None = None,
   maximum_clients: int | None = None,
-  delta: float = 1e-6,
+  delta: float | None = None,
   randomness: str = 'chacha20',
 ) -> tff.aggregators.UnweightedAggregationFactory:
   """Adaptive zeroing and clipping, distributed differential privacy, one secure modular sum.
@@ -107,7 +107,7 @@ def ddp_secure_aggregator(
     mechanism: `'distributed_dgauss'` or `'distributed_skellam'`.
     minimum_clients: Fewest honest survivors; defaults to the expected number.
     maximum_clients: Most clients; defaults to a quarter above the expected number.
-    delta: Delta of the reported epsilon.
+    delta: Delta of the reported epsilon; None takes 1e-6.
     randomness: `'chacha20'`, or `'philox'` for simulations.
 
   Returns:
@@ -192,7 +192,7 @@ def dp_aggregator(
   zeroing: bool = True,
   *,
   maximum_clients: int = _MANY_CLIENTS,
-  delta: float = 1e-6,
+  delta: float | None = None,
 ) -> tff.aggregators.UnweightedAggregationFactory:
   """Adaptive zeroing and clipping with discrete Gaussian noise that the server adds.
 
@@ -208,7 +208,7 @@ def dp_aggregator(
     clients_per_round: Expected number of clients of a round.
     zeroing: Whether vectors far larger than most are replaced by zeros.
     maximum_clients: Most clients of a round.
-    delta: Delta of the reported epsilon.
+    delta: Delta of the reported epsilon; None takes 1e-6.
 
   Returns:
     A `tff.aggregators.UnweightedAggregationFactory`.

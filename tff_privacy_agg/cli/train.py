@@ -103,18 +103,26 @@ def _train(args: argparse.Namespace) -> int:
   options = TrainingOptions(**_run_config.given(args))
   with _progress.waiting('starting TensorFlow Federated'):
     from tff_privacy_agg import learning, runtime
+    from tff_privacy_agg.learning.run_directory import check_directory
     from tff_privacy_agg.learning.training_task import TrainingTask
 
   task = TrainingTask(**dataclasses.asdict(options))
   say = sys.stderr if args.json else sys.stdout
   config = dataclasses.asdict(task)
   path = args.run_dir or _default_directory(task, config)
+  check_directory(path, config)
   if args.config:
     print(_run_config.as_toml(config, path, args.json), file=say)
   with _context(task) as context, runtime.explained():
     with _progress.waiting(f'reading {task.data} and building the process'):
       examples = task.load()
       process = task.process()  # refuses a design that cannot exist before anything is written
+      training = {
+        'preprocess': task.preprocess,
+        'cohorts': task.cohorts(examples),
+        'evaluate': task.evaluator(examples),
+      }
+      learning.check_training(process, examples.train, task.rounds, **training)
     directory = learning.RunDirectory(path, config)
     directory.write_privacy(_facts(task, process))
     print(
@@ -127,11 +135,9 @@ def _train(args: argparse.Namespace) -> int:
         process,
         examples.train,
         task.rounds,
-        preprocess=task.preprocess,
-        cohorts=task.cohorts(examples),
         run_directory=directory,
-        evaluate=task.evaluator(examples),
         report=lambda line: print(line, file=say, flush=True),
+        **training,
       )
     last_sum = getattr(context, 'last_round', None)
   summary = {

@@ -17,7 +17,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     'learning.run_directory': ('RunDirectory',),
     'learning.statement_release': ('MLflowReleaseManager', 'StatementReleaseManager'),
     'learning.rounds': ('LocalRounds', 'RoundResult', 'Rounds', 'SessionLimits'),
-    'learning.training': ('train',),
+    'learning.training': ('check_training', 'train'),
     'learning.training_loop': ('TrainingLoop', 'TrainingResult'),
   },
 )

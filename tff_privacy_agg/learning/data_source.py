@@ -12,8 +12,16 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_privacy_agg._tff import compat
-from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg._tff.error_hints import last_line
+from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
+from tff_privacy_agg.learning.before_training import (
+  check_cohorts,
+  check_element,
+  check_process,
+  check_size,
+)
 from tff_privacy_agg.learning.cohorts import Cohorts
+from tff_privacy_agg.learning.private_process import check_facts
 from tff_privacy_agg.ledger import PrivacyLedger
 
 # Making a client's dataset costs milliseconds, keeping it a few kilobytes.
@@ -33,6 +41,13 @@ class CohortDataSource(compat.FederatedDataSource):
     cohorts: Who takes part in which round.
     preprocess: From a client's examples to its batches; None takes them as they are.
     ledger: Record of the training; None keeps none.
+    process: The learning process that trains on them. Data, cohorts, stack and runtime are then
+      compared with it at once, and every client's batches before its round is charged.
+
+  Raises:
+    ConfigurationError: If the data are no clients, `preprocess` fails, or something does not fit
+      the process or the ledger.
+    RuntimeUnavailableError: If the process cannot run in the current TFF context.
   """
 
   def __init__(
@@ -42,20 +57,52 @@ class CohortDataSource(compat.FederatedDataSource):
     *,
     preprocess: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None,
     ledger: PrivacyLedger | None = None,
+    process: Any = None,
   ):
+    _check_arguments(data, cohorts, preprocess)
+    self._stacks = [] if process is None else check_process(process)
     self.cohorts = cohorts
     self.ledger = ledger
+    self._process = process
+    self._clients = data.client_ids
 
     @functools.lru_cache(maxsize=_DATASETS_KEPT)
     def dataset(client: str) -> tf.data.Dataset:
       examples = data.create_tf_dataset_for_client(client)
-      return examples if preprocess is None else preprocess(examples)
+      batches = examples if preprocess is None else _preprocessed(preprocess, examples)
+      if process is not None:
+        check_element(process, compat.tensorflow_to_type(batches.element_spec))
+      return batches
 
     self.dataset = dataset
     self.key = hashlib.sha256(repr(cohorts).encode()).hexdigest()
     _sources[self.key] = self
     element = compat.tensorflow_to_type(dataset(data.client_ids[0]).element_spec)
     self._type = compat.FederatedType(compat.SequenceType(element), compat.CLIENTS)
+    self.check(rounds=None)
+
+  def check(self, *, rounds: int | None) -> None:
+    """Refuses cohorts that data, process or ledger cannot have, before anything is charged.
+
+    Args:
+      rounds: Rounds in all; None if that is not known.
+
+    Raises:
+      ConfigurationError: If they do not fit.
+      LedgerError: If the ledger records another process.
+    """
+    facts = getattr(self._process, 'facts', None)
+    if self.ledger is not None:
+      if facts is not None:
+        check_facts(facts, self.ledger.facts)
+      facts = self.ledger.facts
+    check_cohorts(
+      self.cohorts,
+      clients=self._clients,
+      stacks=self._stacks,
+      facts=facts,
+      rounds=rounds,
+    )
 
   @property
   def federated_type(self) -> Any:
@@ -65,6 +112,44 @@ class CohortDataSource(compat.FederatedDataSource):
   def iterator(self) -> 'CohortIterator':
     """An iterator that begins with round 1."""
     return CohortIterator(self, 0)
+
+
+def _check_arguments(data: Any, cohorts: Any, preprocess: Any) -> None:
+  if not hasattr(data, 'create_tf_dataset_for_client') or not hasattr(data, 'client_ids'):
+    raise ConfigurationError(
+      f'`data` must be a `tff.simulation.datasets.ClientData`, got a {type(data).__name__}. Make one '
+      'with `tff.simulation.datasets.TestClientData({client: arrays})`.'
+    )
+  if not len(data.client_ids):
+    raise ConfigurationError('`data` has no clients. Pass data of at least one.')
+  if not all(hasattr(cohorts, name) for name in ('client_ids', 'cohort', 'sampling')):
+    raise ConfigurationError(
+      f'`cohorts` must be a sampler of cohorts, got a {type(cohorts).__name__}. Pass '
+      '`tpa.UniformCohorts(client_ids=data.client_ids, size=...)`.'
+    )
+  if preprocess is not None and not callable(preprocess):
+    raise ConfigurationError(
+      f'`preprocess` must be a function of a dataset, got a {type(preprocess).__name__}. Pass '
+      'such as `lambda dataset: dataset.batch(10)`.'
+    )
+
+
+def _preprocessed(preprocess: Callable[[Any], Any], examples: tf.data.Dataset) -> tf.data.Dataset:
+  try:
+    batches = preprocess(examples)
+  except PrivacyAggError:
+    raise
+  except Exception as error:
+    raise ConfigurationError(
+      f'`preprocess` fails on a client whose examples are {examples.element_spec}: '
+      f'{last_line(error)} Fix the function.'
+    ) from error
+  if not isinstance(batches, tf.data.Dataset):
+    raise ConfigurationError(
+      f'`preprocess` must return a `tf.data.Dataset`, got a {type(batches).__name__}. Return the '
+      'batches of the client.'
+    )
+  return batches
 
 
 class CohortIterator(compat.FederatedDataSourceIterator):
@@ -100,12 +185,14 @@ class CohortIterator(compat.FederatedDataSourceIterator):
         f'A round of {k} clients was asked; the sampler of the cohorts chose {len(cohort)}. Give '
         'both the same size.'
       )
+    datasets = [self._source.dataset(client) for client in cohort]
     if ledger is not None:
+      check_size(len(cohort), ledger.facts, round_number)
       ledger.charge(
         round_number, planned_survivors=len(cohort), cohort=cohort, drawn=cohorts.sampling
       )
     self.round_number, self.cohort = round_number, cohort
-    return [self._source.dataset(client) for client in cohort]
+    return datasets
 
   @property
   def federated_type(self) -> Any:

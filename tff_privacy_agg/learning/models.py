@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_privacy_agg._tff import compat
+from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.data import FederatedExamples
 from tff_privacy_agg.learning.data.digits import NUM_CLASSES, NUM_PIXELS
 
@@ -57,18 +59,28 @@ def held_out_evaluator(
   Args:
     model_fn: Makes the model.
     examples: Whose held-out part is evaluated, by TFF's evaluation process, as one client.
+
+  Raises:
+    ConfigurationError: If the model does not take them.
   """
   process = tff.learning.algorithms.build_fed_eval(model_fn)
   held_out = tf.data.Dataset.from_tensor_slices(
     OrderedDict(x=examples.test_x, y=examples.test_y)
   ).batch(_EVALUATION_BATCH)
+  wanted = process.next.type_signature.parameter[1].member.element
+  found = compat.tensorflow_to_type(held_out.element_spec)
+  if not wanted.is_assignable_from(found):
+    raise ConfigurationError(
+      f'The model takes batches of {wanted}; `test_x` and `test_y` give {found}. Give the held-out '
+      'examples the shapes and types of the training examples.'
+    )
 
   def evaluate(weights: Any) -> Mapping[str, float]:
     state = process.set_model_weights(process.initialize(), weights)
     metrics = process.next(state, [held_out]).metrics['client_work']['eval']
-    found = metrics['current_round_metrics']
+    numbers = metrics['current_round_metrics']
     return OrderedDict(
-      (name, float(value)) for name, value in found.items() if not name.startswith('num_')
+      (name, float(value)) for name, value in numbers.items() if not name.startswith('num_')
     )
 
   return evaluate

@@ -119,6 +119,11 @@ class TrainingOptions:
       raise ConfigurationError(
         f"`model` is 'linear' or a function as `module:function`, got {self.model!r}."
       )
+    if self.model == 'linear' and ':' in self.data:
+      raise ConfigurationError(
+        f"`data` is your own, {self.data!r}, and `model` is 'linear', which fits the named data only. "
+        'Name a model of your batches as `module:function`.'
+      )
     if self.target_epsilon is not None:
       _validate.positive(target_epsilon=self.target_epsilon)
     if self.noise_multiplier is not None:

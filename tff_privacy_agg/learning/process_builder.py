@@ -1,7 +1,8 @@
 """TFF's learning algorithms with every release in one account."""
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -10,10 +11,13 @@ import tensorflow_federated as tff
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import ALGORITHMS
 from tff_privacy_agg._tff import compat
+from tff_privacy_agg._tff.error_hints import last_line
 from tff_privacy_agg.aggregation.binding import Binding
 from tff_privacy_agg.aggregation.factories import ComposedFactory, WeightedComposedFactory
-from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.aggregation.layers import Mean, WeightedMean
+from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
 from tff_privacy_agg.learning.accounting_plan import Accounting
+from tff_privacy_agg.learning.before_training import without_mean
 from tff_privacy_agg.learning.example_level import ExampleLevel
 from tff_privacy_agg.learning.flat_metrics import no_metrics
 from tff_privacy_agg.learning.metrics_factory import (
@@ -54,8 +58,8 @@ def build_private_learning_process(
   Args:
     algorithm: 'fed_avg', 'fed_prox', 'fed_sgd' or 'mime_lite'.
     model_fn: As TFF's builders take it.
-    aggregator: A stack with noise, from `compose`, `compose_weighted` or a recipe. Its
-      `delta` and `budget` are replaced by those of `accounting`.
+    aggregator: A stack with a mean and with noise, from `compose`, `compose_weighted` or a recipe.
+      Delta and budget are stated once, in `accounting`; a stack composed with others is refused.
     accounting: Population, delta, budget and what is claimed of the cohorts.
     metrics: What becomes of the clients' training metrics. 'none' drops them; 'private'
       releases them with noise, for about a twentieth of a round's cost, each number
@@ -75,7 +79,8 @@ def build_private_learning_process(
     The process; `process.facts` is what its ledger rests on.
 
   Raises:
-    ConfigurationError: If an argument is outside its range, or the stack has no noise.
+    ConfigurationError: If an argument is outside its range, the stack has no noise or no mean, or
+      TFF refuses the model or an option.
 
   Reference: arXiv:1602.05629 (FedAvg), arXiv:1812.06127 (FedProx), arXiv:2008.03606 (Mime).
   """
@@ -97,27 +102,30 @@ def build_private_learning_process(
         'examples once more. Use another algorithm.'
       )
     model_fn = example_level.wrap(model_fn)
-  weights_type = _weights_type(model_fn)
+  build = getattr(tff.learning.algorithms, ALGORITHMS[algorithm][0])
+  with reasons_of_tff(build.__name__):
+    weights_type = weights_type_of(model_fn)
   bound = {name: _private(name, stack, weights_type) for name, stack in stacks.items()}
-  beside = [bound['gradient_aggregator']] if 'gradient_aggregator' in bound else []
+  for name, stack in stacks.items():
+    _check_account(name, stack, accounting)
   metrics_aggregator = _metrics_aggregator(metrics, aggregator, bound['aggregator'])
-  if isinstance(metrics_aggregator, PrivateMetrics):
-    beside.append(metrics_aggregator.bind(unfinalized_type(model_fn)))
-
+  beside = _beside(bound, metrics_aggregator, lambda: unfinalized_type(model_fn))
   accounted = aggregator.accounted(delta=accounting.delta, budget=accounting.budget, beside=beside)
   weighted = isinstance(aggregator, WeightedComposedFactory)
   build = getattr(tff.learning.algorithms, ALGORITHMS[algorithm][weighted])
   _check_options(build, options)
+  _check_optimizers(options)
   options.setdefault('loop_implementation', FAST_LOOP)
   if algorithm == 'mime_lite':
     options['full_gradient_aggregator'] = stacks['gradient_aggregator']
   takes_weights = weighted or algorithm == 'fed_sgd'
-  inner = build(
-    model_fn,
-    model_aggregator=_as_weighted(accounted) if takes_weights else accounted,
-    metrics_aggregator=metrics_aggregator,
-    **options,
-  )
+  with reasons_of_tff(build.__name__):
+    inner = build(
+      model_fn,
+      model_aggregator=_as_weighted(accounted) if takes_weights else accounted,
+      metrics_aggregator=metrics_aggregator,
+      **options,
+    )
   return PrivateLearningProcess(
     inner,
     facts=accounting.facts(
@@ -128,6 +136,41 @@ def build_private_learning_process(
     budget=accounting.budget,
     example_level=example_level,
   )
+
+
+def round_of(
+  algorithm: str,
+  *,
+  aggregator: ComposedFactory,
+  metrics: str | PrivateMetrics,
+  weights_type: compat.Type,
+  metrics_type: Callable[[], compat.Type],
+) -> Binding:
+  """All that one round of a process releases, without building the process.
+
+  Args:
+    algorithm: As in `build_private_learning_process`.
+    aggregator: As there; of the gradients of mime_lite, too.
+    metrics: As there.
+    weights_type: From `weights_type_of`.
+    metrics_type: Gives TFF type of one client's unfinalized metrics.
+  """
+  bound = {'aggregator': _private('aggregator', aggregator, weights_type)}
+  if algorithm == 'mime_lite':
+    bound['gradient_aggregator'] = bound['aggregator']
+  metrics_aggregator = _metrics_aggregator(metrics, aggregator, bound['aggregator'])
+  beside = _beside(bound, metrics_aggregator, metrics_type)
+  return aggregator.accounted(delta=aggregator.delta, budget=None, beside=beside).bind(weights_type)
+
+
+def _beside(
+  bound: Mapping[str, Binding], metrics_aggregator: Any, metrics_type: Callable[[], compat.Type]
+) -> list[Binding]:
+  """What leaves the clients beside the model's updates."""
+  beside = [bound['gradient_aggregator']] if 'gradient_aggregator' in bound else []
+  if isinstance(metrics_aggregator, PrivateMetrics):
+    beside.append(metrics_aggregator.bind(metrics_type()))
+  return beside
 
 
 def _as_weighted(factory):
@@ -141,7 +184,12 @@ def _weakest(sources) -> str:
   return 'philox' if 'philox' in kinds else 'chacha20'
 
 
-def _weights_type(model) -> compat.Type:
+def weights_type_of(model) -> compat.Type:
+  """TFF type of a model's trainable weights.
+
+  Args:
+    model: A function that makes a model, or a functional model.
+  """
   if not isinstance(model, tff.learning.models.FunctionalModel):
     return tff.learning.models.weights_type_from_model(model).trainable
   trainable, _ = model.initial_weights
@@ -163,6 +211,53 @@ def _private(name: str, stack, weights_type) -> Binding:
       "Add a noise layer, or use TFF's own builder."
     )
   return bound
+
+
+def _check_account(name: str, stack, accounting: Accounting) -> None:
+  """Refuses a stack that averages nothing, or was composed for another account."""
+  if not any(isinstance(layer, Mean | WeightedMean) for layer in stack.layers):
+    raise without_mean(f'`{name}`')
+  if stack.stated_delta not in (None, accounting.delta):
+    raise ConfigurationError(
+      f'`{name}` was composed with a delta of {stack.stated_delta:g}; `accounting` has '
+      f'{accounting.delta:g}. State delta once, in `Accounting(delta=...)`.'
+    )
+  if stack.budget not in (None, accounting.budget):
+    raise ConfigurationError(
+      f'`{name}` was composed with a budget that is not that of `accounting`. State the budget '
+      'once, in `Accounting(budget=...)`.'
+    )
+
+
+def _check_optimizers(options: Mapping[str, Any]) -> None:
+  for name, given in options.items():
+    known = isinstance(given, tff.learning.optimizers.Optimizer)
+    if name.endswith(('optimizer', 'optimizer_fn')) and not known:
+      raise ConfigurationError(
+        f"`{name}` must be one of TFF's optimizers, got {given!r}. TFF 0.87 trains with no other, "
+        "Keras's included: pass such as `tff.learning.optimizers.build_sgdm(0.1)`."
+      )
+
+
+@contextlib.contextmanager
+def reasons_of_tff(builder: str) -> Iterator[None]:
+  """Puts into one sentence why TFF does not build a process.
+
+  Args:
+    builder: Name of its builder.
+
+  Raises:
+    ConfigurationError: With TFF's reason.
+  """
+  try:
+    yield
+  except PrivacyAggError:
+    raise
+  except Exception as error:
+    raise ConfigurationError(
+      f'`tff.learning.algorithms.{builder}` refuses the model or an option: '
+      f'{last_line(error)} Change that argument.'
+    ) from error
 
 
 def _metrics_aggregator(metrics, aggregator, bound: Binding):

@@ -144,8 +144,11 @@ class LocalRounds:
     }
 
   def select(self, round_number: int, eligible: Sequence[str] | None = None) -> Sequence[str]:
-    """Clients of a round, as the sampler draws them."""
-    return self._source.cohorts.cohort(round_number, eligible)
+    """Clients of a round, as the sampler draws them; refuses one whose batches do not fit."""
+    cohort = self._source.cohorts.cohort(round_number, eligible)
+    for client in cohort:
+      self._source.dataset(client)
+    return cohort
 
   def run(self, state: Any, cohort: Sequence[str]) -> RoundResult:
     """Runs one round in the current context."""

@@ -36,6 +36,44 @@ def _number(text: str) -> float:
   return float({'True': '1', 'False': '0'}.get(text, text))
 
 
+def check_directory(path: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Refuses a directory in which a training cannot begin or resume.
+
+  Args:
+    path: The directory.
+    config: What defines the training, as JSON values.
+
+  Raises:
+    ConfigurationError: If it holds a training with another config, or files and no training.
+  """
+  if path.exists() and not path.is_dir():
+    raise ConfigurationError(f'A run directory is a directory; {path} is a file. Choose another.')
+  if not path.exists() or not any(path.iterdir()):
+    return
+  file = path / 'config.json'
+  if not file.exists():
+    raise ConfigurationError(
+      f'A run directory is empty or holds a training; {path} holds other files. '
+      'Choose another directory.'
+    )
+  found = json.loads(file.read_text(encoding='utf-8'))
+  asked = json.loads(json.dumps(dict(config)))
+  # Version 0.1 wrote 0 and '' for unset, and fewer keys for a server.
+  _refuse(
+    path,
+    (key for key in found if key != 'rounds' and (found[key] or None) != (asked.get(key) or None)),
+  )
+
+
+def _refuse(path: pathlib.Path, differing: Iterable[str]) -> None:
+  changed = sorted(differing)
+  if changed:
+    raise ConfigurationError(
+      f'A training resumes with the arguments it began with; in {path} these differ: '
+      f'{", ".join(changed)}. Pass the old values, or another directory.'
+    )
+
+
 class RunDirectory:
   """The files of one training.
 
@@ -50,7 +88,7 @@ class RunDirectory:
 
   def __init__(self, path: str | os.PathLike[str], config: Mapping[str, Any]):
     self.path = pathlib.Path(path)
-    self._check(config)
+    check_directory(self.path, config)
     self.path.mkdir(parents=True, exist_ok=True)
     write_json(self.path / 'config.json', dict(config))
     self._checkpoints = tff.program.FileProgramStateManager(
@@ -89,30 +127,6 @@ class RunDirectory:
     finally:
       os.close(descriptor)
 
-  def _check(self, config: Mapping[str, Any]) -> None:
-    if not self.path.exists() or not any(self.path.iterdir()):
-      return
-    file = self.path / 'config.json'
-    if not file.exists():
-      raise ConfigurationError(
-        f'A run directory is empty or holds a training; {self.path} holds other files. '
-        'Choose another directory.'
-      )
-    found = json.loads(file.read_text(encoding='utf-8'))
-    asked = json.loads(json.dumps(dict(config)))
-    # Version 0.1 wrote 0 and '' for unset, and fewer keys for a server.
-    self._refuse(
-      key for key in found if key != 'rounds' and (found[key] or None) != (asked.get(key) or None)
-    )
-
-  def _refuse(self, differing: Iterable[str]) -> None:
-    changed = sorted(differing)
-    if changed:
-      raise ConfigurationError(
-        f'A training resumes with the arguments it began with; in {self.path} these differ: '
-        f'{", ".join(changed)}. Pass the old values, or another directory.'
-      )
-
   def begin(self, identity: Mapping[str, Any], *, rounds: int, after: int) -> list[str]:
     """Compares a start with the one before, and records it in `history.jsonl`.
 
@@ -132,10 +146,13 @@ class RunDirectory:
     if file.exists():
       last = json.loads(file.read_text(encoding='utf-8').splitlines()[-1])
       found = last['identity']
-      self._refuse(
-        key
-        for key in found
-        if key != 'computation' and key in identity and found[key] != identity[key]
+      _refuse(
+        self.path,
+        (
+          key
+          for key in found
+          if key != 'computation' and key in identity and found[key] != identity[key]
+        ),
       )
       if found.get('computation') != identity.get('computation'):
         told.append('the process computes something else than before; history.jsonl records it')

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tff_privacy_agg._tff import compat
+from tff_privacy_agg._tff import compat, graphs
 from tff_privacy_agg.learning.flat_metrics import flatten
 
 
@@ -47,30 +47,13 @@ def _computation_digest(computation: Any) -> str:
   and float constants do not.
   """
   counted: collections.Counter[str] = collections.Counter()
-  for graph in _graphs(compat.serialize_computation(computation)):
-    functions = (function.node_def for function in graph.library.function)
-    for nodes in (graph.node, *functions):
-      for node in nodes:
-        constant = node.attr['value'].tensor if node.op == 'Const' else None
-        if constant is not None and tf.dtypes.as_dtype(constant.dtype).is_floating:
-          counted[f'{tf.make_ndarray(constant).tolist()}'] += 1
-        else:
-          counted[node.op] += 1
+  for node in graphs.nodes(compat.serialize_computation(computation)):
+    constant = node.attr['value'].tensor if node.op == 'Const' else None
+    if constant is not None and tf.dtypes.as_dtype(constant.dtype).is_floating:
+      counted[f'{tf.make_ndarray(constant).tolist()}'] += 1
+    else:
+      counted[node.op] += 1
   return _digest(str(sorted(counted.items())))
-
-
-def _graphs(message: Any) -> list[Any]:
-  """All TensorFlow graphs in a message of protobuf."""
-  found = []
-  for field, value in message.ListFields():
-    if field.name == 'graph_def':
-      graph = tf.compat.v1.GraphDef()
-      value.Unpack(graph)
-      found.append(graph)
-    elif field.message_type is not None:
-      parts = value if field.label == field.LABEL_REPEATED else [value]
-      found += [graph for part in parts for graph in _graphs(part)]
-  return found
 
 
 def _digest(text: str) -> str:

@@ -11,6 +11,7 @@ import tensorflow_federated as tff
 from tff_privacy_agg import _validate
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.learning.before_training import check_process
 from tff_privacy_agg.learning.cohorts import Cohorts
 from tff_privacy_agg.learning.data_source import CohortDataSource
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess
@@ -69,18 +70,62 @@ def train(
     LedgerError: If practice breaks what the ledger claims.
     SecAggError: If a round had no secure sum in any of its sessions.
   """
-  _validate.at_least(1, rounds=rounds)
+  source = check_training(
+    process, data, rounds, cohorts=cohorts, preprocess=preprocess, evaluate=evaluate, ledger=ledger
+  )
   loop = TrainingLoop(
     process=process,
-    source=LocalRounds(process, CohortDataSource(data, cohorts, preprocess=preprocess)),
+    source=source,
     rounds=rounds,
     evaluate=evaluate,
     ledger=ledger,
     managers=release_managers,
     report=report,
   )
-  loop.check()
   return dataclasses.replace(loop, directory=_directory(run_directory, process)).run()
+
+
+def check_training(
+  process: tff.learning.templates.LearningProcess,
+  data: tff.simulation.datasets.ClientData,
+  rounds: int,
+  *,
+  cohorts: Cohorts,
+  preprocess: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None,
+  evaluate: Callable[[Any], Mapping[str, float]] | None = None,
+  ledger: PrivacyLedger | None = None,
+) -> LocalRounds:
+  """Refuses what would fail after the first charge; `train` does this before it makes a file.
+
+  Args:
+    process: As in `train`.
+    data: As in `train`.
+    rounds: As in `train`.
+    cohorts: As in `train`.
+    preprocess: As in `train`.
+    evaluate: As in `train`.
+    ledger: As in `train`.
+
+  Returns:
+    The rounds that are then run.
+
+  Raises:
+    ConfigurationError: If data, cohorts, stack, account and secure sums do not fit together.
+    RuntimeUnavailableError: If the process cannot run in the current TFF context.
+    LedgerError: If the ledger records another process.
+  """
+  _validate.at_least(1, rounds=rounds)
+  check_process(process)
+  if evaluate is not None and not callable(evaluate):
+    raise ConfigurationError(
+      f'`evaluate` must be a function of the model weights, got a {type(evaluate).__name__}. Return '
+      'metrics by name from it.'
+    )
+  source = CohortDataSource(data, cohorts, preprocess=preprocess, ledger=ledger, process=process)
+  source.check(rounds=rounds)
+  local = LocalRounds(process, source)
+  TrainingLoop(process=process, source=local, rounds=rounds, ledger=ledger).check()
+  return local
 
 
 def _directory(where, process) -> RunDirectory | None:

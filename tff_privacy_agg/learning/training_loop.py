@@ -11,8 +11,10 @@ from typing import Any
 from tff_privacy_agg import _validate, secagg
 from tff_privacy_agg._telling import announced
 from tff_privacy_agg._tff import compat
+from tff_privacy_agg._tff.error_hints import explained
 from tff_privacy_agg.accounting.printing import rounded_up
-from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError
+from tff_privacy_agg.errors import BudgetExceededError
+from tff_privacy_agg.learning.before_training import check_size
 from tff_privacy_agg.learning.flat_metrics import flatten
 from tff_privacy_agg.learning.ledger_release import account_of, settle
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess, check_facts
@@ -196,7 +198,8 @@ class TrainingLoop:
         attempts += _drop_outs(source.limits, len(cohort))
       charge = None if ledger is None else self._charge(ledger, round_number, cohort)
       try:
-        result = source.run(state, cohort)
+        with explained():
+          result = source.run(state, cohort)
       except _RETRIED as error:
         cost = '' if ledger is None or charge is None else _cost(ledger, charge, error)
         self.report(
@@ -210,11 +213,7 @@ class TrainingLoop:
       return result, cohort
 
   def _charge(self, ledger: PrivacyLedger, round_number: int, cohort: Sequence[str]) -> int:
-    if len(cohort) > ledger.facts.maximum:
-      raise ConfigurationError(
-        f'Round {round_number} has {len(cohort)} clients; the ledger counts on at most '
-        f'{ledger.facts.maximum}. Draw smaller cohorts, or raise `Cohort.maximum`.'
-      )
+    check_size(len(cohort), ledger.facts, round_number)
     return ledger.charge(
       round_number, planned_survivors=len(cohort), cohort=cohort, drawn=self.source.sampling
     )

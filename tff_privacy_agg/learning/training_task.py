@@ -39,6 +39,7 @@ from tff_privacy_agg.learning.options import FEWEST_IN_A_SUM, SECURE_SUMS, Train
 from tff_privacy_agg.learning.process_builder import (
   FAST_LOOP,
   build_private_learning_process,
+  reasons_of_tff,
 )
 
 _RARELY = 1e-4
@@ -114,9 +115,10 @@ class TrainingTask(TrainingOptions):
     options = self._options()
     if aggregator is None:
       build = getattr(tff.learning.algorithms, ALGORITHMS[self.algorithm][0])
-      return build(
-        self.model_fn(), metrics_aggregator=no_metrics, loop_implementation=FAST_LOOP, **options
-      )
+      with reasons_of_tff(build.__name__):
+        return build(
+          self.model_fn(), metrics_aggregator=no_metrics, loop_implementation=FAST_LOOP, **options
+        )
     return build_private_learning_process(
       self.algorithm,
       self.model_fn(),
@@ -136,6 +138,7 @@ class TrainingTask(TrainingOptions):
       return named.load(self.data, self.population, seed=self.seed, directory=self.data_directory)
     loaded = entry_point(self.data, os.getcwd())()
     _validate.instance(FederatedExamples, **{f'{self.data}()': loaded})
+    loaded.check(self.data)
     clients = len(loaded.train.client_ids)
     if clients != self.population:
       raise ConfigurationError(
@@ -150,7 +153,11 @@ class TrainingTask(TrainingOptions):
     return batches.map(lambda example: OrderedDict(x=example['x'], y=example['y']))
 
   def evaluator(self, examples: FederatedExamples) -> Callable[[Any], Mapping[str, float]]:
-    """A function from model weights to loss and accuracy on the held-out examples."""
+    """A function from model weights to loss and accuracy on the held-out examples.
+
+    Raises:
+      ConfigurationError: If they are not what the model takes.
+    """
 
     if self.model == 'linear':
       return functools.partial(evaluate_softmax, examples)
@@ -166,8 +173,7 @@ class TrainingTask(TrainingOptions):
     """A function that makes the model."""
     if self.model != 'linear':
       return entry_point(self.model, os.getcwd())
-    features, classes = (None if ':' in self.data else named.linear_shape(self.data)) or (64, 10)
-    return functools.partial(softmax_regression, features, classes)
+    return functools.partial(softmax_regression, *(named.linear_shape(self.data) or ()))
 
   def _options(self) -> dict[str, Any]:
     sgd = tff.learning.optimizers.build_sgdm

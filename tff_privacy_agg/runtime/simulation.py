@@ -109,6 +109,7 @@ class SimulationContext(compat.SyncContext):
     """Runs `comp` on `arg`; TFF calls this.
 
     Raises:
+      ConfigurationError: If a round has no client, or more than its stack admits.
       RuntimeUnavailableError: If the context is closed, belongs to the parent of
         a forked process, or has lost its worker; or if `arg` is too large to be sent.
     """
@@ -128,7 +129,8 @@ class SimulationContext(compat.SyncContext):
       self._previous = None
     error_hints.refuse_too_large(arg)
     try:
-      return self._inner.invoke(comp, arg)
+      with error_hints.explained():
+        return self._inner.invoke(comp, arg)
     except ValueError as error:  # of gRPC, where `close` was between two of its calls
       if self._finalizer.alive:
         raise

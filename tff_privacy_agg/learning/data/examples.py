@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow_federated as tff
@@ -26,6 +27,34 @@ class FederatedExamples:
   train: tff.simulation.datasets.ClientData
   test_x: np.ndarray
   test_y: np.ndarray
+
+  def check(self, name: str) -> None:
+    """Refuses examples that no training can use.
+
+    Args:
+      name: Where they come from, for messages.
+
+    Raises:
+      ConfigurationError: If there are no clients, or an example has no `x` and `y`, or the held-out
+        inputs and labels are not as many.
+    """
+    if not hasattr(self.train, 'create_tf_dataset_for_client') or not len(self.train.client_ids):
+      raise ConfigurationError(
+        f'`train` of {name} must be client data of at least one client, got a '
+        f'{type(self.train).__name__}. Make it with `tff.simulation.datasets.TestClientData`.'
+      )
+    structure = self.train.element_type_structure
+    if not isinstance(structure, Mapping) or not {'x', 'y'} <= {*structure}:
+      raise ConfigurationError(
+        f'Examples of {name} must be mappings of `x` and `y`, got {structure}. Rename the inputs to '
+        '`x` and the labels to `y`.'
+      )
+    held_out = np.shape(self.test_x)[:1], np.shape(self.test_y)[:1]
+    if held_out[0] != held_out[1] or held_out[0] in ((), (0,)):
+      raise ConfigurationError(
+        f'`test_x` and `test_y` of {name} must hold equally many examples, got arrays of shape '
+        f'{np.shape(self.test_x)} and {np.shape(self.test_y)}. Give each held-out input its label.'
+      )
 
 
 def split_among_clients(
