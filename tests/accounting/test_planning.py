@@ -202,7 +202,7 @@ def _planned_stack(plan, *, clients, dimension, mechanism):
     ({'dropout': 1.0}, 'must be below 1'),
     ({'dropout': 0.995}, 'leaves no honest survivor'),
     ({'clients_per_round': 20_000}, '`population` must be at least 20000'),
-    ({'bits': 4}, 'The smallest bit width that works is'),
+    ({'bits': 4}, r'4 bits .* an epsilon of 8 needs over 100 rounds, .* Set `bits` to \d+ or more'),
     ({'target_epsilon': math.nan}, '`target_epsilon` must be finite and positive'),
   ],
 )

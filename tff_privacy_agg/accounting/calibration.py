@@ -97,8 +97,10 @@ def find_gaussian_noise_multiplier(target_epsilon: float, delta: float, rounds: 
   )
 
 
-def smallest_noise_multiplier(target_epsilon: float, epsilon_of: Callable[[float], float]) -> float:
-  """Returns the smallest noise multiplier, to 60 bisections, whose epsilon is at most the target.
+def smallest_noise_multiplier(
+  target_epsilon: float, epsilon_of: Callable[[float], float], *, bisections: int = 60
+) -> float:
+  """Returns the smallest noise multiplier, to some bisections, whose epsilon is at most the target.
 
   A noise multiplier that `epsilon_of` refuses does not reach the target: designs
   may be impossible both below and above the range that works.
@@ -106,6 +108,7 @@ def smallest_noise_multiplier(target_epsilon: float, epsilon_of: Callable[[float
   Args:
     target_epsilon: In nats, positive. Never exceeded by the result.
     epsilon_of: Gives epsilon of the whole training at a noise multiplier.
+    bisections: Of an interval whose ends differ by a factor of two.
 
   Raises:
     ConfigurationError: If no noise multiplier reaches the target.
@@ -140,7 +143,7 @@ def smallest_noise_multiplier(target_epsilon: float, epsilon_of: Callable[[float
     low, high = low / 2, low
     if low < 1 / _LARGEST:
       return high
-  for _ in range(60):
+  for _ in range(bisections):
     middle = math.sqrt(low * high)
     if reaches(middle):
       high = middle

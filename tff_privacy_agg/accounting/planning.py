@@ -262,7 +262,12 @@ def plan(
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # of designs that the search passes
     width = bits if bits is not None else _width(least(_WIDTHS[-1]), design, honest)
-    z = float(rounded_up(least(width), _DIGITS))
+    try:
+      z = float(rounded_up(least(width), _DIGITS))
+    except ConfigurationError:
+      if bits is None or bits >= _WIDTHS[-1]:
+        raise
+      raise _too_few(bits, least(_WIDTHS[-1]), design, target_epsilon, rounds) from None
     while design(z, width)[1] > target_epsilon:  # what rounding of the design took away
       z = float(rounded_up(z * (1 + 10.0**-_DIGITS), _DIGITS))
   solved, epsilon, mu_squared, price = design(z, width)  # whose warning is shown
@@ -295,6 +300,24 @@ def plan(
       + f'; the error is {error:.4g} times that of central noise.',
       _SAMPLING_REASONS[sampling],
     ),
+  )
+
+
+def _too_few(
+  bits: int, z: float, design: Callable[[float, int], tuple], target_epsilon: float, rounds: int
+) -> ConfigurationError:
+  """The refusal of a bit width that cannot carry the noise, with one that can."""
+
+  def carries(width: int) -> bool:
+    try:
+      return design(1.01 * z, width)[1] <= target_epsilon
+    except ConfigurationError:
+      return False
+
+  enough = next(width for width in range(bits + 1, _WIDTHS[-1] + 1) if carries(width))
+  return ConfigurationError(
+    f'{bits} bits a coordinate cannot carry the noise that an epsilon of {target_epsilon:.4g} needs over '
+    f'{rounds} rounds, a noise multiplier of about {z:.3g}. Set `bits` to {enough} or more.'
   )
 
 

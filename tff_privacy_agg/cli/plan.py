@@ -2,12 +2,16 @@
 
 import argparse
 import json
+import pathlib
 
 from tff_privacy_agg._names import DISTRIBUTED
 
-_EXAMPLES = """example:
+_EXAMPLES = """examples:
   tff-privacy-agg plan --target-epsilon 4 --rounds 50 --clients-per-round 200 --population 20000 \\
     --parameters 100000
+  tff-privacy-agg plan --target-epsilon 8 --rounds 12 --clients-per-round 40 --population 200 \\
+    --parameters 650 --write run.toml
+  tff-privacy-agg train --config run.toml
 """
 
 
@@ -53,25 +57,28 @@ def add(commands) -> None:
   plan.add_argument(
     '--participation-cap', type=int, help='most rounds of one client (default: all)'
   )
+  plan.add_argument(
+    '--write', type=pathlib.Path, metavar='FILE', help='a new file for `train --config`'
+  )
   plan.add_argument('--json', action='store_true', help='for machines')
 
 
 def _plan(args: argparse.Namespace) -> int:
-  from tff_privacy_agg import _validate, accounting
+  from tff_privacy_agg import learning
   from tff_privacy_agg.accounting.printing import rounded_up
   from tff_privacy_agg.cli import _progress
-  from tff_privacy_agg.numerics import orders
+  from tff_privacy_agg.errors import ConfigurationError
 
-  _validate.at_least(1, population=args.population, parameters=args.parameters)
-  delta = 0.1 / args.population if args.target_delta is None else args.target_delta
+  if args.write is not None and args.write.exists():
+    raise ConfigurationError(f'{args.write} exists; --write makes a new file. Name another.')
   with _progress.waiting('planning') as progress:
-    result = accounting.plan(
+    result = learning.plan(
       target_epsilon=args.target_epsilon,
-      target_delta=delta,
+      target_delta=args.target_delta,
       rounds=args.rounds,
       clients_per_round=args.clients_per_round,
       population=args.population,
-      dimension=orders.padded_dimension(args.parameters),
+      parameters=args.parameters,
       mechanism=args.mechanism,
       bits=args.bits,
       dropout=args.dropout,
@@ -80,11 +87,15 @@ def _plan(args: argparse.Namespace) -> int:
       participation_cap=args.participation_cap,
       progress=progress,
     )
+  if args.write is not None:
+    args.write.write_text(result.toml(), encoding='utf-8')
   if args.json:
     print(json.dumps(result.as_dict(), indent=2))
     return 0
   for name, value in result.as_dict().items():
     if name != 'reasons' and value is not None:
       print(f'{name:<20} {rounded_up(value, 6) if isinstance(value, float) else value}')
-  print(*(f'- {reason}' for reason in result.reasons), sep='\n')
+  print(*(f'- {reason}' for reason in result.numbers.reasons), sep='\n')
+  if args.write is not None:
+    print(f'{args.write}: train it with `tff-privacy-agg train --config {args.write}`')
   return 0

@@ -72,14 +72,22 @@ def add(commands) -> None:
     'probability that a client drops out of a round, at any step of its protocol',
     type=float,
   )
-  option('noise-multiplier', 'effective, of a whole round', type=float)
+  option(
+    'noise-multiplier',
+    'effective, of a whole round (default: 2.75, or what --target-epsilon needs over --rounds)',
+    type=float,
+  )
   option(
     'mechanism',
     'central_discrete_gaussian (of old: gaussian): the server adds the noise and sees the updates',
     choices=(*_names.MECHANISMS, _names.GAUSSIAN),
   )
   option('bits', 'bits a coordinate of the secure sum', type=int)
-  option('target-epsilon', 'budget at which the training stops', type=float)
+  option(
+    'target-epsilon',
+    'the noise is made for it, and the training stops at it (default: none)',
+    type=float,
+  )
   option('delta', 'of epsilon (default: a tenth of one over the population)', type=float)
   option('participation-cap', 'most rounds of one client', type=int)
   option('metrics', 'what becomes of training metrics', choices=_names.METRICS)
@@ -100,16 +108,30 @@ def add(commands) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-  options = TrainingOptions(**_run_config.given(args))
+  given = _run_config.given(args)
+  options = TrainingOptions(**given)
+  plans = options.target_epsilon is not None and 'noise_multiplier' not in given
   with _progress.waiting('starting TensorFlow Federated'):
     from tff_privacy_agg import learning, runtime
     from tff_privacy_agg.learning.run_directory import check_directory
+    from tff_privacy_agg.learning.target_noise import noise_for_target
     from tff_privacy_agg.learning.training_task import TrainingTask
 
   task = TrainingTask(**dataclasses.asdict(options))
   say = sys.stderr if args.json else sys.stdout
-  config = dataclasses.asdict(task)
-  path = args.run_dir or _default_directory(task, config)
+  path = args.run_dir or _default_directory(task, plans)
+  planned = _recorded(path) if plans else None
+  if plans and planned is None:
+    with _progress.waiting('planning the noise'):
+      planned = noise_for_target(task), task.rounds
+  if planned is not None:
+    task = dataclasses.replace(task, noise_multiplier=planned[0])
+    print(
+      f'noise multiplier {planned[0]:g}, planned for epsilon {task.target_epsilon:g} over '
+      f'{planned[1]} rounds',
+      file=say,
+    )
+  config = {**dataclasses.asdict(task), 'planned_rounds': planned[1] if planned else None}
   check_directory(path, config)
   if args.config:
     print(_run_config.as_toml(config, path, args.json), file=say)
@@ -199,8 +221,25 @@ def _facts(task, process) -> Mapping[str, Any]:
   return {'private': True, **process.facts.stack, 'delta': process.facts.delta}
 
 
-def _default_directory(task, config) -> pathlib.Path:
-  """The first directory under runs/ that is free, or holds this training unfinished."""
+def _recorded(path: pathlib.Path) -> tuple[float, int] | None:
+  """Noise multiplier of the training in a directory, and the rounds that it was planned for."""
+  file = path / 'config.json'
+  if not file.exists():
+    return None
+  found = json.loads(file.read_text(encoding='utf-8'))
+  noise = found.get('noise_multiplier')
+  return None if noise is None else (noise, found.get('planned_rounds') or found['rounds'])
+
+
+def _default_directory(task, plans: bool) -> pathlib.Path:
+  """The first directory under runs/ that is free, or holds this training unfinished.
+
+  Args:
+    task: The training.
+    plans: Whether its noise follows from the target, so that the one there is taken.
+  """
+  config = dataclasses.asdict(task)
+  open_keys = {'rounds', 'planned_rounds'} | ({'noise_multiplier'} if plans else set())
   kind = 'no-privacy' if task.noise_multiplier is None else 'private'
   kind = f'{task.data.rpartition(":")[2]}-{kind}'
   number = 1
@@ -211,7 +250,7 @@ def _default_directory(task, config) -> pathlib.Path:
     config_file, summary_file = path / 'config.json', path / 'summary.json'
     if config_file.exists() and not summary_file.exists():
       found = json.loads(config_file.read_text(encoding='utf-8'))
-      if {**found, 'rounds': task.rounds} == config:
+      if all(found.get(key) == config[key] for key in config if key not in open_keys):
         return path
     number += 1
 

@@ -18,6 +18,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     'learning.statement_release': ('MLflowReleaseManager', 'StatementReleaseManager'),
     'learning.rounds': ('LocalRounds', 'RoundResult', 'Rounds', 'SessionLimits'),
     'learning.training': ('check_training', 'train'),
+    'learning.training_plan': ('TrainingPlan', 'plan'),
     'learning.training_loop': ('TrainingLoop', 'TrainingResult'),
   },
 )

@@ -30,6 +30,8 @@ from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import ConfigurationError
 
 _CHECKPOINTS_KEPT = 3
+# Rounds may grow; those that the noise was planned for are a record.
+_MAY_DIFFER = ('rounds', 'planned_rounds')
 
 
 def _number(text: str) -> float:
@@ -61,7 +63,11 @@ def check_directory(path: pathlib.Path, config: Mapping[str, Any]) -> None:
   # Version 0.1 wrote 0 and '' for unset, and fewer keys for a server.
   _refuse(
     path,
-    (key for key in found if key != 'rounds' and (found[key] or None) != (asked.get(key) or None)),
+    (
+      key
+      for key in found
+      if key not in _MAY_DIFFER and (found[key] or None) != (asked.get(key) or None)
+    ),
   )
 
 

@@ -45,6 +45,32 @@ from tff_privacy_agg.learning.process_builder import (
 _RARELY = 1e-4
 
 
+def default_layers(mechanism: str, noise_multiplier: float, bits: int) -> list[Layer]:
+  """The stack of a training: adaptive zeroing and clipping, rotation, noise, a sum.
+
+  Args:
+    mechanism: Law of the noise.
+    noise_multiplier: Effective, of a round.
+    bits: Bits of the modulus, for a distributed mechanism.
+  """
+  noise = NOISE_LAYERS[mechanism](noise_multiplier=noise_multiplier)
+  front: list[Layer] = [
+    Mean(),
+    Zeroing(threshold=AdaptiveQuantile(initial=10.0, target=0.98, multiplier=2.0, increment=1.0)),
+    Clipping(norm=AdaptiveQuantile(initial=1.0, target=0.5)),
+  ]
+  if noise.distributed:
+    back: list[Layer] = [
+      HadamardRotation(),
+      Quantization(),
+      noise,
+      SecureModularSum(bits=bits),
+    ]
+  else:
+    back = [noise, PlainSum()]
+  return front + back
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingTask(TrainingOptions):
   """A private federated training, by default of a linear model on scikit-learn's digits.
@@ -77,23 +103,9 @@ class TrainingTask(TrainingOptions):
     """The stack that the training aggregates with; None without privacy."""
     if self.noise_multiplier is None:
       return None
-    noise = NOISE_LAYERS[self.mechanism](noise_multiplier=self.noise_multiplier)
-    front: list[Layer] = [
-      Mean(),
-      Zeroing(threshold=AdaptiveQuantile(initial=10.0, target=0.98, multiplier=2.0, increment=1.0)),
-      Clipping(norm=AdaptiveQuantile(initial=1.0, target=0.5)),
-    ]
-    if noise.distributed:
-      back: list[Layer] = [
-        HadamardRotation(),
-        Quantization(),
-        noise,
-        SecureModularSum(bits=self.bits),
-      ]
-    else:
-      back = [noise, PlainSum()]
+    layers = default_layers(self.mechanism, self.noise_multiplier, self.bits)
     cohort = Cohort(expected=self.clients_per_round, minimum=self.minimum_clients)
-    return compose(front + back, cohort=cohort, delta=self.delta, randomness=self.randomness)
+    return compose(layers, cohort=cohort, delta=self.delta, randomness=self.randomness)
 
   def accounting(self) -> Accounting:
     """What the epsilon of this training is stated for."""
