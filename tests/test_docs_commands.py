@@ -69,6 +69,23 @@ CONSOLE = {
       'histogram --column digit --categories 0 1 2 --client client --ledger digits.jsonl',
     )
   },
+  'tff-privacy-agg train --target-epsilon 8 --rounds 12': (
+    'learning/test_training_plan.py',
+    'test_train_makes_the_noise_for_the_target_once',
+  ),
+  'tff-privacy-agg plan --target-epsilon 8 --rounds 12 --clients-per-round 100 --population 200 '
+  '--parameters 650 --write run.toml': (
+    'learning/test_training_plan.py',
+    'test_a_plan_is_a_file_that_train_takes',
+  ),
+  'tff-privacy-agg train --config run.toml': (
+    'learning/test_training_plan.py',
+    "cli.main(['train', '--config'",
+  ),
+  'tff-privacy-agg export runs/mine --format keras --output released': (
+    'learning/test_export.py',
+    "cli.main(['export', str(tmp_path / 'run'), '--format', 'keras'",
+  ),
   'python examples/hospitals/run.py': ('deployment/test_processes.py', "'hospitals' / 'run.py'"),
   'tff-privacy-agg keys keys north south east --host server.example.org': (HERE, 'test_keys'),
   'tff-privacy-agg serve --config server.toml': ('../examples/hospitals/run.py', "'serve'"),

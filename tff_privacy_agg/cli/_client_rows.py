@@ -1,12 +1,16 @@
 """The rows of a CSV file, by client, and how one client's rows become its one value."""
 
-import csv
 import dataclasses
 import math
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tff_privacy_agg.cli import _csv_file
+
+# What Python takes for a number, less what people do not mean by it: 1_000, other digits, nan.
+_NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?', re.ASCII)
 # Clients that the embedded digits are split among: seven images each.
 _DIGITS_CLIENTS = 200
 COMBINATIONS = ('mean', 'sum', 'last')
@@ -40,7 +44,7 @@ def by_client(source: str, column: str, client: str | None) -> list[list[Cell]]:
   from tff_privacy_agg.errors import ConfigurationError
 
   found: dict[str, list[Cell]] = {}
-  for place, row in _digits() if source == 'digits' else _lines(pathlib.Path(source)):
+  for place, row in _digits() if source == 'digits' else _csv_file.rows(pathlib.Path(source)):
     for name in filter(None, (column, client)):
       if name not in row:
         raise ConfigurationError(
@@ -53,6 +57,11 @@ def by_client(source: str, column: str, client: str | None) -> list[list[Cell]]:
           'it.'
         )
     key = place if client is None else row[client]
+    if client is not None and key != key.strip():
+      raise ConfigurationError(
+        f'{place} names the client {key!r}, with blanks around it: one client could count as two. Remove '
+        'the blanks.'
+      )
     found.setdefault(key, []).append(Cell(text=row[column], place=place))
   if not found:
     raise ConfigurationError(
@@ -81,32 +90,15 @@ def numbers(clients: list[list[Cell]], statistic: str, rule: str) -> list[float]
 def _number(cell: Cell, statistic: str) -> float:
   from tff_privacy_agg.errors import ConfigurationError
 
-  try:
-    found = float(cell.text)
-  except ValueError:
-    found = math.nan
+  text = cell.text.strip()
+  found = float(text) if _NUMBER.fullmatch(text) else math.nan
   # So that no sum of a client's rows overflows; bounds are far below.
   if not abs(found) <= 1e300:
-    raise ConfigurationError(
-      f'`{statistic}` needs numbers; {cell.place} has {cell.text!r}. Choose another column, leave '
-      'the row out, or ask for `histogram`.'
-    )
+    hint = 'Choose another column, leave the row out, or ask for `histogram`.'
+    if _NUMBER.fullmatch(re.sub(r"[,_' ]", '', text)):
+      hint = 'Write numbers with a decimal point and nothing between thousands.'
+    raise ConfigurationError(f'`{statistic}` needs numbers; {cell.place} has {cell.text!r}. {hint}')
   return found
-
-
-def _lines(path: pathlib.Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-  from tff_privacy_agg.errors import ConfigurationError
-
-  try:
-    with path.open(encoding='utf-8-sig', newline='') as lines:
-      reader = csv.DictReader(lines, restkey='beyond the header')
-      for row in reader:
-        yield f'line {reader.line_num} of {path}', row
-  except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise ConfigurationError(
-      f'A CSV file was to be read; {path} cannot be: {error}. Name a file with a header, in '
-      'UTF-8, or `digits` for the embedded example.'
-    ) from error
 
 
 def _digits() -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -9,6 +9,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     'learning.cohorts': ('Cohorts', 'PoissonCohorts', 'UniformCohorts'),
     'learning.data_source': ('CohortDataSource',),
     'learning.example_level': ('ExampleLevel',),
+    'learning.export': ('export_model',),
     'learning.ledger_release': ('PrivacyLedgerReleaseManager',),
     'learning.flat_metrics': ('no_metrics',),
     'learning.metrics_factory': ('PrivateMetrics', 'private_metrics'),

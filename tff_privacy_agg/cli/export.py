@@ -1,0 +1,94 @@
+"""`tff-privacy-agg export`: the model of a run directory, with its privacy card."""
+
+import argparse
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+_EXAMPLES = """examples:
+  tff-privacy-agg export runs/digits-private
+  tff-privacy-agg export runs/mine --format keras --output released
+  tff-privacy-agg export runs/served --format savedmodel --model mymodule:model
+
+The model is that of the last settled round. `privacy_card.json` and `MODEL_CARD.md` stand next to it.
+"""
+_FORMATS = ('savedmodel', 'keras', 'npz')
+
+
+def add(commands) -> None:
+  """Adds the command to the parser."""
+  export = commands.add_parser(
+    'export',
+    help='the model of a run directory, with its privacy card',
+    epilog=_EXAMPLES,
+  )
+  export.set_defaults(run=_export)
+  export.add_argument('run_dir', type=pathlib.Path, help='of train, serve or tpa.train')
+  export.add_argument('--format', choices=_FORMATS, default='savedmodel', help='of the model')
+  export.add_argument(
+    '--output', type=pathlib.Path, help='a new directory (default: RUN_DIR/export)'
+  )
+  export.add_argument(
+    '--round', type=int, help='one of the last rounds, whose checkpoint is kept (default: the last)'
+  )
+  export.add_argument(
+    '--model',
+    help='module:function that makes the model (default: what the run directory names)',
+  )
+  export.add_argument(
+    '--anyway', action='store_true', help='export what the ledger does not vouch for'
+  )
+  export.add_argument('--json', action='store_true', help='the card on stdout')
+
+
+def _export(args: argparse.Namespace) -> int:
+  from tff_privacy_agg.cli import _progress
+  from tff_privacy_agg.errors import ConfigurationError, LedgerError
+
+  if not args.run_dir.is_dir():
+    raise ConfigurationError(
+      f'{args.run_dir} is no directory. Name the run directory of a training.'
+    )
+  with _progress.waiting('starting TensorFlow'):
+    from tff_privacy_agg import learning
+
+  target = args.output or args.run_dir / 'export'
+  try:
+    card = learning.export_model(
+      args.run_dir,
+      target,
+      model=_model(args),
+      format=args.format,
+      round_number=args.round,
+      anyway=args.anyway,
+    )
+  except LedgerError as error:
+    raise LedgerError(str(error).replace('`anyway=True`', '--anyway')) from error
+  if args.json:
+    print(json.dumps(card, indent=2))
+    return 0
+  print(*card['warnings'], *card['promises'], sep='\n')
+  print(f'{target}: {card["model"]["file"]}, MODEL_CARD.md, privacy_card.json')
+  return 0
+
+
+def _model(args: argparse.Namespace) -> Callable[[], Any] | None:
+  """What makes the model that was trained; None if nothing says so."""
+  from tff_privacy_agg._entry_points import entry_point
+
+  if args.model is not None:
+    return entry_point(args.model, os.getcwd())
+  file = args.run_dir / 'config.json'
+  config = json.loads(file.read_text(encoding='utf-8')) if file.exists() else {}
+  source = config.get('model')
+  if source is None:
+    return None
+  if source != 'linear':
+    return entry_point(source, os.getcwd())
+  from tff_privacy_agg.learning.data import named
+  from tff_privacy_agg.learning.models import softmax_regression
+
+  return functools.partial(softmax_regression, *(named.linear_shape(config['data']) or ()))

@@ -1,0 +1,250 @@
+"""The released model of a run directory, with its privacy card next to it."""
+
+import hashlib
+import json
+import math
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import tff_privacy_agg
+from tff_privacy_agg import _validate
+from tff_privacy_agg._tff import keras_models
+from tff_privacy_agg.errors import ConfigurationError, LedgerError
+from tff_privacy_agg.learning.model_card import markdown
+from tff_privacy_agg.learning.run_directory import write_json
+from tff_privacy_agg.ledger import LedgerRecord, verify
+from tff_privacy_agg.ledger.line_format import scan
+
+FORMATS = ('savedmodel', 'keras', 'npz')
+_FILES = {'savedmodel': 'model', 'keras': 'model.keras', 'npz': 'model.npz'}
+_CHECKPOINT = 'program_state_'
+
+
+def export_model(
+  run_directory: str | os.PathLike[str],
+  path: str | os.PathLike[str],
+  *,
+  model: Callable[[], Any] | None = None,
+  format: str = 'savedmodel',
+  round_number: int | None = None,
+  anyway: bool = False,
+) -> dict[str, Any]:
+  """Writes the released weights of a training, and the privacy card next to them.
+
+  The directory gets the model (`model`, `model.keras` or `model.npz`), `privacy_card.json` and
+  `MODEL_CARD.md`. What is exported is what the ledger accounts for: unless `anyway` is set, the ledger
+  must verify, no charge may be open, and the last checkpoint must be that of the last settled round.
+
+  Args:
+    run_directory: Of `tpa.train`, of the command `train`, or of a server.
+    path: A directory that does not exist yet.
+    model: Makes the model that was trained, a Keras model or a `VariableModel` around one. May be None
+      for 'npz', whose arrays are then numbered.
+    format: 'savedmodel', 'keras' or 'npz'.
+    round_number: Of one of the kept checkpoints; None takes the last.
+    anyway: Exports what the ledger does not vouch for; the card then says why.
+
+  Returns:
+    The card, as in `privacy_card.json`.
+
+  Raises:
+    ConfigurationError: If there is no such checkpoint, or the model is another one.
+    LedgerError: If the ledger does not vouch for the model.
+  """
+  _validate.one_of(FORMATS, format=format)
+  run, target = pathlib.Path(run_directory), pathlib.Path(path)
+  if target.exists():
+    raise ConfigurationError(f'{target} exists; an export makes a new directory. Name another.')
+  rounds = _checkpoints(run)
+  chosen = rounds[-1] if round_number is None else round_number
+  if chosen not in rounds:
+    raise ConfigurationError(
+      f'{run} keeps no checkpoint of round {chosen}; it keeps those of {", ".join(map(str, rounds))}. '
+      'Choose one of these.'
+    )
+  record, doubts = _doubts(run / 'ledger.jsonl', rounds[-1] if round_number is None else None)
+  if doubts and not anyway:
+    raise LedgerError(
+      f'The ledger does not vouch for the model of round {chosen}: {doubts[0]} Exporting anyway '
+      'needs `anyway=True`, and the card then says so.'
+    )
+  weights = _weights(run / 'checkpoints' / f'{_CHECKPOINT}{chosen}')
+  made = None if model is None else model()
+  if made is None and format != 'npz':
+    raise ConfigurationError(
+      f"The format {format!r} needs the model that was trained. Pass `model`, or take 'npz'."
+    )
+  named = _named(weights, made)
+  target.mkdir(parents=True)
+  file = target / _FILES[format]
+  _write(file, format, named, made, weights)
+  card = _card(run, record, doubts, chosen)
+  card['model'].update(format=format, file=file.name, sha256=_digest(file))
+  write_json(target / 'privacy_card.json', card)
+  (target / 'MODEL_CARD.md').write_text(markdown(card), encoding='utf-8')
+  return card
+
+
+def _checkpoints(run: pathlib.Path) -> list[int]:
+  found = [
+    int(number)
+    for one in (run / 'checkpoints').glob(f'{_CHECKPOINT}*')
+    if (number := one.name.removeprefix(_CHECKPOINT)).isdigit()
+  ]
+  if not found:
+    raise ConfigurationError(
+      f'{run} has no checkpoint of a training. Name the run directory of one that ran a round.'
+    )
+  return sorted(found)
+
+
+def _doubts(file: pathlib.Path, last: int | None) -> tuple[LedgerRecord | None, list[str]]:
+  """The ledger, and why it does not vouch for the model.
+
+  Args:
+    file: The ledger.
+    last: Round of the last checkpoint, if that is what is exported.
+  """
+  if not file.exists():
+    return None, ['there is none, so that nothing is promised.']
+  found = verify(file)
+  if not found.ok:
+    return None, [f'it does not verify. {found.problems[0]}']
+  record, doubts = LedgerRecord.read(file), []
+  if record.state.open:
+    rounds = ', '.join(str(one) for one in sorted(set(record.state.open.values())))
+    doubts.append(f'a charge of round {rounds} is open, of a sum whose release is not recorded.')
+  settled = _last_settled(file)
+  if last is not None and settled != last:
+    doubts.append(
+      f'it settled round {settled} last, and the last checkpoint is of round {last}. Resume the '
+      'training first.'
+    )
+  return record, doubts
+
+
+def _last_settled(file: pathlib.Path) -> int | None:
+  """The last round of the training itself that was settled."""
+  charged: dict[int, int] = {}
+  last = None
+  for line in scan(file).records:
+    if line.get('event') == 'charge' and not line.get('facts'):
+      charged[int(line['seq'])] = int(line['round'])
+    elif line.get('event') == 'settle' and int(line['of']) in charged:
+      last = charged[int(line['of'])]
+  return last
+
+
+def _weights(checkpoint: pathlib.Path) -> Any:
+  state = tf.saved_model.load(os.fspath(checkpoint))()
+  weights = getattr(state, 'global_model_weights', None)
+  if weights is None:
+    raise ConfigurationError(
+      f'{checkpoint} is of a process that trains no model. Export the run of a learning process.'
+    )
+  return weights
+
+
+def _named(weights: Any, made: Any) -> list[tuple[str, np.ndarray]]:
+  """Arrays by their variables' names; numbered without a model."""
+  parts = [('trainable', weights.trainable), ('non_trainable', weights.non_trainable)]
+  if made is None:
+    return [
+      (f'{kind}_{number}', np.asarray(value))
+      for kind, values in parts
+      for number, value in enumerate(tf.nest.flatten(values))
+    ]
+  found = []
+  for kind, values in parts:
+    variables = keras_models.variables_of(made, kind)
+    arrays = [np.asarray(value) for value in tf.nest.flatten(values)]
+    shapes, wanted = [one.shape for one in arrays], [tuple(one.shape) for one in variables]
+    if shapes != wanted:
+      raise ConfigurationError(
+        f'The checkpoint has {kind} weights of shapes {shapes}; the model has {wanted}. Pass the model '
+        'that was trained.'
+      )
+    found += [(one.name.split(':')[0], value) for one, value in zip(variables, arrays, strict=True)]
+  return found
+
+
+def _write(file: pathlib.Path, format: str, named, made: Any, weights: Any) -> None:
+  if format == 'npz':
+    with file.open('wb') as out:
+      np.savez(out, **_distinct(named))
+    return
+  keras = keras_models.keras_of(made)
+  if keras is None:
+    raise ConfigurationError(
+      f"The format {format!r} takes a model of Keras, got a {type(made).__name__}. Export it as 'npz'."
+    )
+  variables = [
+    *keras_models.variables_of(made, 'trainable'),
+    *keras_models.variables_of(made, 'non_trainable'),
+  ]
+  for variable, (_, value) in zip(variables, named, strict=True):
+    variable.assign(value)
+  if format == 'keras':
+    keras.save(file)
+  else:
+    keras.save(file, save_format='tf')
+
+
+def _distinct(named: Sequence[tuple[str, np.ndarray]]) -> dict[str, np.ndarray]:
+  names = [name for name, _ in named]
+  return {
+    name if names.count(name) == 1 else f'{name}_{number}': value
+    for number, (name, value) in enumerate(named)
+  }
+
+
+def _card(
+  run: pathlib.Path, record: LedgerRecord | None, doubts: Sequence[str], chosen: int
+) -> dict[str, Any]:
+  stated = {} if record is None else json.loads(record.statement('json'))
+  card = {
+    'privacy_card': 1,
+    'promises': [],
+    'complete': False,
+    'unaccounted': [],
+    'fields': [],
+    'assumptions': [],
+    **stated,
+  }
+  card['warnings'] = [
+    f'Exported although the ledger does not vouch for it: {one}' for one in doubts
+  ]
+  card['model'] = {
+    'round': chosen,
+    'metrics': _metrics(run, chosen),
+    'ledger_hash': None if record is None else record.hash,
+    'version': tff_privacy_agg.__version__,
+  }
+  return card
+
+
+def _metrics(run: pathlib.Path, chosen: int) -> Mapping[str, float]:
+  """Loss and accuracy of that round, as `summary.json` states them."""
+  file = run / 'summary.json'
+  if not file.exists():
+    return {}
+  summary = json.loads(file.read_text(encoding='utf-8'))
+  if summary.get('rounds') != chosen:
+    return {}
+  found = {name: summary.get(name) for name in ('loss', 'accuracy')}
+  return {name: one for name, one in found.items() if one is not None and math.isfinite(one)}
+
+
+def _digest(file: pathlib.Path) -> str:
+  """Of a file; of a directory, over its files' names and contents in order."""
+  digest = hashlib.sha256()
+  for one in [file] if file.is_file() else sorted(p for p in file.rglob('*') if p.is_file()):
+    if one != file:
+      digest.update(one.relative_to(file).as_posix().encode() + b'\0')
+    digest.update(one.read_bytes())
+  return digest.hexdigest()
