@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 BESIDE := $(CURDIR)/$(VENV)/beside-the-wheel
 OLDEST := $(VENV)/dp-accounting-oldest
 MLFLOW := $(VENV)/mlflow
+DASK := $(VENV)/dask
 SBOM := $(VENV)/sbom
 FUZZ := $(VENV)/fuzz
 # Budget of each target of `make fuzz`.
@@ -20,7 +21,7 @@ CORE_TESTS := tests/core tests/reports/test_report.py tests/cli/test_cli_ledger.
   $(addprefix tests/ledger/test_ledger_,bad_input.py bounds.py budget.py rounds.py statement.py) \
   $(addprefix tests/secagg/test_secagg_,blame.py cost.py known_answers.py mutants.py privacy.py verify.py)
 
-.PHONY: help env demo test test-docs test-accounting test-core test-mlflow test-all conformance lint format fuzz bench notebooks api doctor lock sbom wheel clean
+.PHONY: help env env-dask env-mlflow demo test test-docs test-accounting test-core test-mlflow test-dask test-all conformance lint format fuzz bench notebooks api doctor lock sbom wheel clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +34,13 @@ $(VENV)/.stamp: requirements.lock setup.py
 	touch $@
 
 env: $(VENV)/.stamp  ## Make the environment in .venv
+
+# Into the environment; `make env` alone has neither.
+env-dask: env  ## Add Dask to .venv, for `runtime.Cluster`
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/dask.txt
+
+env-mlflow: env  ## Add MLflow to .venv, for `learning.MLflowReleaseManager`
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/mlflow.txt
 
 demo: env  ## Train a private federated model on real data, epsilon printed each round
 	$(BIN)/tff-privacy-agg train $(ARGS)
@@ -76,10 +84,18 @@ $(VENV)/python3.%/.stamp: requirements/core.txt
 	$(@D)/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/core.txt
 	touch $@
 
-test-mlflow: $(MLFLOW)/.stamp  ## Run the tests of the extra mlflow
+test-dask: $(DASK)/.stamp  ## Run the tests with Dask
+	PYTHONPATH=$(DASK) $(BIN)/python -m pytest tests/runtime/test_pool.py -k 'dask or scheduler' $(ARGS)
+
+$(DASK)/.stamp: requirements/dask.txt $(VENV)/.stamp
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
+	  --target $(DASK) -r requirements/dask.txt
+	touch $@
+
+test-mlflow: $(MLFLOW)/.stamp  ## Run the tests with MLflow
 	PYTHONPATH=$(MLFLOW) $(BIN)/python -m pytest tests/learning/test_statement_release.py $(ARGS)
 
-# Apart from the environment, which holds for those without the extra, too.
+# Apart from the environment, which holds for those without MLflow, too.
 $(MLFLOW)/.stamp: requirements/mlflow.txt $(VENV)/.stamp
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
 	  --target $(MLFLOW) -r requirements/mlflow.txt

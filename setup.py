@@ -49,13 +49,8 @@ setuptools.setup(
     'grpcio>=1.60',
     'shtab>=1.7',
   ],
-  extras_require={
-    # Simulations on several hosts: `runtime.Cluster`.
-    'cluster': ['distributed>=2026.8'],
-    # `learning.MLflowReleaseManager`. Later versions ask for a typing_extensions that TensorFlow
-    # 2.14 does not run with, and for a protobuf that it refuses.
-    'mlflow': ['mlflow-skinny>=2.9,<3', 'protobuf<5', 'typing-extensions<4.6'],
-  },
+  # No extras: beside the pins above pip could never solve them. `make env-dask` and `make env-mlflow`
+  # install from locks.
   cmdclass={'build_py': BuildWithLock},
   entry_points={'console_scripts': ['tff-privacy-agg=tff_privacy_agg.cli:main']},
   classifiers=[

@@ -49,8 +49,9 @@ def read_sections(
   for section, keys in content.items():
     if section not in known:
       named = f'[{section}]' if isinstance(keys, dict) else f'{section!r} above the sections'
-      where = [name for name in known if section in known[name]]
-      hint = f' Did you mean `[{where[0]}] {section}`?' if where else _nearest(section, known)
+      plain = section.replace('-', '_')
+      where = [name for name in known if plain in known[name]]
+      hint = f' Did you mean `[{where[0]}] {plain}`?' if where else _nearest(section, known)
       raise ConfigurationError(f'{path} has no {named}; its sections are {_list(known)}.{hint}')
     if not isinstance(keys, dict):
       raise ConfigurationError(f'{path}: `{section}` must be a section, `[{section}]`.')
@@ -68,5 +69,5 @@ def _list(names: Collection[str]) -> str:
 
 
 def _nearest(name: str, known: Collection[str]) -> str:
-  found = difflib.get_close_matches(name, list(known), n=1)
+  found = difflib.get_close_matches(name.replace('-', '_'), list(known), n=1)
   return f' Did you mean {found[0]!r}?' if found else ''

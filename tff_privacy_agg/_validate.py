@@ -1,5 +1,6 @@
 """Argument checks: each names the argument, shows the value, says what is allowed."""
 
+import difflib
 import math
 import numbers
 from typing import Any
@@ -74,7 +75,9 @@ def one_of(options: tuple, **values: Any) -> None:
   for name, value in values.items():
     if value not in options:
       allowed = ', '.join(repr(option) for option in options)
-      raise ConfigurationError(f'`{name}` must be one of {allowed}, got {_shown(value)}.')
+      near = difflib.get_close_matches(value, options, n=1) if isinstance(value, str) else []
+      hint = f' Did you mean {near[0]!r}?' if near else ''
+      raise ConfigurationError(f'`{name}` must be one of {allowed}, got {_shown(value)}.{hint}')
 
 
 def instance(kind: type, **values: Any) -> None:

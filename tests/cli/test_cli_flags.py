@@ -142,7 +142,7 @@ def test_a_number_out_of_range_is_refused_before_a_training_starts(capsys, optio
 def test_a_number_of_a_file_is_refused_as_the_file_calls_it(tmp_path):
   (tmp_path / 'run.toml').write_text('[run]\nrounds = 0\n[data]\npopulation = 9\n')
   words = ['train', '--config', str(tmp_path / 'run.toml')]
-  sentence = '`[run] rounds` must be at least 1, got 0.'
+  sentence = f'`[run] rounds` of {tmp_path}/run.toml must be at least 1, got 0.'
   assert without_tensorflow(*words) == [2, f'tff-privacy-agg: {sentence}\n']
   code, error = without_tensorflow(*words, '--rounds', '-2')
   assert (code, error) == (2, 'tff-privacy-agg: --rounds must be at least 1, got -2.\n')

@@ -67,10 +67,10 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
   found = {} if args.config is None else _of_file(args.config)
   said = {name: value for name in names if (value := getattr(args, name, None)) is not None}
   args.flags = {
-    name: flag if name in said or name not in found else _in_file(name)
+    name: flag if name in said or name not in found else f'{_in_file(name)} of {args.config}'
     for name, flag in args.flags.items()
   }
-  _refuse_both(bool(found.get('no_privacy')), found, str(args.config))
+  _refuse_both(bool(found.get('no_privacy')), found, 'the configuration file')
   for name in _OF_THE_RUN:
     value = found.pop(name, None)
     if value is not None:
@@ -97,7 +97,7 @@ def _of_file(path: pathlib.Path) -> dict[str, Any]:
   }
   for option, kind in _OF_THE_RUN.items():
     if option in found:
-      _validate.instance(kind, **{_in_file(option).strip('`'): found[option]})
+      _validate.instance(kind, **{f'{_in_file(option)} of {path}'.replace('`', ''): found[option]})
   if 'no_privacy' in found:
     found['no_privacy'] = not found['no_privacy']
   return found

@@ -55,7 +55,7 @@ class MLflowReleaseManager(compat.ReleaseManager):
   become the artifacts `privacy/ledger.jsonl` and `privacy/statement.txt`, replaced each
   round. The ledger's file names no client; the register of participants beside it is not sent.
 
-  Needs `mlflow-skinny` or `mlflow` below 3: the extra `tff_privacy_agg[mlflow]`. What later
+  Needs `mlflow-skinny` below 3, which `make env-mlflow` installs from a lock. What later
   versions ask for, a newer typing_extensions, breaks TensorFlow 2.14.
 
   Args:
@@ -76,8 +76,7 @@ class MLflowReleaseManager(compat.ReleaseManager):
       import mlflow
     except ImportError:
       raise RuntimeUnavailableError(
-        'Metrics were to be logged to MLflow; it is not installed. Install the extra '
-        '`tff_privacy_agg[mlflow]`; beside requirements.lock that is '
+        'MLflow is not installed. Run `make env-mlflow` in a clone of the project, or '
         '`pip install --no-deps --require-hashes -r requirements/mlflow.txt`.'
       ) from None
     self._metric = mlflow.entities.Metric

@@ -195,7 +195,7 @@ class WorkerPool(PartsExecutor):
 class Cluster(PartsExecutor):
   """The workers of a Dask cluster, on any number of hosts.
 
-  Needs the optional extra: `pip install tff_privacy_agg[cluster]`. All hosts need this package
+  Needs Dask, which `make env-dask` installs from a lock. All hosts need this package
   at the same version, and a network that is trusted: the scheduler and the workers run what
   they are sent, and clients' data travel to them.
 
@@ -211,8 +211,8 @@ class Cluster(PartsExecutor):
       import distributed
     except ImportError:
       raise RuntimeUnavailableError(
-        'A Dask cluster was asked for; Dask is not installed. Install '
-        '`tff_privacy_agg[cluster]`, or use `WorkerPool`.'
+        'Dask is not installed. Run `make env-dask` in a clone of the project, or '
+        '`pip install --no-deps --require-hashes -r requirements/dask.txt`; or use `WorkerPool`.'
       ) from None
     self._lost = (distributed.KilledWorker, distributed.comm.CommClosedError)
     try:

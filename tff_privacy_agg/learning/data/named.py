@@ -1,5 +1,6 @@
 """Every dataset that can be asked for by its name."""
 
+import difflib
 import os
 
 from tff_privacy_agg.errors import ConfigurationError
@@ -24,9 +25,10 @@ def check_name(name: str) -> None:
       '`module:function`.'
     )
   if name not in NAMES:
+    near = difflib.get_close_matches(name, NAMES, n=1)
     raise ConfigurationError(
       f'`data` is one of {", ".join(map(repr, NAMES))}, or a function as `module:function`; got '
-      f'{name!r}.'
+      f'{name!r}.' + (f' Did you mean {near[0]!r}?' if near else '')
     )
 
 
