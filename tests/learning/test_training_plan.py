@@ -82,7 +82,7 @@ def test_what_a_plan_cannot_hand_on_is_refused():
   planned = tpa.plan(target_epsilon=8.0, parameters=650, dropout=0.1, **SMALL)
   with pytest.raises(ConfigurationError, match='`train` runs on one machine'):
     planned.toml()
-  sampled = tpa.plan(target_epsilon=8.0, parameters=650, sampling='poisson', **SMALL)
+  sampled = tpa.plan(target_epsilon=8.0, parameters=650, bits=16, sampling='poisson', **SMALL)
   with pytest.raises(ConfigurationError, match="Plan with 'none' or 'without_replacement'"):
     sampled.accounting()
 
