@@ -11,7 +11,7 @@ from test_training import model_fn
 import tff_privacy_agg as tpa
 from tff_privacy_agg import cli
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError
-from tff_privacy_agg.learning.target_noise import noise_for_target
+from tff_privacy_agg.learning.preparation.target_noise import noise_for_target
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger
 

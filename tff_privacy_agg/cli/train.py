@@ -113,8 +113,8 @@ def _train(args: argparse.Namespace) -> int:
   plans = options.target_epsilon is not None and 'noise_multiplier' not in given
   with _progress.waiting('starting TensorFlow Federated'):
     from tff_privacy_agg import learning, runtime
+    from tff_privacy_agg.learning.preparation.target_noise import noise_for_target
     from tff_privacy_agg.learning.run_directory import check_directory
-    from tff_privacy_agg.learning.target_noise import noise_for_target
     from tff_privacy_agg.learning.training_task import TrainingTask
 
   task = TrainingTask(**dataclasses.asdict(options))

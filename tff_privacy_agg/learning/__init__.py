@@ -9,7 +9,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     'learning.cohorts': ('Cohorts', 'PoissonCohorts', 'UniformCohorts'),
     'learning.data_source': ('CohortDataSource',),
     'learning.example_level': ('ExampleLevel',),
-    'learning.export': ('export_model',),
+    'learning.export.run_export': ('export_model',),
     'learning.ledger_release': ('PrivacyLedgerReleaseManager',),
     'learning.flat_metrics': ('no_metrics',),
     'learning.metrics_factory': ('PrivateMetrics', 'private_metrics'),
@@ -19,7 +19,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     'learning.statement_release': ('MLflowReleaseManager', 'StatementReleaseManager'),
     'learning.rounds': ('LocalRounds', 'RoundResult', 'Rounds', 'SessionLimits'),
     'learning.training': ('check_training', 'train'),
-    'learning.training_plan': ('TrainingPlan', 'plan'),
+    'learning.preparation.training_plan': ('TrainingPlan', 'plan'),
     'learning.training_loop': ('TrainingLoop', 'TrainingResult'),
   },
 )

@@ -14,13 +14,13 @@ import tensorflow_federated as tff
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg._tff.error_hints import last_line
 from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
-from tff_privacy_agg.learning.before_training import (
+from tff_privacy_agg.learning.cohorts import Cohorts
+from tff_privacy_agg.learning.preparation.checks import (
   check_cohorts,
   check_element,
   check_process,
   check_size,
 )
-from tff_privacy_agg.learning.cohorts import Cohorts
 from tff_privacy_agg.learning.private_process import check_facts
 from tff_privacy_agg.ledger import PrivacyLedger
 

@@ -17,7 +17,6 @@ from tff_privacy_agg.aggregation.factories import ComposedFactory, WeightedCompo
 from tff_privacy_agg.aggregation.layers import Mean, WeightedMean
 from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
 from tff_privacy_agg.learning.accounting_plan import Accounting
-from tff_privacy_agg.learning.before_training import without_mean
 from tff_privacy_agg.learning.example_level import ExampleLevel
 from tff_privacy_agg.learning.flat_metrics import no_metrics
 from tff_privacy_agg.learning.metrics_factory import (
@@ -26,6 +25,7 @@ from tff_privacy_agg.learning.metrics_factory import (
   unfinalized_type,
 )
 from tff_privacy_agg.learning.options import METRICS
+from tff_privacy_agg.learning.preparation.checks import without_mean
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess
 
 # The default metrics then take a twentieth of what a round costs.

@@ -14,9 +14,9 @@ from tff_privacy_agg._tff import compat
 from tff_privacy_agg._tff.error_hints import explained
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.errors import BudgetExceededError
-from tff_privacy_agg.learning.before_training import check_size
 from tff_privacy_agg.learning.flat_metrics import flatten
 from tff_privacy_agg.learning.ledger_release import account_of, settle
+from tff_privacy_agg.learning.preparation.checks import check_size
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess, check_facts
 from tff_privacy_agg.learning.progress import progress_line
 from tff_privacy_agg.learning.rounds import RoundResult, Rounds, SessionLimits, check_limits

@@ -15,7 +15,7 @@ import tff_privacy_agg
 from tff_privacy_agg import _validate
 from tff_privacy_agg._tff import keras_models
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
-from tff_privacy_agg.learning.model_card import markdown
+from tff_privacy_agg.learning.export.model_card import markdown
 from tff_privacy_agg.learning.run_directory import write_json
 from tff_privacy_agg.ledger import LedgerRecord, verify
 from tff_privacy_agg.ledger.line_format import scan

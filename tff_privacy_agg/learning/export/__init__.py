@@ -1,0 +1,1 @@
+"""After a training: its model, with the privacy card next to it."""
