@@ -18,7 +18,7 @@ from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.learning.export.model_card import markdown
 from tff_privacy_agg.learning.run_directory import write_json
 from tff_privacy_agg.ledger import LedgerRecord, verify
-from tff_privacy_agg.ledger.line_format import scan
+from tff_privacy_agg.ledger.line_reader import LineReader
 
 FORMATS = ('savedmodel', 'keras', 'npz')
 _FILES = {'savedmodel': 'model', 'keras': 'model.keras', 'npz': 'model.npz'}
@@ -132,7 +132,7 @@ def _last_settled(file: pathlib.Path) -> int | None:
   """The last round of the training itself that was settled."""
   charged: dict[int, int] = {}
   last = None
-  for line in scan(file).records:
+  for line in LineReader(file):
     if line.get('event') == 'charge' and not line.get('facts'):
       charged[int(line['seq'])] = int(line['round'])
     elif line.get('event') == 'settle' and int(line['of']) in charged:
