@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tff_privacy_agg.cli import _csv_file
-
 # What Python takes for a number, less what people do not mean by it: 1_000, other digits, nan.
 _NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?', re.ASCII)
 # Clients that the embedded digits are split among: seven images each.
@@ -41,10 +39,11 @@ def by_client(source: str, column: str, client: str | None) -> list[list[Cell]]:
   Raises:
     ConfigurationError: If the file cannot be read, or lacks a column or a cell.
   """
+  from tff_privacy_agg.analytics import csv_file
   from tff_privacy_agg.errors import ConfigurationError
 
   found: dict[str, list[Cell]] = {}
-  for place, row in _digits() if source == 'digits' else _csv_file.rows(pathlib.Path(source)):
+  for place, row in _digits() if source == 'digits' else csv_file.rows(pathlib.Path(source)):
     for name in filter(None, (column, client)):
       if name not in row:
         raise ConfigurationError(

@@ -9,6 +9,8 @@ import pathlib
 from collections import Counter
 from collections.abc import Mapping
 
+from tff_privacy_agg.errors import ConfigurationError
+
 _OTHER_SEPARATORS = {';': 'semicolons', '\t': 'tabs', '|': 'vertical bars'}
 _BYTE_ORDER_MARKS = {b'\xff\xfe': 'UTF-16', b'\xfe\xff': 'UTF-16'}
 
@@ -80,6 +82,4 @@ def _check_header(path: pathlib.Path, header: list[str]) -> None:
 
 
 def _refused(path: pathlib.Path, found: str, fix: str) -> Exception:
-  from tff_privacy_agg.errors import ConfigurationError
-
   return ConfigurationError(f'The CSV file {path} cannot be used: {found}. {fix}.')
