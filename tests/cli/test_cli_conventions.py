@@ -134,7 +134,8 @@ def test_a_file_with_another_type_is_refused(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-  'options', [{}, {'noise_multiplier': None}, {'data': 'a:ä"b\\', 'target_epsilon': 1e-5}]
+  'options',
+  [{}, {'noise_multiplier': None}, {'data': 'a:ä"b\\', 'model': 'a:b', 'target_epsilon': 1e-5}],
 )
 def test_the_effective_configuration_is_a_file_that_says_the_same(tmp_path, options):
   task = TrainingTask(**options)

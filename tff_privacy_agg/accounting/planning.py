@@ -163,6 +163,8 @@ def plan(
   _validate.at_least(1, rounds=rounds, clients_per_round=clients_per_round, dimension=dimension)
   _validate.at_least(clients_per_round, population=population)
   _validate.at_least(0, adaptive_bits=adaptive_bits)
+  if bits is not None:
+    _validate.at_least(1, bits=bits)
   _validate.one_of(DISTRIBUTED, mechanism=mechanism)
   _validate.one_of(SAMPLINGS, sampling=sampling)
   if target_delta > 0.1 / population:
