@@ -343,3 +343,20 @@ def test_the_card_says_what_is_claimed_and_by_which_bound(tmp_path):
     text = ' '.join(ledger.statement().split())
   assert 'tops its noise up to 100 shares' in text
   assert 'Theorem 5' in text
+
+
+@pytest.mark.parametrize(
+  ('population', 'noticed'), [(10_000, True), (400_000, True), (1_000_000, False)]
+)
+def test_half_of_the_population_is_noticed_after_300_rounds_where_1000_repeats_are_expected(
+  population, noticed
+):
+  """As docs/ledger.md says."""
+  claim = Sampling(kind='without_replacement', population=population, cohort=100)
+  repeats = 300 * 299 / 2 * 100**2 / population
+  claim.check_practice(rounds=300, people=30_000, coincidences=round(repeats))
+  if not noticed:
+    claim.check_practice(rounds=300, people=30_000, coincidences=round(2 * repeats))
+    return
+  with pytest.raises(LedgerError, match='drawn anew and independently'):
+    claim.check_practice(rounds=300, people=30_000, coincidences=round(2 * repeats))

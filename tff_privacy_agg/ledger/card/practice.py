@@ -296,7 +296,10 @@ def _sampling(record: LedgerAccount) -> dict[str, str]:
   state, claim = record.state, record.facts.sampling
   if not claim.claims:
     return {'claimed': 'none', 'actual': claim.sentence}
-  met = f'so in all {state.rounds} charged rounds, as their samplers say'
+  met = (
+    f'so in all {state.rounds} charged rounds, as their samplers say; clients came again as often as '
+    'independent draws give (docs/ledger.md: what that check can notice, and when)'
+  )
   broken = 'BROKEN by a round, so nothing is claimed now'
   return {
     'claimed': f'{claim.sentence}; in the release view alone',
