@@ -134,6 +134,8 @@ def main() -> None:
   times = [
     time_of(mode, clients, dim, arguments.rounds)
     for mode, clients, dim in (
+      ('A', 10, 10_000),
+      ('A', 10, 100_000),
       ('A', 10, 1_000_000),
       ('B', 10, 1_000_000),
       ('B', 10, 100_000),

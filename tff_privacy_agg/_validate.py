@@ -70,6 +70,17 @@ def delta_of(clients: int, delta: Any, name: str = 'population') -> None:
     )
 
 
+def default_delta(clients: int) -> float:
+  """A tenth of one over the number of clients, which is refused for fewer than ten."""
+  if clients < 10:
+    raise ConfigurationError(
+      f'`delta` has no default for fewer than 10 clients, got {clients}: a tenth of one over them is '
+      f"{0.1 / clients:.2g}, and a delta that large permits publishing one client's data. Give "
+      '`delta`, at most 0.01.'
+    )
+  return 0.1 / clients
+
+
 def one_of(options: tuple, **values: Any) -> None:
   """Raises unless every value is one of `options`."""
   for name, value in values.items():

@@ -1,13 +1,16 @@
 """`tff-privacy-agg train` with a file, with one's own data and model, with a budget."""
 
+import argparse
 import json
 import re
 import sys
 
 import pytest
 
+import tff_privacy_agg as tpa
 from tff_privacy_agg import cli
-from tff_privacy_agg.cli import _run_config
+from tff_privacy_agg.cli import _analytics_ledger, _run_config
+from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.options import TrainingOptions
 from tff_privacy_agg.ledger import LedgerRecord
 
@@ -159,7 +162,16 @@ def test_no_privacy_on_the_command_line_wins_over_the_noise_of_a_file(tmp_path):
 
 
 def test_own_data_and_model_with_private_metrics_as_json(mine, tmp_path, capsys):
-  arguments = ['--data', f'{mine}:load', '--model', f'{mine}:model', '--population', '5']
+  arguments = [
+    '--data',
+    f'{mine}:load',
+    '--model',
+    f'{mine}:model',
+    '--population',
+    '5',
+    '--delta',
+    '0.01',
+  ]
   arguments += ['--clients-per-round', '5', '--rounds', '2', '--metrics', 'private', '--json']
   arguments += ['--client-learning-rate', '0.01', '--server-momentum', '0.5', '--bits', '20']
   assert cli.main(['train', *arguments, '--run-dir', 'run']) == 0
@@ -179,6 +191,7 @@ def test_own_data_and_model_with_private_metrics_as_json(mine, tmp_path, capsys)
 def test_population_must_be_that_of_the_data(mine, capsys):
   arguments = ['--data', f'{mine}:load', '--population', '7', '--clients-per-round', '5']
   arguments += ['--model', f'{mine}:model']
+  arguments += ['--delta', '0.01']
   assert cli.main(['train', *arguments, '--run-dir', 'run']) == 2
   assert '--population is 7; the data has 5 clients' in capsys.readouterr().err
 
@@ -219,3 +232,27 @@ def test_the_old_name_of_the_central_mechanism_works_with_a_warning():
   with pytest.warns(DeprecationWarning, match='`gaussian` is now `central_discrete_gaussian`'):
     found = TrainingOptions(mechanism='gaussian')
   assert found == TrainingOptions(mechanism='central_discrete_gaussian')
+
+
+@pytest.mark.parametrize('population', [1, 9])
+def test_a_handful_of_clients_has_no_default_delta(population):
+  """A tenth of one over it would be a probability of 1 % and more to publish a client."""
+  sentence = f'`delta` has no default for fewer than 10 clients, got {population}: .*at most 0.01'
+  with pytest.raises(ConfigurationError, match=sentence):
+    TrainingOptions(population=population, clients_per_round=1)
+  with pytest.raises(ConfigurationError, match=sentence):
+    tpa.Accounting(population=population)
+  assert tpa.Accounting(population=population, delta=1e-3).delta == 1e-3
+  assert (
+    tpa.Accounting(population=10).delta
+    == TrainingOptions(population=10, clients_per_round=1).delta
+    == 0.01
+  )
+
+
+def test_plans_and_statistics_of_a_handful_ask_for_a_delta_too(tmp_path, capsys):
+  plan = 'plan --target-epsilon 2 --rounds 3 --clients-per-round 5 --population 5 --parameters 9'
+  assert cli.main(plan.split()) == 2
+  assert 'no default for fewer than 10 clients, got 5' in capsys.readouterr().err
+  with pytest.raises(ConfigurationError, match='no default for fewer than 10 clients, got 4'):
+    _analytics_ledger.delta_of(argparse.Namespace(delta=None), None, 4)

@@ -236,6 +236,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_loaded(options, sentenc
 
 def test_the_command_trains_on_a_file_of_tff(emnist, tmp_path, capsys, offline):
   arguments = ['--data', 'emnist', '--data-directory', str(emnist), '--population', '6']
+  arguments += ['--delta', '0.01']
   arguments += ['--clients-per-round', '4', '--rounds', '1', '--bits', '20', '--local-epochs', '1']
   assert cli.main(['train', *arguments, '--run-dir', str(tmp_path / 'run')]) == 0
   out = capsys.readouterr().out

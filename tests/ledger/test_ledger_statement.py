@@ -1,5 +1,6 @@
 """The privacy card says what is true, where it comes from, and what is missing."""
 
+import dataclasses
 import html.parser
 import json
 import math
@@ -212,3 +213,40 @@ def test_the_page_is_well_formed_and_escapes_what_users_write(tmp_path):
 def test_other_formats_are_refused(tmp_path):
   with pytest.raises(ConfigurationError, match='format'):
     record(tmp_path).statement('pdf')
+
+
+@pytest.mark.parametrize('population', [11, 22, 44, 75, 88, 100])
+def test_the_default_delta_is_not_called_too_large(tmp_path, population):
+  """0.1 / 11 * 11 is above 0.1 in floating point, as it is for 562 populations up to 10,000."""
+  given = {'population': population, 'delta': 0.1 / population, 'clients': 10}
+  usual = record(tmp_path, rounds=0, minimum_clients=8, **given)
+  assert 'above a tenth' not in fields_of(usual)['delta']['text']
+
+
+def test_a_larger_delta_is_called_too_large(tmp_path):
+  larger = record(tmp_path, population=200, delta=0.11 / 200)
+  assert 'above a tenth of 1/population' in fields_of(larger)['delta']['text']
+
+
+def test_what_is_released_next_to_the_update_is_on_the_card(tmp_path):
+  """Private metrics: three numbers of 32 bits."""
+  base = facts()
+  metrics = accounting.solve(
+    noise_multiplier=12.0,
+    cohort_maximum=100,
+    minimum_honest=100,
+    bits=32,
+    dimension=3,
+    mechanism='discrete_gaussian',
+  )
+  other = {**base.stack, 'channels': [], 'integer_design': dataclasses.asdict(metrics)}
+  stack = {key: value for key, value in base.stack.items() if key != 'price'}
+  with PrivacyLedger(
+    tmp_path / 'ledger.jsonl', dataclasses.replace(base, stack={**stack, 'beside': [other]})
+  ) as ledger:
+    ledger.charge(1, planned_survivors=95)
+    card = json.loads(ledger.statement('json'))
+  found = {field['name']: field for field in card['fields']}
+  assert 'sum next to it of 3 numbers, 32 bits each' in found['releases']['value']['covered']
+  (design,) = found['rounding']['value']['next_to_it']
+  assert (design['bits'], design['dimension']) == (32, 3)

@@ -42,7 +42,7 @@ AUDIT = {
 }
 
 
-def facts(mechanism='discrete_gaussian', **kwargs):
+def facts(mechanism='discrete_gaussian', beside=(), **kwargs):
   """The facts of a stack of 64 numbers and 10 clients."""
   design = None
   if mechanism != 'gaussian':
@@ -67,6 +67,8 @@ def facts(mechanism='discrete_gaussian', **kwargs):
     'sampler_distance_per_round': 0.0,
     'layers': ['Clipping(norm=1.0)', "HadamardRotation(name='rotation')"],
   }
+  if beside:
+    stack['beside'] = list(beside)
   stack['noise_multiplier'] = price_of(stack).noise_multiplier(8)
   return LedgerFacts(
     stack=stack, delta=1e-3, population=100, minimum_clients=8, task='a <b>task</b>', **kwargs

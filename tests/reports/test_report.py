@@ -221,6 +221,25 @@ def test_bytes_are_those_of_the_protocol(run):
     assert stated in page.texts['traffic']
 
 
+def test_bytes_of_what_goes_next_to_the_update_are_counted(run):
+  """Private metrics: three numbers of 36 bits, as many bits as six of the update's."""
+  metrics = accounting.solve(
+    noise_multiplier=9.0,
+    cohort_maximum=10,
+    minimum_honest=8,
+    bits=36,
+    dimension=3,
+    mechanism='discrete_gaussian',
+  )
+  next_to_it = {**facts().stack, 'integer_design': dataclasses.asdict(metrics)}
+  next_to_it.pop('price', None)
+  make_run(run, beside=[next_to_it])
+  page = Page(reports.render_report(run))
+  cost = secagg.communication_cost(10, 64 + 6, 18, mode='semi_honest')
+  assert page.value('expansion-semi_honest') == (sum(cost.up) + sum(cost.down)) / (67 * 4)
+  assert '64 numbers of 18 bits and 3 numbers of 36 bits' in page.texts['traffic']
+
+
 def test_audits_stand_beside_the_promise(run):
   make_run(run, audit=AUDIT)
   page = Page(reports.render_report(run))

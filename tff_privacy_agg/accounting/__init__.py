@@ -42,7 +42,7 @@ from tff_privacy_agg.accounting.composition import (
   composed_epsilon,
 )
 from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose
-from tff_privacy_agg.accounting.design import IntegerDesign, solve
+from tff_privacy_agg.accounting.design import LARGEST_SHARE, IntegerDesign, solve
 from tff_privacy_agg.accounting.joint import JointDesign, joint_design, smallest_bits
 from tff_privacy_agg.accounting.mechanisms import (
   bit_channel,
@@ -79,6 +79,7 @@ __all__ = [
   'ADJACENCIES',
   'INFINITE',
   'INTEGER_ORDERS',
+  'LARGEST_SHARE',
   'NEARLY',
   'NEGLIGIBLE',
   'REAL_ORDERS',

@@ -3,6 +3,8 @@
 import math
 
 _WIDE = 8.0
+# Variances are rounded up, to what the samplers still have to draw.
+_ROUNDED_UP = 0.999
 _SERVERS_STDDEV = 128.0
 _WIDEST_STDDEV = 999_000.0  # below the largest that the samplers draw, with room to round up
 
@@ -23,18 +25,23 @@ def default_channel_stddev(noise_multiplier: float, expected: int, minimum_hones
   return max(expected / 10, 4 * noise_multiplier * worst)
 
 
-def channel_resolution(resolution: int, stddev: float, expected: int) -> int:
+def channel_resolution(
+  resolution: int, stddev: float, expected: int, widest_share: float = math.inf
+) -> int:
   """Integer steps in one unit, enough that a share's variance is 8 or more.
 
   Narrower shares of discrete Gaussian noise add up to something less like one Gaussian, and cost
   more than their variance says.
 
   Args:
-    resolution: The least.
+    resolution: The least, if the samplers draw a share at it.
     stddev: As for `channel_share_variance`.
     expected: Clients that a round is planned with.
+    widest_share: Largest standard deviation of one share, in steps, that the samplers draw.
   """
-  return max(resolution, math.ceil(math.sqrt(_WIDE * expected) / stddev))
+  per_step = stddev / math.sqrt(expected)
+  finest = math.floor(min(_ROUNDED_UP * widest_share / per_step, 2.0**62))
+  return max(1, min(max(resolution, math.ceil(math.sqrt(_WIDE) / per_step)), finest))
 
 
 def central_channel_resolution(resolution: int, stddev: float) -> int:

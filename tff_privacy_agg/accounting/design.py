@@ -9,6 +9,7 @@ the modulus for the largest cohort.
 import dataclasses
 import math
 import warnings
+from collections.abc import Mapping
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import CENTRAL, DISTRIBUTED
@@ -17,7 +18,7 @@ from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.errors import ConfigurationError
 
 # Largest standard deviation of one share that the samplers tabulate.
-_LARGEST_SHARE = {'discrete_gaussian': 1e6, 'skellam': 3500.0}
+LARGEST_SHARE: Mapping[str, float] = {'discrete_gaussian': 1e6, 'skellam': 3500.0}
 _LARGEST_BOUND = 2.0**26  # squared norms stay exact in float64
 _LARGEST_NOISELESS_NORM = 2.0**40
 _ERROR_OVER_CENTRAL = 1.001  # a larger scale would buy nothing but random bits
@@ -146,7 +147,7 @@ def solve(
     def fits(norm: float) -> bool:
       variance = share(norm)
       if law is not None and (
-        math.sqrt(variance) > _LARGEST_SHARE[law]
+        math.sqrt(variance) > LARGEST_SHARE[law]
         or scales.norm_bounds(norm, dimension, beta)[0] > _LARGEST_BOUND
       ):
         return False

@@ -66,7 +66,9 @@ def plan_channel(
     least = min(channel.resolution, channel.exact_resolution)
     resolution = accounting.central_channel_resolution(least, stddev)
     return plan(resolution=resolution, local_variance=0.0, central_stddev=stddev)
-  resolution = accounting.channel_resolution(channel.resolution, stddev, cohort.expected)
+  resolution = accounting.channel_resolution(
+    channel.resolution, stddev, cohort.expected, accounting.LARGEST_SHARE[mechanism.law]
+  )
   variance = accounting.channel_share_variance(resolution, stddev, cohort.expected)
   return plan(resolution=resolution, local_variance=variance, central_stddev=0.0)
 

@@ -87,9 +87,14 @@ def build(
   placed = [compat.FederatedType(one, compat.CLIENTS) for one in types]
   state_type = initialize.type_signature.result
   if weight_type is None:
-    next_round = compat.federated_computation(lambda s, v: run(s, v), state_type, *placed)
+    # TFF takes the parameters' names from the function: callers may use them.
+    next_round = compat.federated_computation(
+      lambda state, value: run(state, value), state_type, *placed
+    )
   else:
-    next_round = compat.federated_computation(lambda s, v, w: run(s, v, w), state_type, *placed)
+    next_round = compat.federated_computation(
+      lambda state, value, weight: run(state, value, weight), state_type, *placed
+    )
   return tff.templates.AggregationProcess(initialize, next_round)
 
 

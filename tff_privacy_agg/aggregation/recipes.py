@@ -28,6 +28,7 @@ from tff_privacy_agg.aggregation.layers import (
   WeightedMean,
   Zeroing,
 )
+from tff_privacy_agg.errors import ConfigurationError
 
 _ROTATIONS = {'hd': HadamardRotation, 'dft': DFTRotation}
 _MECHANISMS = {
@@ -79,6 +80,7 @@ def ddp_secure_aggregator(
   maximum_clients: int | None = None,
   delta: float | None = None,
   randomness: str = 'chacha20',
+  debug_measurements_fn: None = None,
 ) -> tff.aggregators.UnweightedAggregationFactory:
   """Adaptive zeroing and clipping, distributed differential privacy, one secure modular sum.
 
@@ -109,6 +111,7 @@ def ddp_secure_aggregator(
     maximum_clients: Most clients; defaults to a quarter above the expected number.
     delta: Delta of the reported epsilon; None takes 1e-6.
     randomness: `'chacha20'`, or `'philox'` for simulations.
+    debug_measurements_fn: None. What TFF's would measure is in no account.
 
   Returns:
     A `tff.aggregators.UnweightedAggregationFactory`.
@@ -120,6 +123,7 @@ def ddp_secure_aggregator(
   Reference: arXiv:2102.06387 and arXiv:2110.04995 for the mechanisms,
   arXiv:1905.03871 for the adaptive clip.
   """
+  _refuse_debugging(debug_measurements_fn)
   _validate.positive(noise_multiplier=noise_multiplier)
   _validate.at_least(1, expected_clients_per_round=expected_clients_per_round)
   _validate.one_of(tuple(_ROTATIONS), rotation_type=rotation_type)
@@ -151,6 +155,7 @@ def secure_aggregator(
   bits: int = 48,
   maximum_clients: int = 1000,
   maximum_weight: float = _LARGEST_WEIGHT,
+  debug_measurements_fn: None = None,
 ) -> tff.aggregators.AggregationFactory:
   """Adaptive zeroing and clipping, then one secure modular sum, without noise.
 
@@ -168,6 +173,7 @@ def secure_aggregator(
     bits: Bits a coordinate that leave a client, 2 to 62.
     maximum_clients: Most clients of a round.
     maximum_weight: Largest weight; larger ones are clipped to it.
+    debug_measurements_fn: None.
 
   Returns:
     A `tff.aggregators.WeightedAggregationFactory` if `weighted`, else an
@@ -176,6 +182,7 @@ def secure_aggregator(
   Raises:
     ConfigurationError: If an argument is outside its range.
   """
+  _refuse_debugging(debug_measurements_fn)
   layers = [
     *([_zeroing()] if zeroing else []),
     _clipping() if clipping else _bounding(),
@@ -238,12 +245,13 @@ def robust_aggregator(
   weighted: bool = True,
   maximum_clients: int = _MANY_CLIENTS,
   maximum_weight: float = _LARGEST_WEIGHT,
+  debug_measurements_fn: None = None,
 ) -> tff.aggregators.AggregationFactory:
   """Adaptive zeroing and clipping, summed in the clear: robust, not private.
 
   Takes the place of `tff.learning.robust_aggregator`, with these changes: vectors
   with NaN count as zeros (upstream's mean becomes NaN); a bound on the number of
-  clients and on a weight is needed; there is no `debug_measurements_fn`.
+  clients and on a weight is needed; `debug_measurements_fn` must be None.
 
   Args:
     zeroing: Whether vectors far larger than most are replaced by zeros.
@@ -251,6 +259,7 @@ def robust_aggregator(
     weighted: Whether the mean is weighted.
     maximum_clients: Most clients of a round.
     maximum_weight: Largest weight; larger ones are clipped to it.
+    debug_measurements_fn: None.
 
   Returns:
     A `tff.aggregators.WeightedAggregationFactory` if `weighted`, else an
@@ -259,6 +268,7 @@ def robust_aggregator(
   Raises:
     ConfigurationError: If an argument is outside its range.
   """
+  _refuse_debugging(debug_measurements_fn)
   layers = [
     *([_zeroing()] if zeroing else []),
     *([_clipping()] if clipping else []),
@@ -278,3 +288,11 @@ def _any_cohort(maximum_clients: int) -> Cohort:
 
 def _compose(layers, weighted: bool, cohort: Cohort):
   return (compose_weighted if weighted else compose)(layers, cohort=cohort)
+
+
+def _refuse_debugging(debug_measurements_fn) -> None:
+  if debug_measurements_fn is not None:
+    raise ConfigurationError(
+      f'`debug_measurements_fn` must be None, got {debug_measurements_fn!r}: what it measures of the '
+      'clients is in no account. Leave it out.'
+    )

@@ -52,9 +52,10 @@ def delta_of(args: argparse.Namespace, known: 'LedgerRecord | None', clients: in
 
   if args.delta is None and known is not None:
     return known.facts.delta
-  delta = 0.1 / clients if args.delta is None else args.delta
-  _validate.delta_of(clients, delta, name='clients')
-  return delta
+  if args.delta is None:
+    return _validate.default_delta(clients)
+  _validate.delta_of(clients, args.delta, name='clients')
+  return args.delta
 
 
 def opened(

@@ -17,7 +17,7 @@ class Accounting:
 
   Attributes:
     population: Clients in all.
-    delta: Below 1/population; None takes a tenth of that.
+    delta: Below 1/population; None takes a tenth of that, for ten clients or more.
     budget: The most to spend; the process halts itself before it is passed. Its delta
       may differ from `delta`, at which the metrics state epsilon.
     minimum_clients: As in `LedgerFacts`: fewest survivors whose sum the runtime
@@ -48,7 +48,7 @@ class Accounting:
   def __post_init__(self):
     _validate.at_least(1, population=self.population)
     if self.delta is None:
-      object.__setattr__(self, 'delta', 0.1 / self.population)
+      object.__setattr__(self, 'delta', _validate.default_delta(self.population))
     if self.budget is not None:
       _validate.instance(Budget, budget=self.budget)
 

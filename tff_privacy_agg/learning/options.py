@@ -53,7 +53,8 @@ class TrainingOptions:
     target_epsilon: Budget at which the training stops; None for no budget.
     metrics: What becomes of the training metrics: 'none', 'private' or 'clear'.
     participation_cap: Most rounds in which one client takes part; None for no cap.
-    delta: Delta of the reported epsilon; None takes a tenth of one over the population.
+    delta: Delta of the reported epsilon; None takes a tenth of one over the population, for
+      ten clients or more.
     randomness: As in `compose`.
     client_learning_rate: Of the clients' gradient descent.
     server_learning_rate: Of the server's.
@@ -136,7 +137,7 @@ class TrainingOptions:
         f'{self.population}. A client takes part once a round.'
       )
     if self.delta is None:
-      object.__setattr__(self, 'delta', 0.1 / self.population)
+      object.__setattr__(self, 'delta', _validate.default_delta(self.population))
     _validate.delta_of(self.population, self.delta)
     self._check_secure_sum()
 

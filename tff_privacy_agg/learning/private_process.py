@@ -102,11 +102,12 @@ def _next(inner: tff.learning.templates.LearningProcess, halts: bool):
     return data.take(tf.where(halted, tf.constant(0, tf.int64), tf.constant(-1, tf.int64)))
 
   @compat.federated_computation(state_type, data_type)
-  def next_round(state, data):
+  def next_round(state, client_data):
     if halts:
       halted = state.aggregator['privacy']['halted']
-      data = compat.federated_map(unless_halted, (compat.federated_broadcast(halted), data))
-    output = inner.next(state, data)
+      pair = compat.federated_broadcast(halted), client_data
+      client_data = compat.federated_map(unless_halted, pair)
+    output = inner.next(state, client_data)
     accepted = output.metrics['aggregator']['privacy']['accepted']
     kept = compat.federated_map(keep, (accepted, state, output.state))
     return tff.learning.templates.LearningProcessOutput(state=kept, metrics=output.metrics)

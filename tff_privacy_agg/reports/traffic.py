@@ -21,12 +21,18 @@ def traffic(run: RunFiles) -> Html:
     )
   design, planned = stack['integer_design'], run.ledger.state.planned
   clients = int(statistics.median(planned)) if planned else int(stack['cohort']['expected'])
-  numbers = int(design['dimension']) + len(stack['channels'])
-  plain = _FLOAT_BYTES * numbers
+  sizes = [
+    (int(one['integer_design']['dimension']) + len(one['channels']), one['integer_design']['bits'])
+    for one in (stack, *stack.get('beside', ()))
+  ]
+  # What goes next to the update, such as private metrics, in numbers of the update's bits.
+  bits = int(design['bits'])
+  numbers = -(-sum(number * int(width) for number, width in sizes) // bits)
+  plain = _FLOAT_BYTES * sum(number for number, _ in sizes)
   rows: list[tuple[object, ...]] = [('Plain upload, 32-bit floats', f'{plain:,}', '-', '1')]
   for mode in ('semi_honest', 'authenticated'):
     try:
-      cost = secagg.communication_cost(clients, numbers, int(design['bits']), mode=mode)
+      cost = secagg.communication_cost(clients, numbers, bits, mode=mode)
     except UnsafeParameters as error:
       rows.append((f'Protocol, {mode}', 'not possible', str(error), ''))
       continue
@@ -40,7 +46,8 @@ def traffic(run: RunFiles) -> Html:
     'Bytes a client and round',
     table(
       [
-        f'{clients} clients, {numbers:,} numbers of {design["bits"]} bits',
+        f'{clients} clients, '
+        + ' and '.join(f'{number:,} numbers of {width} bits' for number, width in sizes),
         'sent',
         'received',
         'over plain',

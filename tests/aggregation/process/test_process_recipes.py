@@ -1,5 +1,7 @@
 """Recipes stand in for TFF's functions of the same names."""
 
+import functools
+
 import cases
 import numpy as np
 import pytest
@@ -102,3 +104,20 @@ def test_secure_aggregator_takes_few_bits():
   step = 1.0 / factory.bind(cases.VECTOR).design.scaled_norm
   assert 1e-5 < step < 1e-2
   np.testing.assert_allclose(output.result, np.mean(values, axis=0), atol=step)
+
+
+@pytest.mark.parametrize(
+  'recipe',
+  [
+    functools.partial(tpa.ddp_secure_aggregator, 1.0, 10),
+    tpa.secure_aggregator,
+    tpa.robust_aggregator,
+  ],
+  ids=['ddp', 'secure', 'robust'],
+)
+def test_a_debug_function_of_none_is_taken_and_no_other(recipe):
+  assert recipe(debug_measurements_fn=None).layers == recipe().layers
+  with pytest.raises(
+    tpa.ConfigurationError, match=r'`debug_measurements_fn` must be None, got <func'
+  ):
+    recipe(debug_measurements_fn=tff.learning.add_debug_measurements)

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 
 import cases
+import numpy as np
 import pytest
 import tensorflow_federated as tff
 from google.protobuf import message, struct_pb2
@@ -30,7 +31,7 @@ def test_types_of_a_private_stack():
   process = tpa.ddp_secure_aggregator(1.0, 3).create(cases.WEIGHTS)
   assert str(process.initialize.type_signature) == f'( -> {STATE})'
   assert str(process.next.type_signature) == (
-    f'(<s={STATE},v={{{VALUE}}}@CLIENTS> -> '
+    f'(<state={STATE},value={{{VALUE}}}@CLIENTS> -> '
     f'<state={STATE},result={VALUE}@SERVER,measurements={MEASUREMENTS}>)'
   )
 
@@ -43,10 +44,25 @@ def test_types_of_a_weighted_stack_without_state():
   state = '<privacy=<cost=int64[3],shares=int64,rounds=int64>>@SERVER'
   assert str(process.initialize.type_signature) == f'( -> {state})'
   assert str(process.next.type_signature) == (
-    f'(<s={state},v={{float32[4]}}@CLIENTS,w={{float32}}@CLIENTS> -> '
+    f'(<state={state},value={{float32[4]}}@CLIENTS,weight={{float32}}@CLIENTS> -> '
     f'<state={state},result=float32[4]@SERVER,'
     f'measurements=<clipping=<norm=float32>,weighted_mean=<weight=float32>,{PRIVACY}>@SERVER>)'
   )
+
+
+@pytest.mark.parametrize('weighted', [False, True])
+def test_next_takes_its_arguments_by_tffs_names(weighted):
+  cohort = tpa.Cohort(expected=3)
+  if weighted:
+    layers = [tpa.Clipping(norm=100.0), tpa.WeightedMean(maximum=9.0), tpa.PlainSum()]
+    process = tpa.compose_weighted(layers, cohort=cohort).create(cases.VECTOR, cases.WEIGHT)
+    more = {'weight': [1.0, 1.0, 2.0]}
+  else:
+    layers = [tpa.Clipping(norm=100.0), tpa.Mean(), tpa.PlainSum()]
+    process, more = tpa.compose(layers, cohort=cohort).create(cases.VECTOR), {}
+  values = [np.full(4, x, np.float32) for x in (1.0, 2.0, 6.0)]
+  found = process.next(state=process.initialize(), value=values, **more)
+  np.testing.assert_allclose(found.result, np.full(4, 3.75 if weighted else 3.0), rtol=1e-6)
 
 
 @pytest.mark.parametrize('name', cases.SECURE_PROCESSES)

@@ -166,7 +166,7 @@ def test_what_is_released_beside_the_stack_is_accounted_with_it(law):
     inverse = 1 / alone.noise_multiplier(honest) ** 2 + 1 / beside.noise_multiplier(honest) ** 2
     assert both.noise_multiplier(honest) == pytest.approx(inverse**-0.5)
   both_apart = alone.sampler_distance + beside.sampler_distance
-  assert both.sampler_distance == pytest.approx(both_apart, rel=1e-12)
+  assert both.sampler_distance == pytest.approx(both_apart, rel=1e-12, abs=0.0)
   assert both.facts()['beside'] == [beside.facts()]
   costs = LedgerFacts(stack=both.facts(), delta=DELTA, population=10).costs()
   np.testing.assert_array_equal(costs.row(6), both.costs[6])

@@ -223,7 +223,7 @@ def plan(
   _validate.positive(target_epsilon=target_epsilon)
   numbers = accounting.plan(
     target_epsilon=target_epsilon * _SAFE_SIDE,
-    target_delta=0.1 / population if target_delta is None else target_delta,
+    target_delta=_validate.default_delta(population) if target_delta is None else target_delta,
     rounds=rounds,
     clients_per_round=clients_per_round,
     population=population,

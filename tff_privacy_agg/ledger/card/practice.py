@@ -3,7 +3,7 @@
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tff_privacy_agg.accounting import accountant, mechanisms
@@ -181,6 +181,9 @@ def verifiable(record: LedgerAccount) -> list[Field]:
         modclip_prob=float(found.group(1)) if found else 1e-4,
         beta=design['beta'],
       )
+    others = [other['integer_design'] for other in facts.stack.get('beside', ())]
+    if any(others):
+      rounding['next_to_it'] = [{key: other[key] for key in keys} for other in others if other]
   grade = 'a cipher' if facts.randomness == 'chacha20' else 'simulation grade, not for deployment'
   distance = max(one.costs.most_distance for one in state.kinds.values())
   epsilon = record.epsilon('release')
@@ -323,8 +326,19 @@ def _covered(record: LedgerAccount) -> list[str]:
   return [
     "sum of the clients' vectors",
     *channels,
+    *(what for other in stack.get('beside', ()) for what in _covered_next_to(other)),
     *(f'{what} (public)' for what in stack['public']),
   ]
+
+
+def _covered_next_to(stack: Mapping[str, Any]) -> list[str]:
+  """What the rounds release of a stack next to their own, such as private metrics or gradients."""
+  design = stack['integer_design']
+  numbers = (
+    '' if design is None else f' of {design["dimension"]} numbers, {design["bits"]} bits each'
+  )
+  channels = [f'{channel["layer"]}/{channel["name"]} next to it' for channel in stack['channels']]
+  return [f'sum next to it{numbers}', *channels]
 
 
 def _not_covered(record: LedgerAccount) -> list[str]:

@@ -94,7 +94,7 @@ def promised(record: LedgerAccount) -> list[Field]:
       DEFINITION,
       'Epsilon',
       f'delta {facts.delta:g}, {facts.population} clients'
-      + ('' if facts.delta * facts.population <= 0.1 else '; above a tenth of 1/population'),
+      + ('' if facts.delta <= 0.1 / facts.population else '; above a tenth of 1/population'),
     ),
   ]
   for view, spent in releases.items():
