@@ -13,6 +13,7 @@ from scipy import stats
 from tff_privacy_agg import accounting
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger.reader import LedgerRecord
+from tff_privacy_agg.ledger.round_costs import price_of
 from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 ORDER = [
@@ -239,11 +240,13 @@ def test_what_is_released_next_to_the_update_is_on_the_card(tmp_path):
     dimension=3,
     mechanism='discrete_gaussian',
   )
-  other = {**base.stack, 'channels': [], 'integer_design': dataclasses.asdict(metrics)}
-  stack = {key: value for key, value in base.stack.items() if key != 'price'}
-  with PrivacyLedger(
-    tmp_path / 'ledger.jsonl', dataclasses.replace(base, stack={**stack, 'beside': [other]})
-  ) as ledger:
+  plain = {key: value for key, value in base.stack.items() if key != 'price'}
+  other = {**plain, 'channels': [], 'integer_design': dataclasses.asdict(metrics)}
+  stack = {**plain, 'beside': [other]}
+  for one in (other, stack):
+    price = price_of(one)
+    one['noise_multiplier'] = price.noise_multiplier(price.minimum)
+  with PrivacyLedger(tmp_path / 'ledger.jsonl', dataclasses.replace(base, stack=stack)) as ledger:
     ledger.charge(1, planned_survivors=95)
     card = json.loads(ledger.statement('json'))
   found = {field['name']: field for field in card['fields']}

@@ -14,6 +14,7 @@ from report_runs import AUDIT, CONFIG, ROUNDS, facts, make_plain_run, make_run, 
 from tff_privacy_agg import accounting, cli, reports, secagg
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger
+from tff_privacy_agg.ledger.round_costs import price_of
 from tff_privacy_agg.reports import charts, rounds
 from tff_privacy_agg.reports.run_files import RunFiles
 
@@ -232,7 +233,8 @@ def test_bytes_of_what_goes_next_to_the_update_are_counted(run):
     mechanism='discrete_gaussian',
   )
   next_to_it = {**facts().stack, 'integer_design': dataclasses.asdict(metrics)}
-  next_to_it.pop('price', None)
+  next_to_it.pop('price', None)  # it follows from the design
+  next_to_it['noise_multiplier'] = price_of(next_to_it).noise_multiplier(8)
   make_run(run, beside=[next_to_it])
   page = Page(reports.render_report(run))
   cost = secagg.communication_cost(10, 64 + 6, 18, mode='semi_honest')

@@ -250,10 +250,10 @@ def check_share(mechanism: str, local_variance: float) -> None:
   """
   _validate.positive(local_variance=local_variance)
   least = 1.0 if mechanism == 'discrete_gaussian' else 1 / 16
-  if not least <= local_variance <= _LARGEST_SHARE[mechanism] ** 2 or local_variance % (1 / 16):
+  if not least <= local_variance <= LARGEST_SHARE[mechanism] ** 2 or local_variance % (1 / 16):
     raise ConfigurationError(
       f'A share of {mechanism} noise has a variance that is a multiple of 1/16 from {least:g} to '
-      f'{_LARGEST_SHARE[mechanism] ** 2:g}, got {local_variance!r}.'
+      f'{LARGEST_SHARE[mechanism] ** 2:g}, got {local_variance!r}.'
     )
 
 
