@@ -68,7 +68,7 @@ def test_the_statement_is_the_ledgers_and_not_the_metrics(trained, tmp_path):
 
 def test_without_mlflow_the_error_names_the_extra(monkeypatch):
   monkeypatch.setitem(sys.modules, 'mlflow', None)
-  with pytest.raises(tpa.RuntimeUnavailableError, match=r'tff_privacy_agg\[mlflow\]'):
+  with pytest.raises(tpa.RuntimeUnavailableError, match='make env-mlflow'):
     MLflowReleaseManager('run')
 
 
