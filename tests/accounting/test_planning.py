@@ -110,6 +110,48 @@ def test_noise_grows_with_what_weakens_the_guarantee():
   assert accounting.plan(**BASE, colluding_fraction=0.2).minimum_honest == 80
 
 
+@pytest.mark.parametrize(
+  ('clients', 'bits', 'dimension', 'target', 'rounds'),
+  [(5, 5, 2, 40.42, 41), (6, 6, 2, 35.95, 10), (5, 5, 8, 28.40, 10)],
+)
+def test_a_budget_of_renyi_divergences_admits_the_planned_rounds(
+  clients, bits, dimension, target, rounds
+):
+  """The order that is best for rounds at their worst is not the one that is best for these."""
+  plan = accounting.plan(
+    target_epsilon=target,
+    target_delta=1e-6,
+    rounds=rounds,
+    clients_per_round=clients,
+    population=10_000,
+    dimension=dimension,
+    mechanism='skellam',
+    bits=bits,
+    worst_honest=1,
+  )
+  account = accounting.account_of(plan.price)
+  cost, worst = account.row(plan.price, plan.minimum_honest), account.worst(plan.price, 1)
+  limit = plan.budget.fix(account, worst, account.row(plan.price, clients), 0.0)
+  assert limit.admits((rounds - 1) * cost + worst, 0.0)
+  assert plan.epsilon <= target
+
+
+def test_a_width_at_which_clients_could_send_zeros_only_is_refused():
+  with pytest.raises(ConfigurationError, match='Set `bits` to 6 or more'):
+    accounting.plan(
+      target_epsilon=12.83,
+      target_delta=1e-6,
+      rounds=100,
+      clients_per_round=5,
+      population=10_000,
+      dimension=1,
+      mechanism='skellam',
+      bits=5,
+      worst_honest=1,
+      adaptive_bits=0,
+    )
+
+
 def test_a_participation_cap_counts_the_clients_own_rounds():
   capped = accounting.plan(**BASE, participation_cap=10)
   assert capped.noise_multiplier == pytest.approx(

@@ -98,6 +98,22 @@ def test_fewer_honest_ones_than_were_charged_raise_the_cost(tmp_path):
     assert ledger.epsilon('server') > before
 
 
+@pytest.mark.parametrize('mechanism', ['discrete_gaussian', 'skellam'])
+def test_fewer_honest_ones_of_the_runtimes_count_break_the_threshold(tmp_path, mechanism):
+  """The round passes the budget by itself; those that are open may not count on more than it."""
+  given = facts(mechanism, minimum=80, minimum_clients=80)
+  budget = accounting.Budget(epsilon=4.0, delta=given.delta)
+  with PrivacyLedger(tmp_path / 'ledger.jsonl', given, budget=budget) as ledger:
+    first, second = ledger.charge(1), ledger.charge(2)
+    with pytest.raises(LedgerError, match='Round 1 had 1 honest clients, but this ledger counts'):
+      ledger.settle(first, survivors=100, honest=1, counted_by='runtime')
+    assert ledger.state.threshold_broken
+    assert ledger.state.honest_at_worst(ledger.state.kind_of(second)) == 1
+    assert ledger.epsilon('server') > budget.epsilon
+  assert LedgerRecord.read(tmp_path / 'ledger.jsonl').state.threshold_broken
+  assert verify(tmp_path / 'ledger.jsonl').ok
+
+
 def test_a_top_up_to_a_count_of_clients_is_none(tmp_path):
   path = tmp_path / 'ledger.jsonl'
   topped = LedgerFacts(

@@ -61,7 +61,7 @@ class Budget:
   def fix(self, account: Account, worst: np.ndarray, best: np.ndarray, distance: float) -> 'Filter':
     """Fixes the limits of an account, from what is known before the first round alone.
 
-    A larger budget fixes larger limits: it never admits fewer rounds.
+    A larger budget never admits fewer rounds of these facts at their worst.
 
     Args:
       account: The account of the budget's view.
@@ -151,6 +151,11 @@ class Budget:
     )
 
 
+def stated(epsilon: float) -> float:
+  """A planned epsilon as the epsilon of a budget: rounded up in its seventh digit."""
+  return epsilon * (1 + 1e-7) + 1e-12
+
+
 def budget_for(
   account: Account,
   rounds: int,
@@ -179,7 +184,16 @@ def budget_for(
   total = (rounds - 1) * cost + worst
   if isinstance(account, RenyiAccount):
     bounds = total + conversion_offsets(account.orders, delta * (1 - _DISTANCE_SHARE))
-    return max(float(bounds.min()), 0.0), None
+    epsilon = max(float(bounds.min()), 0.0)
+    # A budget takes the order at which most rounds fit at their worst, which need not be the best
+    # one for these: up to what its order needs. Each step is up to the bound of another order.
+    while math.isfinite(epsilon):
+      fixed = Budget(epsilon=stated(epsilon), delta=delta).fix(account, worst, best, distance)
+      needed = float(bounds[fixed.parts[0]])
+      if needed <= epsilon:
+        break
+      epsilon = needed
+    return epsilon, None
   parts, moved = _proportional(worst, best, distance)(int(total[0]))
   mu, c1, c2 = as_numbers(np.array(parts, dtype=object))
   own_delta = delta * (1 - _OTHER_DISTANCE)

@@ -170,7 +170,13 @@ def solve(
     return None if found is None else _rounded_down(found)
 
   def works(norm: float | None) -> bool:
-    return norm is not None and not (law == 'discrete_gaussian' and share(norm) < 1)
+    if norm is None or law is None:
+      return norm is not None
+    one_step = math.floor(scales.norm_bounds(norm, dimension, beta)[0] ** 2) >= 1
+    return one_step and not narrow(norm)
+
+  def narrow(norm: float) -> bool:
+    return law == 'discrete_gaussian' and share(norm) < 1
 
   norm = norm_for(bits)
   if norm is None or not works(norm):
@@ -180,7 +186,7 @@ def solve(
       + f'{cohort_maximum} clients with {minimum_honest} honest survivors in dimension '
       f'{dimension}',
       next((w for w in range(1, scales.MAXIMUM_BITS + 1) if works(norm_for(w))), None),
-      None if norm is None else share(norm),
+      share(norm) if norm is not None and narrow(norm) else None,
     )
   variance = share(norm)
   bound, l1 = scales.norm_bounds(norm, dimension, beta)

@@ -10,7 +10,7 @@ from tff_privacy_agg import _validate
 from tff_privacy_agg._names import DISTRIBUTED
 from tff_privacy_agg.accounting import sampling as sampling_bounds
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount, account_of
-from tff_privacy_agg.accounting.budget import Budget, budget_for
+from tff_privacy_agg.accounting.budget import Budget, budget_for, stated
 from tff_privacy_agg.accounting.calibration import (
   smallest_noise_multiplier,
   split_noise_multiplier,
@@ -91,7 +91,7 @@ class Plan:
 
     Of an epsilon that is rounded up in its seventh digit, with the total of `mu^2` as a number.
     """
-    epsilon = self.epsilon * (1 + 1e-7) + 1e-12
+    epsilon = stated(self.epsilon)
     return Budget(epsilon=epsilon, delta=self.delta, view=self.view, mu_squared=self.mu_squared)
 
   def as_dict(self) -> dict[str, Any]:

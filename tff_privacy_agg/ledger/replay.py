@@ -150,6 +150,9 @@ class LedgerState(LedgerTotals):
     self.settled.append(line['seq'], survivors, counted_by, honest, multiplier, line['updated'])
     release = kind.views['release']
     broken = survivors < kind.facts.worst_survivors
+    # Fewer honest clients than open rounds count on are as bad as fewer survivors.
+    if self._says_who_counted or counted_by == 'clients':
+      broken = broken or honest < self.honest_at_worst(kind)
     if counted_by == 'runtime':
       kind.open -= 1
       kind.views['server'].settle(honest)
@@ -158,7 +161,6 @@ class LedgerState(LedgerTotals):
       release.settle(honest + min(top_up, lacking))
     else:  # it costs what open rounds cost, and if that counted on too many, they all cost more
       self.undiscounted += 1
-      broken = broken or honest < self.honest_at_worst(kind)
     claimed = self.meets_claim(survivors, top_up, counted_by)
     if isinstance(release.costs, ReleaseCosts) and not claimed:
       self.claim_broken = True

@@ -206,6 +206,7 @@ class PrivacyLedger(OpenedLedger):
         f'has 1 to {most} survivors, one of them honest, got {survivors} survivors, {counted} of '
         'them honest. The round stays charged at its worst.'
       )
+    promised = self.state.honest_at_worst(kind)
     line = self._append(
       {
         'event': 'settle',
@@ -232,6 +233,12 @@ class PrivacyLedger(OpenedLedger):
         f'The runtime was to show no sum of fewer than {kind.facts.worst_survivors} survivors; '
         f'round {line["round"]} had {survivors}. It is settled with these; mend the runtime, or '
         'begin a ledger with the threshold that it keeps.'
+      )
+    if lowers and counted < promised:
+      raise LedgerError(
+        f'Round {line["round"]} had {counted} honest clients, but this ledger counts on at least '
+        f'{promised} in every sum. The round is recorded with {counted}; begin a ledger with a '
+        'larger `colluding_fraction`.'
       )
     return line
 
