@@ -302,6 +302,14 @@ def test_a_charge_beyond_the_budget_is_found(tmp_path):
   assert any('passes the budget' in problem for problem in verify(path).problems)
 
 
+@pytest.mark.parametrize('versions', [1, None, [], {'numpy': 1}, {'numpy': '\ud800'}])
+def test_versions_that_are_no_words_are_refused(path, versions):
+  forge(path, lambda record: record.update(versions=versions) if record['seq'] == 0 else None)
+  assert 'states versions by name' in verify(path).problems[0]
+  with pytest.raises(LedgerError, match='states versions by name'):
+    LedgerRecord.read(path)
+
+
 @pytest.mark.parametrize('name', ['mu_squared', 'epsilon', 'delta'])
 def test_a_budget_and_its_limits_agree(path, name):
   def edit(record):

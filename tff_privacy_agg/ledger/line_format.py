@@ -97,6 +97,16 @@ def check_header(header: Mapping[str, Any]) -> None:
     )
 
 
+def check_versions(header: Mapping[str, Any]) -> None:
+  """Raises unless the versions that a header states, if it does, are words by words."""
+  versions = header.get('versions', {})
+  words = [*versions, *versions.values()] if isinstance(versions, dict) else [None]
+  if not all(isinstance(word, str) and word.isascii() for word in words):
+    raise LedgerError(
+      f'The header of a ledger states versions by name; this one has {versions!r}. Restore the file.'
+    )
+
+
 def later_version(header: Mapping[str, Any]) -> bool:
   """Whether a header says that a later version wrote it."""
   schema = header.get('schema')

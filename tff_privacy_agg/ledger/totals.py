@@ -54,6 +54,7 @@ class LedgerTotals:
 
   def __init__(self, header: Mapping[str, Any]):
     line_format.check_header(header)
+    line_format.check_versions(header)
     self.earlier = header['schema'] < _GAUSSIAN_SINCE
     self.facts = LedgerFacts.from_dict(header.get('facts', {}), earlier=self.earlier)
     self.accounts = {view: self._account(self.facts, view) for view in VIEWS}
