@@ -69,9 +69,9 @@ def test_a_round_without_a_sum_runs_again_and_the_training_resumes(tmp_path, cap
   assert _train(run, *arguments) == 2
   captured = capsys.readouterr()
   error = captured.err.splitlines()[-1]
-  assert error.startswith('tff-privacy-agg: A round has no secure sum: ')
+  assert error.startswith('tff-privacy-agg: The secure sum of a round failed: ')
   assert error.endswith(
-    f'What was charged stays charged; the same command runs the round again, in {run}.'
+    f'The ledger holds what its attempts cost. Run the same command to repeat the round in {run}.'
   )
   assert 'round 2 has no sum, attempt 4 of 4' in captured.err
   assert 'Traceback' not in captured.err

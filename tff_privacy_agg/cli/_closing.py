@@ -96,6 +96,6 @@ def sums_that_fail(directory: str | os.PathLike[str]) -> Iterator[None]:
     yield
   except secagg.SecAggError as error:
     raise PrivacyAggError(
-      f'A round has no secure sum: {error}. What was charged stays charged; the same command runs '
-      f'the round again, in {directory}.'
+      f'The secure sum of a round failed: {error}. The ledger holds what its attempts cost. Run the '
+      f'same command to repeat the round in {directory}.'
     ) from error
