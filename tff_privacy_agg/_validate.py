@@ -86,7 +86,8 @@ def one_of(options: tuple, **values: Any) -> None:
   for name, value in values.items():
     if value not in options:
       allowed = ', '.join(repr(option) for option in options)
-      near = difflib.get_close_matches(value, options, n=1) if isinstance(value, str) else []
+      words = [option for option in options if isinstance(option, str)]
+      near = difflib.get_close_matches(value, words, n=1) if isinstance(value, str) else []
       hint = f' Did you mean {near[0]!r}?' if near else ''
       raise ConfigurationError(f'`{name}` must be one of {allowed}, got {_shown(value)}.{hint}')
 

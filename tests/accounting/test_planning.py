@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tff_privacy_agg import accounting, cli
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger, Sampling
+from tff_privacy_agg.ledger.round_costs import price_of
 
 BASE = {
   'target_epsilon': 8.0,
@@ -217,11 +218,10 @@ def _planned_stack(plan, *, clients, dimension, mechanism):
   )
   channel = {'resolution': 64, 'local_variance': share, 'central_stddev': 0.0}
   cohort = {'expected': clients, 'maximum': clients, 'minimum': honest, 'colluding_fraction': 0.0}
-  return {
+  stack = {
     'mechanism': mechanism,
     'adjacency': 'zero_out',
     'holds_against_server': True,
-    'noise_multiplier': plan.noise_multiplier,
     'cohort': cohort,
     'integer_design': dataclasses.asdict(design),
     'channels': [
@@ -232,6 +232,7 @@ def _planned_stack(plan, *, clients, dimension, mechanism):
     'sampler_distance_per_round': 0.0,
     'layers': ['Mean()', 'Clipping()'],
   }
+  return {**stack, 'noise_multiplier': price_of(stack).noise_multiplier(honest)}
 
 
 @pytest.mark.parametrize(

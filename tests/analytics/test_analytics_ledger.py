@@ -285,6 +285,7 @@ def test_a_histogram_says_what_its_contributions_do_and_nothing_of_the_data(tabl
   assert notes[2] is None  # a row has one category
   others = pathlib.Path(table)
   others.write_text('size,kind,who\n1,1,a\n1,1,b\n')
+  question += ['--delta', '0.01']
   code, out, _ = run(capsys, *question, *PER_CLIENT, '--json')
   assert json.loads(out)['note'] == notes[0]
   code, out, _ = run(capsys, *question, *PER_CLIENT)

@@ -4,6 +4,7 @@ import dataclasses
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.ledger import LedgerFacts
+from tff_privacy_agg.ledger.round_costs import price_of
 
 
 def facts_of(*, clients, minimum):
@@ -20,7 +21,6 @@ def facts_of(*, clients, minimum):
     'mechanism': 'discrete_gaussian',
     'adjacency': 'zero_out',
     'holds_against_server': True,
-    'noise_multiplier': 2.0,
     'cohort': {
       'expected': clients,
       'maximum': clients,
@@ -33,4 +33,5 @@ def facts_of(*, clients, minimum):
     'sampler_distance_per_round': 0.0,
     'layers': ['Clipping()'],
   }
+  stack['noise_multiplier'] = price_of(stack).noise_multiplier(minimum)
   return LedgerFacts(stack=stack, delta=1e-3, population=100, minimum_clients=minimum)

@@ -95,7 +95,10 @@ PAIRS = list(itertools.combinations_with_replacement(bad_clients.KINDS, 2))
 
 
 @pytest.mark.parametrize('mode', ['semi_honest', 'authenticated'])
-@pytest.mark.parametrize('training', range(20))
+@pytest.mark.parametrize(
+  'training',
+  [pytest.param(number, marks=[] if number % 7 == 0 else pytest.mark.slow) for number in range(20)],
+)
 def test_twenty_of_twenty_trainings_finish(training, mode, keys, tmp_path, monkeypatch):
   """Two bad clients of eight, of all kinds, which sessions of two drop-outs must bear."""
   kinds = PAIRS[training % len(PAIRS)]

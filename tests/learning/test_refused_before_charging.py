@@ -299,7 +299,7 @@ def model():
 
 keras = lambda: tf.keras.Sequential([tf.keras.layers.Dense(1)])
 """
-SMALL = ['--population', '8', '--clients-per-round', '4', '--rounds', '2']
+SMALL = ['--population', '8', '--clients-per-round', '4', '--rounds', '2', '--delta', '0.01']
 OWN = [*SMALL, '--model', 'mine_refused:model', '--data']
 # What the command is called with; and what is said. Those that build a process are slow.
 COMMAND = {
