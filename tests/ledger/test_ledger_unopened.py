@@ -49,6 +49,23 @@ def test_a_session_that_asked_for_no_share_costs_nothing(tmp_path, cap):
     jsonschema.validate(json.loads(text), ledger_lines.schema())
 
 
+@pytest.mark.parametrize('mechanism', ['discrete_gaussian', 'skellam'])
+def test_a_ledger_whose_only_round_was_taken_back_verifies(tmp_path, mechanism):
+  """Nothing is spent; the conversion of no divergence at all is above 0 at every order."""
+  path = tmp_path / 'ledger.jsonl'
+  with PrivacyLedger(path, facts(mechanism, delta=1e-6)) as ledger:
+    assert ledger.settle_unopened(ledger.charge(1), mode='semi_honest')
+    assert epsilons(ledger) == {'server': 0.0, 'release': 0.0}
+  assert not verify(path).problems
+
+  def raised(record):
+    if record['event'] == 'unopened':
+      record['total'] = {'server': 0.1, 'release': 0.0}
+
+  forge(path, raised)
+  assert 'epsilon 0.1 in the server view' in verify(path).problems[0]
+
+
 def test_an_authenticated_session_stays_charged(tmp_path):
   with PrivacyLedger(tmp_path / 'ledger.jsonl', facts()) as ledger:
     charge = ledger.charge(1)

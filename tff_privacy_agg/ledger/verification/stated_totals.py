@@ -51,6 +51,10 @@ class StatedTotals:
         if stated != 'inf':
           self._name(line['seq'], view, stated, 'inf')
         continue
+      if not state.rounds:  # all were taken back; a conversion of nothing is above 0 at every order
+        if not same(0.0, stated):
+          self._name(line['seq'], view, stated, 0.0)
+        continue
       cost, distance = state.cost(view), state.distance(view)
       waiting = self._waiting[view]
       if waiting and waiting[-1][1] is not account:
