@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.accounting import composition
@@ -49,6 +50,20 @@ def test_epsilon_is_infinite_at_the_delta_that_was_asked_where_the_samplers_leav
   assert math.isinf(accounting.composed_epsilon(mu, 1e-5, distance=distance))
   assert accounting.composed_delta(mu, 66.0, distance=distance) > 1e-5
   assert math.isfinite(accounting.composed_epsilon(mu, 1e-5, distance=20 * 8 * 650 * 2.0**-180))
+
+
+def test_delta_is_the_sum_of_the_proof():
+  """With both factors and the distance of the noise, each large enough to be seen."""
+  for mu, epsilon, c1, c2, distance in (
+    (1.0, 2.0, 0.01, 0.2, 1e-4),
+    (0.5, 1.0, 0.3, 0.1, 1e-4),
+    (3.0, 4.0, 0.2, 0.02, 1e-4),
+  ):
+    x = epsilon - c1 - c2
+    gaussian = special.ndtr(mu / 2 - x / mu) - math.exp(x) * special.ndtr(-mu / 2 - x / mu)
+    by_hand = math.exp(c1) * gaussian + (1 + math.exp(epsilon)) * distance
+    found = accounting.composed_delta(mu, epsilon, c1=c1, c2=c2, distance=distance)
+    assert found == pytest.approx(by_hand, rel=1e-8)
 
 
 def test_a_narrow_window_is_found():

@@ -116,6 +116,14 @@ def test_skellam_bound_holds_exactly(variance, shift):
   assert np.all(exact >= 0.01 * bound)  # the oracle is not empty
 
 
+def test_skellam_costs_more_than_gaussian_noise_by_what_the_theorem_says():
+  """By either term of the least of two: the first where the noise is wide, the second where not."""
+  wide = accounting.skellam(8.0, 64.0, central_variance=50.0).rdp(3.0)
+  assert wide == pytest.approx(3 * 64 / 100 + (5 * 64 + 6 * 64) / (4 * 50**2), rel=1e-12)
+  narrow = accounting.skellam(8.0, 8.0, central_variance=2.0).rdp(3.0)
+  assert narrow == pytest.approx(3 * 64 / 4 + 3 * 8 / 4, rel=1e-12)
+
+
 def test_interpolated_skellam_stays_above_the_exact_divergence():
   orders = np.arange(2.0, 8.0, 0.25)
   exact = oracle.skellam_renyi(4.0, 2, orders)

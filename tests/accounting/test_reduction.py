@@ -122,23 +122,25 @@ def test_the_sum_of_shares_is_within_its_slack_of_one_discrete_gaussian():
 
 
 def test_the_renyi_curve_has_the_whole_variance():
-  """With V and not V - t^2: one share is an exact discrete Gaussian."""
-  for variance, shift in ((8.0, 3), (20.0, 9)):
+  """With V and not V - t^2: one share, or wide ones, are a discrete Gaussian."""
+  for variance, shift, shares in ((8.0, 3, 1), (20.0, 9, 1), (8.0, 5, 4)):
     orders = np.array([1.5, 2.0, 4.0, 8.0])
-    curve = price(shift, variance, 1).curve(1).rdp(orders)
+    curve = price(shift, variance, shares).curve(shares).rdp(orders)
+    tight = reduction.renyi(orders, shift**2, 1, variance, shares)
     z = np.arange(-500, 501)
-    p, q = (-((z - centre) ** 2) / (2 * variance) for centre in (0, shift))
+    p, q = (-((z - centre) ** 2) / (2 * shares * variance) for centre in (0, shift))
     scale = np.log(np.exp(p).sum())
     logs = [math.log(np.exp(a * p + (1 - a) * q - scale).sum()) / (a - 1) for a in orders]
-    np.testing.assert_allclose(curve, logs, rtol=1e-6)
-    assert np.all(curve >= np.array(logs) * (1 - 1e-9))
+    for found in (curve, tight):
+      np.testing.assert_allclose(found, logs, rtol=1e-6)
+      assert np.all(found >= np.array(logs) * (1 - 1e-9))
   # Many narrow shares: the slack is in the curve.
   wide, narrow = (price(30, v, n).curve(n).rdp(2.0) for v, n in ((100.0, 1), (1.0, 100)))
   assert narrow > wide
 
 
 def test_the_worst_of_several_numbers_of_shares_bounds_them_all():
-  for variance in (4.0, 5.0, 30.0):
+  for variance in (1.0, 4.0, 5.0, 30.0):
     one = price(20.0, variance, 10, 1000, fewest=10, most=60)
     worst = one.worst_gaussian(10)
     for honest in range(10, 61):

@@ -10,7 +10,7 @@ from layer_cases import BETA, COHORT, HOSTILE, slot_for, stream
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.aggregation.layers import DiscreteGaussianNoise, Quantization, Slot
-from tff_privacy_agg.numerics import randomness
+from tff_privacy_agg.numerics import randomness, rounding
 
 DIM = 60
 
@@ -117,6 +117,18 @@ def test_too_long_a_vector_is_sent_as_zeros(factor):
   design = design_of()
   vector = at_the_clip(DIM, design.scaled_norm)['gaussian'] * factor
   assert not rounded(slot_of(design), vector, 20).any()
+
+
+def test_a_squared_norm_that_is_one_too_large_is_not_sent():
+  """Integers are rounded to themselves: (3, 1) has 10, one more than the bound allows."""
+  vector, seed = tf.constant([3.0, 1.0]), tf.constant([1, 2], tf.int64)
+  for bound, by_coins, to_the_nearest in (
+    (math.sqrt(10.0), [3, 1], [3, 1]),
+    (3.0, [0, 0], [2, 0]),
+  ):
+    sent = rounding.conditional_round(vector, bound, seed, tf.int64)
+    assert list(sent.numpy()) == by_coins
+    assert list(rounding.nearest_round(vector, bound, tf.int64).numpy()) == to_the_nearest
 
 
 @pytest.mark.parametrize('bits', [14, 20, 26])

@@ -129,6 +129,19 @@ def test_budget_halts_model_metrics_momentum_and_training():
   assert 0 < sum(halted) < 12
 
 
+def test_a_halted_client_looks_at_no_example():
+  """The state alone says so: not even a model that learns from nothing can tell of the data."""
+  account = tpa.Accounting(
+    population=100, delta=1e-3, budget=tpa.Budget(epsilon=2.5, delta=1e-3), minimum_clients=3
+  )
+  process = build(account=account, metrics='clear')
+  state = process.initialize()
+  for halted, looked_at in ((False, 16), (True, 0)):
+    state.aggregator['privacy']['halted'] = np.bool_(halted)
+    work = process.next(state, DATA).metrics['client_work']['train']
+    assert work['num_examples'] == looked_at
+
+
 def test_a_round_with_too_few_clients_moves_no_momentum():
   momentum = tff.learning.optimizers.build_sgdm(1.0, momentum=0.9)
   process = build(server_optimizer_fn=momentum)

@@ -27,7 +27,7 @@ from tff_privacy_agg.aggregation.layers import (
   Zeroing,
 )
 from tff_privacy_agg.aggregation.stack import Stack
-from tff_privacy_agg.numerics import modular
+from tff_privacy_agg.numerics import modular, randomness
 
 QUANTILE = AdaptiveQuantile(initial=1.0, target=0.5)
 COHORT = Cohort(expected=8, minimum=5, maximum=12)
@@ -74,6 +74,21 @@ def test_each_of_the_servers_channels_of_one_variance_has_noise():
   for column, plan in zip(columns.T, (first, second), strict=True):
     assert len({*column}) > 10
     assert abs(np.var(column) * plan.resolution**2 / plan.variance - 1) < 4 * math.sqrt(2 / 40)
+
+
+@of_clients
+def test_no_two_uses_of_randomness_share_a_stream(law):
+  """Rounding, the vector, and the channels of each variance, with what settles their ties."""
+  first = [WeightedMean(maximum=5.0), Zeroing(threshold=QUANTILE)]
+  stack = stack_of(layers_of(law, first), 3, COHORT)
+  of_channels = stack._channel_noise()
+  assert len(of_channels) == 2
+  uses = [layer.random_words(slot) for layer, slot in stack._layers()]
+  uses += [sampler.random_words(start, len(where)) for start, sampler, where in of_channels]
+  streams = [number for use in uses for number in use]
+  assert len({*streams}) == len(streams) > 6
+  starts = [start for start, _, _ in of_channels]
+  assert all(start % randomness.STREAM_SPACING == 0 for start in starts)  # room for the rarest
 
 
 @of_clients
