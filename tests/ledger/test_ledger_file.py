@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import fcntl
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -412,6 +413,25 @@ def test_the_golden_ledgers_of_earlier_versions_stay_readable(tmp_path, schema):
     charge = ledger.charge(9, cohort=cohort, drawn=record.facts.sampling)
     survivors, top_up = (90, 0) if schema == 1 else (50, 20)
     ledger.settle(charge, survivors=survivors, counted_by='runtime', top_up=top_up)
+  assert verify(path).ok
+
+
+@pytest.mark.parametrize('name', ['ledger-v3', 'ledger-v3-skellam', 'ledger-v3-central'])
+def test_the_golden_ledgers_of_this_version_stay_readable(tmp_path, name):
+  """Settled by the runtime and by clients, taken back, and open; a cap in the first."""
+  expected = json.loads((GOLDEN / f'{name}.expected.json').read_text())
+  for file in GOLDEN.glob(f'{name}.jsonl*'):
+    shutil.copy(file, tmp_path)
+  path = tmp_path / f'{name}.jsonl'
+  record = LedgerRecord.read(path)
+  assert verify(path).ok
+  for view in ('server', 'release'):
+    stated = math.inf if expected[view] is None else pytest.approx(expected[view], rel=1e-9)
+    assert record.epsilon(view) == stated
+  assert (record.hash, record.spent('release').rounds) == (expected['hash'], expected['rounds'])
+  with PrivacyLedger(path, record.facts, budget=record.budget) as ledger:
+    cohort = ledger.eligible([f'client {number}' for number in range(200)])[:100]
+    ledger.settle(ledger.charge(9, cohort=cohort), survivors=90, counted_by='runtime')
   assert verify(path).ok
 
 
