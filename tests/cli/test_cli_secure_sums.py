@@ -140,5 +140,7 @@ def test_noise_is_made_for_the_fewest_survivors():
   task = TrainingTask(secure_sum='semi_honest', dropout_rate=0.1)
   assert task.minimum_clients == 77
   assert TrainingTask(secure_sum='semi_honest').minimum_clients == 100
-  few = TrainingTask(secure_sum='semi_honest', dropout_rate=0.5, clients_per_round=4, population=9)
+  few = TrainingTask(
+    secure_sum='semi_honest', dropout_rate=0.5, clients_per_round=4, population=9, delta=0.01
+  )
   assert few.minimum_clients == 3

@@ -40,6 +40,7 @@ WORK = {
   '__version__',
   'accounting',
   'deployment',
+  'plan',
   'learning',  # and `runtime`: their names load when they are used
   'ledger',
   'runtime',

@@ -25,12 +25,17 @@ def seals_wrongly(client):
 
 
 def deals_falsely(client):
-  """Shares that open, and are on no polynomial."""
+  """Shares that open, and are on no polynomial: two limbs are wrong, each in its low byte."""
   cipher = client._custody._cipher
   seal = cipher.seal
-  cipher.seal = lambda peer, associated, plaintext: seal(
-    peer, associated, bytes([plaintext[0] ^ (peer % 7)]) + plaintext[1:]
-  )
+
+  def false(peer, associated, plaintext):
+    sealed = bytearray(plaintext)
+    sealed[0] ^= 1 + (37 * peer**3 + 91) % 251
+    sealed[17] ^= 1 + (53 * peer**4 + 17) % 251
+    return seal(peer, associated, bytes(sealed))
+
+  cipher.seal = false
 
 
 @pytest.mark.parametrize('mode', MODES)

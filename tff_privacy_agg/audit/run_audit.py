@@ -161,6 +161,7 @@ def _read(path: pathlib.Path) -> tuple[dict[str, Any], LedgerRecord]:
       'which keeps one.'
     )
   values = json.loads(config.read_text(encoding='utf-8'))
+  values.pop('planned_rounds', None)  # of the search for the noise, not of the training
   unknown = {*values} - {field.name for field in dataclasses.fields(TrainingTask)}
   if unknown:
     raise ConfigurationError(

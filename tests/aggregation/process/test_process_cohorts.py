@@ -13,7 +13,7 @@ VALUE = np.array([0.5, 0.25, 0, 0], np.float32)
 @pytest.mark.parametrize(
   ('clients', 'sentence'),
   [
-    (7, 'The cohort admits at most 6 clients a round; the number that took part follows. Raise'),
+    (7, 'The cohort admits at most 6 clients a round; 7 took part. Raise `Cohort.maximum`'),
     (0, 'A round needs at least one client; no client took part. Pass client data.'),
   ],
 )
