@@ -57,8 +57,9 @@ def decoded(stack: Stack, sums: Message):
 
 
 def _bits(stack: Stack) -> Mapping[str, int]:
-  if stack.binding.design is None:
+  design, mechanism = stack.binding.design, stack.binding.mechanism
+  if design is None or (mechanism is not None and not mechanism.distributed):
     raise ConfigurationError(
-      'An attack on residues was asked for; the stack sends floats. End it with `SecureModularSum`.'
+      'An attack on residues was asked for; the stack sends none. End it with `SecureModularSum`.'
     )
-  return {'vector': stack.binding.design.bits, 'channels': stack.binding.channel_bits}
+  return {'vector': design.bits, 'channels': stack.binding.channel_bits}
