@@ -49,7 +49,7 @@ setuptools.setup(
     'grpcio>=1.60',
     'shtab>=1.7',
   ],
-  # No extras: beside the pins above pip could never solve them. `make env-dask` and `make env-mlflow`
+  # No extras: pip cannot solve them with the pins above. `make env-dask` and `make env-mlflow`
   # install from locks.
   cmdclass={'build_py': BuildWithLock},
   entry_points={'console_scripts': ['tff-privacy-agg=tff_privacy_agg.cli:main']},

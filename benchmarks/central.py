@@ -1,4 +1,4 @@
-"""Measures the central model in integers beside the same stack in float64: error and time."""
+"""Measures the central model in integers against the same stack in float64: error and time."""
 
 import argparse
 import functools

@@ -1,4 +1,4 @@
-"""Small JSON files that a crash leaves whole, and what killed programs leave beside them."""
+"""Small JSON files that a crash leaves whole, and what killed programs leave next to them."""
 
 import contextlib
 import errno

@@ -15,6 +15,7 @@ CENTRAL = 'central_discrete_gaussian'
 MECHANISMS = (*DISTRIBUTED, CENTRAL)
 # Noise of floats: of stacks before version 0.2, and of other systems.
 GAUSSIAN = 'gaussian'
+EXPORT_FORMATS = ('savedmodel', 'keras', 'npz')
 METRICS = ('none', 'private', 'clear')
 # Where noise comes from, and bits of entropy in one client's key of one round.
 RANDOMNESS: Mapping[str, int] = {'chacha20': 256, 'philox': 128}

@@ -74,7 +74,7 @@ def train(keys, folder, mode, bad, monkeypatch):
   lines = []
   path = folder / 'ledger.jsonl'
   try:
-    facts = facts_of(clients=len(NAMES), minimum=MINIMUM)
+    facts = facts_of(clients=len(NAMES), minimum=MINIMUM, threshold=MINIMUM)
     with PrivacyLedger(path, facts) as ledger:
       loop = TrainingLoop(
         process=PROCESS,

@@ -5,47 +5,23 @@ import math
 import types
 
 import pytest
+import small_facts
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.learning.private_process import check_facts
 from tff_privacy_agg.learning.rounds import SessionLimits, check_limits, round_result
 from tff_privacy_agg.learning.training_loop import TrainingLoop
-from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
-from tff_privacy_agg.ledger.round_costs import price_of
+from tff_privacy_agg.ledger import PrivacyLedger
 
 SESSION = SessionLimits(minimum_clients=8, maximum_clients=10, colluding_fraction=0.1)
 
 
 def facts_of(*, z=2.0, threshold=8, colluding=0.125):
   honest = accounting.honest_survivors(10, colluding)
-  design = accounting.solve(
-    noise_multiplier=z,
-    cohort_maximum=10,
-    minimum_honest=honest,
-    bits=18,
-    dimension=64,
-    mechanism='discrete_gaussian',
+  return small_facts.facts_of(
+    clients=10, minimum=honest, threshold=threshold, z=z, colluding=colluding
   )
-  stack = {
-    'mechanism': 'discrete_gaussian',
-    'adjacency': 'zero_out',
-    'holds_against_server': True,
-    'noise_multiplier': 0.0,
-    'cohort': {
-      'expected': 10,
-      'maximum': 10,
-      'minimum': honest,
-      'colluding_fraction': colluding,
-    },
-    'integer_design': dataclasses.asdict(design),
-    'channels': [],
-    'public': ['number of survivors'],
-    'sampler_distance_per_round': 0.0,
-    'layers': ['Clipping()'],
-  }
-  stack['noise_multiplier'] = price_of(stack).noise_multiplier(honest)
-  return LedgerFacts(stack=stack, delta=1e-3, population=100, minimum_clients=threshold)
 
 
 def test_facts_that_fit_are_taken():

@@ -5,7 +5,7 @@ import json
 import random
 
 import pytest
-from ledger_forge import forge
+from ledger_forge import forge, places
 from ledger_stacks import facts
 
 from tff_privacy_agg.accounting.budget import Budget
@@ -31,15 +31,6 @@ def path(tmp_path):
     ledger.charge(1)
     ledger.charge(2, facts=facts(z=4.0))
   return file
-
-
-def places(value, at=()):
-  """Where the leaves and branches of a record are."""
-  yield at
-  if isinstance(value, dict | list):
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, inner in items:
-      yield from places(inner, (*at, key))
 
 
 @pytest.mark.parametrize('seed', range(8))

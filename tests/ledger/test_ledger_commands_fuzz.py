@@ -9,7 +9,7 @@ import io
 import random
 
 import pytest
-from ledger_forge import forge
+from ledger_forge import forge, places
 from ledger_stacks import facts
 
 from tff_privacy_agg import cli
@@ -36,15 +36,6 @@ def path(tmp_path):
     ledger.charge(2, facts=facts(z=4.0))
     ledger.settle_unopened(ledger.charge(3), mode='semi_honest')
   return file
-
-
-def places(value, at=()):
-  """Where the leaves and branches of a record are."""
-  yield at
-  if isinstance(value, dict | list):
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, inner in items:
-      yield from places(inner, (*at, key))
 
 
 def mutate(path, chance):

@@ -8,6 +8,7 @@ from tff_privacy_agg.accounting import accountant
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.design import IntegerDesign, solve
 from tff_privacy_agg.accounting.joint import JointDesign, joint_design, smallest_bits
+from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.accounting.scales import (
   noise_multiplier_supremum,
   norm_bounds,
@@ -30,6 +31,7 @@ __all__ = [
   'split_noise_multiplier',
 ]
 
+_DIGITS = 6  # of a noise multiplier that is printed
 _LARGEST = 2.0**40
 
 
@@ -94,6 +96,51 @@ def find_gaussian_noise_multiplier(target_epsilon: float, delta: float, rounds: 
   root = math.sqrt(rounds)
   return smallest_noise_multiplier(
     target_epsilon, lambda z: accountant.gaussian_epsilon(root / z, delta)
+  )
+
+
+def printed_noise_multiplier(
+  target_epsilon: float, epsilon_of: Callable[[float], float], *, bisections: int = 60
+) -> float:
+  """Returns `smallest_noise_multiplier` rounded up to six digits: what is printed is what is used.
+
+  Args:
+    target_epsilon: As there, like the others. Never exceeded by the result.
+    epsilon_of: As there.
+    bisections: As there.
+
+  Raises:
+    ConfigurationError: As there.
+  """
+  z = smallest_noise_multiplier(target_epsilon, epsilon_of, bisections=bisections)
+  z = float(rounded_up(z, _DIGITS))
+  while epsilon_of(z) > target_epsilon:  # what rounding of the design took away
+    z = float(rounded_up(z * (1 + 10.0**-_DIGITS), _DIGITS))
+  return z
+
+
+def too_few_bits(
+  bits: int, most: int, epsilon_at: Callable[[int], float], *, target: float, needs: str
+) -> ConfigurationError:
+  """The refusal of a bit width that cannot carry the noise, with one that can.
+
+  Args:
+    bits: The width.
+    most: The widest, which carries it.
+    epsilon_at: Gives epsilon of the whole training at a width, with enough noise.
+    target: Epsilon that is to be reached.
+    needs: What the noise is needed for, and how much it is, for the sentence.
+  """
+
+  def carries(width: int) -> bool:
+    try:
+      return epsilon_at(width) <= target
+    except ConfigurationError:
+      return False
+
+  enough = next(width for width in range(bits + 1, most + 1) if carries(width))
+  return ConfigurationError(
+    f'{bits} bits a coordinate cannot carry the noise that {needs}. Set `bits` to {enough} or more.'
   )
 
 

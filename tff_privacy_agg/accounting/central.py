@@ -9,15 +9,13 @@ from fractions import Fraction
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import CENTRAL
-from tff_privacy_agg.accounting.design import IntegerDesign
+from tff_privacy_agg.accounting.design import LARGEST_BOUND, IntegerDesign
 from tff_privacy_agg.accounting.price import squared_norm
+from tff_privacy_agg.accounting.scales import MAXIMUM_BITS
 from tff_privacy_agg.errors import ConfigurationError
 
 # x_1 + 626 x_2 of two draws of variance 1597^2: a standard deviation of 999,723 steps.
 WIDEST_VARIANCE = Fraction(1597**2 * (1 + 626**2))
-# Squared norms are compared in float64, where integers below 2^53 are exact.
-_LARGEST_NORM = 2**26
-_BITS = 62
 # What the noise and its two tables can add to a sum.
 _ROOM_FOR_NOISE = 2**32
 # Rounding moves a squared norm by less than this times K, but for one vector in 10^40.
@@ -56,7 +54,7 @@ def central_design(
 
   def fits(norm: int) -> bool:
     of_sum = cohort_maximum * math.ceil(bound(norm)) + _ROOM_FOR_NOISE
-    small = bound(norm) <= _LARGEST_NORM and of_sum <= 2 ** (_BITS - 1)
+    small = bound(norm) <= LARGEST_BOUND and of_sum <= 2 ** (MAXIMUM_BITS - 1)
     return small and variance(norm) <= WIDEST_VARIANCE
 
   if not fits(1):
@@ -65,7 +63,7 @@ def central_design(
       f'coordinates and {cohort_maximum} clients; not even one step a clip norm carries it. Lower '
       'the noise multiplier or the dimension.'
     )
-  low, high = 1, 2 * _LARGEST_NORM
+  low, high = 1, 2 * int(LARGEST_BOUND)
   while high - low > 1:
     middle = (low + high) // 2
     low, high = (middle, high) if fits(middle) else (low, middle)
@@ -73,8 +71,8 @@ def central_design(
   # One table serves every stack whose scale is fine: it takes a while to build.
   shared = needed * (1 + Fraction(1, 2**14)) >= WIDEST_VARIANCE
   return IntegerDesign(
-    bits=_BITS,
-    modulus=2**_BITS,
+    bits=MAXIMUM_BITS,
+    modulus=2**MAXIMUM_BITS,
     dimension=dimension,
     scaled_norm=float(low),
     l2_bound=bound(low),

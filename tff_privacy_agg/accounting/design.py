@@ -19,7 +19,7 @@ from tff_privacy_agg.errors import ConfigurationError
 
 # Largest standard deviation of one share that the samplers tabulate.
 LARGEST_SHARE: Mapping[str, float] = {'discrete_gaussian': 1e6, 'skellam': 3500.0}
-_LARGEST_BOUND = 2.0**26  # squared norms stay exact in float64
+LARGEST_BOUND = 2.0**26  # squared norms stay exact in float64
 _LARGEST_NOISELESS_NORM = 2.0**40
 _ERROR_OVER_CENTRAL = 1.001  # a larger scale would buy nothing but random bits
 _TAU_WARNING = 1e-3
@@ -148,7 +148,7 @@ def solve(
       variance = share(norm)
       if law is not None and (
         math.sqrt(variance) > LARGEST_SHARE[law]
-        or scales.norm_bounds(norm, dimension, beta)[0] > _LARGEST_BOUND
+        or scales.norm_bounds(norm, dimension, beta)[0] > LARGEST_BOUND
       ):
         return False
       return scales.fits_modulus(

@@ -12,8 +12,10 @@ from tff_privacy_agg.accounting import sampling as sampling_bounds
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount, account_of
 from tff_privacy_agg.accounting.budget import Budget, budget_for, stated
 from tff_privacy_agg.accounting.calibration import (
+  printed_noise_multiplier,
   smallest_noise_multiplier,
   split_noise_multiplier,
+  too_few_bits,
 )
 from tff_privacy_agg.accounting.channels import (
   channel_resolution,
@@ -23,7 +25,6 @@ from tff_privacy_agg.accounting.channels import (
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.design import IntegerDesign, solve
 from tff_privacy_agg.accounting.price import RoundPrice, noisy_vector
-from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.errors import ConfigurationError
 
 SAMPLINGS = ('none', 'poisson', 'without_replacement')
@@ -31,8 +32,6 @@ SAMPLINGS = ('none', 'poisson', 'without_replacement')
 _WORTHWHILE_ERROR = 1.01
 _BIT_RESOLUTION = 64
 _WIDTHS = range(4, 41)
-# Of the noise multiplier, so that what is printed is what was planned.
-_DIGITS = 6
 # Designs that one search for a noise multiplier looks at: its bisections, and some to bracket them.
 _SEARCH = 64
 _SAMPLING_REASONS = {
@@ -265,13 +264,19 @@ def plan(
     warnings.simplefilter('ignore')  # of designs that the search passes
     width = bits if bits is not None else _width(least(_WIDTHS[-1]), design, honest)
     try:
-      z = float(rounded_up(least(width), _DIGITS))
+      z = printed_noise_multiplier(target_epsilon, lambda z: design(z, width)[1])
     except ConfigurationError:
       if bits is None or bits >= _WIDTHS[-1]:
         raise
-      raise _too_few(bits, least(_WIDTHS[-1]), design, target_epsilon, rounds) from None
-    while design(z, width)[1] > target_epsilon:  # what rounding of the design took away
-      z = float(rounded_up(z * (1 + 10.0**-_DIGITS), _DIGITS))
+      enough = least(_WIDTHS[-1])
+      raise too_few_bits(
+        bits,
+        _WIDTHS[-1],
+        lambda width: design(1.01 * enough, width)[1],
+        target=target_epsilon,
+        needs=f'an epsilon of {target_epsilon:.4g} needs over {rounds} rounds, a noise multiplier of '
+        f'about {enough:.3g}',
+      ) from None
   solved, epsilon, mu_squared, price = design(z, width)  # whose warning is shown
   error = solved.error_over_central(honest)
   return Plan(
@@ -302,24 +307,6 @@ def plan(
       + f'; the error is {error:.4g} times that of central noise.',
       _SAMPLING_REASONS[sampling],
     ),
-  )
-
-
-def _too_few(
-  bits: int, z: float, design: Callable[[float, int], tuple], target_epsilon: float, rounds: int
-) -> ConfigurationError:
-  """The refusal of a bit width that cannot carry the noise, with one that can."""
-
-  def carries(width: int) -> bool:
-    try:
-      return design(1.01 * z, width)[1] <= target_epsilon
-    except ConfigurationError:
-      return False
-
-  enough = next(width for width in range(bits + 1, _WIDTHS[-1] + 1) if carries(width))
-  return ConfigurationError(
-    f'{bits} bits a coordinate cannot carry the noise that an epsilon of {target_epsilon:.4g} needs over '
-    f'{rounds} rounds, a noise multiplier of about {z:.3g}. Set `bits` to {enough} or more.'
   )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
+from tff_privacy_agg._files import write_json
 from tff_privacy_agg.audit import digits_membership, memorization
 from tff_privacy_agg.audit.attacks import GALLERY
 from tff_privacy_agg.audit.canaries import Canaries, mark_ordinary, with_canaries
@@ -25,7 +26,6 @@ from tff_privacy_agg.audit.canary_run import CanaryResult, run_with_canaries
 from tff_privacy_agg.audit.pictures import png
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning import RunDirectory, UniformCohorts
-from tff_privacy_agg.learning.run_directory import write_json
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger
 from tff_privacy_agg.ledger.card import risk

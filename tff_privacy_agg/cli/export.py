@@ -1,12 +1,13 @@
 """`tff-privacy-agg export`: the model of a run directory, with its privacy card."""
 
 import argparse
-import functools
 import json
 import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
+
+from tff_privacy_agg._names import EXPORT_FORMATS
 
 _EXAMPLES = """examples:
   tff-privacy-agg export runs/digits-private
@@ -15,7 +16,6 @@ _EXAMPLES = """examples:
 
 The model is that of the last settled round. `privacy_card.json` and `MODEL_CARD.md` stand next to it.
 """
-_FORMATS = ('savedmodel', 'keras', 'npz')
 
 
 def add(commands) -> None:
@@ -27,7 +27,7 @@ def add(commands) -> None:
   )
   export.set_defaults(run=_export)
   export.add_argument('run_dir', type=pathlib.Path, help='of train, serve or tpa.train')
-  export.add_argument('--format', choices=_FORMATS, default='savedmodel', help='of the model')
+  export.add_argument('--format', choices=EXPORT_FORMATS, default='savedmodel', help='of the model')
   export.add_argument(
     '--output', type=pathlib.Path, help='a new directory (default: RUN_DIR/export)'
   )
@@ -86,9 +86,6 @@ def _model(args: argparse.Namespace) -> Callable[[], Any] | None:
   source = config.get('model')
   if source is None:
     return None
-  if source != 'linear':
-    return entry_point(source, os.getcwd())
-  from tff_privacy_agg.learning.data import named
-  from tff_privacy_agg.learning.models import softmax_regression
+  from tff_privacy_agg.learning.models import model_of
 
-  return functools.partial(softmax_regression, *(named.linear_shape(config['data']) or ()))
+  return model_of(source, config.get('data', ''))

@@ -1,5 +1,7 @@
 """The built-in model, and how any model is judged on held-out examples."""
 
+import functools
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,12 +10,25 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_privacy_agg._entry_points import entry_point
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.learning.data import FederatedExamples
+from tff_privacy_agg.learning.data import FederatedExamples, named
 from tff_privacy_agg.learning.data.digits import NUM_CLASSES, NUM_PIXELS
 
 _EVALUATION_BATCH = 512
+
+
+def model_of(source: str, data: str) -> Callable[[], Any]:
+  """A function that makes the model that a training names.
+
+  Args:
+    source: 'linear', or module:function.
+    data: The training's data, which say how large a linear model is.
+  """
+  if source != 'linear':
+    return entry_point(source, os.getcwd())
+  return functools.partial(softmax_regression, *(named.linear_shape(data) or ()))
 
 
 def softmax_regression(

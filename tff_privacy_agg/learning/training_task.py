@@ -34,7 +34,7 @@ from tff_privacy_agg.learning.accounting_plan import Accounting
 from tff_privacy_agg.learning.cohorts import UniformCohorts
 from tff_privacy_agg.learning.data import FederatedExamples, named
 from tff_privacy_agg.learning.flat_metrics import no_metrics
-from tff_privacy_agg.learning.models import evaluate_softmax, held_out_evaluator, softmax_regression
+from tff_privacy_agg.learning.models import evaluate_softmax, held_out_evaluator, model_of
 from tff_privacy_agg.learning.options import FEWEST_IN_A_SUM, SECURE_SUMS, TrainingOptions
 from tff_privacy_agg.learning.process_builder import (
   FAST_LOOP,
@@ -183,9 +183,7 @@ class TrainingTask(TrainingOptions):
 
   def model_fn(self) -> Callable[[], tff.learning.models.VariableModel]:
     """A function that makes the model."""
-    if self.model != 'linear':
-      return entry_point(self.model, os.getcwd())
-    return functools.partial(softmax_regression, *(named.linear_shape(self.data) or ()))
+    return model_of(self.model, self.data)
 
   def _options(self) -> dict[str, Any]:
     sgd = tff.learning.optimizers.build_sgdm

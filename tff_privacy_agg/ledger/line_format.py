@@ -57,9 +57,14 @@ def schema() -> dict[str, Any]:
 
 
 def head_path(path: pathlib.Path) -> pathlib.Path:
-  """Where number and hash of the last line are kept: beside the file, not beside a link to it."""
+  """Where number and hash of the last line are kept."""
+  return companion(path, 'head')
+
+
+def companion(path: pathlib.Path, kind: str) -> pathlib.Path:
+  """A file that belongs to a ledger: in the folder of the ledger, not of a link to it."""
   file = pathlib.Path(os.path.realpath(path))
-  return file.with_name(f'{file.name}.head')
+  return file.with_name(f'{file.name}.{kind}')
 
 
 def unreadable(path: pathlib.Path, error: OSError) -> LedgerError:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger import line_file as ledger_file
+from tff_privacy_agg.ledger.line_format import companion
 from tff_privacy_agg.ledger.round_lists import Digests
 from tff_privacy_agg.ledger.sampling_claims import Sampling
 
@@ -25,9 +26,8 @@ _HASH_SIZE = 24  # hexadecimal digits: 96 bits, no two of a million clients meet
 
 
 def register_path(path: pathlib.Path) -> pathlib.Path:
-  """Where the participants of a ledger's rounds are kept: beside the file, not a link to it."""
-  file = pathlib.Path(os.path.realpath(path))
-  return file.with_name(f'{file.name}.participants')
+  """Where the participants of a ledger's rounds are kept."""
+  return companion(path, 'participants')
 
 
 class Participants:

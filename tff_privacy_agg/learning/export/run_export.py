@@ -13,14 +13,14 @@ import tensorflow as tf
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
+from tff_privacy_agg._files import write_json
+from tff_privacy_agg._names import EXPORT_FORMATS
 from tff_privacy_agg._tff import keras_models
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.learning.export.model_card import markdown
-from tff_privacy_agg.learning.run_directory import write_json
 from tff_privacy_agg.ledger import LedgerRecord, verify
 from tff_privacy_agg.ledger.line_reader import LineReader
 
-FORMATS = ('savedmodel', 'keras', 'npz')
 _FILES = {'savedmodel': 'model', 'keras': 'model.keras', 'npz': 'model.npz'}
 _CHECKPOINT = 'program_state_'
 
@@ -56,7 +56,7 @@ def export_model(
     ConfigurationError: If there is no such checkpoint, or the model is another one.
     LedgerError: If the ledger does not vouch for the model.
   """
-  _validate.one_of(FORMATS, format=format)
+  _validate.one_of(EXPORT_FORMATS, format=format)
   run, target = pathlib.Path(run_directory), pathlib.Path(path)
   if target.exists():
     raise ConfigurationError(f'{target} exists; an export makes a new directory. Name another.')

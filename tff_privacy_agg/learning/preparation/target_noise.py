@@ -5,14 +5,12 @@ import functools
 import warnings
 
 from tff_privacy_agg.accounting.budget import budget_for
-from tff_privacy_agg.accounting.calibration import smallest_noise_multiplier
-from tff_privacy_agg.accounting.printing import rounded_up
+from tff_privacy_agg.accounting.calibration import printed_noise_multiplier, too_few_bits
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.metrics_factory import unfinalized_type
 from tff_privacy_agg.learning.process_builder import round_of, weights_type_of
 from tff_privacy_agg.learning.training_task import TrainingTask
 
-_DIGITS = 6  # of the noise multiplier, so that what is printed is what is trained with
 _BISECTIONS = 24  # to seven digits
 _ENOUGH_BITS = 41  # a larger modulus buys nothing
 
@@ -61,20 +59,9 @@ def noise_for_target(task: TrainingTask) -> float:
     return epsilon
 
   def least(bits: int) -> float:
-    def epsilon(z: float) -> float:
-      return epsilon_of(bits, z)
-
-    found = smallest_noise_multiplier(target, epsilon, bisections=_BISECTIONS)
-    found = float(rounded_up(found, _DIGITS))
-    while epsilon(found) > target:  # what rounding of the design took away
-      found = float(rounded_up(found * (1 + 10.0**-_DIGITS), _DIGITS))
-    return found
-
-  def carries(bits: int, z: float) -> bool:
-    try:
-      return epsilon_of(bits, z) <= target
-    except ConfigurationError:
-      return False
+    return printed_noise_multiplier(
+      target, functools.partial(epsilon_of, bits), bisections=_BISECTIONS
+    )
 
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # of designs that the search passes
@@ -84,8 +71,11 @@ def noise_for_target(task: TrainingTask) -> float:
       if task.bits >= _ENOUGH_BITS:
         raise
     enough = 1.01 * least(_ENOUGH_BITS)
-    bits = next(bits for bits in range(task.bits + 1, _ENOUGH_BITS + 1) if carries(bits, enough))
-    raise ConfigurationError(
-      f'{task.bits} bits a coordinate cannot carry the noise that an epsilon of {target:g} needs over '
-      f'{task.rounds} rounds, a noise multiplier of about {enough:.3g}. Set `bits` to {bits} or more.'
+    raise too_few_bits(
+      task.bits,
+      _ENOUGH_BITS,
+      lambda bits: epsilon_of(bits, enough),
+      target=target,
+      needs=f'an epsilon of {target:g} needs over {task.rounds} rounds, a noise multiplier of about '
+      f'{enough:.3g}',
     )

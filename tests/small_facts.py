@@ -7,10 +7,10 @@ from tff_privacy_agg.ledger import LedgerFacts
 from tff_privacy_agg.ledger.round_costs import price_of
 
 
-def facts_of(*, clients, minimum):
+def facts_of(*, clients, minimum, threshold, z=2.0, colluding=0.0):
   """Facts of a stack with discrete Gaussian noise for so many clients."""
   design = accounting.solve(
-    noise_multiplier=2.0,
+    noise_multiplier=z,
     cohort_maximum=clients,
     minimum_honest=minimum,
     bits=18,
@@ -25,7 +25,7 @@ def facts_of(*, clients, minimum):
       'expected': clients,
       'maximum': clients,
       'minimum': minimum,
-      'colluding_fraction': 0.0,
+      'colluding_fraction': colluding,
     },
     'integer_design': dataclasses.asdict(design),
     'channels': [],
@@ -34,4 +34,4 @@ def facts_of(*, clients, minimum):
     'layers': ['Clipping()'],
   }
   stack['noise_multiplier'] = price_of(stack).noise_multiplier(minimum)
-  return LedgerFacts(stack=stack, delta=1e-3, population=100, minimum_clients=minimum)
+  return LedgerFacts(stack=stack, delta=1e-3, population=100, minimum_clients=threshold)
