@@ -20,6 +20,18 @@ def simulation_worker():
 
 
 @pytest.fixture
+def default_context():
+  """Puts TFF's default context back, whatever a test makes the default."""
+  import tensorflow_federated as tff
+
+  stack = tff.framework.get_context_stack()
+  # The default lies at the bottom; `current` may be what a fixture of the module has installed.
+  before = stack._stack[0]
+  yield
+  tff.framework.set_default_context(before)
+
+
+@pytest.fixture
 def simulation(simulation_worker):
   """Runs a test's computations, secure sums simulated."""
   import tensorflow_federated as tff

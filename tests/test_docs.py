@@ -121,12 +121,11 @@ def _client_data(clients=120, features=3):
 
 
 @pytest.mark.documents
-def test_the_code_in_the_readme_trains(tmp_path, monkeypatch):
+def test_the_code_in_the_readme_trains(tmp_path, monkeypatch, default_context):
   code = re.findall(r'```python run\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
   assert len(code) == 2
   names = {'model_fn': _model_fn, 'client_data': _client_data()}
   monkeypatch.chdir(tmp_path)
-  previous = tff.framework.get_context_stack().current
   try:
     exec(compile(code[0], 'README.md', 'exec'), names)
     process = names['process']
@@ -146,7 +145,6 @@ def test_the_code_in_the_readme_trains(tmp_path, monkeypatch):
     context = tff.framework.get_context_stack().current
     if isinstance(context, runtime.SimulationContext):
       context.close()
-    tff.framework.set_default_context(previous)
 
 
 RUNNABLE = [
@@ -158,7 +156,9 @@ RUNNABLE = [
 
 @pytest.mark.documents
 @pytest.mark.parametrize('document', RUNNABLE, ids=lambda path: path.name)
-def test_the_code_that_a_document_marks_runs(document, tmp_path, monkeypatch, capsys):
+def test_the_code_that_a_document_marks_runs(
+  document, tmp_path, monkeypatch, capsys, default_context
+):
   """Blocks ```` ```python run ````, in order; a ```` ```text ```` right after one is its output."""
   found = re.findall(
     r'^```python run\n(.*?)^```\n(?:```text\n(.*?)^```)?',
@@ -172,7 +172,6 @@ def test_the_code_that_a_document_marks_runs(document, tmp_path, monkeypatch, ca
     'client_data': _client_data(features=features),
   }
   monkeypatch.chdir(tmp_path)
-  previous = tff.framework.get_context_stack().current
   try:
     for code, printed in found:
       capsys.readouterr()
@@ -183,7 +182,6 @@ def test_the_code_that_a_document_marks_runs(document, tmp_path, monkeypatch, ca
     context = tff.framework.get_context_stack().current
     if isinstance(context, runtime.SimulationContext):
       context.close()
-    tff.framework.set_default_context(previous)
 
 
 def test_the_api_reference_is_what_the_docstrings_say():

@@ -13,7 +13,14 @@ import zipfile
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-PARTS = ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'tff_privacy_agg')
+PARTS = (
+  'setup.py',
+  'pyproject.toml',
+  'README.md',
+  'LICENSE',
+  'requirements.lock',
+  'tff_privacy_agg',
+)
 
 
 def wheel(folder, *, umask):
@@ -49,7 +56,7 @@ def test_a_wheel_builds_bit_for_bit_twice(tmp_path):
   names = zipfile.ZipFile(built[0]).namelist()
   sources = {str(path.relative_to(ROOT)) for path in (ROOT / 'tff_privacy_agg').rglob('*.py')}
   assert sources <= set(names)
-  assert 'tff_privacy_agg/ledger/schema.json' in names
+  assert {'tff_privacy_agg/ledger/schema.json', 'tff_privacy_agg/requirements.lock'} <= set(names)
 
 
 def test_the_bill_of_materials_lists_the_lock():

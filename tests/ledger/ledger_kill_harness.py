@@ -21,7 +21,6 @@ import time
 
 from ledger_stacks import facts, stack
 
-from tff_privacy_agg import accounting
 from tff_privacy_agg.ledger.reader import LedgerRecord, verify
 from tff_privacy_agg.ledger.writer import PrivacyLedger
 
@@ -96,8 +95,10 @@ def main(directory, kills, seed, late):
     found['unreadable'] += not verify(path).ok
     spent = 0.0
     if rounds:
-      curves = [costs[kind].curve(one).scaled(times) for (kind, one), times in rounds.items()]
-      spent, _ = accounting.epsilon(accounting.compose(curves), 5e-4, costs[0].orders)
+      prices = [(costs[kind].price, one, times) for (kind, one), times in rounds.items()]
+      distance = sum(price.distance(one) * times for price, one, times in prices)
+      total = sum(costs[0].account.row(price, one) * times for price, one, times in prices)
+      spent, _ = costs[0].account.epsilon(total, 5e-4, distance)
     found['understated'] += LedgerRecord.read(path).epsilon('server') < spent * (1 - 1e-12)
   found['tensorflow'] = int('tensorflow' in sys.modules)
   print(json.dumps(found))

@@ -156,21 +156,17 @@ def run_in_tff(client_work, clients: int, rounds: int) -> list:
   return [result for _ in range(rounds) for result in one_round(0, [0] * clients)]
 
 
-def test_each_client_and_round_has_its_own_key_in_the_tff_worker(record_property):
+def test_each_client_and_round_has_its_own_key_in_the_tff_worker(record_property, default_context):
   sampler = samplers.noise_sampler('discrete_gaussian', 3500**2)
 
   def client_work(broadcast):
     key = entropy.operating_system_key(broadcast)
     return key, sampler.sample(RandomStream(kind='chacha20', key=key), MODEL_NOISE, 300_000)
 
-  before = tff.framework.get_context_stack().current
   tff.backends.test.set_sync_test_cpp_execution_context()
-  try:
-    results = run_in_tff(client_work, clients=6, rounds=4)
-    # Whether TFF's compiler folds a constant path depends on its version: recorded only.
-    faulty = run_in_tff(lambda _: tf.io.read_file(UUID_PATH), clients=2, rounds=2)
-  finally:
-    tff.framework.set_default_context(before)
+  results = run_in_tff(client_work, clients=6, rounds=4)
+  # Whether TFF's compiler folds a constant path depends on its version: recorded only.
+  faulty = run_in_tff(lambda _: tf.io.read_file(UUID_PATH), clients=2, rounds=2)
   record_property('distinct_keys_of_the_faulty_variant', len(set(faulty)))
   keys = [key for key, _ in results]
   assert len(keys) == 24

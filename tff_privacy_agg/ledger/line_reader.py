@@ -137,7 +137,7 @@ class LineReader:
 
 
 def unseal(line: bytes) -> dict[str, Any] | None:
-  """The record of a line; None if the line does not match its own hash, or is no JSON object."""
+  """The record of a line; None if it does not match its own hash, or is no JSON object of text."""
   seal_at = len(line) - SEAL_SIZE
   if seal_at < 0:
     return None
@@ -148,6 +148,8 @@ def unseal(line: bytes) -> dict[str, Any] | None:
   try:
     text = body.decode('ascii')
     record, end = _DECODER.raw_decode(text)
+    if b'\\ud' in body or b'\\uD' in body:  # half of a pair is no text: nothing could print it
+      json.dumps(record, ensure_ascii=False).encode('utf-8')
   except (ValueError, RecursionError):
     return None
   if end != len(text):
