@@ -153,16 +153,11 @@ class Participants:
     return hmac.new(self._salt, name.encode('utf-8'), hashlib.sha256).hexdigest()[:_HASH_SIZE]
 
   def _count(self, hashed: list[str], digest: str) -> None:
-    counts, met, most = self._counts, 0, self._most
-    for one in hashed:
-      before = counts.get(one, 0)
-      counts[one] = before + 1
-      met += before
-      if before >= most:
-        most = before + 1
+    self._counts.update(hashed)
+    taken = [self._counts[one] for one in hashed]
     self._people += len(hashed)
-    self._coincidences += met
-    self._most = most
+    self._coincidences += sum(taken) - len(taken)
+    self._most = max(self._most, *taken)
     self._digests.append(digest)
 
   def _open(self) -> None:
