@@ -1,6 +1,7 @@
 """What all tests share: a way to end TFF's workers, and one worker for computations."""
 
 import signal
+import sys
 
 import pytest
 
@@ -8,6 +9,12 @@ import pytest
 # and so would the workers, for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
   signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionfinish():
+  """Ends the workers of TFF's own contexts, whose finalizers come too late and say so at length."""
+  if 'tensorflow_federated' in sys.modules:
+    from tff_privacy_agg._tff import worker_cleanup  # noqa: F401
 
 
 @pytest.fixture(scope='session')
