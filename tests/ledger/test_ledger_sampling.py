@@ -263,47 +263,6 @@ def test_a_budget_in_the_release_view_lasts_longer_with_a_claim(tmp_path):
   assert ran[1] > 2 * ran[0] > 0
 
 
-def counts(cohorts):
-  """Rounds, people and coincidences of cohorts of numbers."""
-  seen = np.zeros(POPULATION, int)
-  for cohort in cohorts:
-    seen[cohort] += 1
-  people = int(seen.sum())
-  return {
-    'rounds': len(cohorts),
-    'people': people,
-    'coincidences': int((seen * (seen - 1)).sum()) // 2,
-  }
-
-
-@pytest.mark.parametrize('seed', range(30))
-@pytest.mark.parametrize('sampling', [FIXED, COINS], ids=['fixed', 'coins'])
-def test_independent_draws_are_believed(sampling, seed):
-  # 30 x 2 x 40 comparisons with a false alarm below 1e-9 each: 3e-6 in all.
-  rng = np.random.default_rng(seed)
-  cohorts = []
-  for _ in range(40):
-    if sampling.cohort:
-      cohorts.append(rng.choice(POPULATION, sampling.cohort, replace=False))
-    else:
-      cohorts.append(np.flatnonzero(rng.random(POPULATION) < sampling.rate))
-    sampling.check_practice(**counts(cohorts))
-
-
-def test_shuffled_epochs_and_the_same_faces_are_noticed():
-  rng = np.random.default_rng(1)
-  shuffled = [part for _ in range(3) for part in rng.permutation(POPULATION).reshape(-1, 100)]
-  with pytest.raises(LedgerError, match='in both of two rounds'):
-    FIXED.check_practice(**counts(shuffled[:20]))  # within the first epoch
-  with pytest.raises(LedgerError, match='give or take'):
-    FIXED.check_practice(**counts([np.arange(100)] * 8))
-  half = [rng.choice(POPULATION // 4, 100, replace=False) for _ in range(20)]  # a quarter draws
-  with pytest.raises(LedgerError, match='in both of two rounds'):
-    FIXED.check_practice(**counts(half))
-  with pytest.raises(LedgerError, match='expected'):
-    COINS.check_practice(rounds=20, people=1300, coincidences=0)
-
-
 def test_what_the_register_has_seen_is_compared_with_the_claim(tmp_path):
   with PrivacyLedger(tmp_path / 'l.jsonl', claimed(FIXED)) as ledger:
     again = functools.partial(ledger.charge, cohort=CLIENTS[:100], drawn=FIXED)
@@ -343,20 +302,3 @@ def test_the_card_says_what_is_claimed_and_by_which_bound(tmp_path):
     text = ' '.join(ledger.statement().split())
   assert 'tops its noise up to 100 shares' in text
   assert 'Theorem 5' in text
-
-
-@pytest.mark.parametrize(
-  ('population', 'noticed'), [(10_000, True), (400_000, True), (1_000_000, False)]
-)
-def test_half_of_the_population_is_noticed_after_300_rounds_where_1000_repeats_are_expected(
-  population, noticed
-):
-  """As docs/ledger.md says."""
-  claim = Sampling(kind='without_replacement', population=population, cohort=100)
-  repeats = 300 * 299 / 2 * 100**2 / population
-  claim.check_practice(rounds=300, people=30_000, coincidences=round(repeats))
-  if not noticed:
-    claim.check_practice(rounds=300, people=30_000, coincidences=round(2 * repeats))
-    return
-  with pytest.raises(LedgerError, match='drawn anew and independently'):
-    claim.check_practice(rounds=300, people=30_000, coincidences=round(2 * repeats))

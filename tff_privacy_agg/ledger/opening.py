@@ -119,7 +119,8 @@ class OpenedLedger(LedgerRecord):
       )
 
   def _open_register(self) -> None:
-    self._register = Participants(register_path(self.path), self.facts.participation_cap)
+    facts = self.facts
+    self._register = Participants(register_path(self.path), facts.participation_cap, facts.sampling)
     lacking = missing(self._register.digests, self.state.digests)
     if lacking:
       raise LedgerError(

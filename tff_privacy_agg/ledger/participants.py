@@ -21,6 +21,7 @@ from tff_privacy_agg.ledger import line_file as ledger_file
 from tff_privacy_agg.ledger.line_format import companion
 from tff_privacy_agg.ledger.round_lists import Digests
 from tff_privacy_agg.ledger.sampling_claims import Sampling
+from tff_privacy_agg.ledger.verification.sampling_evidence import SamplingEvidence
 
 _HASH_SIZE = 24  # hexadecimal digits: 96 bits, no two of a million clients meet
 
@@ -36,13 +37,14 @@ class Participants:
   Args:
     path: The register's file; made when the first cohort is recorded.
     cap: Most rounds in which one client may take part; None for no cap.
+    claim: How cohorts are said to be drawn.
     read: Whether to read it at once; else `replay` reads it.
 
   Raises:
     LedgerError: If the file cannot be read.
   """
 
-  def __init__(self, path: pathlib.Path, cap: int | None, *, read: bool = True):
+  def __init__(self, path: pathlib.Path, cap: int | None, claim: Sampling, *, read: bool = True):
     self._path, self._cap = path, cap
     self._salt = secrets.token_bytes(32)
     self._counts: collections.Counter[str] = collections.Counter()
@@ -50,8 +52,7 @@ class Participants:
     self._descriptor = -1
     self._most = 0
     self._size = 0
-    self._people = 0
-    self._coincidences = 0  # pairs of rounds that a client took part in, over all clients
+    self._evidence = SamplingEvidence(claim) if claim.claims else None
     if read and path.exists():
       for _ in self.replay():
         pass
@@ -94,18 +95,14 @@ class Participants:
     """Clients that have taken part in a round."""
     return len(self._counts)
 
-  def check_practice(self, claim: Sampling, hashed: Sequence[str] | None = None) -> None:
+  def check_practice(self, hashed: Sequence[str] = ()) -> None:
     """Raises if the cohorts so far, and this one, are not drawn as is claimed.
 
     Raises:
       LedgerError: If they are not.
     """
-    further, hashed = hashed is not None, hashed or ()
-    claim.check_practice(
-      rounds=len(self._digests) + further,
-      people=self._people + len(hashed),
-      coincidences=self._coincidences + sum(self._counts[one] for one in hashed),
-    )
+    if self._evidence is not None:
+      self._evidence.check(hashed, self._before(hashed))
 
   def check(self, hashed: Sequence[str], population: int) -> int:
     """Returns what `most` would be with this cohort.
@@ -153,12 +150,15 @@ class Participants:
     return hmac.new(self._salt, name.encode('utf-8'), hashlib.sha256).hexdigest()[:_HASH_SIZE]
 
   def _count(self, hashed: list[str], digest: str) -> None:
+    if self._evidence is not None:
+      self._evidence.add(hashed, self._before(hashed))
     self._counts.update(hashed)
-    taken = [self._counts[one] for one in hashed]
-    self._people += len(hashed)
-    self._coincidences += sum(taken) - len(taken)
-    self._most = max(self._most, *taken)
+    self._most = max([self._most, *self._before(hashed)])
     self._digests.append(digest)
+
+  def _before(self, hashed: Sequence[str]) -> list[int]:
+    """Rounds that each has taken part in."""
+    return [self._counts.get(one, 0) for one in hashed]
 
   def _open(self) -> None:
     new = self._size == 0

@@ -1,4 +1,4 @@
-"""What a ledger claims of its cohorts, whether it is proved, and whether practice meets it."""
+"""What a ledger claims of its cohorts, and whether it is proved."""
 
 import dataclasses
 import math
@@ -17,11 +17,6 @@ KINDS = ('none', 'poisson', 'without_replacement')
 # What people do and no theorem used here covers.
 _UNPROVED = ('shuffled', 'check_in', 'random_check_ins', 'round_robin')
 _COUNT = 'number of survivors'
-# False alarms of the tests that compare practice with a claim, for one round.
-_FALSE_ALARM = 1e-9
-# Independent draws fall so many standard deviations below the mean number of
-# coincidences with probability below 1e-9; above it the tail is that of a chi-square law.
-_TOO_FEW, _TOO_MANY = 6.0, 30.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -169,48 +164,6 @@ class Sampling:
         f'The ledger claims cohorts of {self.cohort} clients; that of round {round_number} has '
         f'{size}. Draw as claimed, or begin a ledger without the claim.'
       )
-
-  def check_practice(self, *, rounds: int, people: int, coincidences: int) -> None:
-    """Raises if the cohorts so far are not what independent draws give.
-
-    Draws that avoid those who took part before (shuffled epochs), or prefer them (the
-    devices that are always there), are found by the number of pairs of rounds that a
-    client has in common; false alarms below 1e-9 a round.
-
-    Args:
-      rounds: Cohorts so far.
-      people: Sum of their sizes.
-      coincidences: Sum over clients of the pairs of rounds that they took part in.
-
-    Raises:
-      LedgerError: If they are not.
-    """
-    n, pairs = float(self.population or 0), rounds * (rounds - 1) / 2
-    if self.rate is not None:
-      rate = self.rate
-      trials = int(n) * rounds
-      tail = min(stats.binom.cdf(people, trials, rate), stats.binom.sf(people - 1, trials, rate))
-      if tail < _FALSE_ALARM:
-        raise self._not_met(f'{people} clients in {rounds} rounds, expected {trials * rate:.6g}')
-      each = n * rate**2
-      variance = pairs * each * (1 - rate**2) + 2 * pairs * (rounds - 2) * each * rate * (1 - rate)
-    else:
-      size = float(self.cohort or 0)
-      each = size**2 / n
-      variance = pairs * each * (1 - size / n) * (n - size) / max(n - 1, 1)
-    mean, deviation = pairs * each, math.sqrt(max(variance, 0.0))
-    low, high = mean - _TOO_FEW * deviation, mean + _TOO_MANY * (deviation + 1)
-    if not low <= coincidences <= high:
-      raise self._not_met(
-        f'{coincidences} times a client was in both of two rounds, expected {mean:.6g} give or '
-        f'take {deviation:.3g}'
-      )
-
-  def _not_met(self, found: str) -> LedgerError:
-    return LedgerError(
-      f'The ledger claims that cohorts are drawn anew and independently: {self.sentence}. The '
-      f'cohorts so far are not ({found}). Mend the sampler, or begin a ledger without the claim.'
-    )
 
 
 def check_proved(

@@ -113,7 +113,7 @@ class PrivacyLedger(OpenedLedger):
         )
       if claim.claims:
         claim.check_round(drawn, len(hashed), round_number)
-        self._register.check_practice(claim, hashed)
+        self._register.check_practice(hashed)
     elif claim.claims:
       raise ConfigurationError(
         f'The ledger claims that cohorts are drawn so: {claim.sentence}. Round {round_number} was '

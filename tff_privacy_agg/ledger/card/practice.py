@@ -300,8 +300,9 @@ def _sampling(record: LedgerAccount) -> dict[str, str]:
   if not claim.claims:
     return {'claimed': 'none', 'actual': claim.sentence}
   met = (
-    f'so in all {state.rounds} charged rounds, as their samplers say; clients came again as often as '
-    'independent draws give (docs/ledger.md: what that check can notice, and when)'
+    f'so in all {state.rounds} charged rounds, as their samplers say; clients, and couples of '
+    'them, came again as often as independent draws give (docs/ledger.md: what that check can '
+    'notice, and when)'
   )
   broken = 'BROKEN by a round, so nothing is claimed now'
   return {

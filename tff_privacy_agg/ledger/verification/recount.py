@@ -39,7 +39,7 @@ class Recount:
     self.problems: list[str] = []
     self._strict = not self.state.earlier
     self._totals = StatedTotals(self.state)
-    self._register = Participants(register, None, read=False)
+    self._register = Participants(register, None, self.state.facts.sampling, read=False)
     self._register_name = register.name if register.exists() else ''
     self._cohorts = self._register.replay() if register.exists() else iter(())
     self._lacking = 0
@@ -87,7 +87,7 @@ class Recount:
     try:
       self._stopped += sum(1 for _ in self._cohorts)
       if self.state.claims:
-        self._register.check_practice(facts.sampling)
+        self._register.check_practice()
     except LedgerError as error:
       return [str(error)]
     if self._ahead is not None and self._ahead_by > self._stopped:
