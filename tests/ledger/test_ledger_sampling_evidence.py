@@ -39,13 +39,13 @@ class Training:
     return self
 
   def add(self, cohort):
-    self.evidence.add(cohort.tolist(), self.seen[cohort].tolist())
+    self.evidence.add(cohort, self.seen[cohort])
     self.seen[cohort] += 1
 
   def factors(self, cohort):
     """What each wager would be multiplied by."""
     cohort = np.asarray(cohort, int)
-    after = self.evidence._after(cohort.tolist(), self.seen[cohort].tolist())
+    after = self.evidence._after(cohort, self.seen[cohort])
     return {name: math.exp(after[name] - self.evidence._wealth[name]) for name in after}
 
   def highest(self):

@@ -5,7 +5,6 @@ number of rounds that any one client has taken part in. Whoever holds this file
 can test guesses of identities against it: keep it where the training runs.
 """
 
-import collections
 import errno
 import hashlib
 import hmac
@@ -14,6 +13,8 @@ import os
 import pathlib
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import LedgerError
@@ -47,7 +48,8 @@ class Participants:
   def __init__(self, path: pathlib.Path, cap: int | None, claim: Sampling, *, read: bool = True):
     self._path, self._cap = path, cap
     self._salt = secrets.token_bytes(32)
-    self._counts: collections.Counter[str] = collections.Counter()
+    self._numbers: dict[str, int] = {}  # by hash, in the order of first participation
+    self._taken = np.zeros(0, np.int64)  # rounds that each has taken part in, by number
     self._digests = Digests()
     self._descriptor = -1
     self._most = 0
@@ -88,12 +90,14 @@ class Participants:
     """Those of `clients` whom the cap lets take part in one more round."""
     if self._cap is None:
       return list(clients)
-    return [name for name in clients if self._counts[self._hash(name)] < self._cap]
+    names = list(clients)
+    taken = self._before([self._hash(name) for name in names])
+    return [name for name, rounds in zip(names, taken, strict=True) if rounds < self._cap]
 
   @property
   def people(self) -> int:
     """Clients that have taken part in a round."""
-    return len(self._counts)
+    return len(self._numbers)
 
   def check_practice(self, hashed: Sequence[str] = ()) -> None:
     """Raises if the cohorts so far, and this one, are not drawn as is claimed.
@@ -102,7 +106,7 @@ class Participants:
       LedgerError: If they are not.
     """
     if self._evidence is not None:
-      self._evidence.check(hashed, self._before(hashed))
+      self._evidence.check(self._numbers_of(hashed), self._before(hashed))
 
   def check(self, hashed: Sequence[str], population: int) -> int:
     """Returns what `most` would be with this cohort.
@@ -115,20 +119,20 @@ class Participants:
       LedgerError: If a client would take part in more rounds than the cap, or there are
         more clients than the population.
     """
-    people = len(self._counts.keys() | set(hashed))
+    people = len(self._numbers.keys() | set(hashed))
     if people > population:
       raise LedgerError(
         f'The ledger is of a population of {population} clients; with this cohort {people} have '
         'taken part. Begin a ledger with the true number, which delta is judged by.'
       )
-    next_counts = [self._counts[one] + 1 for one in hashed]
-    if self._cap is not None and max(next_counts, default=0) > self._cap:
-      spent = sum(count > self._cap for count in next_counts)
+    taken = self._before(hashed)
+    if self._cap is not None and taken.max(initial=0) >= self._cap:
+      spent = int((taken >= self._cap).sum())
       raise LedgerError(
         f'A client takes part in at most {self._cap} rounds; {spent} of this cohort of '
         f'{len(hashed)} already did. Draw the cohort from `ledger.eligible(clients)`.'
       )
-    return max([self._most, *next_counts])
+    return max(self._most, int(taken.max(initial=0)) + 1)
 
   def record(self, hashed: Sequence[str]) -> str:
     """Writes a cohort to the disk and counts it; returns its digest."""
@@ -150,15 +154,27 @@ class Participants:
     return hmac.new(self._salt, name.encode('utf-8'), hashlib.sha256).hexdigest()[:_HASH_SIZE]
 
   def _count(self, hashed: list[str], digest: str) -> None:
+    numbers = np.array([self._numbers.setdefault(one, len(self._numbers)) for one in hashed], int)
+    if len(self._numbers) > len(self._taken):
+      self._taken = np.append(self._taken, np.zeros(len(self._numbers), np.int64))
+    before = self._taken[numbers]
     if self._evidence is not None:
-      self._evidence.add(hashed, self._before(hashed))
-    self._counts.update(hashed)
-    self._most = max([self._most, *self._before(hashed)])
+      self._evidence.add(numbers, before)
+    self._taken[numbers] += 1
+    self._most = max(self._most, int(before.max(initial=-1)) + 1)
     self._digests.append(digest)
 
-  def _before(self, hashed: Sequence[str]) -> list[int]:
+  def _numbers_of(self, hashed: Sequence[str]) -> np.ndarray:
+    """The number of each client; -1 for who has not taken part yet."""
+    return np.array([self._numbers.get(one, -1) for one in hashed], int)
+
+  def _before(self, hashed: Sequence[str]) -> np.ndarray:
     """Rounds that each has taken part in."""
-    return [self._counts.get(one, 0) for one in hashed]
+    numbers = self._numbers_of(hashed)
+    known = numbers >= 0
+    taken = np.zeros(len(numbers), np.int64)
+    taken[known] = self._taken[numbers[known]]
+    return taken
 
   def _open(self) -> None:
     new = self._size == 0
