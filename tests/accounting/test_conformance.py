@@ -232,6 +232,12 @@ def test_other_cases_of_the_same_kinds():
   assert conformance.check(unreachable).verdict == 'pass'
   banded = changed('band-01', bands=4, min_separation=3)
   assert 'overlap' in conformance.check(banded).reason
+  rule = 'participations at steps x<y need y-x >= min_separation'
+  assert computed(changed('tree-03', min_separation=4, min_separation_rule=rule)) == computed(
+    changed('tree-03')
+  )
+  unknown = changed('tree-03', min_separation_rule='in between')
+  assert 'min_separation_rule' in conformance.check(unknown).reason
   double = changed('gauss-01', expected={'mu': 0.0}, adjacency='replace_one')
   assert computed(double)['mu'] == 2.0
 

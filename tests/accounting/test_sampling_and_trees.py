@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -108,12 +109,12 @@ def _brute_force(total, most, separation):
     sum(sum(step in node for step in steps) ** 2 for node in nodes)
     for count in range(1, most + 1)
     for steps in itertools.combinations(range(total), count)
-    if all(y - x - 1 >= separation for x, y in itertools.pairwise(steps))
+    if all(y - x >= separation for x, y in itertools.pairwise(steps))
   )
 
 
 def test_tree_sensitivity_is_the_brute_force_maximum():
-  for total, most, separation in itertools.product(range(1, 12), range(1, 4), range(5)):
+  for total, most, separation in itertools.product(range(1, 12), range(1, 4), range(1, 6)):
     expected = _brute_force(total, most, separation)
     assert accounting.tree_sensitivity(total, most, separation) == expected
 
@@ -121,12 +122,51 @@ def test_tree_sensitivity_is_the_brute_force_maximum():
 def test_tree_with_restarts_is_the_closed_form():
   assert accounting.tree_restart_sensitivity([64]) == 7
   assert accounting.tree_restart_sensitivity([100, 1, 8]) == 7 + 1 + 4
-  assert accounting.tree_restart_sensitivity([4], 2) == accounting.tree_sensitivity(4, 2, 0)
+  assert accounting.tree_restart_sensitivity([4], 2) == accounting.tree_sensitivity(4, 2, 1)
   assert accounting.tree_sensitivity(2048, 4, 300) > 0
   with pytest.raises(ConfigurationError):
     accounting.tree_restart_sensitivity([])
   with pytest.raises(ConfigurationError):
     accounting.tree_sensitivity(0, 1, 1)
+
+
+def test_no_separation_can_only_mean_the_old_meaning():
+  with pytest.warns(DeprecationWarning, match='distance y - x'):
+    assert accounting.tree_sensitivity(8, 3, 0) == accounting.tree_sensitivity(8, 3, 1)
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    # A number that was meant as y - x - 1 is charged for more patterns than it allows, never fewer.
+    for old in range(1, 8):
+      assert accounting.tree_sensitivity(32, 4, old) >= accounting.tree_sensitivity(32, 4, old + 1)
+    accounting.tree_restart_sensitivity([8, 8], 3)
+
+
+@pytest.mark.parametrize('bands', [1, 2, 3])
+def test_banded_noise_is_the_brute_force_maximum_at_its_separation(bands):
+  rounds, most = 9, 3
+  strategy = np.tril(np.random.default_rng(bands).uniform(0.2, 1.0, (rounds, rounds)))
+  strategy *= np.subtract.outer(np.arange(rounds), np.arange(rounds)) < bands
+  strategy /= np.linalg.norm(strategy, axis=0)
+
+  def squared(separation):
+    # The norm of a sum of columns; the strategy is not negative, so equal updates are the worst.
+    return max(
+      np.sum(strategy[:, list(steps)].sum(axis=1) ** 2)
+      for count in range(1, most + 1)
+      for steps in itertools.combinations(range(rounds), count)
+      if all(y - x >= separation for x, y in itertools.pairwise(steps))
+    )
+
+  z = accounting.banded_noise_multiplier(
+    1.0, bands=bands, min_separation=bands, max_participations=most
+  )
+  assert 1 / z**2 == pytest.approx(squared(bands))
+  if bands > 1:
+    assert squared(bands - 1) > 1.1 * squared(bands)
+    with pytest.raises(ConfigurationError, match='overlap'):
+      accounting.banded_noise_multiplier(
+        1.0, bands=bands, min_separation=bands - 1, max_participations=most
+      )
 
 
 def test_banded_noise_needs_separation():

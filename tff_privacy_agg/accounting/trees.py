@@ -3,10 +3,14 @@
 One client's contribution to all the noisy nodes together is one Gaussian
 release of squared sensitivity `s` (in units of the clip norm squared): curve
 `gaussian(z / sqrt(s))`, exact mu = sqrt(s)/z. Adjacency zero_out.
+
+`min_separation` has one meaning here: a client that takes part in rounds x < y
+does so with `y - x >= min_separation`, so 1 allows every round.
 """
 
 import functools
 import math
+import warnings
 from collections.abc import Sequence
 
 from tff_privacy_agg import _validate
@@ -29,7 +33,7 @@ def tree_restart_sensitivity(
   """
   if not steps_per_tree:
     raise ConfigurationError('`steps_per_tree` must name at least one tree, got none.')
-  return sum(tree_sensitivity(steps, participations_per_tree, 0) for steps in steps_per_tree)
+  return sum(tree_sensitivity(steps, participations_per_tree, 1) for steps in steps_per_tree)
 
 
 def tree_sensitivity(total_steps: int, max_participations: int, min_separation: int) -> int:
@@ -41,12 +45,19 @@ def tree_sensitivity(total_steps: int, max_participations: int, min_separation: 
   Args:
     total_steps: Number of rounds (leaves), at least 1.
     max_participations: Most rounds in which one client takes part, at least 1.
-    min_separation: Rounds that lie at least between two participations: steps
-      x < y need y - x - 1 >= min_separation.
+    min_separation: Smallest distance y - x of two participations of one client
+      in rounds x < y, at least 1.
   """
   _validate.at_least(1, total_steps=total_steps, max_participations=max_participations)
   _validate.at_least(0, min_separation=min_separation)
-  gap = min_separation + 1
+  if min_separation == 0:
+    warnings.warn(
+      '`min_separation` is now the smallest distance y - x of two participations, so 0 is taken as 1; '
+      'the old meaning, y - x - 1, goes in the next minor version: pass one more.',
+      DeprecationWarning,
+      stacklevel=2,
+    )
+  gap = max(min_separation, 1)
 
   @functools.cache
   def best(size: int, count: int, first: int, last: int) -> float:
@@ -102,7 +113,7 @@ def banded_noise_multiplier(
   """
   _validate.positive(noise_multiplier=noise_multiplier, column_norm=column_norm)
   _validate.at_least(1, bands=bands, max_participations=max_participations)
-  _validate.at_least(0, min_separation=min_separation)
+  _validate.at_least(1, min_separation=min_separation)
   if min_separation < bands:
     raise ConfigurationError(
       f'{bands} bands were asked for, but participations may be {min_separation} rounds apart, '

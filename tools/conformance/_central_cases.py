@@ -2,10 +2,16 @@
 
 import math
 
-from tff_privacy_agg import accounting
+from tff_privacy_agg import _validate, accounting
 from tff_privacy_agg.errors import ConfigurationError
 from tools.conformance import _inputs, oracle
 from tools.conformance._fields import Inputs, Values, of_curve
+
+# What to add to a case's `min_separation`, by its rule, for the smallest distance y - x.
+_ROUNDS_ADDED = {
+  'participations at steps x<y need y-x-1 >= min_separation': 1,
+  'participations at steps x<y need y-x >= min_separation': 0,
+}
 
 
 def poisson_gaussian(inputs: Inputs, expected: Inputs) -> Values:
@@ -76,7 +82,9 @@ def tree_restart(inputs: Inputs, expected: Inputs) -> Values:
 def tree_no_restart(inputs: Inputs, expected: Inputs) -> Values:
   _inputs.require_zero_out(inputs)
   total = accounting.tree_sensitivity(
-    inputs['total_steps'], inputs['max_participation'], inputs['min_separation']
+    inputs['total_steps'],
+    inputs['max_participation'],
+    _separation(inputs, 'participations at steps x<y need y-x-1 >= min_separation'),
   )
   fields = _of_correlated(inputs['noise_multiplier'], total, inputs['delta'])
   return {'sum_sensitivity_sq': total} | fields
@@ -85,7 +93,9 @@ def tree_no_restart(inputs: Inputs, expected: Inputs) -> Values:
 def banded_mf(inputs: Inputs, expected: Inputs) -> Values:
   _inputs.require_zero_out(inputs)
   bands, separation = inputs.get('bands'), inputs.get('min_separation')
-  if not (isinstance(bands, int) and isinstance(separation, int)):
+  if isinstance(bands, int) and isinstance(separation, int):
+    separation = _separation(inputs, 'participations at steps x<y need y-x >= min_separation')
+  else:
     bands = separation = 1  # stated in words: participations are as far apart as the bands
   z = accounting.banded_noise_multiplier(
     inputs['noise_multiplier'],
@@ -95,6 +105,21 @@ def banded_mf(inputs: Inputs, expected: Inputs) -> Values:
     column_norm=inputs['column_norm'],
   )
   return _of_correlated(z, 1.0, inputs['delta'])
+
+
+def _separation(inputs: Inputs, rule: str) -> int:
+  """Distance y - x of participations, which is `accounting`'s meaning, by the rule of the case.
+
+  Args:
+    inputs: Of the case.
+    rule: What its file means where it states no `min_separation_rule`: tree accountants count
+      the rounds in between.
+  """
+  stated = str(inputs.get('min_separation_rule', rule))
+  if stated not in _ROUNDS_ADDED:
+    raise _inputs.NotImplementedCaseError(f'min_separation_rule {stated!r}')
+  _validate.at_least(0, min_separation=inputs['min_separation'])
+  return int(inputs['min_separation']) + _ROUNDS_ADDED[stated]
 
 
 def adaptive_split(inputs: Inputs, expected: Inputs) -> Values:
