@@ -21,7 +21,7 @@ CORE_TESTS := tests/core tests/reports/test_report.py tests/cli/test_cli_ledger.
   $(addprefix tests/ledger/test_ledger_,bad_input.py bounds.py budget.py rounds.py statement.py) \
   $(addprefix tests/secagg/test_secagg_,blame.py cost.py known_answers.py mutants.py privacy.py verify.py)
 
-.PHONY: help env env-dask env-mlflow demo test test-docs test-accounting test-core test-mlflow test-dask test-all conformance lint format fuzz bench notebooks api doctor lock sbom wheel clean
+.PHONY: help env env-dask env-mlflow demo test test-integration test-docs test-accounting test-core test-mlflow test-dask test-all conformance lint format fuzz bench notebooks api doctor lock sbom wheel clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,7 +46,10 @@ demo: env  ## Train a private federated model on real data, epsilon printed each
 	$(BIN)/tff-privacy-agg train $(ARGS)
 
 test: env  ## Run the tests that are fast
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not documents' $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not documents and not integration' $(ARGS)
+
+test-integration: env  ## Run the tests that train, serve or start processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'integration and not slow' $(ARGS)
 
 test-docs: env  ## Run what the documents show
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'documents and not slow' tests/test_docs.py tests/test_docs_commands.py $(ARGS)

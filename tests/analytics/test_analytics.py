@@ -20,6 +20,8 @@ from tff_privacy_agg.analytics.queries import encode_categories
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger import PrivacyLedger
 
+pytestmark = pytest.mark.integration
+
 RNG = np.random.default_rng(0)
 CLIENTS = 200
 NUMBERS = RNG.normal(10.0, 3.0, size=CLIENTS)

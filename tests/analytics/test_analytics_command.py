@@ -11,6 +11,8 @@ import pytest
 from tff_privacy_agg import accounting, cli
 from tff_privacy_agg.learning import data
 
+pytestmark = pytest.mark.integration
+
 RNG = np.random.default_rng(0)
 MINUTES = RNG.uniform(0, 60, size=300)
 CITIES = RNG.choice(['Bern', 'Chur'], size=300)

@@ -26,6 +26,8 @@ from tff_privacy_agg.analytics.queries import encode_categories
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics.randomness import RandomStream
 
+pytestmark = pytest.mark.integration
+
 CONFIDENCE = 0.95
 LAWS = pytest.mark.parametrize('mechanism', ['discrete_gaussian', 'skellam'])
 

@@ -24,6 +24,8 @@ from tff_privacy_agg.analytics import (
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger, verify
 
+pytestmark = pytest.mark.integration
+
 CLIENTS, DELTA = 40, 1e-3
 FLAGS, NUMBERS = [True] * CLIENTS, list(np.linspace(0, 1, CLIENTS))
 

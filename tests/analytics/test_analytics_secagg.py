@@ -12,6 +12,8 @@ from tff_privacy_agg.analytics import Count, Histogram, Mean, Quantiles, Sum, pr
 from tff_privacy_agg.ledger import PrivacyLedger
 from tff_privacy_agg.runtime import executors, use
 
+pytestmark = pytest.mark.integration
+
 CLIENTS, GONE = 8, 3
 SURVIVORS = [client for client in range(CLIENTS) if client != GONE]
 NUMBERS = [float(client) for client in range(CLIENTS)]

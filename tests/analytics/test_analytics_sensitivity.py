@@ -17,6 +17,8 @@ from tff_privacy_agg.analytics import Count, Histogram, Mean, Quantiles, Sum, pr
 from tff_privacy_agg.numerics import modular
 from tff_privacy_agg.numerics.randomness import RandomStream
 
+pytestmark = pytest.mark.integration
+
 CATEGORIES = tuple('abcdefg')
 QUERIES = {
   'count': Count(),

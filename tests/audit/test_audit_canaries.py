@@ -14,7 +14,7 @@ from tff_privacy_agg.audit.canaries import flat_weights
 from tff_privacy_agg.errors import ConfigurationError
 
 DIM, CLIENTS = 600, 16
-pytestmark = pytest.mark.usefixtures('simulation')
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures('simulation')]
 
 
 def model_fn():

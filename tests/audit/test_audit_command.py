@@ -13,6 +13,8 @@ from tff_privacy_agg.cli import audit as command
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger, verify
 from tff_privacy_agg.ledger.card.risk import attack_bounds
 
+pytestmark = pytest.mark.integration
+
 TRAIN = ['--population', '16', '--clients-per-round', '16', '--rounds', '4']
 AUDIT = ['--canaries', '40', '--confidence', '0.999']
 

@@ -11,6 +11,8 @@ from tff_privacy_agg.audit.attacks import GALLERY, rounds
 from tff_privacy_agg.audit.pictures import png
 from tff_privacy_agg.errors import ConfigurationError
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize('name', [name for name in GALLERY if name != 'mask_seed'])
 def test_an_attack_succeeds_where_it_should_and_fails_here(name):

@@ -10,6 +10,8 @@ from tff_privacy_agg import cli
 from tff_privacy_agg.aggregation import profiling
 from tff_privacy_agg.errors import ConfigurationError
 
+pytestmark = pytest.mark.integration
+
 LAYERS = [
   tpa.Mean(),
   tpa.Clipping(norm=1.0),

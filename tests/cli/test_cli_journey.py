@@ -16,6 +16,8 @@ from tff_privacy_agg import cli
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.ledger import LedgerRecord
 
+pytestmark = pytest.mark.integration
+
 NAMES = ('north', 'south', 'east')
 COMMAND = 'import sys; from tff_privacy_agg.cli import main; sys.exit(main())'
 # Three clients with four numbers each, and a private mean of what they have learnt.

@@ -11,6 +11,8 @@ from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.ledger import LedgerRecord
 from tff_privacy_agg.runtime import RandomDrops
 
+pytestmark = pytest.mark.integration
+
 SMALL = ['--population', '12', '--noise-multiplier', '2', '--bits', '20', '--local-epochs', '1']
 
 

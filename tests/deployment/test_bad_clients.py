@@ -20,6 +20,8 @@ from tff_privacy_agg.learning.training_loop import ATTEMPTS, TrainingLoop
 from tff_privacy_agg.ledger import PrivacyLedger
 from tff_privacy_agg.secagg import Blame
 
+pytestmark = pytest.mark.integration
+
 NAMES = ('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h')
 ROUNDS, DROP_OUTS, MINIMUM = 2, 2, 3
 PROCESS = types.SimpleNamespace(initialize=lambda: np.int32(0))

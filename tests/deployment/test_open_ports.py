@@ -14,6 +14,8 @@ import tensorflow_federated as tff
 
 from tff_privacy_agg.runtime import SecAggContext, WorkerPool, simulation_context, tff_worker, use
 
+pytestmark = pytest.mark.integration
+
 EXAMPLE = pathlib.Path(__file__).parents[2] / 'examples' / 'hospitals' / 'run.py'
 CLIENTS = tff.FederatedType(np.int32, tff.CLIENTS)
 # An IPv6 socket that is bound to an IPv4 address.

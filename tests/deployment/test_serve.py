@@ -19,6 +19,8 @@ from tff_privacy_agg.deployment import served_rounds
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import LedgerRecord, verify
 
+pytestmark = pytest.mark.integration
+
 PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'runtime.md'
 
 

@@ -18,6 +18,8 @@ from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.deployment.standing import Standing
 from tff_privacy_agg.errors import ConfigurationError
 
+pytestmark = pytest.mark.integration
+
 
 class Process:
   """As much of a process as a round needs."""

@@ -12,6 +12,8 @@ import tff_privacy_agg as tpa
 from tff_privacy_agg._names import ALGORITHMS
 from tff_privacy_agg.learning.training_task import TrainingTask
 
+pytestmark = pytest.mark.integration
+
 LOOPS = tff.learning.LoopImplementation
 CLIENTS = 3
 

@@ -17,6 +17,8 @@ from tff_privacy_agg.learning import MLflowReleaseManager, StatementReleaseManag
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger, verify
 
+pytestmark = pytest.mark.integration
+
 SMALL = ['--population', '20', '--clients-per-round', '10', '--noise-multiplier', '2']
 METRICS = {
   'accuracy': np.float32(0.5),

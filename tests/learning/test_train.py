@@ -14,6 +14,8 @@ from tff_privacy_agg.learning import training_loop as training
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.ledger import LedgerRecord
 
+pytestmark = pytest.mark.integration
+
 SMALL = ['--population', '20', '--clients-per-round', '10', '--noise-multiplier', '2']
 
 

@@ -14,6 +14,8 @@ from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.options import TrainingOptions
 from tff_privacy_agg.ledger import LedgerRecord
 
+pytestmark = pytest.mark.integration
+
 SMALL = """
 [data]
 population = 20

@@ -19,6 +19,8 @@ from tff_privacy_agg.learning.data_source import CohortIterator
 from tff_privacy_agg.learning.ledger_release import settle
 from tff_privacy_agg.ledger import LedgerRecord, verify
 
+pytestmark = pytest.mark.integration
+
 IDS = [f'client {i}' for i in range(12)]
 SIZE = 4
 

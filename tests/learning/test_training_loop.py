@@ -15,6 +15,8 @@ from tff_privacy_agg.learning.rounds import LocalRounds
 from tff_privacy_agg.ledger import LedgerRecord
 from tff_privacy_agg.runtime import RandomDrops, SecAggContext, use
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope='module')
 def process():

@@ -15,6 +15,8 @@ from tff_privacy_agg.learning.preparation.target_noise import noise_for_target
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger
 
+pytestmark = pytest.mark.integration
+
 SMALL = {'rounds': 12, 'clients_per_round': 40, 'population': 200}
 VECTOR = tff.TensorType(np.float32, [650])
 

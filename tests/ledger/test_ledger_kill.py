@@ -5,6 +5,10 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.integration
+
 HARNESS = pathlib.Path(__file__).with_name('ledger_kill_harness.py')
 
 

@@ -17,6 +17,8 @@ import pytest
 
 import tff_privacy_agg
 
+pytestmark = pytest.mark.integration
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = pathlib.Path(tff_privacy_agg.__file__).parent
 TABLES = sorted(pathlib.Path(__file__).parent.glob('*.toml'))

@@ -10,6 +10,8 @@ import pytest
 from jupyter_client.manager import KernelManager
 from notebook_runs import ROOT, manager_of
 
+pytestmark = pytest.mark.integration
+
 _SECONDS = 120
 # Forwards to another kernel of this very environment.
 _FORWARD = f"""

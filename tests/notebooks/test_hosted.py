@@ -7,6 +7,8 @@ package from a wheel. The environment with Python 3.11 is made from the lock, on
 import pytest
 from notebook_runs import ROOT, build, code_of, committed, manager_of, stable_text, text_of
 
+pytestmark = pytest.mark.integration
+
 HOSTS = ('python3.12', 'python3.13')
 # In CI: the quickest that trains nothing.
 QUICK = '02'

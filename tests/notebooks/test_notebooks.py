@@ -9,6 +9,8 @@ import nbformat
 import pytest
 from notebook_runs import NOTEBOOKS, build, code_of, committed, stable_text
 
+pytestmark = pytest.mark.integration
+
 TWINS = build.twins()
 # The others take up to two minutes each.
 QUICK = ('01', '02')

@@ -9,6 +9,8 @@ import pytest
 import tff_privacy_agg
 from tff_privacy_agg.runtime import doctor, tff_worker
 
+pytestmark = pytest.mark.integration
+
 ROOT = pathlib.Path(tff_privacy_agg.__file__).parent
 TWO_CONTEXTS = """
 import sys

@@ -10,6 +10,8 @@ import uuid
 
 import pytest
 
+pytestmark = pytest.mark.integration
+
 # Each program says `ready` once its worker runs, and then ends in its own way.
 HEAD = """
 import time

@@ -13,6 +13,8 @@ from tff_privacy_agg import secagg
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.runtime import InProcessContext, SecAggContext, use
 
+pytestmark = pytest.mark.integration
+
 _PATH = pathlib.Path(__file__).parents[1] / 'aggregation' / 'process' / 'cases.py'
 _SPEC = importlib.util.spec_from_file_location('process_cases', _PATH)
 cases = importlib.util.module_from_spec(_SPEC)

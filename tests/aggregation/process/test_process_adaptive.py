@@ -6,6 +6,8 @@ import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
 
+pytestmark = pytest.mark.integration
+
 CLIENTS, ROUNDS = 40, 50
 # Norms spread evenly over (0, 2]: their quantile q is 2 q.
 NORMS = np.linspace(0, 2, CLIENTS + 1)[1:]

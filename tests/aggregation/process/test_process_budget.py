@@ -7,6 +7,8 @@ import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
 
+pytestmark = pytest.mark.integration
+
 COHORT = tpa.Cohort(expected=4, minimum=3)
 VALUE = np.array([0.5, 0.25, 0, 0], np.float32)
 BUDGET = tpa.Budget(epsilon=6.0, delta=1e-5)

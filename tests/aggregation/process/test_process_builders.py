@@ -8,6 +8,8 @@ from test_process_types import DEEPEST, depth
 
 import tff_privacy_agg as tpa
 
+pytestmark = pytest.mark.integration
+
 ALGORITHMS = tff.learning.algorithms
 CLIENTS = 3
 

@@ -6,6 +6,8 @@ import pytest
 
 import tff_privacy_agg as tpa
 
+pytestmark = pytest.mark.integration
+
 COHORT = tpa.Cohort(expected=5, maximum=6, minimum=4)
 VALUE = np.array([0.5, 0.25, 0, 0], np.float32)
 

@@ -13,6 +13,8 @@ from tff_privacy_agg import accounting
 from tff_privacy_agg.learning import ExampleLevel
 from tff_privacy_agg.ledger import verify
 
+pytestmark = pytest.mark.integration
+
 BATCH = next(iter(cases.client_dataset(0).unbatch().batch(4)))
 
 

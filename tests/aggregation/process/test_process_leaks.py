@@ -9,6 +9,8 @@ import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
 
+pytestmark = pytest.mark.integration
+
 # What TFF calls to move values to the clients, or to compute where they are.
 LEAVES_NO_CLIENT = {
   'federated_apply',

@@ -13,6 +13,8 @@ from tff_privacy_agg import accounting
 from tff_privacy_agg.learning.metrics_factory import unfinalized_type
 from tff_privacy_agg.ledger import verify
 
+pytestmark = pytest.mark.integration
+
 COHORT = tpa.Cohort(expected=4, minimum=3)
 ACCOUNT = tpa.Accounting(population=100, delta=1e-3, minimum_clients=3)
 SGD = {'client_optimizer_fn': cases.sgd(0.1), 'server_optimizer_fn': cases.sgd(1.0)}

@@ -13,6 +13,8 @@ import tff_privacy_agg as tpa
 from tff_privacy_agg.errors import RuntimeUnavailableError
 from tff_privacy_agg.runtime import simulation_context
 
+pytestmark = pytest.mark.integration
+
 POPULATION = 5
 CLIENTS_PER_ROUND = 3
 

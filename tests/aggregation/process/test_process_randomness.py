@@ -10,6 +10,8 @@ import tensorflow_federated as tff
 import tff_privacy_agg as tpa
 from tff_privacy_agg.runtime import simulation_context
 
+pytestmark = pytest.mark.integration
+
 CLIENTS = 3
 COHORT = tpa.Cohort(expected=CLIENTS)
 DIM = 64

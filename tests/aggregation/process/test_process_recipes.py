@@ -9,6 +9,8 @@ import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
 
+pytestmark = pytest.mark.integration
+
 DDP_CALLS = {
   'two': (1.0, 10),
   'three': (1.0, 10, 18),

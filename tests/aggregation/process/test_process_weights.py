@@ -6,6 +6,8 @@ import pytest
 
 import tff_privacy_agg as tpa
 
+pytestmark = pytest.mark.integration
+
 MAXIMUM = 10.0
 VALUES = [np.array(row, np.float32) for row in 0.1 * np.arange(20).reshape(5, 4)]
 WEIGHTS = {

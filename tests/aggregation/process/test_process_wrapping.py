@@ -7,6 +7,8 @@ import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
 
+pytestmark = pytest.mark.integration
+
 VALUES = [np.array(row, np.float32) for row in ([1, -2, 3, 0], [4, 5, -6, 1], [0, 0, 1, 8])]
 TOTAL = np.sum(VALUES, axis=0)
 
