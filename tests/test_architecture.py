@@ -46,7 +46,8 @@ BESIDE = {
   '_entry_points': {'errors'},
   '_requires_tff': {'errors'},
   '_config_file': {'errors'},
-  '_tff': {'errors'},
+  '_files': {'errors'},
+  '_tff': {'errors', '_files'},
   # Real parties run the training loop of `learning`.
   'deployment': {'learning'},
 }

@@ -1,12 +1,19 @@
-"""Small JSON files that a crash leaves whole, and what killed programs leave next to them."""
+"""Files of a run: JSON that a crash leaves whole, tables, digests, and what killed programs leave."""
 
 import contextlib
+import csv
 import errno
+import hashlib
+import io
 import json
+import math
 import os
 import pathlib
 import tempfile
+from collections.abc import Mapping
 from typing import Any
+
+from tff_privacy_agg.errors import ConfigurationError
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -23,6 +30,71 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     with contextlib.suppress(FileNotFoundError):
       os.unlink(temporary)
     raise
+
+
+def read_json(path: pathlib.Path, missing: Mapping[str, Any] | None = None) -> dict[str, Any]:
+  """The object in a JSON file.
+
+  Args:
+    path: The file.
+    missing: What stands for a file that is not there; None refuses that.
+
+  Raises:
+    ConfigurationError: If the file holds no JSON object, or text or numbers that nothing could show.
+  """
+  try:
+    found = json.loads(path.read_text(encoding='utf-8'), parse_int=_integer)
+    json.dumps(found, ensure_ascii=False).encode('utf-8')
+  except FileNotFoundError:
+    if missing is not None:
+      return dict(missing)
+    raise
+  except (ValueError, RecursionError) as error:
+    raise ConfigurationError(f'{path} is broken JSON: {error}. Restore the file.') from error
+  if not isinstance(found, dict):
+    raise ConfigurationError(
+      f'{path} must hold a JSON object, and holds a {type(found).__name__}. Restore the file.'
+    )
+  return found
+
+
+def _integer(text: str) -> int:
+  """An integer that a float can stand for."""
+  if math.isinf(float(text)):
+    raise ValueError(f'{text[:20]}... is too large a number')
+  return int(text)
+
+
+def read_table(path: pathlib.Path) -> list[dict[str, str]]:
+  """The rows of a CSV file, by the names in its first line; [] for a file that is not there.
+
+  A last line that a crash cut off is left out.
+
+  Raises:
+    ConfigurationError: If it is no text, or a row has more or fewer fields than there are names.
+  """
+  try:
+    text = path.read_bytes().decode('utf-8')
+    lines = io.StringIO(text[: text.rfind('\n') + 1], newline='')
+    names, *rows = [*csv.reader(lines, strict=True)] or [[]]
+    found = [dict(zip(names, row, strict=True)) for row in rows]
+  except FileNotFoundError:
+    return []
+  except (ValueError, csv.Error) as error:
+    raise ConfigurationError(
+      f'{path} is no table of metrics: {error}. Restore the file, or move it away.'
+    ) from error
+  return found
+
+
+def digest(path: pathlib.Path) -> str:
+  """SHA-256 of a file; of a directory, over its files' names and contents in order."""
+  found = hashlib.sha256()
+  for one in [path] if path.is_file() else sorted(p for p in path.rglob('*') if p.is_file()):
+    if one != path:
+      found.update(one.relative_to(path).as_posix().encode() + b'\0')
+    found.update(one.read_bytes())
+  return found.hexdigest()
 
 
 def try_lock(descriptor: int) -> bool:

@@ -19,6 +19,10 @@ def _shown(value: Any) -> str:
 def _number(name: str, value: Any) -> None:
   if isinstance(value, bool) or not isinstance(value, numbers.Real):
     raise ConfigurationError(f'`{name}` must be a number, got {_shown(value)}.')
+  try:
+    float(value)
+  except OverflowError:
+    raise ConfigurationError(f'`{name}` is {_shown(value)}, too large for a number.') from None
 
 
 def positive(**values: Any) -> None:

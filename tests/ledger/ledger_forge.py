@@ -17,12 +17,3 @@ def forge(path, edit):
     lines.append(line)
   path.write_bytes(b'\n'.join(lines) + b'\n')
   ledger_lines.head_path(path).unlink(missing_ok=True)
-
-
-def places(value, at=()):
-  """Where the leaves and branches of a record are."""
-  yield at
-  if isinstance(value, dict | list):
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, inner in items:
-      yield from places(inner, (*at, key))

@@ -1,5 +1,6 @@
 """The audits of a training that lies in a run directory, beside what its ledger promises."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -18,7 +19,7 @@ import numpy as np
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
-from tff_privacy_agg._files import write_json
+from tff_privacy_agg._files import read_json, read_table, write_json
 from tff_privacy_agg.audit import digits_membership, memorization
 from tff_privacy_agg.audit.attacks import GALLERY
 from tff_privacy_agg.audit.canaries import Canaries, mark_ordinary, with_canaries
@@ -160,7 +161,7 @@ def _read(path: pathlib.Path) -> tuple[dict[str, Any], LedgerRecord]:
       f'An audit compares leakage with a ledger; {path} has none. Audit a training with noise, '
       'which keeps one.'
     )
-  values = json.loads(config.read_text(encoding='utf-8'))
+  values = read_json(config)
   values.pop('planned_rounds', None)  # of the search for the noise, not of the training
   unknown = {*values} - {field.name for field in dataclasses.fields(TrainingTask)}
   if unknown:
@@ -242,16 +243,10 @@ def _with_canaries(
 
 def _beside(path: pathlib.Path) -> Mapping[str, float]:
   """What a round of the run itself took, if its metrics say."""
-  file = path / 'metrics.csv'
-  if not file.exists():
-    return {}
-  head, *lines = file.read_text(encoding='utf-8').splitlines()
-  names = head.split(',')
-  if 'seconds' not in names or not lines:
-    return {}
-  column = names.index('seconds')
-  seconds = [float(line.split(',')[column]) for line in lines]
-  return {'seconds_a_round_without': statistics.median(seconds)}
+  rows = read_table(path / 'metrics.csv')
+  with contextlib.suppress(ValueError, KeyError, statistics.StatisticsError):
+    return {'seconds_a_round_without': statistics.median(float(row['seconds']) for row in rows)}
+  return {}
 
 
 def _membership(path, task: TrainingTask, confidence: float, seed: int, progress: Progress):

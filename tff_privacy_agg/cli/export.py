@@ -78,11 +78,11 @@ def _export(args: argparse.Namespace) -> int:
 def _model(args: argparse.Namespace) -> Callable[[], Any] | None:
   """What makes the model that was trained; None if nothing says so."""
   from tff_privacy_agg._entry_points import entry_point
+  from tff_privacy_agg._files import read_json
 
   if args.model is not None:
     return entry_point(args.model, os.getcwd())
-  file = args.run_dir / 'config.json'
-  config = json.loads(file.read_text(encoding='utf-8')) if file.exists() else {}
+  config = read_json(args.run_dir / 'config.json', missing={})
   source = config.get('model')
   if source is None:
     return None

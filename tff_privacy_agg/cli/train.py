@@ -223,12 +223,14 @@ def _facts(task, process) -> Mapping[str, Any]:
 
 def _recorded(path: pathlib.Path) -> tuple[float, int] | None:
   """Noise multiplier of the training in a directory, and the rounds that it was planned for."""
+  from tff_privacy_agg._files import read_json
+
   file = path / 'config.json'
   if not file.exists():
     return None
-  found = json.loads(file.read_text(encoding='utf-8'))
+  found = read_json(file)
   noise = found.get('noise_multiplier')
-  return None if noise is None else (noise, found.get('planned_rounds') or found['rounds'])
+  return None if noise is None else (noise, found.get('planned_rounds') or found.get('rounds', 0))
 
 
 def _default_directory(task, plans: bool) -> pathlib.Path:
@@ -238,6 +240,8 @@ def _default_directory(task, plans: bool) -> pathlib.Path:
     task: The training.
     plans: Whether its noise follows from the target, so that the one there is taken.
   """
+  from tff_privacy_agg._files import read_json
+
   config = dataclasses.asdict(task)
   open_keys = {'rounds', 'planned_rounds'} | ({'noise_multiplier'} if plans else set())
   kind = 'no-privacy' if task.noise_multiplier is None else 'private'
@@ -249,7 +253,7 @@ def _default_directory(task, plans: bool) -> pathlib.Path:
       return path
     config_file, summary_file = path / 'config.json', path / 'summary.json'
     if config_file.exists() and not summary_file.exists():
-      found = json.loads(config_file.read_text(encoding='utf-8'))
+      found = read_json(config_file)
       if all(found.get(key) == config[key] for key in config if key not in open_keys):
         return path
     number += 1

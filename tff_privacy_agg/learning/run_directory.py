@@ -7,26 +7,26 @@ metrics.csv     one line a round
 ledger.jsonl    what each round may have revealed, charged before it runs
 summary.json    what it ended with, once it has
 tensorboard/    the same for TensorBoard; in privacy/ the ledger's statement after each round
-checkpoints/    the process's state after each of the last rounds
+checkpoints/    the process's state after each of the last rounds, and the digests of these
 .lock           held by the training that runs
 """
 
 import asyncio
 import contextlib
-import csv
 import datetime
+import functools
 import json
 import os
 import pathlib
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow_federated as tff
 
 import tff_privacy_agg
-from tff_privacy_agg._files import remove_leftovers, try_lock, write_json
+from tff_privacy_agg._files import read_json, read_table, remove_leftovers, try_lock, write_json
 from tff_privacy_agg._tff import compat
+from tff_privacy_agg._tff.checkpoints import Checkpoints
 from tff_privacy_agg.errors import ConfigurationError
 
 _CHECKPOINTS_KEPT = 3
@@ -34,8 +34,11 @@ _CHECKPOINTS_KEPT = 3
 _MAY_DIFFER = ('rounds', 'planned_rounds')
 
 
-def _number(text: str) -> float:
-  return float({'True': '1', 'False': '0'}.get(text, text))
+def _number(text: str) -> float | None:
+  try:
+    return float({'True': '1', 'False': '0'}.get(text, text))
+  except ValueError:
+    return None  # a list of numbers, as of TFF's own metrics
 
 
 def check_directory(path: pathlib.Path, config: Mapping[str, Any]) -> None:
@@ -58,7 +61,7 @@ def check_directory(path: pathlib.Path, config: Mapping[str, Any]) -> None:
       f'A run directory is empty or holds a training; {path} holds other files. '
       'Choose another directory.'
     )
-  found = json.loads(file.read_text(encoding='utf-8'))
+  found = read_json(file)
   asked = json.loads(json.dumps(dict(config)))
   # Version 0.1 wrote 0 and '' for unset, and fewer keys for a server.
   _refuse(
@@ -80,6 +83,25 @@ def _refuse(path: pathlib.Path, differing: Iterable[str]) -> None:
     )
 
 
+def _last_start(file: pathlib.Path) -> tuple[Mapping[str, Any] | None, str]:
+  """The last start that a history records, and what ends a line that a crash cut off."""
+  if not file.exists():
+    return None, ''
+  lines = file.read_bytes().split(b'\n')
+  cut = '\n' if lines.pop() else ''
+  for line in reversed(lines):
+    with contextlib.suppress(ValueError, RecursionError):
+      found = json.loads(line)
+      if isinstance(found, dict) and isinstance(found.get('identity'), dict) and 'rounds' in found:
+        return found, cut
+  if any(lines):
+    raise ConfigurationError(
+      f'{file} records no start of a training that can be read. Restore the file, or remove it: then '
+      'nobody compares this training with the one before.'
+    )
+  return None, cut
+
+
 class RunDirectory:
   """The files of one training.
 
@@ -97,17 +119,7 @@ class RunDirectory:
     check_directory(self.path, config)
     self.path.mkdir(parents=True, exist_ok=True)
     write_json(self.path / 'config.json', dict(config))
-    self._checkpoints = tff.program.FileProgramStateManager(
-      os.fspath(self.path / 'checkpoints'), keep_total=_CHECKPOINTS_KEPT, keep_first=False
-    )
-    self._releases = compat.GroupingReleaseManager(
-      [
-        tff.program.CSVFileReleaseManager(
-          os.fspath(self.path / 'metrics.csv'), key_fieldname='round'
-        ),
-        tff.program.TensorBoardReleaseManager(os.fspath(self.path / 'tensorboard')),
-      ]
-    )
+    self._checkpoints = Checkpoints(self.path / 'checkpoints', keep=_CHECKPOINTS_KEPT)
 
   @contextlib.contextmanager
   def locked(self) -> Iterator[None]:
@@ -127,8 +139,8 @@ class RunDirectory:
           )
       for name in ('config.json', 'privacy.json', 'summary.json'):
         remove_leftovers(self.path / name)
-      for left in (self.path / 'checkpoints').glob('program_state_*_temp*'):
-        shutil.rmtree(left, ignore_errors=True)
+      self._checkpoints.remove_leftovers()
+      self._check_metrics()
       yield
     finally:
       os.close(descriptor)
@@ -149,8 +161,8 @@ class RunDirectory:
     """
     file = self.path / 'history.jsonl'
     told = []
-    if file.exists():
-      last = json.loads(file.read_text(encoding='utf-8').splitlines()[-1])
+    last, cut = _last_start(file)
+    if last is not None:
       found = last['identity']
       _refuse(
         self.path,
@@ -172,36 +184,69 @@ class RunDirectory:
       'identity': dict(identity),
     }
     with file.open('a', encoding='utf-8') as lines:
-      lines.write(json.dumps(line, sort_keys=True) + '\n')
+      lines.write(cut + json.dumps(line, sort_keys=True) + '\n')
     return told
 
   def write_privacy(self, facts: Mapping[str, Any]) -> None:
     """Writes the facts that the epsilon rests on."""
     write_json(self.path / 'privacy.json', dict(facts))
 
-  def latest(self, structure: Any) -> tuple[Any, int]:
-    """The last checkpoint and its round, or (None, 0).
+  def latest(
+    self, structure: Any, report: Callable[[str], None] = lambda line: None
+  ) -> tuple[Any, int]:
+    """The last checkpoint that is whole and its round, or (None, 0).
 
     Args:
       structure: A state of the process, whose structure the checkpoint has.
+      report: Takes a line for each later checkpoint that is damaged.
+
+    Raises:
+      ConfigurationError: If there are checkpoints, and none can be loaded.
     """
-    state, version = asyncio.run(self._checkpoints.load_latest(structure))
-    return state, version or 0
+    state, done, told = self._checkpoints.latest(structure)
+    for line in told:
+      report(line)
+    return state, done
 
   def save(self, state: Any, round_number: int) -> None:
     """Keeps the state after a round; the oldest checkpoints go."""
-    asyncio.run(self._checkpoints.save(state, round_number))
+    self._checkpoints.save(state, round_number)
 
   def last_metrics(self) -> Mapping[str, float]:
     """The metrics of the last round that was released; empty before the first."""
-    file = self.path / 'metrics.csv'
-    if not file.exists():
-      return {}
-    with file.open(encoding='utf-8', newline='') as lines:
-      rows = list(csv.DictReader(lines))
+    last = (read_table(self.path / 'metrics.csv') or [{}])[-1]
     # A column of an earlier version may be empty.
-    last = rows[-1] if rows else {}
-    return {name: _number(text) for name, text in last.items() if text}
+    numbers = {name: _number(text) for name, text in last.items() if text}
+    return {name: number for name, number in numbers.items() if number is not None}
+
+  def _check_metrics(self) -> None:
+    """Removes a line that a crash cut off, and refuses a table that rounds cannot be added to."""
+    file = self.path / 'metrics.csv'
+    content = file.read_bytes() if file.exists() else b''
+    whole = content.rfind(b'\n') + 1
+    if whole < len(content):
+      os.truncate(file, whole)
+    if file.exists() and not whole:
+      file.unlink()
+    rounds = [row.get('round', '') for row in read_table(file)]
+    wrong = [text for text in rounds if not (text.isascii() and text.isdigit())]
+    if wrong:
+      raise ConfigurationError(
+        f'{file} has a row of the round {wrong[0][:20]!r}. Restore the file, or move it away: rounds '
+        'go on without it.'
+      )
+
+  @functools.cached_property
+  def _releases(self) -> compat.ReleaseManager:
+    """Made with the first round: it reads the table, which must be whole."""
+    return compat.GroupingReleaseManager(
+      [
+        tff.program.CSVFileReleaseManager(
+          os.fspath(self.path / 'metrics.csv'), key_fieldname='round'
+        ),
+        tff.program.TensorBoardReleaseManager(os.fspath(self.path / 'tensorboard')),
+      ]
+    )
 
   def release(self, metrics: Mapping[str, Any], round_number: int) -> None:
     """Appends a round's metrics to the CSV file and to TensorBoard."""

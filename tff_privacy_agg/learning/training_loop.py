@@ -168,7 +168,7 @@ class TrainingLoop:
     initial = self.process.initialize()
     if self.directory is None:
       return initial, 0
-    state, done = self.directory.latest(initial)
+    state, done = self.directory.latest(initial, self.report)
     found = {**identity_of(self.process, initial), **self.source.identity}
     for line in self.directory.begin(found, rounds=self.rounds, after=done):
       self.report(line)

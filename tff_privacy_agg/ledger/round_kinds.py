@@ -111,6 +111,10 @@ def with_own(header: LedgerFacts, own: Mapping[str, Any], *, earlier: bool = Fal
   Raises:
     LedgerError: If they cannot stand in the same ledger.
   """
+  if not isinstance(own, Mapping):
+    raise LedgerError(
+      f'Rounds have facts of their own in an object; this is a {type(own).__name__}.'
+    )
   own = current_names(own)
   values = {**header.as_dict(), 'stack': own['stack'], **{name: own[name] for name in _OWN}}
   facts = LedgerFacts.from_dict(values, earlier=earlier)

@@ -146,7 +146,7 @@ def _membership(found: Any) -> Html:
   for name, attack in _items(found):
     if isinstance(attack, Mapping):
       rates = _items(attack.get('tpr_at'))
-      at = '; '.join(f'{_interval(value)} at {float(rate):.1%} false' for rate, value in rates)
+      at = '; '.join(f'{_interval(value)} at {_number(rate):.1%} false' for rate, value in rates)
       rows.append((name.replace('_', ' '), _interval(attack.get('auc')), at))
   head = ['Membership attack', 'area under the curve', 'true positives']
   return joined([element('h3', 'Membership'), table(head, rows)])

@@ -1,6 +1,5 @@
 """What a run directory holds, read and checked before anything is said of it."""
 
-import csv
 import dataclasses
 import hashlib
 import json
@@ -10,6 +9,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from tff_privacy_agg._files import read_json, read_table
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import LedgerRecord, verify
 from tff_privacy_agg.ledger.line_reader import LineReader
@@ -83,15 +83,15 @@ class RunFiles:
     totals: tuple[Total, ...] = ()
     if (where / 'ledger.jsonl').exists():
       ledger, totals = _ledger(where / 'ledger.jsonl')
-    elif _json(where / 'privacy.json', {}).get('private') is not False:
+    elif read_json(where / 'privacy.json', missing={}).get('private') is not False:
       raise ConfigurationError(
         f'A private training keeps a ledger; {where} has none, and its privacy.json does not say '
         'that it was trained without privacy. Restore ledger.jsonl.'
       )
-    audit = _json(where / 'audit.json', None)
+    audit = read_json(where / 'audit.json') if (where / 'audit.json').exists() else None
     return cls(
       path=where,
-      config=_json(where / 'config.json', {}),
+      config=read_json(where / 'config.json'),
       rows=_rows(where / 'metrics.csv'),
       ledger=ledger,
       totals=totals,
@@ -106,22 +106,6 @@ class RunFiles:
     return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
 
 
-def _json(path: pathlib.Path, missing: Any) -> Any:
-  if not path.exists():
-    return missing
-  try:
-    found = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise ConfigurationError(
-      f'JSON was to be read from {path}; it is broken: {error}. Restore the file.'
-    ) from error
-  if not isinstance(found, dict):
-    raise ConfigurationError(
-      f'{path} was to hold an object; it holds {type(found).__name__}. Restore the file.'
-    )
-  return found
-
-
 def _pictures(where: pathlib.Path, audit: Mapping[str, Any] | None) -> dict[str, bytes]:
   """Pictures of the attacks that the audit names: others may be left from an earlier one."""
   gallery = (audit or {}).get('gallery')
@@ -132,13 +116,7 @@ def _pictures(where: pathlib.Path, audit: Mapping[str, Any] | None) -> dict[str,
 
 
 def _rows(path: pathlib.Path) -> tuple[Mapping[str, float], ...]:
-  if not path.exists():
-    return ()
-  with path.open(encoding='utf-8', newline='') as lines:
-    rows = list(csv.DictReader(lines))
-  return tuple(
-    {name: _number(text) for name, text in row.items() if isinstance(name, str)} for row in rows
-  )
+  return tuple({name: _number(text) for name, text in row.items()} for row in read_table(path))
 
 
 def _number(text: str | None) -> float:

@@ -1,6 +1,5 @@
 """The released model of a run directory, with its privacy card next to it."""
 
-import hashlib
 import json
 import math
 import os
@@ -13,16 +12,16 @@ import tensorflow as tf
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
-from tff_privacy_agg._files import write_json
+from tff_privacy_agg._files import digest, read_json, write_json
 from tff_privacy_agg._names import EXPORT_FORMATS
 from tff_privacy_agg._tff import keras_models
+from tff_privacy_agg._tff.checkpoints import Checkpoints
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.learning.export.model_card import markdown
 from tff_privacy_agg.ledger import LedgerRecord, verify
 from tff_privacy_agg.ledger.line_reader import LineReader
 
 _FILES = {'savedmodel': 'model', 'keras': 'model.keras', 'npz': 'model.npz'}
-_CHECKPOINT = 'program_state_'
 
 
 def export_model(
@@ -60,7 +59,12 @@ def export_model(
   run, target = pathlib.Path(run_directory), pathlib.Path(path)
   if target.exists():
     raise ConfigurationError(f'{target} exists; an export makes a new directory. Name another.')
-  rounds = _checkpoints(run)
+  checkpoints = Checkpoints(run / 'checkpoints')
+  rounds = checkpoints.rounds()
+  if not rounds:
+    raise ConfigurationError(
+      f'{run} has no checkpoint of a training. Name the run directory of one that ran a round.'
+    )
   chosen = rounds[-1] if round_number is None else round_number
   if chosen not in rounds:
     raise ConfigurationError(
@@ -73,7 +77,12 @@ def export_model(
       f'The ledger does not vouch for the model of round {chosen}: {doubts[0]} Exporting anyway '
       'needs `anyway=True`, and the card then says so.'
     )
-  weights = _weights(run / 'checkpoints' / f'{_CHECKPOINT}{chosen}')
+  weights = getattr(checkpoints.value(chosen), 'global_model_weights', None)
+  if weights is None:
+    raise ConfigurationError(
+      f'The checkpoint of round {chosen} in {run} is of a process that trains no model. Export the run '
+      'of a learning process.'
+    )
   made = None if model is None else model()
   if made is None and format != 'npz':
     raise ConfigurationError(
@@ -84,23 +93,10 @@ def export_model(
   file = target / _FILES[format]
   _write(file, format, named, made, weights)
   card = _card(run, record, doubts, chosen)
-  card['model'].update(format=format, file=file.name, sha256=_digest(file))
+  card['model'].update(format=format, file=file.name, sha256=digest(file))
   write_json(target / 'privacy_card.json', card)
   (target / 'MODEL_CARD.md').write_text(markdown(card), encoding='utf-8')
   return card
-
-
-def _checkpoints(run: pathlib.Path) -> list[int]:
-  found = [
-    int(number)
-    for one in (run / 'checkpoints').glob(f'{_CHECKPOINT}*')
-    if (number := one.name.removeprefix(_CHECKPOINT)).isdigit()
-  ]
-  if not found:
-    raise ConfigurationError(
-      f'{run} has no checkpoint of a training. Name the run directory of one that ran a round.'
-    )
-  return sorted(found)
 
 
 def _doubts(file: pathlib.Path, last: int | None) -> tuple[LedgerRecord | None, list[str]]:
@@ -138,16 +134,6 @@ def _last_settled(file: pathlib.Path) -> int | None:
     elif line.get('event') == 'settle' and int(line['of']) in charged:
       last = charged[int(line['of'])]
   return last
-
-
-def _weights(checkpoint: pathlib.Path) -> Any:
-  state = tf.saved_model.load(os.fspath(checkpoint))()
-  weights = getattr(state, 'global_model_weights', None)
-  if weights is None:
-    raise ConfigurationError(
-      f'{checkpoint} is of a process that trains no model. Export the run of a learning process.'
-    )
-  return weights
 
 
 def _named(weights: Any, made: Any) -> list[tuple[str, np.ndarray]]:
@@ -230,21 +216,8 @@ def _card(
 
 def _metrics(run: pathlib.Path, chosen: int) -> Mapping[str, float]:
   """Loss and accuracy of that round, as `summary.json` states them."""
-  file = run / 'summary.json'
-  if not file.exists():
-    return {}
-  summary = json.loads(file.read_text(encoding='utf-8'))
+  summary = read_json(run / 'summary.json', missing={})
   if summary.get('rounds') != chosen:
     return {}
   found = {name: summary.get(name) for name in ('loss', 'accuracy')}
-  return {name: one for name, one in found.items() if one is not None and math.isfinite(one)}
-
-
-def _digest(file: pathlib.Path) -> str:
-  """Of a file; of a directory, over its files' names and contents in order."""
-  digest = hashlib.sha256()
-  for one in [file] if file.is_file() else sorted(p for p in file.rglob('*') if p.is_file()):
-    if one != file:
-      digest.update(one.relative_to(file).as_posix().encode() + b'\0')
-    digest.update(one.read_bytes())
-  return digest.hexdigest()
+  return {name: one for name, one in found.items() if type(one) is float and math.isfinite(one)}
