@@ -70,7 +70,7 @@ def execute(
     resources=resources,
     coalesce_streams=True,
   )
-  client.execute(env={**os.environ, 'MPLBACKEND': backend})
+  client.execute(env={**os.environ, 'MPLBACKEND': backend}, cleanup_kc=True)  # a given kernel, too
   for cell in notebook.cells:
     if cell.cell_type != 'code':
       continue
