@@ -55,7 +55,13 @@ from tff_privacy_agg.accounting.mechanisms import (
 )
 from tff_privacy_agg.accounting.planning import Plan, plan
 from tff_privacy_agg.accounting.price import INFINITE, UNIT, NoisyVector, RoundPrice, noisy_vector
-from tff_privacy_agg.accounting.sampling import participation_cap, poisson, without_replacement
+from tff_privacy_agg.accounting.privacy_loss import fixed_rounds_epsilon, poisson_epsilon
+from tff_privacy_agg.accounting.sampling import (
+  participation_cap,
+  poisson,
+  poisson_round,
+  without_replacement,
+)
 from tff_privacy_agg.accounting.scales import (
   clip_stddevs,
   fits_modulus,
@@ -122,6 +128,7 @@ __all__ = [
   'find_gaussian_noise_multiplier',
   'find_noise_multiplier',
   'fits_modulus',
+  'fixed_rounds_epsilon',
   'gaussian',
   'gaussian_delta',
   'gaussian_epsilon',
@@ -133,6 +140,8 @@ __all__ = [
   'participation_cap',
   'plan',
   'poisson',
+  'poisson_epsilon',
+  'poisson_round',
   'rdp_table',
   'scale_from_bits',
   'skellam',

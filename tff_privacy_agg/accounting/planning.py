@@ -1,15 +1,18 @@
 """From a target epsilon to noise, bits and cost, before anything is trained."""
 
 import dataclasses
+import functools
 import math
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import DISTRIBUTED
 from tff_privacy_agg.accounting import sampling as sampling_bounds
-from tff_privacy_agg.accounting.accounts import Account, RenyiAccount, account_of
+from tff_privacy_agg.accounting.accounts import Account, RenyiAccount, account_of, as_numbers
 from tff_privacy_agg.accounting.budget import Budget, budget_for, stated
 from tff_privacy_agg.accounting.calibration import (
   printed_noise_multiplier,
@@ -25,6 +28,8 @@ from tff_privacy_agg.accounting.channels import (
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.design import IntegerDesign, solve
 from tff_privacy_agg.accounting.price import RoundPrice, noisy_vector
+from tff_privacy_agg.accounting.printing import rounded_up
+from tff_privacy_agg.accounting.privacy_loss import poisson_epsilon
 from tff_privacy_agg.errors import ConfigurationError
 
 SAMPLINGS = ('none', 'poisson', 'without_replacement')
@@ -39,7 +44,8 @@ _SAMPLING_REASONS = {
   'poisson': 'Amplification by secret Poisson sampling is assumed: the number holds for readers of '
   'the models, not against the server, if the server tops up the noise to the same total in every '
   'round and nobody learns the number of survivors. The stacks of this package publish that '
-  'number, so their ledgers do not make this claim.',
+  'number, so their ledgers do not make this claim. It is the epsilon of exactly the planned rounds; '
+  'where results may end the training, `budget_epsilon` is proved.',
   'without_replacement': 'Amplification by secret cohorts of fixed size is assumed: the number '
   'holds for readers of the models, not against the server, if every cohort is drawn anew, in '
   "secret, and nobody drops out. Its unit is one client's data replaced by other data, at twice "
@@ -57,7 +63,10 @@ class Plan:
     modulus: 2^bits.
     scaled_norm: `K`: the quantization scale is `K / clip norm`.
     minimum_honest: Fewest honest survivors: `Cohort.minimum`.
-    epsilon: Epsilon at the end, at most the target.
+    epsilon: Epsilon at the end, at most the target. Under Poisson sampling it is that of exactly
+      the planned rounds, whatever they release.
+    budget_epsilon: Epsilon of the budget, which holds also where results decide when to stop; it
+      differs from `epsilon` under Poisson sampling alone.
     view: 'server', or 'release' where sampling is claimed.
     adjacency: The neighbouring relation of epsilon; 'replace_one' for cohorts of fixed size.
     delta: The target delta.
@@ -75,6 +84,7 @@ class Plan:
   scaled_norm: float
   minimum_honest: int
   epsilon: float
+  budget_epsilon: float
   view: str
   adjacency: str
   delta: float
@@ -90,7 +100,7 @@ class Plan:
 
     Of an epsilon that is rounded up in its seventh digit, with the total of `mu^2` as a number.
     """
-    epsilon = stated(self.epsilon)
+    epsilon = stated(self.budget_epsilon)
     return Budget(epsilon=epsilon, delta=self.delta, view=self.view, mu_squared=self.mu_squared)
 
   def as_dict(self) -> dict[str, Any]:
@@ -195,8 +205,33 @@ def plan(
     _validate.at_least(1, worst_honest=worst_honest)
   worst = min(worst_honest or honest, honest)
 
-  def design(z: float, width: int) -> tuple[IntegerDesign, float, float | None, RoundPrice]:
-    """The integer design, epsilon of the whole training, its total of mu^2, a round's price."""
+  def budgeted(price: RoundPrice) -> tuple[float, float | None]:
+    """Epsilon of the budget of the whole training, and its total of mu^2."""
+    account: Account = account_of(price)
+    if sampling == 'none':
+      rows = account.row(price, honest), account.worst(price, worst)
+      best = account.row(price, clients_per_round)
+    else:
+      claim = _claimed(price, honest, sampling, population)
+      account = RenyiAccount(
+        sampling_bounds.poisson_orders(price)
+        if sampling == 'poisson'
+        else sampling_bounds.SAMPLED_ORDERS
+      )
+      rows = (account.of_curve(claim),) * 2
+      best = rows[0]
+    return budget_for(
+      account,
+      exposures,
+      cost=rows[0],
+      worst=rows[1],
+      best=best,
+      distance=0.0,  # of samplers whose distance no digit of epsilon shows
+      delta=target_delta,
+    )
+
+  def design(z: float, width: int) -> tuple[IntegerDesign, float, RoundPrice]:
+    """The integer design, epsilon of the whole training, a round's price."""
     nonlocal done
     done = min(done + 1, steps)
     if progress is not None:
@@ -236,24 +271,14 @@ def plan(
         for index, (size, l2, l1, variance) in enumerate(sizes)
       ),
     )
-    account: Account = account_of(price)
-    if sampling == 'none':
-      rows = account.row(price, honest), account.worst(price, worst)
-      best = account.row(price, clients_per_round)
+    if sampling == 'poisson' and price.has_mu:
+      mu, c1, c2 = as_numbers(np.array(price.gaussian(honest), dtype=object))
+      # Rounded up, so that the last steps of a search ask for the same.
+      parts = (_up(mu, 5), _up(rounds * c1, 2), _up(rounds * c2, 2))
+      epsilon = _fixed_rounds(*parts, clients_per_round / population, rounds, target_delta)
     else:
-      account = RenyiAccount(sampling_bounds.SAMPLED_ORDERS)
-      rows = (account.of_curve(_sampled(price, honest, sampling, population)),) * 2
-      best = rows[0]
-    epsilon, mu_squared = budget_for(
-      account,
-      exposures,
-      cost=rows[0],
-      worst=rows[1],
-      best=best,
-      distance=0.0,  # of samplers whose distance no digit of epsilon shows
-      delta=target_delta,
-    )
-    return solved, epsilon, mu_squared, price
+      epsilon = budgeted(price)[0]
+    return solved, epsilon, price
 
   def least(width: int) -> float:
     return smallest_noise_multiplier(target_epsilon, lambda z: design(z, width)[1])
@@ -277,7 +302,8 @@ def plan(
         needs=f'an epsilon of {target_epsilon:.4g} needs over {rounds} rounds, a noise multiplier of '
         f'about {enough:.3g}',
       ) from None
-  solved, epsilon, mu_squared, price = design(z, width)  # whose warning is shown
+  solved, epsilon, price = design(z, width)  # whose warning is shown
+  budget_epsilon, mu_squared = budgeted(price)
   error = solved.error_over_central(honest)
   return Plan(
     noise_multiplier=z,
@@ -286,6 +312,7 @@ def plan(
     scaled_norm=solved.scaled_norm,
     minimum_honest=honest,
     epsilon=epsilon,
+    budget_epsilon=budget_epsilon,
     view='server' if sampling == 'none' else 'release',
     adjacency=adjacency,
     delta=target_delta,
@@ -310,14 +337,25 @@ def plan(
   )
 
 
-def _sampled(price: RoundPrice, honest: int, sampling: str, population: int) -> RdpCurve:
+def _claimed(price: RoundPrice, honest: int, sampling: str, population: int) -> RdpCurve:
   """The curve of a round whose cohort is drawn in secret."""
-  curve, clients = price.curve(honest), price.maximum
+  clients = price.maximum
   if sampling == 'poisson':
-    return sampling_bounds.poisson(
-      curve, clients / population, adjacency=price.adjacency, total_noise_fixed=True
-    )
+    return sampling_bounds.poisson_round(price, honest, clients / population)
+  curve = price.curve(honest)
   return sampling_bounds.without_replacement(curve, population=population, cohort=clients)
+
+
+@functools.lru_cache(maxsize=256)
+def _fixed_rounds(mu: float, c1: float, c2: float, rate: float, rounds: int, delta: float) -> float:
+  return poisson_epsilon([(mu, rounds)], rate, delta, c1=c1, c2=c2)
+
+
+def _up(value: float, digits: int) -> float:
+  """A number rounded up to so many digits; what is below 1e-12 to that."""
+  if not math.isfinite(value) or value == 0:
+    return value
+  return float(rounded_up(max(value, 1e-12), digits))
 
 
 def _honest(clients: int, dropout: float, colluding_fraction: float) -> int:

@@ -5,14 +5,14 @@ Which bound may be claimed:
   cohort                          adjacency                      here
   every view of the server        zero_out                       no sampling bound at all
   cap m on participations         any                            `participation_cap`
-  Poisson, view of the release    add_or_remove_one or zero_out  `poisson`
+  Poisson, view of the release    add_or_remove_one or zero_out  `poisson`, `poisson_round`
   fixed size, no replacement      replace_one                    `without_replacement`
   shuffled, check-in              any                            none
 
 Amplification needs a secret cohort: the server of secure aggregation sees who
 takes part, so it never holds in the server's view. Distributed noise grows with
 the cohort, so Poisson sampling may be claimed only where the server tops the
-noise up to a total that does not depend on the cohort.
+noise up to a total that does not depend on the cohort. Proofs: docs/proofs/sampling.md.
 """
 
 import functools
@@ -24,13 +24,48 @@ from scipy import special
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import CENTRAL, GAUSSIAN
+from tff_privacy_agg.accounting.accounts import as_numbers
 from tff_privacy_agg.accounting.curves import RdpCurve
+from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.errors import ConfigurationError
 
 MAXIMUM_ORDER = 256
 # One Gaussian or discrete Gaussian on the sum, whoever takes part.
 OF_SERVER = (GAUSSIAN, CENTRAL)
+# Orders of general bounds, and of Poisson-sampled Gaussians, of which an account takes the best.
 SAMPLED_ORDERS = np.arange(2.0, MAXIMUM_ORDER + 1)
+POISSON_ORDERS = np.union1d(1 + np.geomspace(0.01, 2047, 300), SAMPLED_ORDERS)
+_MOST_ORDER = 4096.0
+# Relative rounding of `gaussian_renyi`, whose terms are positive.
+_ROUNDING = 1 + 1e-10
+# The trapezoid rule is off by a factor below 1 + e^-_EXPONENT; the integral is cut off where less
+# than e^-80 of it is left.
+_EXPONENT, _REACH = 70.0, 13.0
+# Below this `a u`, a power comes from so many terms of its series.
+_SMALL, _TERMS = 0.02, 8
+
+
+def poisson_round(price: RoundPrice, honest: int, rate: float) -> RdpCurve:
+  """One Poisson-sampled round whose total noise is fixed, by the tightest bound that is proved.
+
+  A round that is a Gaussian up to small factors is a sampled Gaussian up to the same factors, at
+  real orders. Any other is bounded by `poisson`.
+
+  Args:
+    price: Price of the round, not under 'replace_one'.
+    honest: Unknown shares of noise in the sum, with those of a top-up.
+    rate: Probability of each client to take part, in (0, 1].
+  """
+  base = price.curve(honest)
+  if not price.has_mu:
+    return poisson(base, rate, adjacency=base.adjacency, total_noise_fixed=True)
+  mu, c1, c2 = as_numbers(np.array(price.gaussian(honest), dtype=object))
+  return _sampled_gaussian(base, mu, c1, c2, rate, base.adjacency)
+
+
+def poisson_orders(price: RoundPrice) -> np.ndarray:
+  """The orders of an account of `poisson_round`, float64."""
+  return POISSON_ORDERS if price.has_mu else SAMPLED_ORDERS
 
 
 def poisson(
@@ -38,30 +73,31 @@ def poisson(
   rate: float,
   *,
   adjacency: str = 'add_or_remove_one',
-  tight: bool = False,
+  tight: bool | None = None,
   total_noise_fixed: bool = False,
 ) -> RdpCurve:
   """Amplification by Poisson sampling, for who sees only the released models.
 
-  Zhu and Wang (ICML 2019), Theorem 5, with factor 3 on the terms
-  above the second, for every mechanism; factor 1 is proved for Gaussian noise, and holds for one
-  discrete Gaussian, whose moments at integer orders are the same (docs/accounting.md).
+  A Gaussian has its exact moments, at real orders. One discrete Gaussian has the same at integer
+  orders. Else: Zhu and Wang (ICML 2019), Theorem 5, with factor 3 on the terms above the second.
 
   Args:
     base: One round's curve without sampling.
     rate: Probability of each client to take part, in (0, 1].
     adjacency: 'add_or_remove_one' or 'zero_out'.
-    tight: Use factor 1. Only for central noise.
+    tight: Whether to use the exact moments; by default where they are proved: for noise of
+      the server. `poisson_round` has them for sums of discrete Gaussian shares.
     total_noise_fixed: Whether the total noise does not depend on the size of the
       cohort. Must be true for distributed noise: see the server's top-up.
 
   Returns:
-    A curve for integer orders 2 to 256.
+    A curve for real orders up to 4096 if `base` is Gaussian and `tight`; else for integer
+    orders 2 to 256.
 
   Raises:
     ConfigurationError: If the combination has no proof.
   """
-  _check_rate(rate)
+  check_rate(rate)
   _check_base(base)
   if adjacency not in ('add_or_remove_one', 'zero_out') or base.adjacency == 'replace_one':
     raise ConfigurationError(
@@ -72,7 +108,7 @@ def poisson(
   if base.mechanism not in OF_SERVER and tight:
     raise ConfigurationError(
       f'The tight Poisson bound was asked for {base.mechanism} noise; it is proved for Gaussian '
-      'noise of the server only. Leave `tight=False`.'
+      'noise of the server only. Leave `tight` out.'
     )
   if base.mechanism not in OF_SERVER and not total_noise_fixed:
     raise ConfigurationError(
@@ -80,6 +116,10 @@ def poisson(
       'of the cohort. Top the noise up to a fixed total at the server and pass '
       '`total_noise_fixed=True`, or claim no amplification.'
     )
+  if tight is None:
+    tight = base.mechanism in OF_SERVER
+  if tight and base.mechanism == GAUSSIAN:
+    return _sampled_gaussian(base, math.sqrt(float(base.rdp(2.0))), 0.0, 0.0, rate, adjacency)
   log_factor = 0.0 if tight else math.log(3.0)
   log_in, log_out = math.log(rate), math.log1p(-rate) if rate < 1 else -math.inf
   moments = _moments(base)
@@ -155,7 +195,81 @@ def participation_cap(curve: RdpCurve, *, rounds: int, cap: int) -> RdpCurve:
   return curve.scaled(min(rounds, cap))
 
 
-def _check_rate(rate: float) -> None:
+def gaussian_renyi(orders: np.ndarray, mu: float, rate: float) -> np.ndarray:
+  """Renyi divergence of one sampled round in both directions, rounded up; shape of `orders`.
+
+  `ln E_Q[r^a] / (a - 1)` with `r = P/Q`, the larger of the two directions (arXiv:1908.10530,
+  Theorem 5). Section 3.3 there sums an alternating series; here the integral of the positive
+  `Q (r^a - 1 - a (r - 1))` is a sum of positive terms, by the trapezoid rule. For |y| < pi / mu
+  the integrand is analytic at x + iy, so at steps `h` the sum is off by less than
+  `2 e^(y^2/2) / (e^(2 pi y/h) - 1)` of `E_Q[r^a] + 1 + 2a`.
+
+  Args:
+    orders: Real orders above 1, at most 4096.
+    mu: Sensitivity over standard deviation, at least 0.
+    rate: Probability of a client to take part, in (0, 1].
+
+  >>> float(gaussian_renyi(np.array([8.0]), 1.0, 0.01)[0]) < 8 / 2 / 4000
+  True
+  """
+  a = np.asarray(orders, dtype=np.float64)
+  unsampled = a * mu**2 / 2
+  if rate == 1 or mu == 0 or not math.isfinite(mu):
+    return unsampled
+  flat = [_log_moment(order, mu, rate) / (order - 1) for order in a.ravel().tolist()]
+  return np.minimum(unsampled, np.reshape(flat, a.shape) * _ROUNDING)
+
+
+def slack(orders: np.ndarray, c1: float, c2: float) -> np.ndarray:
+  """What factors e^c1 on one distribution and e^-c2 on the other add to a Renyi divergence."""
+  return (orders * c1 + (orders - 1) * c2) / (orders - 1)
+
+
+def _log_moment(order: float, mu: float, rate: float) -> float:
+  """ln E_Q[r^a]."""
+  y = min(4.0, 0.99 * math.pi / mu)
+  step = 2 * math.pi * y / (_EXPONENT + y * y / 2)
+  x = np.arange(-_REACH, max(order, 2.0) * mu + _REACH + step, step)
+  shift = mu * x - mu * mu / 2
+  log_ratio = np.logaddexp(math.log1p(-rate), math.log(rate) + shift)
+  u = rate * np.expm1(np.minimum(shift, 300.0))  # r - 1
+  exponent = order * log_ratio
+  far = exponent > 600  # where what is taken from r^a does not show
+  log_r, u = np.where(far, 0.0, log_ratio), np.where(far, 0.0, u)
+  excess = np.exp(log_r) * np.expm1((order - 1) * log_r) - (order - 1) * u
+  small = (order * np.abs(u) < _SMALL) & (np.abs(u) < _SMALL)
+  u = np.where(small, u, 0.0)
+  series = np.ones_like(u)
+  for k in range(_TERMS, 2, -1):
+    series = 1 + (order - k + 1) / k * u * series
+  excess = np.where(small, order * (order - 1) / 2 * u**2 * series, np.maximum(excess, 0.0))
+  with np.errstate(divide='ignore'):
+    logs = np.where(far, exponent, np.log(excess)) - x * x / 2
+  log_excess = float(special.logsumexp(logs)) + math.log(step / math.sqrt(2 * math.pi))
+  return (
+    float(np.logaddexp(0.0, log_excess)) if log_excess > 0 else math.log1p(math.exp(log_excess))
+  )
+
+
+def _sampled_gaussian(
+  base: RdpCurve, mu: float, c1: float, c2: float, rate: float, adjacency: str
+) -> RdpCurve:
+  def function(orders: np.ndarray) -> np.ndarray:
+    bound = gaussian_renyi(orders, mu, rate) + slack(orders, c1, c2)
+    return np.minimum(base.rdp(orders), bound)
+
+  return RdpCurve(
+    function=function,
+    integer_only=False,
+    provenance=f'Poisson rate {rate:g} (arXiv:1908.10530 Thm 5) of [{base.provenance}]',
+    mechanism='sampled',
+    adjacency=adjacency,
+    maximum_order=_MOST_ORDER,
+  )
+
+
+def check_rate(rate: float) -> None:
+  """Raises unless `rate` is in (0, 1]."""
   _validate.positive(rate=rate)
   if rate > 1:
     raise ConfigurationError(f'`rate` must be at most 1, got {rate!r}.')

@@ -15,7 +15,6 @@ from tff_privacy_agg._deprecation import renamed
 from tff_privacy_agg._names import RANDOMNESS
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount, account_of
 from tff_privacy_agg.accounting.price import RoundPrice
-from tff_privacy_agg.accounting.sampling import SAMPLED_ORDERS
 from tff_privacy_agg.accounting.shares import honest_survivors
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import line_format as ledger_lines
@@ -196,7 +195,7 @@ class LedgerFacts:
   def account(self, view: str) -> Account:
     """The account that rounds of these facts take in a view, if no other rounds are with them."""
     if view == 'release' and self.sampling.claims:
-      return RenyiAccount(SAMPLED_ORDERS)
+      return RenyiAccount(self.sampling.orders(self.price))
     return account_of(self.price)
 
   def costs(self, account: Account | None = None) -> PlainCosts:

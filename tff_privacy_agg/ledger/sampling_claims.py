@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from scipy import stats
 
 from tff_privacy_agg import _validate
@@ -117,16 +118,13 @@ class Sampling:
       base = price.curve(honest, adjacency='replace_one')
       drawn_from, drawn = int(self.population or 0), int(self.cohort or 0)
       return sampling.without_replacement(base, population=drawn_from, cohort=drawn)
-    base = price.curve(honest)
     if self.kind == 'none':
-      return base
-    return sampling.poisson(
-      base,
-      float(self.rate or 0),
-      adjacency=base.adjacency,
-      tight=base.mechanism in sampling.OF_SERVER,
-      total_noise_fixed=True,
-    )
+      return price.curve(honest)
+    return sampling.poisson_round(price, honest, float(self.rate or 0))
+
+  def orders(self, price: RoundPrice) -> np.ndarray:
+    """The Renyi orders of an account of such rounds."""
+    return sampling.poisson_orders(price) if self.kind == 'poisson' else sampling.SAMPLED_ORDERS
 
   def distance(self, maximum: int) -> float:
     """Total variation distance of one round from the law that the bound is about.

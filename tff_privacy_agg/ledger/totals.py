@@ -10,6 +10,7 @@ import numpy as np
 from tff_privacy_agg.accounting.accountant import table_orders
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount
 from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
+from tff_privacy_agg.accounting.sampling import SAMPLED_ORDERS
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger import line_format
 from tff_privacy_agg.ledger.facts import LedgerFacts
@@ -221,6 +222,8 @@ class LedgerTotals:
     if not self.earlier:
       return account
     orders = account.orders if isinstance(account, RenyiAccount) else table_orders(False)
+    if view == 'release' and facts.sampling.claims:
+      orders = SAMPLED_ORDERS
     return RenyiAccount(orders, by_reserve=True)
 
   def _joint_accounts(self, facts: LedgerFacts) -> dict[str, Account]:
