@@ -165,6 +165,14 @@ def test_sampling_helps_in_the_release_view_only():
   sampled = accounting.plan(**BASE, sampling='poisson')
   assert sampled.view == 'release'
   assert sampled.noise_multiplier < accounting.plan(**BASE).noise_multiplier
+  # That of exactly these rounds, by the one function; a budget also bounds adaptive stops.
+  rate, rounds = BASE['clients_per_round'] / BASE['population'], BASE['rounds']
+  counts = {sampled.minimum_honest: rounds}
+  fixed = accounting.fixed_rounds_epsilon(sampled.price, counts, rate, sampled.delta, 0.0)
+  assert fixed == pytest.approx(sampled.epsilon, rel=1e-4)
+  assert fixed <= sampled.epsilon <= BASE['target_epsilon'] < sampled.budget_epsilon
+  curve = accounting.poisson_round(sampled.price, sampled.minimum_honest, rate).scaled(rounds)
+  assert sampled.budget.epsilon >= accounting.epsilon(curve, sampled.delta)[0]
 
 
 @pytest.mark.parametrize('mechanism', ['discrete_gaussian', 'skellam'])

@@ -22,11 +22,11 @@ def test_trap_22_the_tight_poisson_bound_is_for_gaussian_noise_only():
   with pytest.raises(ConfigurationError, match='Gaussian'):
     accounting.poisson(skellam(), 0.01, tight=True, total_noise_fixed=True)
   base = accounting.gaussian(1.0)
-  general = accounting.poisson(base, 0.01).rdp(ORDERS)
+  general = accounting.poisson(base, 0.01, tight=False).rdp(ORDERS)
   tight = accounting.poisson(base, 0.01, tight=True).rdp(ORDERS)
-  assert tight[0] == pytest.approx(general[0], rel=1e-12)
+  assert tight[0] == pytest.approx(general[0], rel=1e-9)
   assert np.all(tight[1:] < general[1:])  # the faulty variant claims less
-  np.testing.assert_allclose(tight[2], 0.000893643907606, rtol=1e-9)
+  np.testing.assert_allclose(tight[2], 0.000893643907606, rtol=2e-10)
 
 
 def test_unproved_sampling_is_refused():
@@ -43,7 +43,7 @@ def test_unproved_sampling_is_refused():
   with pytest.raises(ConfigurationError, match='already'):
     accounting.poisson(sampled, 0.01)
   with pytest.raises(ConfigurationError):
-    sampled.rdp(257.0)
+    sampled.rdp(4097.0)
   for rate in (0.0, 1.5, math.nan):
     with pytest.raises(ConfigurationError, match='rate'):
       accounting.poisson(accounting.gaussian(1.0), rate)

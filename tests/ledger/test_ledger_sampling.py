@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ledger_stacks import facts, stack
 
-from tff_privacy_agg import accounting
+from tff_privacy_agg import accounting, cli
 from tff_privacy_agg.accounting.budget import Budget
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import line_format as ledger_lines
@@ -96,13 +96,41 @@ def test_poisson_gains_where_the_noise_is_topped_up_and_the_count_is_hidden(tmp_
   with PrivacyLedger(path, claimed(COINS, stack_has=hidden(100))) as ledger:
     run(ledger, 10, top_up=100, dropouts=5)
     price = ledger.facts.price
-    curve = accounting.poisson(price.curve(100), 0.02, adjacency='zero_out', total_noise_fixed=True)
+    curve = accounting.poisson_round(price, 100, 0.02)
+    general = accounting.poisson(
+      price.curve(100), 0.02, adjacency='zero_out', total_noise_fixed=True
+    )
+    assert ledger.epsilon('release') < 0.8 * sampled_epsilon(general, 10)
     # A little more, as cohorts of more than 100 clients could not run.
     exact = sampled_epsilon(curve, 10)
     assert exact <= ledger.epsilon('release') <= 1.01 * exact
     assert ledger.spent('release').adjacency == 'zero_out'
     assert ledger.epsilon('server') > 3 * ledger.epsilon('release')
   assert verify(path).ok
+
+
+def test_rounds_that_were_fixed_beforehand_cost_what_their_composed_loss_proves(tmp_path, capsys):
+  path = tmp_path / 'l.jsonl'
+  with PrivacyLedger(path, claimed(COINS, stack_has=hidden(100))) as ledger:
+    assert ledger.fixed_rounds_epsilon() is None
+    run(ledger, 10, top_up=100)
+    fixed = ledger.fixed_rounds_epsilon()
+    distance = ledger.state.distance('release')
+    ours = accounting.fixed_rounds_epsilon(ledger.facts.price, {100: 10}, 0.02, 1e-5, distance)
+    assert fixed == ours < 0.8 * ledger.epsilon('release')
+    assert f'{fixed:.4f}'[:5] in ledger.statement('text')
+    assert 'if the number of rounds was fixed before' in ledger.statement('text')
+    ledger.charge(10, cohort=draw(COINS, 10), drawn=COINS)
+    assert ledger.fixed_rounds_epsilon() is None  # what it will cost is not known
+  assert cli.main(['epsilon', str(path)]) == 0
+  assert 'fixed before the first' not in capsys.readouterr().out
+  with PrivacyLedger(tmp_path / 'fixed.jsonl', claimed(FIXED)) as ledger:
+    run(ledger, 2)
+    assert ledger.fixed_rounds_epsilon() is None
+  with PrivacyLedger(tmp_path / 'settled.jsonl', claimed(COINS, stack_has=hidden(100))) as ledger:
+    run(ledger, 2, top_up=100)
+  assert cli.main(['epsilon', str(tmp_path / 'settled.jsonl')]) == 0
+  assert 'if the number of rounds was fixed before the first' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('law', ['gaussian', 'central_discrete_gaussian'])

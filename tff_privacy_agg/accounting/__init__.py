@@ -29,12 +29,6 @@ from tff_privacy_agg.accounting.calibration import (
   split_noise_multiplier,
 )
 from tff_privacy_agg.accounting.central import WIDEST_VARIANCE, central_design
-from tff_privacy_agg.accounting.channels import (
-  central_channel_resolution,
-  channel_resolution,
-  channel_share_variance,
-  default_channel_stddev,
-)
 from tff_privacy_agg.accounting.composition import (
   SAFE,
   attack_power,
@@ -70,6 +64,10 @@ from tff_privacy_agg.accounting.scales import (
   scale_from_bits,
 )
 from tff_privacy_agg.accounting.shares import (
+  central_channel_resolution,
+  channel_resolution,
+  channel_share_variance,
+  default_channel_stddev,
   honest_survivors,
   xnoise_components,
   xnoise_remaining_variance,

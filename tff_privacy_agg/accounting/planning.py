@@ -20,16 +20,16 @@ from tff_privacy_agg.accounting.calibration import (
   split_noise_multiplier,
   too_few_bits,
 )
-from tff_privacy_agg.accounting.channels import (
-  channel_resolution,
-  channel_share_variance,
-  default_channel_stddev,
-)
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.design import IntegerDesign, solve
 from tff_privacy_agg.accounting.price import RoundPrice, noisy_vector
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.accounting.privacy_loss import poisson_epsilon
+from tff_privacy_agg.accounting.shares import (
+  channel_resolution,
+  channel_share_variance,
+  default_channel_stddev,
+)
 from tff_privacy_agg.errors import ConfigurationError
 
 SAMPLINGS = ('none', 'poisson', 'without_replacement')

@@ -24,6 +24,8 @@ from tff_privacy_agg.accounting.accounts import as_numbers
 from tff_privacy_agg.accounting.composition import SAFE, composed_epsilon
 from tff_privacy_agg.accounting.price import RoundPrice
 
+# Renyi orders that are tried next to the privacy loss, which is nearly always better.
+_ORDERS = sampling.POISSON_ORDERS[sampling.POISSON_ORDERS <= 256][::6]
 # Of delta, for each part that is cut off from the composed loss.
 _CUT_OFF = 1e-6
 # Cells of the composed loss: so many times sqrt(rounds), within these limits; to find its window.
@@ -78,7 +80,7 @@ def poisson_epsilon(
   plain = composed_epsilon(total, delta, c1=c1, c2=c2, distance=distance)
   if rate == 1:
     return plain
-  orders = sampling.POISSON_ORDERS
+  orders = _ORDERS
   rdp = sum(count * sampling.gaussian_renyi(orders, mu, rate) for mu, count in rounds)
   rdp = rdp + sampling.slack(orders, c1, c2)
   by_renyi = epsilon_at_orders(rdp, orders, delta, distance)[0]
@@ -94,15 +96,16 @@ def poisson_epsilon(
 def fixed_rounds_epsilon(
   price: RoundPrice, honest: Mapping[int, int], rate: float, delta: float, distance: float
 ) -> float:
-  """As `poisson_epsilon`, for rounds of one price.
+  """As `poisson_epsilon`, for rounds of one price whose total noise is fixed.
 
   Args:
-    price: Price of a round.
+    price: Price of a round, not under 'replace_one'.
     honest: How many rounds there were, by their unknown shares of noise.
     rate: As there, like the others.
     delta: As there.
     distance: As there.
   """
+  sampling.poisson_round(price, 1, rate)  # refuses what is not proved
   if price.has_mu:
     merged: collections.Counter[int] = collections.Counter()
     for survivors, count in honest.items():
@@ -117,7 +120,8 @@ def fixed_rounds_epsilon(
     return poisson_epsilon(rounds, rate, delta, c1=c1, c2=c2, distance=distance)
   orders = sampling.poisson_orders(price)
   curves = [sampling.poisson_round(price, n, rate).scaled(m) for n, m in honest.items()]
-  return epsilon_at_orders(sum(one.rdp(orders) for one in curves), orders, delta, distance)[0]
+  total = np.sum([one.rdp(orders) for one in curves], axis=0)
+  return epsilon_at_orders(total, orders, delta, distance)[0]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,16 +166,13 @@ class _Loss:
     # a line in e^e.
     room = delta * SAFE - distance - grow * self.beyond
     fall = grow * self.discounted - math.exp(slack) * distance
+    before = np.concatenate([[0.0], self.losses[:-1]])
+    at_once = grow * self.above - room <= np.exp(np.minimum(before, 700.0)) * fall
     with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
-      root = np.where(fall > 0, (grow * self.above - room) / fall, np.inf)
-    root = np.where(grow * self.above <= room, 1.0, root)
-    at = np.log(np.maximum(root, 1.0))
+      later = np.log(np.where(fall > 0, (grow * self.above - room) / fall, np.inf))
+    at = np.where(at_once, before, np.where(later > before, later, np.inf))
     fits = at <= self.losses
-    if not fits.any():
-      return math.inf
-    first = int(np.argmax(fits))
-    before = float(self.losses[first - 1]) if first else 0.0
-    return max(float(at[first]), before) + slack + self.moved
+    return float(at[np.argmax(fits)]) + slack + self.moved if fits.any() else math.inf
 
 
 def _composed_loss(
@@ -213,8 +214,8 @@ def _composed_loss(
   offset, log_scale = 0, 0.0
   for (start, one, _), count in zip(ones, counts, strict=True):
     losses = (start + np.arange(len(one))) * step
-    peak = tilt * float(losses[-1])
-    tilted = one * np.exp(tilt * losses - peak)
+    peak = tilt * float(np.max(losses, where=one > 0, initial=-np.inf))
+    tilted = one * np.exp(np.minimum(tilt * losses - peak, 0.0))
     sum_of = float(tilted.sum())
     log_scale += count * (math.log(sum_of) + peak)
     # What is above the window comes back below: that is cut off. What is below comes back above.
@@ -298,7 +299,7 @@ def _window(
     sum(n * float(grid**2 @ one) for n, grid, (_, one, _) in zip(counts, grids, ones, strict=True))
   )
   target = -math.log(delta)
-  tilts = math.sqrt(2 * target) / spread * np.geomspace(0.02, 4, 24)
+  tilts = math.sqrt(2 * target) / spread * np.geomspace(0.02, 4, 16)
 
   def bounds(direction: np.ndarray, target: float, base: float = 0.0) -> np.ndarray:
     """ln of the moments at base + direction over those at base, and `target`, by direction."""
@@ -324,5 +325,6 @@ def _window(
 
 
 def _log_mean(probabilities: np.ndarray, exponents: np.ndarray) -> float:
-  peak = float(exponents.max())
-  return math.log(float(probabilities @ np.exp(exponents - peak))) + peak
+  peak = float(np.max(exponents, where=probabilities > 0, initial=-np.inf))
+  terms = np.exp(np.minimum(exponents - peak, 0.0))
+  return math.log(float(probabilities @ terms)) + peak

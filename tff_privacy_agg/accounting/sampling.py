@@ -55,8 +55,13 @@ def poisson_round(price: RoundPrice, honest: int, rate: float) -> RdpCurve:
     price: Price of the round, not under 'replace_one'.
     honest: Unknown shares of noise in the sum, with those of a top-up.
     rate: Probability of each client to take part, in (0, 1].
+
+  Raises:
+    ConfigurationError: If neighbours replace a client's data by other data.
   """
+  check_rate(rate)
   base = price.curve(honest)
+  _check_adjacency(base.adjacency, base.adjacency)
   if not price.has_mu:
     return poisson(base, rate, adjacency=base.adjacency, total_noise_fixed=True)
   mu, c1, c2 = as_numbers(np.array(price.gaussian(honest), dtype=object))
@@ -99,12 +104,7 @@ def poisson(
   """
   check_rate(rate)
   _check_base(base)
-  if adjacency not in ('add_or_remove_one', 'zero_out') or base.adjacency == 'replace_one':
-    raise ConfigurationError(
-      f'Poisson sampling was asked under {adjacency!r} for a curve under {base.adjacency!r}. It '
-      "is proved for 'add_or_remove_one' and 'zero_out'. Use one of these, or "
-      '`without_replacement`.'
-    )
+  _check_adjacency(adjacency, base.adjacency)
   if base.mechanism not in OF_SERVER and tight:
     raise ConfigurationError(
       f'The tight Poisson bound was asked for {base.mechanism} noise; it is proved for Gaussian '
@@ -245,7 +245,7 @@ def _log_moment(order: float, mu: float, rate: float) -> float:
   excess = np.where(small, order * (order - 1) / 2 * u**2 * series, np.maximum(excess, 0.0))
   with np.errstate(divide='ignore'):
     logs = np.where(far, exponent, np.log(excess)) - x * x / 2
-  log_excess = float(special.logsumexp(logs)) + math.log(step / math.sqrt(2 * math.pi))
+  log_excess = _log_sum(logs) + math.log(step / math.sqrt(2 * math.pi))
   return (
     float(np.logaddexp(0.0, log_excess)) if log_excess > 0 else math.log1p(math.exp(log_excess))
   )
@@ -273,6 +273,15 @@ def check_rate(rate: float) -> None:
   _validate.positive(rate=rate)
   if rate > 1:
     raise ConfigurationError(f'`rate` must be at most 1, got {rate!r}.')
+
+
+def _check_adjacency(adjacency: str, of_base: str) -> None:
+  if adjacency not in ('add_or_remove_one', 'zero_out') or of_base == 'replace_one':
+    raise ConfigurationError(
+      f'Poisson sampling was asked under {adjacency!r} for a curve under {of_base!r}. It '
+      "is proved for 'add_or_remove_one' and 'zero_out'. Use one of these, or "
+      '`without_replacement`.'
+    )
 
 
 def _check_base(base: RdpCurve) -> None:

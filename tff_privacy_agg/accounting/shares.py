@@ -1,10 +1,16 @@
-"""Who holds how much of the noise: colluders, and noise that is added to be removed."""
+"""Who holds how much of the noise: colluders, channels, noise that is added to be removed."""
 
 import math
 from fractions import Fraction
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
+
+_WIDE = 8.0
+# Variances are rounded up, to what the samplers still have to draw.
+_ROUNDED_UP = 0.999
+_SERVERS_STDDEV = 128.0
+_WIDEST_STDDEV = 999_000.0  # below the largest that the samplers draw, with room to round up
 
 
 def honest_survivors(survivors: int, colluding_fraction: float) -> int:
@@ -75,3 +81,67 @@ def xnoise_remaining_variance(components: list[float], *, sampled: int, dropouts
       'the round, or plan for more drop-outs.'
     )
   return (sampled - dropouts) * math.fsum(components[: dropouts + 1])
+
+
+def default_channel_stddev(noise_multiplier: float, expected: int, minimum_honest: int) -> float:
+  """Standard deviation of the noise in the sum of a channel's numbers in [-1, 1].
+
+  For a bit (+1 or -1) a stddev of `expected / 20` clients in the count is the literature's
+  default (arXiv:1905.03871). The other term keeps a channel's cost at a sixteenth of
+  the round's at the fewest honest survivors, so that small cohorts are not refused.
+
+  Args:
+    noise_multiplier: Of the whole round, positive.
+    expected: Clients that a round is planned with.
+    minimum_honest: Fewest honest survivors, 1 to `expected`.
+  """
+  worst = math.sqrt(expected / minimum_honest)
+  return max(expected / 10, 4 * noise_multiplier * worst)
+
+
+def channel_resolution(
+  resolution: int, stddev: float, expected: int, widest_share: float = math.inf
+) -> int:
+  """Integer steps in one unit, enough that a share's variance is 8 or more.
+
+  Narrower shares of discrete Gaussian noise add up to something less like one Gaussian, and cost
+  more than their variance says.
+
+  Args:
+    resolution: The least, if the samplers draw a share at it.
+    stddev: As for `channel_share_variance`.
+    expected: Clients that a round is planned with.
+    widest_share: Largest standard deviation of one share, in steps, that the samplers draw.
+  """
+  per_step = stddev / math.sqrt(expected)
+  finest = math.floor(min(_ROUNDED_UP * widest_share / per_step, 2.0**62))
+  return max(1, min(max(resolution, math.ceil(math.sqrt(_WIDE) / per_step)), finest))
+
+
+def central_channel_resolution(resolution: int, stddev: float) -> int:
+  """Integer steps in one unit where the server adds the noise.
+
+  So many that the noise has a standard deviation of 128 steps or more, next to which the `t^2` of
+  its reduction to a Gaussian costs nothing, and no more than the samplers draw.
+
+  Args:
+    resolution: The least, if the samplers draw the noise at it.
+    stddev: Standard deviation of the noise, in units.
+  """
+  wanted = max(resolution, math.ceil(_SERVERS_STDDEV / stddev))
+  return max(1, min(wanted, math.floor(_WIDEST_STDDEV / stddev)))
+
+
+def channel_share_variance(resolution: int, stddev: float, expected: int) -> float:
+  """Variance of one client's share of a channel's noise, in squared integer steps.
+
+  Rounded up to a multiple of 1/16, and to 1, the least that the sum of discrete
+  Gaussians allows.
+
+  Args:
+    resolution: Integer steps in one unit of the channel's number.
+    stddev: Standard deviation of the noise in the sum over `expected` clients, in units.
+    expected: Clients that a round is planned with.
+  """
+  variance = (resolution * stddev) ** 2 / expected
+  return max(1.0, math.ceil(16 * variance) / 16)

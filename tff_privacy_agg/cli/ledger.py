@@ -52,6 +52,7 @@ def _epsilon(args: argparse.Namespace) -> int:
 
     record = LedgerRecord.read(args.ledger)
     spent = {view: record.spent(view, args.delta) for view in ('server', 'release')}
+    fixed = record.fixed_rounds_epsilon(args.delta)
     risks = {view: risk.attack_bounds(record, view, args.delta) for view in spent}
   if args.json:
     found = {view: dataclasses.asdict(one) for view, one in spent.items()}
@@ -60,6 +61,8 @@ def _epsilon(args: argparse.Namespace) -> int:
     for fields in found.values():
       for name in ('epsilon', 'order'):
         fields[name] = fields[name] if math.isfinite(fields[name]) else None
+    if fixed is not None:
+      found['release']['fixed_rounds_epsilon'] = fixed if math.isfinite(fixed) else None
     about = {'unit': record.facts.unit, 'adjacency': record.facts.stack['adjacency']}
     state = {'complete': record.complete, 'unaccounted': list(record.unaccounted)}
     print(json.dumps({**about, **state, 'views': found}, indent=2))
@@ -70,6 +73,8 @@ def _epsilon(args: argparse.Namespace) -> int:
       f'{record.facts.unit}, adjacency {one.adjacency}, {one.rounds} rounds, '
       f'{one.unsettled} of them charged at the worst'
     )
+    if view == 'release' and fixed is not None:
+      print(f'  epsilon {rounded_up(fixed, 6)} if the number of rounds was fixed before the first')
     print(f'  {risk.sentence(risks[view])}')
   if not record.complete:
     print(f'NOT COMPLETE: {", ".join(record.unaccounted)}')

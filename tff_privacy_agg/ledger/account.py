@@ -7,6 +7,7 @@ from typing import Any
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
 from tff_privacy_agg.accounting.printing import rounded_up
+from tff_privacy_agg.accounting.privacy_loss import fixed_rounds_epsilon
 from tff_privacy_agg.errors import BudgetExceededError, LedgerError
 from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.interchange import DpEvents, dp_events
@@ -101,6 +102,29 @@ class LedgerAccount:
       complete=self.complete,
       unaccounted=self.unaccounted,
     )
+
+  def fixed_rounds_epsilon(self, delta: float | None = None) -> float | None:
+    """Epsilon in the release view if all rounds so far were fixed before the first one.
+
+    Where cohorts are drawn by coins, the composed privacy loss proves a smaller one than `epsilon`
+    does, but only if the number of rounds did not depend on what was released.
+
+    Args:
+      delta: As for `epsilon`.
+
+    Returns:
+      Epsilon in nats, at most that of `epsilon`; None where no coins are claimed, or a round was
+      not drawn as claimed or has not settled.
+    """
+    delta = self.facts.delta if delta is None else delta
+    state, claim = self.state, self.facts.sampling
+    waiting = state.unsettled + state.undiscounted
+    if claim.rate is None or not state.claims or state.earlier or waiting or not state.rounds:
+      return None
+    adaptive = self.spent('release', delta).epsilon
+    counts, distance = state.views['release'].counts, state.distance('release')
+    fixed = fixed_rounds_epsilon(self.facts.price, counts, claim.rate, delta, distance)
+    return min(adaptive, fixed)
 
   def dp_events(self, view: str = 'server') -> DpEvents:
     """The rounds as events of dp_accounting, for other accountants.

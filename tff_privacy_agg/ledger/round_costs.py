@@ -10,10 +10,10 @@ import numpy as np
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import CENTRAL, DISTRIBUTED, GAUSSIAN, MECHANISMS
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount
-from tff_privacy_agg.accounting.channels import channel_share_variance
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.design import IntegerDesign
 from tff_privacy_agg.accounting.price import NoisyVector, RoundPrice, noisy_vector
+from tff_privacy_agg.accounting.shares import channel_share_variance
 from tff_privacy_agg.errors import ConfigurationError
 
 

@@ -18,11 +18,15 @@ def poisson_gaussian(inputs: Inputs, expected: Inputs) -> Values:
   z, rate, rounds, delta = (inputs[k] for k in ('noise_multiplier', 'q', 'rounds', 'delta'))
   adjacency = _inputs.adjacency(inputs, default='add_or_remove_one')
   base = accounting.gaussian(z, adjacency=adjacency)
-  curve = accounting.poisson(base, rate, adjacency=adjacency, tight=True)
-  values = of_curve(curve, rounds, delta, _inputs.orders(inputs, sampled=True))
+  curve = accounting.poisson(base, rate, adjacency=adjacency)
+  values = of_curve(curve, rounds, delta, _inputs.orders(inputs))
+  fixed = accounting.poisson_epsilon([(1 / z if z else math.inf, rounds)], rate, delta)
   return values | {
+    'epsilon': values['epsilon'] if 'orders' in inputs else fixed,
     'epsilon_rdp': values['epsilon'],
-    'epsilon_pld': lambda: oracle.poisson_gaussian_pld_epsilon(z, rate, rounds, delta),
+    'epsilon_pld': fixed,
+    'epsilon_exact': fixed,
+    'epsilon_at_least': fixed,
   }
 
 

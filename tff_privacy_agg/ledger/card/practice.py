@@ -312,9 +312,10 @@ def _sampling(record: LedgerAccount) -> dict[str, str]:
 
 
 def _bound(record: LedgerAccount) -> str:
+  exact = record.facts.price.has_mu
   return {
     'none': 'no bound is used',
-    'poisson': 'Zhu and Wang (ICML 2019), Theorem 5',
+    'poisson': 'arXiv:1908.10530, Theorem 5' if exact else 'Zhu and Wang (ICML 2019), Theorem 5',
     'without_replacement': 'arXiv:1808.00087, Theorem 9',
   }[record.facts.sampling.kind]
 

@@ -102,6 +102,12 @@ def promised(record: LedgerAccount) -> list[Field]:
     gained = 'for the sampling that is claimed below' if claimed else 'no amplification is claimed'
     no_view = '' if math.isfinite(spent.epsilon) else ' (nothing is promised)'
     accountant = f'{_theorems(record, view)}; {rows}'
+    fixed = record.fixed_rounds_epsilon() if view == 'release' else None
+    if fixed is not None:
+      accountant += '; fixed rounds: docs/proofs/sampling.md'
+      gained += (
+        f'; {rounded_up(fixed, 6)} if the number of rounds was fixed before the first of them'
+      )
     by_order = '' if math.isnan(spent.order) else f'; order {spent.order:.4g}'
     fields.append(
       field(
