@@ -107,7 +107,7 @@ def test_two_rounds_in_each_direction(mu, rate, gained):
 
 
 def test_the_larger_of_the_two_directions_counts():
-  # Either is the larger one somewhere.
+  # That of the removed client, in every case that was tried; no bound rests on it.
   for mu, rounds, rate, delta in ((1.0, 1, 0.5, 0.3), (2.0, 30, 0.1, 1e-5)):
     found = accounting.poisson_epsilon([(mu, rounds)], rate, delta)
     both = [
