@@ -9,7 +9,7 @@ from test_training import process_with, train
 
 import tff_privacy_agg as tpa
 from tff_privacy_agg._files import read_json, read_table
-from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.learning import RunDirectory
 from tff_privacy_agg.ledger import LedgerRecord, verify
 
@@ -105,6 +105,17 @@ def test_a_whole_checkpoint_of_another_structure_is_refused_not_passed_over(run)
   directory = RunDirectory(run, read_json(run / 'config.json'))
   with pytest.raises(ConfigurationError, match='Resume with the process that wrote it'):
     directory.latest({'another': np.float32(1)})
+
+
+def test_a_training_whose_ledger_is_gone_is_refused(run, process):
+  """A new ledger would begin at an epsilon of zero."""
+  for file in run.glob('ledger.jsonl*'):
+    file.unlink()
+  with pytest.raises(LedgerError, match='charged 0 rounds and would understate epsilon'):
+    train(process, 4, run)
+  assert [row['round'] for row in read_table(run / 'metrics.csv')] == ['1', '2', '3']
+  with pytest.raises(LedgerError, match='Restore the ledger'):  # and again, with the one just made
+    train(process, 4, run)
 
 
 def test_lines_that_a_crash_cut_off_do_not_stop_a_training(run, process):

@@ -91,14 +91,17 @@ def test_resuming_never_raises_and_takes_back_no_charge(run, process, mutations,
     for _ in range(mutations):
       path = run()
       edit_one(path, chance)
-      before = verify(path / 'ledger.jsonl').ok and LedgerRecord.read(path / 'ledger.jsonl')
+      ledger = path / 'ledger.jsonl'
+      sound = ledger.exists() and verify(ledger).ok
+      before = LedgerRecord.read(ledger) if sound else None
       try:
         result, _ = train(process, ROUNDS, path)
       except PrivacyAggError as error:
         str(error).encode('utf-8')
         continue
       assert result.rounds_done == ROUNDS
-      after = LedgerRecord.read(path / 'ledger.jsonl')
+      after = LedgerRecord.read(ledger)
+      assert after.state.rounds >= ROUNDS
       if before:
         assert after.state.rounds >= before.state.rounds
         assert after.epsilon('server') >= before.epsilon('server')

@@ -13,7 +13,7 @@ from tff_privacy_agg._telling import announced
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg._tff.error_hints import explained
 from tff_privacy_agg.accounting.printing import rounded_up
-from tff_privacy_agg.errors import BudgetExceededError
+from tff_privacy_agg.errors import BudgetExceededError, LedgerError
 from tff_privacy_agg.learning.flat_metrics import flatten
 from tff_privacy_agg.learning.ledger_release import account_of, settle
 from tff_privacy_agg.learning.preparation.checks import check_size
@@ -169,6 +169,11 @@ class TrainingLoop:
     if self.directory is None:
       return initial, 0
     state, done = self.directory.latest(initial, self.report)
+    if self.ledger is not None and self.ledger.state.rounds < done:
+      raise LedgerError(
+        f'{self.directory.path} has a checkpoint of round {done}; {self.ledger.path.name} has charged '
+        f'{self.ledger.state.rounds} rounds and would understate epsilon. Restore the ledger.'
+      )
     found = {**identity_of(self.process, initial), **self.source.identity}
     for line in self.directory.begin(found, rounds=self.rounds, after=done):
       self.report(line)
