@@ -104,9 +104,20 @@ def test_without_noise_the_bits_are_filled(none):
   k = accounting.clip_stddevs(1e-4)
   assert 4 * k**2 * (design.scaled_norm**2 * 128**2 / 2**17) > 0.99 * 4**20
   assert accounting.epsilon(design.curve(80), 1e-6)[0] == math.inf
-  assert solve(noise_multiplier=none, bits=62, dimension=10).scaled_norm <= 2.0**40
+  assert solve(noise_multiplier=none, bits=62, dimension=10).scaled_norm <= 2.0**52
   with pytest.raises(ConfigurationError, match='smallest bit width'):
     solve(noise_multiplier=none, bits=4)
+
+
+@pytest.mark.parametrize(('bits', 'clients'), [(62, 1000), (48, 1000), (20, 100), (12, 7)])
+def test_without_a_rotation_the_largest_sum_fills_the_modulus_and_never_wraps(bits, clients):
+  design = accounting.solve(
+    noise_multiplier=None, cohort_maximum=clients, minimum_honest=1, bits=bits, dimension=50, rho=50
+  )
+  # One coordinate may be as large as the norm, and rounds up.
+  largest = clients * (math.floor(design.scaled_norm) + 1)
+  assert 0.98 * 2 ** (bits - 1) - 2 * clients < largest < 2 ** (bits - 1)
+  assert design.rounds_to_nearest == (bits == 62)
 
 
 def test_trap_5_the_floor_of_the_bits_is_refused():

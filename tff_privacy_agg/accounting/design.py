@@ -20,7 +20,8 @@ from tff_privacy_agg.errors import ConfigurationError
 # Largest standard deviation of one share that the samplers tabulate.
 LARGEST_SHARE: Mapping[str, float] = {'discrete_gaussian': 1e6, 'skellam': 3500.0}
 LARGEST_BOUND = 2.0**26  # squared norms stay exact in float64
-_LARGEST_NOISELESS_NORM = 2.0**40
+_LARGEST_NOISELESS_NORM = 2.0**52  # scaled values stay below the integers of float64
+_LARGEST_NORM_WITH_COINS = 2.0**40
 _ERROR_OVER_CENTRAL = 1.001  # a larger scale would buy nothing but random bits
 _TAU_WARNING = 1e-3
 
@@ -69,6 +70,22 @@ class IntegerDesign:
     error = math.sqrt(self._shares(honest) * self.local_variance + honest * 0.25)
     return error / (self.noise_multiplier * self.scaled_norm)
 
+  @property
+  def rounds_to_nearest(self) -> bool:
+    """Whether coordinates are rounded to the nearest integer, not at random.
+
+    Only without noise, where the scale leaves float64 too few binary digits for a fair coin.
+    """
+    return self.mechanism is None and self.scaled_norm > _LARGEST_NORM_WITH_COINS
+
+  def rounding_error(self, clients: int) -> float:
+    """Root mean square L2 norm of the rounding errors in a sum of `clients`, in integer units.
+
+    With fractions spread evenly: variance 1/12 a coordinate to the nearest, 1/6 at random.
+    """
+    variance = 1 / 12 if self.rounds_to_nearest else 1 / 6
+    return math.sqrt(clients * self.dimension * variance)
+
   def curve(self, honest: int, *, adjacency: str = 'zero_out') -> RdpCurve:
     """Returns one round's curve with `honest` honest shares; infinite without noise."""
     if self.mechanism == CENTRAL:
@@ -114,7 +131,8 @@ def solve(
   the largest that the modulus and the samplers carry if that is less. `v` is
   rounded up to a multiple of 1/16 and `K` down to 21 binary digits; then
   `z_eff(minimum_honest) >= noise_multiplier` and the sum of `cohort_maximum`
-  clients fits the modulus.
+  clients fits the modulus. Without noise `K` fills the modulus: what a vector loses to
+  rounding is `rounding_error` over the length of the summed integers.
 
   Args:
     noise_multiplier: Effective noise multiplier at `minimum_honest` honest
@@ -167,6 +185,10 @@ def solve(
     else:
       limit = min(limit, _sufficient_norm(z, minimum_honest, dimension, beta))
     found = scales.largest_norm(fits, limit)
+    if law is None and rho >= dimension:
+      # Without a rotation the worst sum is the bound itself: no tail is to be kept free.
+      never = min(scales.unwrapped_norm(cohort_maximum, width), _LARGEST_NOISELESS_NORM)
+      found = max(found or 0.0, never) if never > 0 else found
     return None if found is None else _rounded_down(found)
 
   def works(norm: float | None) -> bool:

@@ -162,6 +162,14 @@ def noiseless_norm(
   return 2.0**bits * math.sqrt(dimension / rho) / (2 * k * clients)
 
 
+def unwrapped_norm(clients: int, bits: int) -> float:
+  """Returns the largest norm whose sum never wraps, wherever in the vector it lies, or less than 0.
+
+  A coordinate of a rounded vector is at most `K + 1`, and `n (K + 1) <= 2^(b-1) - 1`.
+  """
+  return (2.0 ** (bits - 1) - 1) / clients - 1
+
+
 def largest_norm(holds: Callable[[float], bool], high: float) -> float | None:
   """Returns the largest norm up to `high` at which a falling predicate holds, or None."""
   if holds(high):

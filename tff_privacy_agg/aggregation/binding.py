@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_privacy_agg import accounting
+from tff_privacy_agg.aggregation import resolution
 from tff_privacy_agg.aggregation.channel_plans import ChannelPlan, channel_bits, plan_channel
 from tff_privacy_agg.aggregation.domains import Cohort, Domain, RealVectors
 from tff_privacy_agg.aggregation.layers import (
@@ -288,6 +289,7 @@ def bind(
       )
       if design.scaled_norm > _LARGEST_FLOAT32_SCALE:
         dtype = tf.float64
+      resolution.warn_if_coarse(layers, design)
   slots = OrderedDict(
     (
       layer.name,

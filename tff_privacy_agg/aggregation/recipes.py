@@ -152,7 +152,7 @@ def secure_aggregator(
   zeroing: bool = True,
   clipping: bool = True,
   weighted: bool = True,
-  bits: int = 48,
+  bits: int | None = None,
   maximum_clients: int = 1000,
   maximum_weight: float = _LARGEST_WEIGHT,
   debug_measurements_fn: None = None,
@@ -166,11 +166,19 @@ def secure_aggregator(
   goes by L2 norms, too. No noise is added: epsilon is infinite, and
   the counts for zeroing and clipping are exact.
 
+  Each coordinate is rounded to steps of `clip * maximum_weight / 2^51` with the defaults, of
+  the sum of weight times value: relative to a vector of norm `x` and weight `w` in dimension `d`
+  the error is about `0.29 sqrt(d) (clip / x) (maximum_weight / w) / 2^51`, 4e-5 at most for
+  d = 100,000, w = 1 and x a thousandth of the clip, as in TFF's. `quantization/relative_error` in the
+  measurements is that of each round; a stack that loses more than 1e-4 of a vector of
+  weight 1 at the clip norm warns when it is built.
+
   Args:
     zeroing: Whether vectors far larger than most are replaced by zeros.
     clipping: Whether norms are clipped at their 80 % quantile.
     weighted: Whether the mean is weighted.
-    bits: Bits a coordinate that leave a client, 2 to 62.
+    bits: Bits a coordinate that leave a client, 2 to 62; None takes 62 if `weighted`, else 48.
+      With a `maximum_weight` near the weights that there are, fewer are enough.
     maximum_clients: Most clients of a round.
     maximum_weight: Largest weight; larger ones are clipped to it.
     debug_measurements_fn: None.
@@ -188,7 +196,7 @@ def secure_aggregator(
     _clipping() if clipping else _bounding(),
     *_mean(weighted, maximum_weight),
     Quantization(),
-    SecureModularSum(bits=bits),
+    SecureModularSum(bits=(62 if weighted else 48) if bits is None else bits),
   ]
   return _compose(layers, weighted, _any_cohort(maximum_clients))
 

@@ -126,10 +126,15 @@ class Stack:
     accepted = (honest >= self._cohort.minimum) & ~halted
 
     total = sums['vector']
+    of_sums: dict[str, Measurements] = {}
     for layer, slot in reversed(self._layers()):
       own = dict(params.get(layer.name, {}))
       if layer.uses_randomness:
         own['randomness'] = stream
+      of_sum = layer.measure(slot, total, layer_sums[layer.name])
+      of_sums[layer.name] = OrderedDict(
+        (key, tf.where(accepted, of_sum[key], tf.zeros_like(of_sum[key]))) for key in of_sum
+      )
       total = layer.decode(slot, own, total, layer_sums[layer.name])
     total = tf.where(accepted, total, tf.zeros_like(total))
 
@@ -142,6 +147,7 @@ class Stack:
         new_state[layer.name] = OrderedDict(
           (key, tf.where(accepted, new[key], old[key])) for key in new
         )
+      measured = OrderedDict(measured, **of_sums[layer.name])
       if measured:
         measurements[layer.name] = measured
     new_state['privacy'], measurements['privacy'] = self._account(

@@ -36,7 +36,12 @@ class Mean(Layer):
 class WeightedMean(Layer):
   """Scales each value by `weight / maximum` and divides the sum by that of the weights.
 
-  Weights are clipped to [0, maximum]; a weight that is not finite counts as 0.
+  Weights are clipped to [0, maximum]; a weight that is not finite counts as 0. If all weights
+  are 0, so is the mean.
+
+  A weight far below `maximum` has a small share of the integers: it loses `maximum / weight`
+  times as much to rounding, and to noise where there is some. Without noise, weights below
+  `maximum * 2^-41` count as 0. State the largest weight that there is.
 
   Domain: RealVectors -> RealVectors; a bound on the norm stays, as the factor is at most 1.
   Sensitivity: unchanged. State: none.
@@ -81,9 +86,11 @@ class WeightedMean(Layer):
     return value * share, {'weight': share}
 
   def decode(self, slot, params, total, sums):
+    weight = tf.cast(sums['weight'], total.dtype)
+    if not slot.vector_noise_multiplier:
+      return tf.math.divide_no_nan(total, weight)
     # Noise may bring the sum of the weights near zero: one full weight is the floor then.
-    floor = 1.0 if slot.vector_noise_multiplier else 1e-12
-    return total / tf.maximum(tf.cast(sums['weight'], total.dtype), floor)
+    return total / tf.maximum(weight, 1.0)
 
   def update(self, slot, state, params, sums):
     return state, OrderedDict(weight=tf.cast(sums['weight'] * self.maximum, tf.float32))

@@ -106,6 +106,18 @@ class Layer(abc.ABC):
     del slot, params, sums
     return total
 
+  def measure(self, slot: Slot, total: tf.Tensor, sums: Mapping[str, tf.Tensor]) -> Measurements:
+    """What this round's metrics say of the sum in this layer's output domain.
+
+    Args:
+      slot: Static facts.
+      total: As for `decode`: part of the release, so that what follows from it is, too. The
+        stack shows zeros for a round that is not accepted.
+      sums: As for `decode`.
+    """
+    del slot, total, sums
+    return OrderedDict()
+
   def update(
     self, slot: Slot, state: State, params: Params, sums: Mapping[str, tf.Tensor]
   ) -> tuple[State, Measurements]:

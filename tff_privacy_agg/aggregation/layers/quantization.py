@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections import OrderedDict
 
 import tensorflow as tf
 
@@ -23,7 +24,10 @@ class Quantization(Layer):
   Domain: RealVectors(l2_bounded=True) -> IntegerVectors.
   Sensitivity: B in the integer domain, with
   `B^2 = min((K + sqrt(d))^2, K^2 + d/4 + sqrt(2 ln(1/beta)) (K + sqrt(d)/2))`.
-  Channels: none. State: none. Reference: arXiv:2102.06387, section 4.1.
+  Channels: none. State: none.
+  Measurements, in a stack without noise: `relative_error`, the expected L2 norm of the sum's
+  rounding errors over that of the sum. Next to noise it is part of `error_over_central`.
+  Reference: arXiv:2102.06387, section 4.1.
 
   Args:
     beta: Bias parameter of conditional rounding, in [0, 1): each try of the
@@ -64,6 +68,9 @@ class Quantization(Layer):
     return {randomness.ROUNDING: randomness.SEED_WORDS}
 
   def encode(self, slot, params, value):
+    if slot.design.rounds_to_nearest:
+      scaled = value * tf.constant(slot.design.scaled_norm, slot.dtype)
+      return tf.cast(tf.math.rint(scaled), modular.dtype_for(slot.design.bits)), {}
     rounded = rounding.conditional_round(
       value * tf.constant(slot.design.scaled_norm, slot.dtype),
       slot.design.l2_bound if slot.design.mechanism else math.inf,
@@ -74,3 +81,11 @@ class Quantization(Layer):
 
   def decode(self, slot, params, total, sums):
     return tf.cast(total, slot.dtype) / tf.constant(slot.design.scaled_norm, slot.dtype)
+
+  def measure(self, slot, total, sums):
+    if slot.design.mechanism is not None:
+      return OrderedDict()
+    length = tf.norm(tf.cast(total, tf.float64))
+    one = tf.constant(slot.design.rounding_error(1), tf.float64)
+    error = one * tf.sqrt(sums['survivors']) / tf.maximum(length, 1.0)
+    return OrderedDict(relative_error=tf.cast(error, tf.float32))
