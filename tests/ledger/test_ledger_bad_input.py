@@ -5,7 +5,8 @@ import json
 import random
 
 import pytest
-from ledger_forge import forge, places
+from damaged_files import places
+from ledger_forge import forge
 from ledger_stacks import facts
 
 from tff_privacy_agg.accounting.budget import Budget
