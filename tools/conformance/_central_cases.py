@@ -3,6 +3,7 @@
 import math
 
 from tff_privacy_agg import _validate, accounting
+from tff_privacy_agg.accounting.correlated.strategy import ONE, BandedColumn
 from tff_privacy_agg.errors import ConfigurationError
 from tools.conformance import _inputs, oracle
 from tools.conformance._fields import Inputs, Values, of_curve
@@ -106,9 +107,16 @@ def banded_mf(inputs: Inputs, expected: Inputs) -> Values:
     bands=bands,
     min_separation=separation,
     max_participations=inputs['max_participations'],
-    column_norm=inputs['column_norm'],
+    column_norm=_column_norm(inputs),
   )
   return _of_correlated(z, 1.0, inputs['delta'])
+
+
+def _column_norm(inputs: Inputs) -> float:
+  """As stated, or that of a stated first column of a Toeplitz matrix."""
+  if 'column' not in inputs:
+    return float(inputs['column_norm'])
+  return math.sqrt(BandedColumn.from_floats(inputs['column']).squared_steps) / ONE
 
 
 def _separation(inputs: Inputs, rule: str) -> int:

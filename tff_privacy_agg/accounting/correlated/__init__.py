@@ -1,0 +1,1 @@
+"""Noise that is correlated over rounds: the sensitivity of its integers and its coefficients."""
