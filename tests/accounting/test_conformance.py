@@ -234,6 +234,10 @@ def test_other_cases_of_the_same_kinds():
   assert 'overlap' in conformance.check(banded).reason
   column = changed('band-01', expected={'mu': 0.0}, bands=2, min_separation=2, column=[1.0, -0.75])
   assert computed(column)['mu'] == pytest.approx(1.25 * 5**0.5 / 4)
+  longer = changed('band-01', bands=2, min_separation=2, column=[1.0, -0.75, 0.5])
+  assert '`column` has 3' in conformance.check(longer).reason
+  odd = changed('band-01', bands=2, min_separation=2, column=[1.0, 'x'])
+  assert '`column` must be' in conformance.check(odd).reason
   rule = 'participations at steps x<y need y-x >= min_separation'
   assert computed(changed('tree-03', min_separation=4, min_separation_rule=rule)) == computed(
     changed('tree-03')

@@ -116,7 +116,13 @@ def _column_norm(inputs: Inputs) -> float:
   """As stated, or that of a stated first column of a Toeplitz matrix."""
   if 'column' not in inputs:
     return float(inputs['column_norm'])
-  return math.sqrt(BandedColumn.from_floats(inputs['column']).squared_steps) / ONE
+  column = BandedColumn.from_floats(inputs['column'])
+  if column.bands != inputs.get('bands'):
+    raise ConfigurationError(
+      f'Input `column` has {column.bands} coefficients, `bands` is {inputs.get("bands")!r}; state as '
+      'many bands as coefficients.'
+    )
+  return math.sqrt(column.squared_steps) / ONE
 
 
 def _separation(inputs: Inputs, rule: str) -> int:

@@ -68,7 +68,7 @@ _INTEGERS = frozenset(
 _ANY_SIGN = frozenset(['increment'])
 _TEXTS = frozenset(['adjacency', 'bound', 'honest_rule', 'mechanism', 'rotation', 'sampling'])
 _INTEGER_LISTS = frozenset(['steps_per_tree', 'survivors_per_round'])
-_NUMBER_LISTS = frozenset(['reported_zeroing_norms'])
+_NUMBER_LISTS = frozenset(['column', 'reported_zeroing_norms'])
 _OPTIONAL_NUMBERS = frozenset(['clip_count_stddev', 'zero_count_stddev'])
 
 
