@@ -115,6 +115,17 @@ def test_no_epsilon_stands_without_delta_unit_and_adjacency(tmp_path):
   assert len(re.findall(r'epsilon [0-9]', ledger.statement())) == 4
 
 
+def test_a_delta_is_never_shown_below_what_it_is(tmp_path):
+  delta = 4.0000003e-4
+  with PrivacyLedger(
+    tmp_path / 'ledger.jsonl', facts(delta=delta, task='sums in the clear')
+  ) as ledger:
+    text = ledger.statement('text')
+  shown = {float(one) for one in re.findall(r'delta ([0-9.e-]*[0-9])[;,] unit', text)}
+  assert shown == {0.000400001}  # the nearest number of six digits is below it
+  assert text.splitlines()[2] == 'sums in the clear'  # before what holds only if they are not
+
+
 @pytest.mark.parametrize('mechanism', ['central_discrete_gaussian', 'gaussian'])
 def test_the_server_view_of_central_noise_promises_nothing(tmp_path, mechanism):
   ledger = record(tmp_path, mechanism=mechanism)

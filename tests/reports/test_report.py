@@ -88,6 +88,19 @@ def test_its_numbers_are_the_ledgers_and_not_the_metrics(run):
   assert page.texts['every-round'].count('yes') == 3
 
 
+@pytest.mark.parametrize('secure_sum', ['simulated', 'semi_honest'])
+def test_sums_in_the_clear_are_named_above_the_numbers(run, secure_sum):
+  make_run(run)
+  config = json.loads((run / 'config.json').read_text())
+  write_json(run / 'config.json', {**config, 'secure_sum': secure_sum})
+  text = reports.render_report(run)
+  clear = secure_sum == 'simulated'
+  assert ('in-the-clear' in Page(text).ids) == clear
+  assert ('Epsilon, server view, once sums are secure' in text) == clear
+  if clear:
+    assert text.index('id="in-the-clear"') < text.index('id="epsilon-server"')
+
+
 def test_the_chart_of_epsilon_holds_every_charge_and_the_budget(run):
   stated, _ = make_run(run, budget=accounting.Budget(epsilon=9.5, delta=1e-3))
   text = reports.render_report(run)

@@ -72,11 +72,18 @@ def promise(found: Mapping[str, Any]) -> str:
   return ''
 
 
+def at_delta(found: Mapping[str, Any]) -> str:
+  """The delta of the epsilons, never below it."""
+  from tff_privacy_agg.accounting.printing import rounded_up
+
+  return f', at delta {rounded_up(found["delta"], 2)}'
+
+
 def last_words(found: Mapping[str, Any], directory: str | os.PathLike[str]) -> str:
   """The last line of a server: what `train` ends with, on one line."""
   privacy = promise(found) or 'no privacy: epsilon is infinite'
   if promise(found) and found['delta'] is not None:
-    privacy += f', at delta {found["delta"]:.2g}'
+    privacy += at_delta(found)
   if promise(found) and not found['complete']:
     privacy += ', NOT COVERING training metrics in the clear'
   trained = ending(found) or f'trained {found["rounds"]} rounds'

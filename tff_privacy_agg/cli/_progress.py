@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 
 from tff_privacy_agg._telling import telling
 
-_PATIENCE_SECONDS = 2.0
+_PATIENCE_SECONDS = 0.5
 _WIDTH, _BAR = 42, 30
 
 
 @contextlib.contextmanager
 def waiting(what: str) -> Iterator[Callable[[int, int], None]]:
-  """Says what is being done once it has taken two seconds, and on a terminal for how long.
+  """Says what is being done once it has taken half a second, and on a terminal for how long.
 
   The line on a terminal is gone after the block. Where the number of steps is known, the block
   tells what it is given how many are done, and how many there are: then the line says the time

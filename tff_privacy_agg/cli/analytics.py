@@ -209,7 +209,7 @@ def _tell(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
       f'once; a leaf is {error["leaf"]:.4g} wide'
     )
   print(
-    f'epsilon {rounded_up(answer["epsilon"], 4)} at delta {answer["delta"]:.3g}, zero-out; '
+    f'epsilon {rounded_up(answer["epsilon"], 4)} at delta {rounded_up(answer["delta"], 3)}, zero-out; '
     + ('this question alone' if answer['ledger'] else 'what is asked of the same clients adds up')
   )
   if answer['ledger']:

@@ -69,7 +69,7 @@ def _epsilon(args: argparse.Namespace) -> int:
     return 0
   for view, one in spent.items():
     print(
-      f'{view}: epsilon {rounded_up(one.epsilon, 6)} at delta {one.delta:g}, unit one '
+      f'{view}: epsilon {rounded_up(one.epsilon, 6)} at delta {rounded_up(one.delta, 6)}, unit one '
       f'{record.facts.unit}, adjacency {one.adjacency}, {one.rounds} rounds, '
       f'{one.unsettled} of them charged at the worst'
     )

@@ -266,10 +266,8 @@ def _summary_text(task, summary, path, last_sum) -> str:
     privacy = _closing.promise(summary)
     if summary['epsilon'] is not None and task.secure_sum == 'simulated':
       privacy += ' once the sum is secure (here it was simulated, in the clear)'
-    privacy += (
-      f', at delta {summary["delta"]:.2g}; unit: one client, zero-out adjacency, '
-      'no amplification by sampling'
-    )
+    privacy += _closing.at_delta(summary)
+    privacy += '; unit: one client, zero-out adjacency, no amplification by sampling'
     if not summary['complete']:
       privacy += '\nNOT COVERED by it: training metrics, which leave the clients in the clear'
   if last_sum is not None:
@@ -282,4 +280,6 @@ def _summary_text(task, summary, path, last_sum) -> str:
     files += ', ledger.jsonl'
   ending = _closing.ending(summary)
   last = f'{path}: {files}' + (f'; {ending}' if ending else '')
+  if task.noise_multiplier is not None and task.secure_sum == 'simulated':
+    last = f'the sums were simulated in the clear; {last}'
   return '\n'.join(filter(None, [_closing.utility(summary), privacy, last]))

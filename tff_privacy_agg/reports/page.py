@@ -23,6 +23,10 @@ from tff_privacy_agg.reports.markup import (
 from tff_privacy_agg.reports.run_files import RunFiles
 from tff_privacy_agg.reports.style import STYLE
 
+_IN_THE_CLEAR = (
+  'The sums of this run were simulated in the clear, on one machine: what is said of the server view '
+  'holds once a runtime makes them secure.'
+)
 # Nothing may be loaded, run or sent, whatever a file of the run holds.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -107,16 +111,21 @@ def _top(run: RunFiles) -> Html:
     return element('header', heading, element('p', text, class_='warning', id='promises'))
   facts, state = run.ledger.facts, run.ledger.state
   promises = json.loads(run.ledger.statement('json'))['promises']
+  clear = run.config.get('secure_sum') == 'simulated'
+  server_view = 'Epsilon, server view' + (', once sums are secure' if clear else '')
   cards = [
-    _figure('Epsilon, server view', epsilon_of('epsilon-server', run.ledger.epsilon('server'))),
+    _figure(server_view, epsilon_of('epsilon-server', run.ledger.epsilon('server'))),
     _figure('Epsilon, release view', epsilon_of('epsilon-release', run.ledger.epsilon('release'))),
-    _figure('Delta', element('data', f'{facts.delta:g}', id='delta', value=repr(facts.delta))),
+    _figure(
+      'Delta', element('data', rounded_up(facts.delta, 6), id='delta', value=repr(facts.delta))
+    ),
     _figure('Rounds charged', element('data', state.rounds, id='rounds', value=state.rounds)),
     *_quality(run),
   ]
-  parts = [
-    heading,
-    element('p', f'{facts.task or "A training"}; {facts.population:,} clients.'),
+  parts = [heading, element('p', f'{facts.task or "A training"}; {facts.population:,} clients.')]
+  if clear:
+    parts.append(element('p', _IN_THE_CLEAR, class_='warning', id='in-the-clear'))
+  parts += [
     element('div', *cards, class_='cards'),
     element('div', listed(promises), id='promises'),
   ]

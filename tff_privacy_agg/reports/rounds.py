@@ -3,6 +3,7 @@
 import math
 
 from tff_privacy_agg.accounting import IntegerDesign
+from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.reports.charts import Line, chart
 from tff_privacy_agg.reports.markup import Html, element, joined, section, short, table
 from tff_privacy_agg.reports.run_files import RunFiles, Total
@@ -33,11 +34,11 @@ def spending(run: RunFiles) -> Html:
   budget = run.ledger.budget
   if budget is not None:
     remarks.append(
-      f'Budget: epsilon {budget.epsilon:g} at delta {budget.delta:g}, {budget.view} view.'
+      f'Budget: epsilon {budget.epsilon:g} at delta {rounded_up(budget.delta, 6)}, {budget.view} view.'
     )
     if budget.delta != run.ledger.facts.delta:
       remarks.append(
-        f'The curves are at delta {run.ledger.facts.delta:g}, not at that of the budget.'
+        f'The curves are at delta {rounded_up(run.ledger.facts.delta, 6)}, not at that of the budget.'
       )
   else:
     remarks.append('No budget was set.')
@@ -46,7 +47,7 @@ def spending(run: RunFiles) -> Html:
     'Epsilon over the rounds',
     chart(
       'chart-epsilon',
-      f'Epsilon of one {run.ledger.facts.unit} at delta {run.ledger.facts.delta:g}',
+      f'Epsilon of one {run.ledger.facts.unit} at delta {rounded_up(run.ledger.facts.delta, 6)}',
       lines,
       x='charged rounds',
       limit=None if budget is None else budget.epsilon,

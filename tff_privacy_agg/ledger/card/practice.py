@@ -72,7 +72,7 @@ def assumptions(record: LedgerAccount) -> list[str]:
     budget = record.budget
     proved = 'this ledger has no budget.'
     if budget is not None:
-      proved = f'epsilon {budget.epsilon:g} at delta {budget.delta:g} in the {budget.view} view.'
+      proved = f'epsilon {budget.epsilon:g} at delta {rounded_up(budget.delta, 6)} in the {budget.view} view.'
     sentences.append(
       'Which rounds there are, and with what noise, was chosen before the first answer. If answers '
       f'chose it, no more than the budget is proved: {proved}'
@@ -370,7 +370,7 @@ def _example_level(record: LedgerAccount) -> list[Field]:
       'lines with the event "note"; Gaussian mechanism; k copies of an example in a round count as k^2',
       ACCOUNTING,
       'Unit',
-      f'one example, zero-out: epsilon {rounded_up(spent, 4)} at delta {record.facts.delta:g} against all who '
+      f'one example, zero-out: epsilon {rounded_up(spent, 4)} at delta {rounded_up(record.facts.delta, 6)} against all who '
       f"see a client's update; noise from a generator for simulations",
     )
   ]

@@ -93,7 +93,7 @@ def promised(record: LedgerAccount) -> list[Field]:
       HEADER,
       DEFINITION,
       'Epsilon',
-      f'delta {facts.delta:g}, {facts.population} clients'
+      f'delta {rounded_up(facts.delta, 6)}, {facts.population} clients'
       + ('' if facts.delta <= 0.1 / facts.population else '; above a tenth of 1/population'),
     ),
   ]
@@ -117,7 +117,7 @@ def promised(record: LedgerAccount) -> list[Field]:
         accountant + by_order,
         ACCOUNTING,
         'Epsilon',
-        f'epsilon {rounded_up(spent.epsilon, 6)} at delta {spent.delta:g}, unit one {facts.unit}, adjacency '
+        f'epsilon {rounded_up(spent.epsilon, 6)} at delta {rounded_up(spent.delta, 6)}, unit one {facts.unit}, adjacency '
         f'{spent.adjacency}{no_view}; {gained}',
       )
     )
@@ -197,7 +197,8 @@ def _curves(record: LedgerAccount, rows: str) -> list[Field]:
       f'{_theorems(record, "release")}; {rows}',
       ACCOUNTING,
       'Epsilon',
-      f'{mu_text}; ' + ', '.join(f'delta {value:.3g} at {key}' for key, value in at.items()),
+      f'{mu_text}; '
+      + ', '.join(f'delta {rounded_up(value, 3)} at {key}' for key, value in at.items()),
     ),
   ]
 

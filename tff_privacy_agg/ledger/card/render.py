@@ -70,7 +70,7 @@ def promises(record: LedgerAccount) -> list[str]:
     ('release', 'Whoever sees the released models and metrics only'),
   ):
     spent = record.spent(view)
-    terms = f'delta {spent.delta:g}; unit: one {record.facts.unit}; adjacency: {spent.adjacency}'
+    terms = f'delta {rounded_up(spent.delta, 6)}; unit: one {record.facts.unit}; adjacency: {spent.adjacency}'
     if math.isinf(spent.epsilon):
       sentences.append(f'{who} ({view} view): epsilon is infinite, nothing is promised ({terms}).')
     else:
@@ -118,6 +118,8 @@ def _finite(value: Any) -> Any:
 
 def _text(record: LedgerAccount, fields: list[Field]) -> str:
   lines = ['PRIVACY CARD', '']
+  if record.facts.task:  # it says how sums are made, which the promises rest on
+    lines += [*_wrapped(record.facts.task, ''), '']
   for sentence in promises(record):
     lines += _wrapped(sentence, '* ')
   for field in fields:
