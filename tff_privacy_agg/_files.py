@@ -9,20 +9,23 @@ import json
 import math
 import os
 import pathlib
-import tempfile
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from tff_privacy_agg.errors import ConfigurationError
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes JSON so that a crash leaves the old file or the new one, never a part."""
-  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path))
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+  """Writes a file so that a crash leaves the old one or the new one, never a part.
+
+  Those may read it whom the umask lets: a reviewer does, for whom `tempfile` would shut it.
+  """
+  temporary = path.with_name(f'{_prefix(path)}{secrets.token_hex(8)}')
+  descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
   try:
-    with os.fdopen(handle, 'w', encoding='utf-8') as file:
-      json.dump(value, file, indent=2, sort_keys=True)
-      file.write('\n')
+    with os.fdopen(descriptor, 'wb') as file:
+      file.write(content)
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -30,6 +33,11 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     with contextlib.suppress(FileNotFoundError):
       os.unlink(temporary)
     raise
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes a value as JSON, by `write_bytes`."""
+  write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + '\n').encode('utf-8'))
 
 
 def read_json(path: pathlib.Path, missing: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import math
 import os
 import pathlib
 import statistics
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ import numpy as np
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
-from tff_privacy_agg._files import read_json, read_table, write_json
+from tff_privacy_agg._files import read_json, read_table, write_bytes, write_json
 from tff_privacy_agg.audit import digits_membership, memorization
 from tff_privacy_agg.audit.attacks import GALLERY
 from tff_privacy_agg.audit.canaries import Canaries, mark_ordinary, with_canaries
@@ -141,7 +140,7 @@ def audit_run(
   exceeded = shown is not None and shown.exceeds(claim)
   found['exceeded'] = exceeded
   for name, image in pictures.items():
-    _write_bytes(path / f'audit_{name}.png', png(image))
+    write_bytes(path / f'audit_{name}.png', png(image))
   found = _plain(found)
   write_json(path / 'audit.json', found)
   with PrivacyLedger(path / 'ledger.jsonl') as ledger:
@@ -333,13 +332,3 @@ def _plain(value: Any) -> Any:
   if isinstance(value, np.integer):
     return int(value)
   return bool(value) if isinstance(value, np.bool_) else value
-
-
-def _write_bytes(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file so that a crash leaves the old one or the new one, never a part."""
-  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-  with os.fdopen(handle, 'wb') as file:
-    file.write(content)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)

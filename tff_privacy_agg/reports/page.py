@@ -4,9 +4,9 @@ import json
 import math
 import os
 import pathlib
-import tempfile
 
 import tff_privacy_agg
+from tff_privacy_agg._files import write_bytes
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.reports import audits, parties, rounds, traffic
@@ -96,11 +96,7 @@ def write_report(
       f'A report was to be written to {file}; there is no folder {file.parent}. Make it, or name '
       'another file.'
     )
-  text = render_report(path, beside=beside)
-  handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f'.{file.name}.')
-  with os.fdopen(handle, 'w', encoding='utf-8') as out:
-    out.write(text)
-  os.replace(temporary, file)
+  write_bytes(file, render_report(path, beside=beside).encode('utf-8'))
   return file
 
 
