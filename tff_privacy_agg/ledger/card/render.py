@@ -44,8 +44,12 @@ _NIST = {
 }
 _STYLE = (
   'body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}'
-  'table{border-collapse:collapse;width:100%}td,th{border-top:1px solid #bbb;padding:.4em;'
-  'text-align:left;vertical-align:top}small{color:#555;overflow-wrap:anywhere}'
+  # Fixed columns: by their contents the one with the most text leaves the others a few letters.
+  'table{border-collapse:collapse;width:100%;table-layout:fixed}th:first-child{width:20%}'
+  'th:last-child{width:24%}td,th{border-top:1px solid #bbb;padding:.4em;text-align:left;'
+  'vertical-align:top;overflow-wrap:break-word}small{color:#555}'
+  '@media(max-width:40em){table,tbody,tr,th,td{display:block}thead{display:none}'
+  'th:first-child{width:auto}td{border-top:0}}'
 )
 
 
@@ -163,7 +167,8 @@ def _html(record: LedgerAccount, fields: list[Field]) -> str:
     nist.append(f'{heading}: {answer}')
   return (
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Privacy card</title>'
-    f'<style>{_STYLE}</style></head><body>\n<h1>Privacy card</h1>\n{items(promises(record))}\n'
+    f'<style>{_STYLE}</style></head><body>\n<h1>Privacy card</h1>\n<p>{html.escape(record.facts.task)}</p>\n'
+    f'{items(promises(record))}\n'
     '<table><thead><tr><th scope="col">Field</th><th scope="col">Finding and its origin</th>'
     f'<th scope="col">How to DP-fy ML; NIST SP 800-226</th></tr></thead>\n<tbody>{rows}</tbody>'
     f'</table>\n<h2>Assumptions</h2>\n{items(assumptions(record))}\n'
