@@ -1,7 +1,9 @@
 """Files of a run: whole or as before, and readable by whom the umask lets."""
 
+import math
 import os
 
+import numpy as np
 import pytest
 
 from tff_privacy_agg import _files
@@ -27,3 +29,22 @@ def test_what_cannot_be_written_leaves_the_old_file_alone(tmp_path, monkeypatch)
     _files.write_json(path, {'rounds': 2})
   assert _files.read_json(path) == {'rounds': 1}
   assert os.listdir(tmp_path) == ['summary.json']
+
+
+def test_what_was_measured_of_the_model_is_told_from_the_rest_of_a_round():
+  row = {
+    'round': 3,
+    'seconds': 0.5,
+    'survivors': 9,
+    'ledger/epsilon': 1.0,
+    'auc': np.float32(0.5),
+    'accuracy': 0.25,
+    'loss': 2,
+    'nothing': math.nan,
+    'words': 'x',
+  }
+  assert list(_files.model_metrics(row).items()) == [
+    ('loss', 2.0),
+    ('accuracy', 0.25),
+    ('auc', 0.5),
+  ]

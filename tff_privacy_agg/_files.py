@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import math
+import numbers
 import os
 import pathlib
 import secrets
@@ -14,6 +15,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tff_privacy_agg.errors import ConfigurationError
+
+# Columns of `metrics.csv` that are of the round; those of a layer, an account or the ledger have a slash.
+_OF_THE_ROUND = {'round', 'seconds', 'survivors'}
+_FIRST = {'loss': 0, 'accuracy': 1}
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
@@ -93,6 +98,17 @@ def read_table(path: pathlib.Path) -> list[dict[str, str]]:
       f'{path} is no table of metrics: {error}. Restore the file, or move it away.'
     ) from error
   return found
+
+
+def model_metrics(row: Mapping[str, Any]) -> dict[str, float]:
+  """What an evaluation measured, of the metrics of a round: finite numbers, loss and accuracy first."""
+  found = {
+    name: float(value)
+    for name, value in row.items()
+    if '/' not in name and name not in _OF_THE_ROUND and isinstance(value, numbers.Real)
+  }
+  names = sorted(found, key=lambda name: (_FIRST.get(name, len(_FIRST)), name))
+  return {name: found[name] for name in names if math.isfinite(found[name])}
 
 
 def digest(path: pathlib.Path) -> str:

@@ -7,6 +7,7 @@ from tff_privacy_agg.cli import _closing
 FOUND = {
   'accuracy': 0.9312,
   'loss': 0.2,
+  'metrics': {'loss': 0.2, 'accuracy': 0.9312},
   'epsilon': 1.23456,
   'release_epsilon': 1.2,
   'delta': 0.01,
@@ -40,3 +41,15 @@ def test_the_line_says_what_was_reached_at_what_price_and_where(tmp_path, change
   assert line.endswith(f'; {tmp_path}: metrics.csv, ledger.jsonl')
   assert changed.get('stopped') or line.startswith('trained 3 rounds; ')
   assert '\n' not in line
+
+
+@pytest.mark.parametrize(
+  ('measured', 'words'),
+  [
+    ({}, ''),
+    ({'loss': 0.25}, 'loss 0.25 on held-out examples'),
+    ({'loss': 0.25, 'auc': 0.91, 'mae': 2.0}, 'auc 0.91, mae 2 on held-out examples'),
+  ],
+)
+def test_what_was_measured_is_named_whatever_it_is(measured, words):
+  assert _closing.utility({**FOUND, 'metrics': measured}) == words

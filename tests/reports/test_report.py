@@ -211,6 +211,17 @@ def test_the_threshold_is_the_least_that_any_round_was_to_keep(run):
   assert 'no sum of fewer than 8, as' not in page
 
 
+def test_a_metric_of_the_users_own_has_a_tile_and_a_chart(run):
+  make_run(run)
+  text = (run / 'metrics.csv').read_text()
+  (run / 'metrics.csv').write_text(text.replace('accuracy', 'mean error [m]'))
+  text = reports.render_report(run)
+  page = Page(text)
+  assert 'Mean error [m], held-out' in text
+  assert 'Mean error [m] on held-out examples' in page.texts['chart-mean-error--m-']
+  assert 'chart-accuracy' not in page.ids
+
+
 def test_beside_another_run(tmp_path):
   make_run(tmp_path / 'run')
   make_plain_run(tmp_path / 'other')
@@ -218,7 +229,7 @@ def test_beside_another_run(tmp_path):
   page = Page(reports.render_report(tmp_path / 'run', beside=tmp_path / 'other'))
   assert 'without privacy' in page.texts['chart-accuracy']
   assert 'differ in their privacy only' in page.texts['comparison']
-  assert '-0.1' in page.texts['utility']
+  assert '-10' in page.texts['utility']  # per cent, as in the chart and the tile
   page = Page(reports.render_report(tmp_path / 'run', beside=tmp_path / 'unlike'))
   assert 'differ in seed, too' in page.texts['comparison']
 

@@ -16,6 +16,8 @@ def summary(result: Any, rounds: int) -> dict[str, Any]:
     rounds: Rounds that were asked in all.
   """
 
+  from tff_privacy_agg._files import model_metrics
+
   def finite(name: str) -> float | None:
     value = float(result.metrics.get(name, math.inf))
     return value if math.isfinite(value) else None
@@ -23,6 +25,7 @@ def summary(result: Any, rounds: int) -> dict[str, Any]:
   return {
     'accuracy': finite('accuracy'),
     'loss': finite('loss'),
+    'metrics': model_metrics(result.metrics),
     'epsilon': finite('ledger/epsilon'),
     'release_epsilon': finite('ledger/release_epsilon'),
     'delta': finite('privacy/delta'),
@@ -51,12 +54,14 @@ def ending(found: Mapping[str, Any]) -> str:
 
 
 def utility(found: Mapping[str, Any]) -> str:
-  """Accuracy, or else loss, on held-out examples; empty if nothing was evaluated."""
-  if found['accuracy'] is not None:
-    return f'accuracy {100 * found["accuracy"]:.1f} % on held-out examples'
-  if found['loss'] is not None:
-    return f'loss {found["loss"]:.4g} on held-out examples'
-  return ''
+  """What was measured on held-out examples, the loss only if it is all; empty if nothing was."""
+  measured = found['metrics']
+  shown = {name: value for name, value in measured.items() if name != 'loss'} or measured
+  words = [
+    f'accuracy {100 * value:.1f} %' if name == 'accuracy' else f'{name} {value:.4g}'
+    for name, value in shown.items()
+  ]
+  return f'{", ".join(words)} on held-out examples' if words else ''
 
 
 def promise(found: Mapping[str, Any]) -> str:

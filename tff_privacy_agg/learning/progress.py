@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tff_privacy_agg._files import model_metrics
 from tff_privacy_agg.accounting.printing import rounded_up
 
 
@@ -19,10 +20,11 @@ def progress_line(
     left: Seconds that the rest will take.
   """
   parts = [f'round {round_number:>{len(str(rounds))}}/{rounds}']
-  if 'loss' in metrics:
-    parts.append(f'loss {metrics["loss"]:.3f}')
-  if 'accuracy' in metrics:
-    parts.append(f'accuracy {100 * metrics["accuracy"]:5.1f} %')
+  for name, value in model_metrics(metrics).items():
+    if name == 'accuracy':
+      parts.append(f'accuracy {100 * value:5.1f} %')
+    else:
+      parts.append(f'{name} {value:.3f}' if name == 'loss' else f'{name} {value:.4g}')
   epsilon = metrics.get('ledger/epsilon', metrics.get('privacy/epsilon'))
   if epsilon is not None:
     parts.append(f'epsilon {rounded_up(epsilon, 4)}')

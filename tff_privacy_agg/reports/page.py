@@ -132,8 +132,13 @@ def _top(run: RunFiles) -> Html:
 
 
 def _quality(run: RunFiles) -> list[Html]:
-  last = run.column('accuracy')[-1:]
-  return [_figure('Accuracy, held-out', f'{100 * y:.1f} %') for _, y in last]
+  cards = []
+  for name in run.measured():
+    if name != 'loss':
+      ((_, value),) = run.column(name)[-1:]
+      text = f'{100 * value:.1f} %' if name == 'accuracy' else short(value)
+      cards.append(_figure(f'{name[:1].upper()}{name[1:]}, held-out', text))
+  return cards
 
 
 def _figure(name: str, value: object) -> Html:

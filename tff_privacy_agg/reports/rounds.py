@@ -1,6 +1,7 @@
 """What happened round by round: epsilon, utility, clipping, noise, wrap-around, survivors."""
 
 import math
+import re
 
 from tff_privacy_agg.accounting import IntegerDesign
 from tff_privacy_agg.accounting.printing import rounded_up
@@ -8,7 +9,6 @@ from tff_privacy_agg.reports.charts import Line, chart
 from tff_privacy_agg.reports.markup import Html, element, joined, section, short, table
 from tff_privacy_agg.reports.run_files import RunFiles, Total
 
-_QUALITIES = {'accuracy': 'Accuracy on held-out examples', 'loss': 'Loss on held-out examples'}
 _NOISE_OPTIONS = {
   'noise_multiplier',
   'mechanism',
@@ -60,28 +60,40 @@ def utility(run: RunFiles, beside: RunFiles | None) -> Html:
   """How good the model became, beside another run."""
   figures = []
   own = 'this run' if run.ledger else 'this run, no privacy'
-  for name, title in _QUALITIES.items():
-    lines = [Line(name=own, points=run.column(name))]
+  for name in run.measured():
+    lines = [Line(name=own, points=_points(run, name))]
     if beside is not None:
       other = 'the other run' if beside.ledger else 'without privacy'
-      lines.append(Line(name=other, points=beside.column(name), style=1))
-    if lines[0].points:
-      figures.append(chart(f'chart-{name}', title, lines, x='round'))
+      lines.append(Line(name=other, points=_points(beside, name), style=1))
+    key = re.sub(r'\W', '-', name)
+    figures.append(chart(f'chart-{key}', _title(name), lines, x='round'))
   content: list[Html] = [element('div', *figures, class_='figures')]
   if not figures:
-    content = [element('p', 'The metrics of this run hold no accuracy and no loss.')]
+    content = [element('p', 'The metrics of this run hold nothing that was measured of the model.')]
   if beside is not None:
     content.append(_compared(run, beside))
   return section('utility', 'Utility', *content)
 
 
+def _title(name: str) -> str:
+  """What a metric of the model is called, with its unit."""
+  unit = ', %' if name == 'accuracy' else ''
+  return f'{name[:1].upper()}{name[1:]} on held-out examples{unit}'
+
+
+def _points(run: RunFiles, name: str) -> list[tuple[float, float]]:
+  """A metric of the model by round, in the unit of its title."""
+  scale = 100 if name == 'accuracy' else 1
+  return [(x, scale * y) for x, y in run.column(name)]
+
+
 def _compared(run: RunFiles, beside: RunFiles) -> Html:
   rows = []
-  for name, title in _QUALITIES.items():
-    ends = [one.column(name)[-1:] for one in (run, beside)]
+  for name in run.measured():
+    ends = [_points(one, name)[-1:] for one in (run, beside)]
     if all(ends):
       here, there = ends[0][0][1], ends[1][0][1]
-      rows.append((title, short(here), short(there), short(here - there)))
+      rows.append((_title(name), short(here), short(there), short(here - there)))
   other = {
     key
     for key in {*run.config, *beside.config} - _NOISE_OPTIONS

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from tff_privacy_agg._files import read_json, read_table
+from tff_privacy_agg._files import model_metrics, read_json, read_table
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import LedgerRecord, verify
 from tff_privacy_agg.ledger.line_reader import LineReader
@@ -99,6 +99,11 @@ class RunFiles:
       audit_is_noted=audit is not None and _noted(ledger) == _hash(audit),
       pictures=_pictures(where, audit),
     )
+
+  def measured(self) -> list[str]:
+    """Names of what was measured of the model, accuracy first."""
+    found = {name: None for row in self.rows for name in model_metrics(row)}
+    return sorted(found, key=lambda name: name != 'accuracy')
 
   def column(self, name: str) -> list[tuple[float, float]]:
     """Round and value of one of the metrics, where it is a finite number."""

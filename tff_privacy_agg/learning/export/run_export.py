@@ -1,7 +1,6 @@
 """The released model of a run directory, with its privacy card next to it."""
 
 import json
-import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ import tensorflow as tf
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
-from tff_privacy_agg._files import digest, read_json, write_json
+from tff_privacy_agg._files import digest, model_metrics, read_json, write_json
 from tff_privacy_agg._names import EXPORT_FORMATS
 from tff_privacy_agg._tff import keras_models
 from tff_privacy_agg._tff.checkpoints import Checkpoints
@@ -215,9 +214,11 @@ def _card(
 
 
 def _metrics(run: pathlib.Path, chosen: int) -> Mapping[str, float]:
-  """Loss and accuracy of that round, as `summary.json` states them."""
+  """What was measured of the model after that round, as `summary.json` states it."""
   summary = read_json(run / 'summary.json', missing={})
   if summary.get('rounds') != chosen:
     return {}
-  found = {name: summary.get(name) for name in ('loss', 'accuracy')}
-  return {name: one for name, one in found.items() if type(one) is float and math.isfinite(one)}
+  stated = summary.get('metrics')
+  if not isinstance(stated, dict):  # before 0.2 it stated these two alone
+    stated = {name: summary.get(name) for name in ('loss', 'accuracy')}
+  return model_metrics(stated)
