@@ -5,11 +5,16 @@ start, and can say what is missing, without TensorFlow.
 """
 
 import importlib
+import os
 from typing import Any
 
 from tff_privacy_agg._lazy import tff_named
 
 __version__ = '0.1.0'
+
+# TensorFlow reads this when it is imported, and TFF's workers when they start: none of their notices
+# between a user's lines. What they call errors there (of the graph optimizer) are none; real ones are raised.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 _MODULES = {
   name: name

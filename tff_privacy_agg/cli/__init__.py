@@ -5,7 +5,6 @@ reason on stderr; 130 interrupted, resumable.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -27,10 +26,6 @@ from tff_privacy_agg.cli import (
   serve,
   train,
 )
-
-# TensorFlow reads this when it is imported: none of its notices between progress lines. What it
-# calls errors there (of its graph optimizer) are none; real ones are raised.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -84,7 +84,6 @@ def _sentence(message: str) -> RemoteError:
 
 def load_ipython_extension(shell: Any) -> None:
   """What `%load_ext tff_privacy_agg.notebook` calls."""
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow's start-up notices
   if importlib.util.find_spec('tensorflow_federated') is not None:
     return
   try:
