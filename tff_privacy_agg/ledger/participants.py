@@ -91,7 +91,7 @@ class Participants:
     if self._cap is None:
       return list(clients)
     names = list(clients)
-    taken = self._before([self._hash(name) for name in names])
+    taken = self._before(self._numbers_of([self._hash(name) for name in names]))
     return [name for name, rounds in zip(names, taken, strict=True) if rounds < self._cap]
 
   @property
@@ -106,7 +106,8 @@ class Participants:
       LedgerError: If they are not.
     """
     if self._evidence is not None:
-      self._evidence.check(self._numbers_of(hashed), self._before(hashed))
+      numbers = self._numbers_of(hashed)
+      self._evidence.check(numbers, self._before(numbers))
 
   def check(self, hashed: Sequence[str], population: int) -> int:
     """Returns what `most` would be with this cohort.
@@ -125,7 +126,7 @@ class Participants:
         f'The ledger is of a population of {population} clients; with this cohort {people} have '
         'taken part. Begin a ledger with the true number, which delta is judged by.'
       )
-    taken = self._before(hashed)
+    taken = self._before(self._numbers_of(hashed))
     if self._cap is not None and taken.max(initial=0) >= self._cap:
       spent = int((taken >= self._cap).sum())
       raise LedgerError(
@@ -168,9 +169,8 @@ class Participants:
     """The number of each client; -1 for who has not taken part yet."""
     return np.array([self._numbers.get(one, -1) for one in hashed], int)
 
-  def _before(self, hashed: Sequence[str]) -> np.ndarray:
+  def _before(self, numbers: np.ndarray) -> np.ndarray:
     """Rounds that each has taken part in."""
-    numbers = self._numbers_of(hashed)
     known = numbers >= 0
     taken = np.zeros(len(numbers), np.int64)
     taken[known] = self._taken[numbers[known]]
