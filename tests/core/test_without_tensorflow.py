@@ -36,6 +36,7 @@ WORK = {
   'RuntimeUnavailableError',
   'Accounting',
   'PoissonCohorts',
+  'SeparatedCohorts',
   'UniformCohorts',
   '__version__',
   'accounting',

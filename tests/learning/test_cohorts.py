@@ -1,10 +1,11 @@
-"""Cohorts: fixed size, no client twice, the same after a resume."""
+"""Cohorts: fixed size, no client twice or too soon, the same after a resume."""
 
 import numpy as np
 import pytest
 
 from tff_privacy_agg import errors
-from tff_privacy_agg.learning import PoissonCohorts, UniformCohorts
+from tff_privacy_agg.learning import PoissonCohorts, SeparatedCohorts, UniformCohorts
+from tff_privacy_agg.ledger.participants import EligibleClients
 
 IDS = [f'c{i}' for i in range(40)]
 
@@ -65,3 +66,63 @@ def test_poisson_coins_are_independent_of_each_other_and_of_the_round():
 def test_cohorts_that_may_be_empty_are_refused():
   with pytest.raises(errors.ConfigurationError, match='rounds has none'):
     PoissonCohorts(client_ids=IDS, probability=0.1)
+
+
+@pytest.mark.parametrize('seed', [None, 7])
+@pytest.mark.parametrize(('size', 'separation'), [(10, 4), (10, 2), (7, 5), (40, 1), (3, 3)])
+def test_separated_clients_rest_and_take_part_equally_often(size, separation, seed):
+  """Forty clients in 61 rounds, of which some cohorts fit the separation exactly."""
+  cohorts = SeparatedCohorts(client_ids=IDS, size=size, separation=separation, seed=seed)
+  drawn = [cohorts.cohort(r) for r in range(1, 62)]
+  assert all(len(set(cohort)) == size for cohort in drawn)
+  for first, cohort in enumerate(drawn):
+    for later in drawn[first + 1 : first + separation]:
+      assert not set(cohort) & set(later)
+  taken = [sum(client in cohort for cohort in drawn) for client in IDS]
+  assert max(taken) == cohorts.participation_cap(rounds=61) == -(-61 * size // 40)
+
+
+def test_separated_draws_are_mixed_anew():
+  """The same four groups in every epoch of exact cohorts; with room to spare, other ones."""
+  cohorts = SeparatedCohorts(client_ids=IDS, size=10, separation=2, seed=3)
+  first, second = ({frozenset(cohorts.cohort(4 * e + r)) for r in range(1, 5)} for e in range(2))
+  assert not first & second
+  assert cohorts.cohort(1) != SeparatedCohorts(
+    client_ids=IDS, size=10, separation=2, seed=4
+  ).cohort(1)
+
+
+def test_a_separated_sampler_with_a_seed_resumes_where_it_was():
+  whole = SeparatedCohorts(client_ids=IDS, size=9, separation=4, seed=5)
+  drawn = [whole.cohort(r) for r in range(1, 12)]
+  resumed = SeparatedCohorts(client_ids=IDS, size=9, separation=4, seed=5)
+  assert resumed.cohort(9) == drawn[8]
+  assert [resumed.cohort(r) for r in (8, 9, 10)] == drawn[7:10]  # rounds that run again
+
+
+def test_a_separated_sampler_without_a_seed_resumes_with_the_ledger_alone():
+  cohorts = SeparatedCohorts(client_ids=IDS, size=9, separation=4)
+  with pytest.raises(errors.ConfigurationError, match='before round 5 is not known'):
+    cohorts.cohort(5)
+  with pytest.raises(errors.ConfigurationError, match='before round 5 is not known'):
+    cohorts.cohort(5, EligibleClients(IDS[:12], [0] * 12, separation=3))
+  rested = EligibleClients(IDS[:12], [1] * 3 + [0] * 9, separation=4)
+  assert cohorts.cohort(5, rested) == IDS[3:12]
+  with pytest.raises(errors.ConfigurationError, match=r'needs 9 clients; .* leave 8'):
+    cohorts.cohort(6, EligibleClients(IDS[:8], [0] * 8, separation=4))
+
+
+def test_clients_who_cannot_take_part_are_not_drawn():
+  cohorts = SeparatedCohorts(client_ids=IDS, size=10, separation=2, seed=0)
+  first = cohorts.cohort(1, IDS[:20])
+  assert set(first) < set(IDS[:20])
+  assert set(cohorts.cohort(2, IDS[:20])) == set(IDS[:20]) - set(first)
+
+
+def test_too_few_clients_for_a_separation_are_refused():
+  with pytest.raises(errors.ConfigurationError, match='need 42 clients; there are 40'):
+    SeparatedCohorts(client_ids=IDS, size=14, separation=3)
+
+
+def test_separated_cohorts_claim_no_amplification():
+  assert not SeparatedCohorts(client_ids=IDS, size=10, separation=4).sampling.claims

@@ -6,7 +6,7 @@ __all__, __getattr__, __dir__ = lazy_names(
   __name__,
   {
     'learning.accounting_plan': ('Accounting',),
-    'learning.cohorts': ('Cohorts', 'PoissonCohorts', 'UniformCohorts'),
+    'learning.cohorts': ('Cohorts', 'PoissonCohorts', 'SeparatedCohorts', 'UniformCohorts'),
     'learning.data_source': ('CohortDataSource',),
     'learning.example_level': ('ExampleLevel',),
     'learning.export.run_export': ('export_model',),

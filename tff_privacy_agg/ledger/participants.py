@@ -32,6 +32,20 @@ def register_path(path: pathlib.Path) -> pathlib.Path:
   return companion(path, 'participants')
 
 
+class EligibleClients(list[str]):
+  """Clients who may take part in the next round, with what the register knows of them.
+
+  Attributes:
+    taken: Rounds that each has taken part in, in order.
+    separation: All of them have been away for so many rounds that the next one keeps this
+      separation; 1 where the ledger claims none.
+  """
+
+  def __init__(self, clients: Iterable[str], taken: Sequence[int], separation: int = 1):
+    super().__init__(clients)
+    self.taken, self.separation = taken, separation
+
+
 class Participants:
   """The register of one ledger; written by the ledger's one writer.
 
@@ -92,7 +106,8 @@ class Participants:
       return list(clients)
     names = list(clients)
     taken = self._before(self._numbers_of([self._hash(name) for name in names]))
-    return [name for name, rounds in zip(names, taken, strict=True) if rounds < self._cap]
+    free = [(name, rounds) for name, rounds in zip(names, taken, strict=True) if rounds < self._cap]
+    return EligibleClients([name for name, _ in free], [rounds for _, rounds in free])
 
   @property
   def people(self) -> int:
