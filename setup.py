@@ -32,7 +32,7 @@ setuptools.setup(
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   packages=setuptools.find_packages(include=['tff_privacy_agg', 'tff_privacy_agg.*']),
-  package_data={'tff_privacy_agg.ledger': ['schema.json']},
+  package_data={'tff_privacy_agg': ['py.typed'], 'tff_privacy_agg.ledger': ['schema.json']},
   python_requires='>=3.11',
   # What needs TFF needs requirements.lock (README, "Install"): the pins of the three packages with
   # a marker contradict each other and ask for a jaxlib that is no longer published, so pip cannot

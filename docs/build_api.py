@@ -31,7 +31,7 @@ def page() -> str:
   for name in modules:
     module = getattr(package, name)
     parts.append(f'## tpa.{name}\n\n{_prose(inspect.getdoc(module) or "")}')
-    known = [other for other in module.__all__ if other not in own]
+    known = [other for other in module.__all__ if other not in (*own, *modules)]
     parts += [_entry(f'tpa.{name}', module, other) for other in known]
   return '\n'.join(parts)
 

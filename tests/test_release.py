@@ -56,7 +56,8 @@ def test_a_wheel_builds_bit_for_bit_twice(tmp_path):
   names = zipfile.ZipFile(built[0]).namelist()
   sources = {str(path.relative_to(ROOT)) for path in (ROOT / 'tff_privacy_agg').rglob('*.py')}
   assert sources <= set(names)
-  assert {'tff_privacy_agg/ledger/schema.json', 'tff_privacy_agg/requirements.lock'} <= set(names)
+  others = ('ledger/schema.json', 'py.typed', 'requirements.lock')
+  assert {f'tff_privacy_agg/{name}' for name in others} <= set(names)
 
 
 def test_the_bill_of_materials_lists_the_lock():

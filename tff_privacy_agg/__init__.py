@@ -1,14 +1,13 @@
 """Differential privacy and secure aggregation for TensorFlow Federated.
 
-Names are loaded when they are first used, so that the command line and `doctor`
-start, and can say what is missing, without TensorFlow.
+Names load when they are first used, so that the command line and `doctor` start, and can
+say what is missing, without TensorFlow.
 """
 
-import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
-from tff_privacy_agg._lazy import tff_named
+from tff_privacy_agg._lazy import lazy_names
 
 __version__ = '0.1.0'
 
@@ -16,155 +15,80 @@ __version__ = '0.1.0'
 # between a user's lines. What they call errors there (of the graph optimizer) are none; real ones are raised.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
-_MODULES = {
-  name: name
-  for name in (
-    'accounting',
-    'analytics',
-    'audit',
-    'deployment',
-    'ledger',
-    'learning',
-    'runtime',
-    'secagg',
+if TYPE_CHECKING:
+  from tff_privacy_agg import (
+    accounting as accounting,
+    analytics as analytics,
+    audit as audit,
+    deployment as deployment,
+    learning as learning,
+    ledger as ledger,
+    runtime as runtime,
+    secagg as secagg,
   )
-} | {'data': 'learning.data'}
-_HOMES = {
-  'accounting': ('Budget',),
-  'ledger': ('PrivacyLedger',),
-  'aggregation.domains': ('Channel', 'Cohort', 'IntegerVectors', 'ModularVectors', 'RealVectors'),
-  'errors': (
-    'BudgetExceededError',
-    'CompositionError',
-    'ConfigurationError',
-    'LedgerError',
-    'PrivacyAggError',
-    'RuntimeUnavailableError',
-  ),
-  'aggregation.factories': (
-    'ComposedFactory',
-    'WeightedComposedFactory',
-    'compose',
-    'compose_weighted',
-  ),
-  'aggregation.layers': (
-    'AdaptiveQuantile',
-    'CentralDiscreteGaussianNoise',
-    'Clipping',
-    'CoordinateClipping',
-    'DFTRotation',
-    'DiscreteGaussianNoise',
-    'ForeignSum',
-    'GaussianNoise',
-    'HadamardRotation',
-    'Layer',
-    'Mean',
-    'Mechanism',
-    'PlainSum',
-    'Quantization',
-    'SecureModularSum',
-    'SkellamNoise',
-    'WeightedMean',
-    'Zeroing',
-  ),
-  'learning': (
-    'Accounting',
-    'CohortDataSource',
-    'PoissonCohorts',
-    'PrivacyLedgerReleaseManager',
-    'SeparatedCohorts',
-    'UniformCohorts',
-    'build_private_learning_process',
-    'export_model',
-    'no_metrics',
-    'plan',
-    'private_metrics',
-    'train',
-  ),
-  'aggregation.recipes': (
-    'ddp_secure_aggregator',
-    'dp_aggregator',
-    'robust_aggregator',
-    'secure_aggregator',
-  ),
-}
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-
-__all__ = [
-  'Accounting',
-  'AdaptiveQuantile',
-  'Budget',
-  'BudgetExceededError',
-  'CentralDiscreteGaussianNoise',
-  'Channel',
-  'Clipping',
-  'Cohort',
-  'CohortDataSource',
-  'ComposedFactory',
-  'CompositionError',
-  'ConfigurationError',
-  'CoordinateClipping',
-  'DFTRotation',
-  'DiscreteGaussianNoise',
-  'ForeignSum',
-  'GaussianNoise',
-  'HadamardRotation',
-  'IntegerVectors',
-  'Layer',
-  'LedgerError',
-  'Mean',
-  'Mechanism',
-  'ModularVectors',
-  'PlainSum',
-  'PoissonCohorts',
-  'PrivacyAggError',
-  'PrivacyLedger',
-  'PrivacyLedgerReleaseManager',
-  'Quantization',
-  'RealVectors',
-  'RuntimeUnavailableError',
-  'SecureModularSum',
-  'SeparatedCohorts',
-  'SkellamNoise',
-  'UniformCohorts',
-  'WeightedComposedFactory',
-  'WeightedMean',
-  'Zeroing',
-  '__version__',
-  'accounting',
-  'analytics',
-  'audit',
-  'build_private_learning_process',
-  'compose',
-  'compose_weighted',
-  'data',
-  'ddp_secure_aggregator',
-  'deployment',
-  'dp_aggregator',
-  'export_model',
-  'learning',
-  'ledger',
-  'no_metrics',
-  'plan',
-  'private_metrics',
-  'robust_aggregator',
-  'runtime',
-  'secagg',
-  'secure_aggregator',
-  'train',
-]
-
-
-def __getattr__(name: str) -> Any:
-  if name in _MODULES:
-    return importlib.import_module(f'{__name__}.{_MODULES[name]}')
-  if name in _HOME_OF:
-    with tff_named():
-      value = getattr(importlib.import_module(f'{__name__}.{_HOME_OF[name]}'), name)
-    globals()[name] = value
-    return value
-  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-
-
-def __dir__() -> list[str]:
-  return __all__
+  from tff_privacy_agg.accounting import Budget as Budget
+  from tff_privacy_agg.aggregation.domains import (
+    Channel as Channel,
+    Cohort as Cohort,
+    IntegerVectors as IntegerVectors,
+    ModularVectors as ModularVectors,
+    RealVectors as RealVectors,
+  )
+  from tff_privacy_agg.aggregation.factories import (
+    ComposedFactory as ComposedFactory,
+    WeightedComposedFactory as WeightedComposedFactory,
+    compose as compose,
+    compose_weighted as compose_weighted,
+  )
+  from tff_privacy_agg.aggregation.layers import (
+    AdaptiveQuantile as AdaptiveQuantile,
+    CentralDiscreteGaussianNoise as CentralDiscreteGaussianNoise,
+    Clipping as Clipping,
+    CoordinateClipping as CoordinateClipping,
+    DFTRotation as DFTRotation,
+    DiscreteGaussianNoise as DiscreteGaussianNoise,
+    ForeignSum as ForeignSum,
+    GaussianNoise as GaussianNoise,
+    HadamardRotation as HadamardRotation,
+    Layer as Layer,
+    Mean as Mean,
+    Mechanism as Mechanism,
+    PlainSum as PlainSum,
+    Quantization as Quantization,
+    SecureModularSum as SecureModularSum,
+    SkellamNoise as SkellamNoise,
+    WeightedMean as WeightedMean,
+    Zeroing as Zeroing,
+  )
+  from tff_privacy_agg.aggregation.recipes import (
+    ddp_secure_aggregator as ddp_secure_aggregator,
+    dp_aggregator as dp_aggregator,
+    robust_aggregator as robust_aggregator,
+    secure_aggregator as secure_aggregator,
+  )
+  from tff_privacy_agg.errors import (
+    BudgetExceededError as BudgetExceededError,
+    CompositionError as CompositionError,
+    ConfigurationError as ConfigurationError,
+    LedgerError as LedgerError,
+    PrivacyAggError as PrivacyAggError,
+    RuntimeUnavailableError as RuntimeUnavailableError,
+  )
+  from tff_privacy_agg.learning import (
+    Accounting as Accounting,
+    CohortDataSource as CohortDataSource,
+    PoissonCohorts as PoissonCohorts,
+    PrivacyLedgerReleaseManager as PrivacyLedgerReleaseManager,
+    SeparatedCohorts as SeparatedCohorts,
+    UniformCohorts as UniformCohorts,
+    build_private_learning_process as build_private_learning_process,
+    data as data,
+    export_model as export_model,
+    no_metrics as no_metrics,
+    plan as plan,
+    private_metrics as private_metrics,
+    train as train,
+  )
+  from tff_privacy_agg.ledger import PrivacyLedger as PrivacyLedger
+else:
+  __all__, __getattr__, __dir__ = lazy_names(__name__)

@@ -1,8 +1,11 @@
 """Names of a package that load when they are first used."""
 
+import ast
 import contextlib
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tff_privacy_agg.errors import RuntimeUnavailableError
@@ -26,30 +29,46 @@ def tff_named() -> Iterator[None]:
 
 
 def lazy_names(
-  package: str, homes: Mapping[str, Sequence[str]], moved: Mapping[str, str] | None = None
+  package: str, moved: Mapping[str, str] | None = None
 ) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
   """The face of a package whose names are imported on first use.
 
-  A command can then start, and say what is missing, without TensorFlow.
+  A command can then start, and say what is missing, without TensorFlow. The names are those
+  that the package's `__init__.py` imports `if TYPE_CHECKING:`, so type checkers, editors and
+  the running program read one list. Call it in the `else` of that block: a type checker that
+  saw `__getattr__` would accept every name.
 
   Args:
     package: `__name__` of the package.
-    homes: Names by the module of `tff_privacy_agg` that defines them.
     moved: Names that an earlier version had here, and where they are now.
 
   Returns:
     `__all__`, `__getattr__` and `__dir__` for the package.
   """
-  home_of = {name: module for module, names in homes.items() for name in names}
+  home_of = _imports_for_types(inspect.getsource(sys.modules[package]))
   names = sorted(home_of)
 
   def find(name: str) -> Any:
+    if home_of.get(name) == package:
+      return importlib.import_module(f'{package}.{name}')
     if name in home_of:
       with tff_named():
-        return getattr(importlib.import_module(f'tff_privacy_agg.{home_of[name]}'), name)
+        return getattr(importlib.import_module(home_of[name]), name)
     short = package.rpartition('.')[2]
     if moved and name in moved:
       raise AttributeError(f'`{short}.{name}` has moved; use `tff_privacy_agg.{moved[name]}`.')
     raise AttributeError(f'module {package!r} has no attribute {name!r}')
 
   return names, find, lambda: names
+
+
+def _imports_for_types(source: str) -> dict[str, str]:
+  """The names that a module imports `if TYPE_CHECKING:`, each with the module it is from."""
+  return {
+    alias.name: str(node.module)
+    for block in ast.parse(source).body
+    if isinstance(block, ast.If) and ast.unparse(block.test) == 'TYPE_CHECKING'
+    for node in block.body
+    if isinstance(node, ast.ImportFrom)
+    for alias in node.names
+  }

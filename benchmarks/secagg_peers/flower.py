@@ -19,8 +19,11 @@ from flwr.compat.common import recorddict_compat as compat
 from flwr.server import LegacyContext
 from flwr.server.strategy import FedAvg
 from flwr.server.workflow import SecAggPlusWorkflow
-from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD
-from flwr.server.workflow.constant import Key as WorkflowKey
+from flwr.server.workflow.constant import (
+  MAIN_CONFIGS_RECORD,
+  MAIN_PARAMS_RECORD,
+  Key as WorkflowKey,
+)
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 

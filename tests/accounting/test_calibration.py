@@ -5,8 +5,7 @@ import re
 import warnings
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.errors import ConfigurationError

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from dp_accounting import dp_event
 from dp_accounting.rdp import rdp_privacy_accountant
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.errors import CompositionError, ConfigurationError

@@ -9,8 +9,7 @@ import pytest
 from tff_privacy_agg import accounting, cli
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.learning import RunDirectory
-from tff_privacy_agg.learning import training_loop as training
+from tff_privacy_agg.learning import RunDirectory, training_loop as training
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.ledger import LedgerRecord
 

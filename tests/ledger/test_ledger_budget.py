@@ -4,8 +4,7 @@ import functools
 import math
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from ledger_stacks import facts
 
 from tff_privacy_agg.accounting.budget import Budget

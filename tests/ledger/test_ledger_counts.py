@@ -6,8 +6,7 @@ import math
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from ledger_forge import forge
 from ledger_stacks import facts, stack
 

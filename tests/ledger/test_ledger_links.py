@@ -7,8 +7,7 @@ import pytest
 from ledger_stacks import facts
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger, verify
-from tff_privacy_agg.ledger import line_format as ledger_lines
+from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger, line_format as ledger_lines, verify
 
 
 def written(path, rounds=3, **given):

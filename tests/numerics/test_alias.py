@@ -11,8 +11,7 @@ import mpmath
 import noise_reference
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import stats
 
 from tff_privacy_agg.errors import ConfigurationError

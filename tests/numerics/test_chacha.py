@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import chacha

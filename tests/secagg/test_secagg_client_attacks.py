@@ -6,8 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from secagg_sessions import Session, body_of, params, rewrap
 
 from tff_privacy_agg import secagg

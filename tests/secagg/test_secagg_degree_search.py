@@ -1,8 +1,7 @@
 """The search for a ring's degree: fast, and what floating point skips, exact numbers refuse."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tff_privacy_agg.secagg import thresholds
 

@@ -1,8 +1,7 @@
 """What a failed session shows of its clients, and whether it released anything."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from secagg_sessions import Session, body_of, rewrap
 
 from tff_privacy_agg import secagg

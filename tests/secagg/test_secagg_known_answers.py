@@ -4,8 +4,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.secagg import graph, thresholds

@@ -4,8 +4,7 @@ import pickle
 import struct
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from secagg_sessions import Session, body_of, params, rewrap
 
 from tff_privacy_agg import secagg

@@ -2,8 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from secagg_sessions import LEAF, Session, assert_sum, params, random_inputs
 
 from tff_privacy_agg import secagg

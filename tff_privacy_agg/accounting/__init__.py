@@ -1,5 +1,7 @@
 """Privacy accounting in NumPy: curves, epsilon, designs. Needs no TensorFlow."""
 
+from typing import TYPE_CHECKING
+
 from tff_privacy_agg._lazy import lazy_names
 from tff_privacy_agg.accounting.accountant import (
   INTEGER_ORDERS,
@@ -155,22 +157,22 @@ __all__ = [
   'xnoise_remaining_variance',
 ]
 
-__getattr__ = lazy_names(
-  __name__,
-  {},
-  moved={
-    **{
-      name: f'ledger.{name}'
-      for name in (
-        'LedgerFacts',
-        'LedgerRecord',
-        'PrivacyLedger',
-        'Sampling',
-        'Spent',
-        'Verification',
-        'verify',
-      )
+if not TYPE_CHECKING:
+  __getattr__ = lazy_names(
+    __name__,
+    moved={
+      **{
+        name: f'ledger.{name}'
+        for name in (
+          'LedgerFacts',
+          'LedgerRecord',
+          'PrivacyLedger',
+          'Sampling',
+          'Spent',
+          'Verification',
+          'verify',
+        )
+      },
+      'ledger_schema': 'ledger.schema',
     },
-    'ledger_schema': 'ledger.schema',
-  },
-)[1]
+  )[1]

@@ -7,8 +7,10 @@ import tensorflow_federated as tff
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import RANDOMNESS
-from tff_privacy_agg._tff import compat
-from tff_privacy_agg._tff import worker_cleanup as worker_cleanup  # its exit hook
+from tff_privacy_agg._tff import (
+  compat,
+  worker_cleanup as worker_cleanup,  # its exit hook
+)
 from tff_privacy_agg.accounting import Budget
 from tff_privacy_agg.aggregation import binding, process, tff_values
 from tff_privacy_agg.aggregation.domains import Cohort

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tff_privacy_agg._tff import compat
-from tff_privacy_agg._tff import structures as tff_structures
+from tff_privacy_agg._tff import compat, structures as tff_structures
 from tff_privacy_agg.errors import CompositionError
 from tff_privacy_agg.numerics import structures
 

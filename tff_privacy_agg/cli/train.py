@@ -139,7 +139,7 @@ def _train(args: argparse.Namespace) -> int:
     with _progress.waiting(f'reading {task.data} and building the process'):
       examples = task.load()
       process = task.process()  # refuses a design that cannot exist before anything is written
-      training = {
+      training: dict[str, Any] = {
         'preprocess': task.preprocess,
         'cohorts': task.cohorts(examples),
         'evaluate': task.evaluator(examples),

@@ -4,17 +4,21 @@
 `secagg`, and `served_rounds` the rounds of a TFF process in them. Names load when they are first used.
 """
 
+from typing import TYPE_CHECKING
+
 from tff_privacy_agg._lazy import lazy_names
 
-__all__, __getattr__, __dir__ = lazy_names(
-  __name__,
-  {
-    'deployment.config': ('ClientPolicy', 'Keys', 'Session'),
-    'deployment.coordinator': ('Coordinator',),
-    'deployment.events': ('Events',),
-    'deployment.participant': ('Member', 'Participant'),
-    'deployment.served_session': ('Deadlines',),
-    'deployment.serving': ('serve', 'take_part'),
-    'deployment.tls': ('Roster', 'make_keys'),
-  },
-)
+if TYPE_CHECKING:
+  from tff_privacy_agg.deployment.config import (
+    ClientPolicy as ClientPolicy,
+    Keys as Keys,
+    Session as Session,
+  )
+  from tff_privacy_agg.deployment.coordinator import Coordinator as Coordinator
+  from tff_privacy_agg.deployment.events import Events as Events
+  from tff_privacy_agg.deployment.participant import Member as Member, Participant as Participant
+  from tff_privacy_agg.deployment.served_session import Deadlines as Deadlines
+  from tff_privacy_agg.deployment.serving import serve as serve, take_part as take_part
+  from tff_privacy_agg.deployment.tls import Roster as Roster, make_keys as make_keys
+else:
+  __all__, __getattr__, __dir__ = lazy_names(__name__)

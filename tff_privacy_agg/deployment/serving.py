@@ -149,7 +149,8 @@ def serve(
       managers=[*release_managers, *([_RoundEvents(events, rounds)] if events.as_json else [])],
       report=events,
     )
-    return loop.run()
+    result = loop.run()
+  return result
 
 
 def take_part(

@@ -7,6 +7,7 @@ runtime that has none. Names load when they are first used.
 
 import importlib
 import sys
+from typing import TYPE_CHECKING
 
 from tff_privacy_agg._lazy import lazy_names
 
@@ -15,21 +16,28 @@ from tff_privacy_agg._lazy import lazy_names
 if 'tensorflow_federated' in sys.modules:
   importlib.import_module('tff_privacy_agg._tff.worker_cleanup')
 
-__all__, __getattr__, __dir__ = lazy_names(
-  __name__,
-  {
-    '_telling': ('announced',),
-    '_tff.error_hints': ('explain', 'explained', 'warn_if_secure_sums_cannot_run'),
-    'runtime.drops': ('RandomDrops',),
-    'runtime.executors': ('Executor',),
-    'runtime.in_process': ('InProcessContext',),
-    'runtime.round_report': ('RoundReport',),
-    'runtime.pool': ('Cluster', 'WorkerPool'),
-    'runtime.secagg_context': ('SecAggContext', 'use'),
-    'runtime.simulation': ('SimulationContext', 'simulation_context'),
-  },
-  moved={
-    name: f'deployment.{name}'
-    for name in ('Coordinator', 'Deadlines', 'Member', 'Participant', 'Roster', 'make_keys')
-  },
-)
+if TYPE_CHECKING:
+  from tff_privacy_agg._telling import announced as announced
+  from tff_privacy_agg._tff.error_hints import (
+    explain as explain,
+    explained as explained,
+    warn_if_secure_sums_cannot_run as warn_if_secure_sums_cannot_run,
+  )
+  from tff_privacy_agg.runtime.drops import RandomDrops as RandomDrops
+  from tff_privacy_agg.runtime.executors import Executor as Executor
+  from tff_privacy_agg.runtime.in_process import InProcessContext as InProcessContext
+  from tff_privacy_agg.runtime.pool import Cluster as Cluster, WorkerPool as WorkerPool
+  from tff_privacy_agg.runtime.round_report import RoundReport as RoundReport
+  from tff_privacy_agg.runtime.secagg_context import SecAggContext as SecAggContext, use as use
+  from tff_privacy_agg.runtime.simulation import (
+    SimulationContext as SimulationContext,
+    simulation_context as simulation_context,
+  )
+else:
+  __all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    moved={
+      name: f'deployment.{name}'
+      for name in ('Coordinator', 'Deadlines', 'Member', 'Participant', 'Roster', 'make_keys')
+    },
+  )

@@ -11,8 +11,11 @@ import grpc
 import tensorflow_federated as tff
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg._tff import compat, error_hints
-from tff_privacy_agg._tff import worker_cleanup as worker_cleanup  # its exit hook
+from tff_privacy_agg._tff import (
+  compat,
+  error_hints,
+  worker_cleanup as worker_cleanup,  # its exit hook
+)
 from tff_privacy_agg.errors import RuntimeUnavailableError
 from tff_privacy_agg.runtime.tff_worker import Worker
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from layer_cases import COHORT, HOSTILE, AnyFactory
 
 from tff_privacy_agg.aggregation.layers import ForeignSum, PlainSum, SecureModularSum, Slot

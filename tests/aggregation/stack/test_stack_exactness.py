@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from stack_runs import added, messages, run, stack_of, stream
 
 from tff_privacy_agg.aggregation.domains import Cohort

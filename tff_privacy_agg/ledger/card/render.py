@@ -15,8 +15,7 @@ from typing import Any
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.ledger.account import LedgerAccount
-from tff_privacy_agg.ledger.card import field as statement_field
-from tff_privacy_agg.ledger.card import risk
+from tff_privacy_agg.ledger.card import field as statement_field, risk
 from tff_privacy_agg.ledger.card.field import Field
 from tff_privacy_agg.ledger.card.practice import assumptions, practised, verifiable
 from tff_privacy_agg.ledger.card.promise import promised
