@@ -6,14 +6,17 @@ All inner loops run over contiguous rows.
 """
 
 import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from tff_privacy_agg.secagg.primitives import parallel
 from tff_privacy_agg.secagg.primitives.prg import word_dtype
 
 # Words that are packed at a time: two rows of them stay in a core's second-level cache.
 _BLOCK = 32768
 _WORD = np.dtype('<u8')
+_Tile = tuple[slice, slice]
 
 
 def columns(size: int) -> int:
@@ -39,15 +42,23 @@ def _layout(bits: int) -> tuple[int, int, int]:
   return groups, 64 // groups, bits // groups
 
 
-def _tiles(groups: int, m: int) -> list[tuple[slice, slice]]:
-  """Groups and columns that go together: whole rows where they fit, for long inner loops."""
-  width = min(m, _BLOCK)
-  height = max(1, _BLOCK // width)
+def _tiles(groups: int, m: int, parts: int) -> list[_Tile]:
+  """Groups and columns that go together: whole rows where they fit, for long inner loops.
+
+  There are at least `parts` tiles, if there are so many columns.
+  """
+  block = min(_BLOCK, -(-groups * m // parts))
+  width = min(m, block)
+  height = max(1, block // width)
   return [
     (slice(group, min(group + height, groups)), slice(column, min(column + width, m)))
     for group in range(0, groups, height)
     for column in range(0, m, width)
   ]
+
+
+def _in_tiles(work: Callable[[Iterator[_Tile]], None], groups: int, m: int, size: int) -> None:
+  parallel.share(work, _tiles(groups, m, parallel.threads(size)), size)
 
 
 def pack(words: np.ndarray, bits: int) -> np.ndarray:
@@ -65,22 +76,26 @@ def pack(words: np.ndarray, bits: int) -> np.ndarray:
   source = words.reshape(groups, elements, m)
   out = np.empty((groups, rows, m), _WORD)
   keep = _WORD.type(2**bits - 1)
-  for some, columns_of in _tiles(groups, m):
-    given, target = source[some, :, columns_of], out[some, :, columns_of]
-    wide, shifted = np.empty((2, len(given), given.shape[2]), _WORD)
-    for i in range(elements):
-      row, shift = divmod(i * bits, 64)
-      wide[...] = given[:, i]
-      # At the upper end of a word the shift cuts off what is above.
-      if (shift + bits) % 64 and bits < 8 * words.itemsize:
-        np.bitwise_and(wide, keep, out=wide)
-      if shift:
-        np.left_shift(wide, _WORD.type(shift), out=shifted)
-        np.bitwise_or(target[:, row], shifted, out=target[:, row])
-      else:
-        target[:, row] = wide
-      if shift + bits > 64:
-        np.right_shift(wide, _WORD.type(64 - shift), out=target[:, row + 1])
+
+  def pack_some(tiles: Iterator[_Tile]) -> None:
+    for some, columns_of in tiles:
+      given, target = source[some, :, columns_of], out[some, :, columns_of]
+      wide, shifted = np.empty((2, len(given), given.shape[2]), _WORD)
+      for i in range(elements):
+        row, shift = divmod(i * bits, 64)
+        wide[...] = given[:, i]
+        # At the upper end of a word the shift cuts off what is above.
+        if (shift + bits) % 64 and bits < 8 * words.itemsize:
+          np.bitwise_and(wide, keep, out=wide)
+        if shift:
+          np.left_shift(wide, _WORD.type(shift), out=shifted)
+          np.bitwise_or(target[:, row], shifted, out=target[:, row])
+        else:
+          target[:, row] = wide
+        if shift + bits > 64:
+          np.right_shift(wide, _WORD.type(64 - shift), out=target[:, row + 1])
+
+  _in_tiles(pack_some, groups, m, words.nbytes)
   return out.reshape(bits, m)
 
 
@@ -99,18 +114,22 @@ def add_packed(total: np.ndarray, packed: np.ndarray, bits: int) -> None:
   groups, elements, rows = _layout(bits)
   source = packed.reshape(groups, rows, m)
   sums = total.reshape(groups, elements, m)
-  for some, columns_of in _tiles(groups, m):
-    given, target = source[some, :, columns_of], sums[some, :, columns_of]
-    wide, upper = np.empty((2, len(given), given.shape[2]), _WORD)
-    narrow = np.empty(wide.shape, total.dtype)
-    for i in range(elements):
-      row, shift = divmod(i * bits, 64)
-      np.right_shift(given[:, row], _WORD.type(shift), out=wide)
-      if shift + bits > 64:
-        np.left_shift(given[:, row + 1], _WORD.type(64 - shift), out=upper)
-        np.bitwise_or(wide, upper, out=wide)
-      np.copyto(narrow, wide, casting='unsafe')
-      np.add(target[:, i], narrow, out=target[:, i])
+
+  def add_some(tiles: Iterator[_Tile]) -> None:
+    for some, columns_of in tiles:
+      given, target = source[some, :, columns_of], sums[some, :, columns_of]
+      wide, upper = np.empty((2, len(given), given.shape[2]), _WORD)
+      narrow = np.empty(wide.shape, total.dtype)
+      for i in range(elements):
+        row, shift = divmod(i * bits, 64)
+        np.right_shift(given[:, row], _WORD.type(shift), out=wide)
+        if shift + bits > 64:
+          np.left_shift(given[:, row + 1], _WORD.type(64 - shift), out=upper)
+          np.bitwise_or(wide, upper, out=wide)
+        np.copyto(narrow, wide, casting='unsafe')
+        np.add(target[:, i], narrow, out=target[:, i])
+
+  _in_tiles(add_some, groups, m, total.nbytes)
 
 
 def unpack(packed: np.ndarray, bits: int) -> np.ndarray:

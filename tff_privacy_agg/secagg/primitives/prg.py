@@ -11,12 +11,14 @@ import functools
 import os
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from tff_privacy_agg.secagg.primitives import parallel
 
 # Bytes of a segment: with the slice of the accumulator it stays in a core's second-level cache.
 SEGMENT = 2**18
@@ -119,14 +121,20 @@ def add_masks(
     minus: 32-byte keys whose masks are subtracted.
   """
   signed = [(stream(key), np.add) for key in plus] + [(stream(key), np.subtract) for key in minus]
-  scratch = bytearray(SEGMENT + _TAG)
-  out = memoryview(scratch)
+  pieces = []
   for leaf, vector in enumerate(vectors):
     step = SEGMENT // vector.itemsize
     for segment, start in enumerate(range(0, vector.size, step)):
-      piece = vector[start : start + step]
-      mask = np.frombuffer(scratch, vector.dtype, piece.size)
+      pieces.append((leaf, segment, vector[start : start + step]))
+
+  def mask_some(some: Iterator[tuple[int, int, np.ndarray]]) -> None:
+    scratch = bytearray(SEGMENT + _TAG)
+    out = memoryview(scratch)
+    for leaf, segment, piece in some:
+      mask = np.frombuffer(scratch, piece.dtype, piece.size)
       for masks, combine in signed:
         masks.fill(leaf, segment, out, piece.nbytes)
         combine(piece, mask, out=piece)
-  scratch[:] = bytes(len(scratch))
+    scratch[:] = bytes(len(scratch))
+
+  parallel.share(mask_some, pieces, len(signed) * sum(vector.nbytes for vector in vectors))
