@@ -7,11 +7,19 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from tff_privacy_agg import cli
 
 ODD = (None, 'x', '', [], {}, [1], {'a': 1}, -1, 0, 3, 0.5, 1e300, 10**400, True, False, 'inf')
 ODD += ('nan', 1e-300, 2**63, '\ud800', 'é', 10**9, -0.0, [None], {'': {}}, 'secure', 1.5)
 COMMAND = 'import sys; from tff_privacy_agg.cli import main; sys.exit(main())'
+
+
+def mutations(some):
+  """Parametrizes a test by how many mutations it draws: `some`, and 2,000 in the slow tests."""
+  many = pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(7200)])
+  return pytest.mark.parametrize('mutations', [some, many], ids=['some', 'many'])
 
 
 def places(value, at=()):

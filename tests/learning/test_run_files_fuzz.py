@@ -9,7 +9,7 @@ import random
 import shutil
 
 import pytest
-from damaged_files import answer, answer_of_process, edit, edit_one, restored
+from damaged_files import answer, answer_of_process, edit, edit_one, mutations, restored
 from test_training import process_with, train
 
 import tff_privacy_agg as tpa
@@ -45,11 +45,6 @@ mode = "simulated"
 """
 VALUES = ['""', '"x"', '-1', '0', '1e400', 'nan', 'inf', 'true', '[]', '[1]', '{ a = 1 }', '0.5']
 VALUES += ['99999999999999999999', '1979-05-27', '"é"', "'''", '= =', '1e-320', '3', '"private"']
-few = pytest.mark.parametrize(
-  'mutations',
-  [8, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(7200)])],
-  ids=['some', 'many'],
-)
 
 
 @pytest.fixture(scope='module')
@@ -73,7 +68,7 @@ def run(whole, tmp_path):
   return functools.partial(restored, whole, tmp_path / 'run')
 
 
-@few
+@mutations(8)
 def test_export_never_raises(run, tmp_path, mutations):
   chance = random.Random(mutations)
   for _ in range(mutations):
@@ -84,7 +79,7 @@ def test_export_never_raises(run, tmp_path, mutations):
     assert (found == 0) == (tmp_path / 'out' / 'privacy_card.json').exists()
 
 
-@few
+@mutations(8)
 def test_resuming_never_raises_and_takes_back_no_charge(run, process, mutations, simulation_worker):
   chance = random.Random(mutations)
   with tpa.runtime.use(simulation_worker):
@@ -128,9 +123,7 @@ def _stops_before_it_trains(monkeypatch):
 
 
 @pytest.mark.usefixtures('_stops_before_it_trains')
-@pytest.mark.parametrize(
-  'mutations', [60, pytest.param(2000, marks=pytest.mark.slow)], ids=['some', 'many']
-)
+@mutations(60)
 def test_train_never_raises_for_a_configuration(tmp_path, monkeypatch, mutations):
   monkeypatch.chdir(tmp_path)
   chance = random.Random(mutations)
@@ -141,9 +134,7 @@ def test_train_never_raises_for_a_configuration(tmp_path, monkeypatch, mutations
 
 
 @pytest.mark.usefixtures('_stops_before_it_trains')
-@pytest.mark.parametrize(
-  'mutations', [20, pytest.param(2000, marks=pytest.mark.slow)], ids=['some', 'many']
-)
+@mutations(20)
 def test_train_never_raises_for_what_a_directory_says_of_itself(tmp_path, mutations):
   options = ['--population', '20', '--clients-per-round', '10', '--target-epsilon', '5']
   task = TrainingTask(population=20, clients_per_round=10, target_epsilon=5.0)

@@ -7,7 +7,7 @@ that what is read gets as far as it can.
 import random
 
 import pytest
-from damaged_files import answer, answer_of_process, damage, edit, spoil
+from damaged_files import answer, answer_of_process, damage, edit, mutations, spoil
 from ledger_forge import forge
 from ledger_stacks import facts
 
@@ -61,9 +61,7 @@ def whole(path):
 
 
 @pytest.mark.parametrize('command', COMMANDS, ids=lambda command: command[0])
-@pytest.mark.parametrize(
-  'mutations', [60, pytest.param(2000, marks=pytest.mark.slow)], ids=['some', 'many']
-)
+@mutations(60)
 def test_no_command_raises_for_a_file(path, whole, command, mutations):
   chance = random.Random(mutations)
   for _ in range(mutations):

@@ -4,7 +4,7 @@ import functools
 import random
 
 import pytest
-from damaged_files import answer, answer_of_process, edit_one, restored
+from damaged_files import answer, answer_of_process, edit_one, mutations, restored
 from report_runs import AUDIT, make_run
 
 from tff_privacy_agg.accounting import Budget
@@ -16,9 +16,7 @@ def run(tmp_path):
   return functools.partial(restored, tmp_path / 'whole', tmp_path / 'run')
 
 
-@pytest.mark.parametrize(
-  'mutations', [60, pytest.param(2000, marks=pytest.mark.slow)], ids=['some', 'many']
-)
+@mutations(60)
 def test_report_never_raises(run, tmp_path, mutations):
   chance = random.Random(mutations)
   for _ in range(mutations):
