@@ -1,4 +1,4 @@
-"""Refusals: what was asked, what was found, how to mend it, for every bad input."""
+"""Refusals: what was asked, what was found, how to fix it, for every bad input."""
 
 import collections
 import dataclasses
@@ -454,7 +454,7 @@ def test_messages_are_sentences(layers, message):
   text = str(info.value)
   assert text[0].isupper()
   assert text.endswith('.')
-  assert len(text.split('. ')) >= 2  # what was found, and how to mend it
+  assert len(text.split('. ')) >= 2  # what was found, and how to fix it
 
 
 @pytest.mark.parametrize('layers', [None, tpa.Mean(), 7], ids=repr)

@@ -36,7 +36,7 @@ def read_sections(
     content = tomllib.loads(pathlib.Path(path).read_text(encoding='utf-8'))
   except (OSError, ValueError) as error:
     raise ConfigurationError(
-      f'A configuration was to be read; {path} cannot be: {error}. Correct the file.'
+      f'Cannot read the configuration {path}: {error}. Correct the file.'
     ) from None
   given = [
     f'[{section}] {key}' if isinstance(keys, dict) else section

@@ -30,8 +30,8 @@ def entry_point(name: str, directory: str | os.PathLike[str]) -> Callable[[], An
       raise TypeError('no function')
   except Exception as error:
     raise ConfigurationError(
-      f'An entry point `module:function` was asked for; {name!r} gives none '
-      f'({type(error).__name__}: {error}). Correct the name, or its module.'
+      f'{name!r} does not name a `module:function` ({type(error).__name__}: {error}). Correct the '
+      'name, or its module.'
     ) from error
 
   def call() -> Any:
@@ -41,8 +41,8 @@ def entry_point(name: str, directory: str | os.PathLike[str]) -> Callable[[], An
       raise
     except Exception as error:
       raise ConfigurationError(
-        f'The entry point {name!r} was called; it failed with {type(error).__name__}: {error}. '
-        'Mend the function, or what it reads.'
+        f'The entry point {name!r} was called; it failed with {type(error).__name__}: {error}. Fix '
+        'the function, or what it reads.'
       ) from error
 
   return call

@@ -69,8 +69,8 @@ def delta_of(clients: int, delta: Any, name: str = 'population') -> None:
   fraction(delta=delta)
   if delta >= 1 / clients:
     raise ConfigurationError(
-      f'`delta` must be below 1/{name} = {1 / clients:g}, got {delta!r}. '
-      'At that size it allows to publish a client. A tenth of it is the usual choice.'
+      f'`delta` must be below 1/{name} = {1 / clients:g}, got {delta!r}. A delta that large '
+      "permits publishing one client's data. A tenth of it is the usual choice."
     )
 
 

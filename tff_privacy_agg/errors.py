@@ -7,7 +7,7 @@
     ├── BudgetExceededError               the next round could spend more than the budget
     └── RuntimeUnavailableError (RuntimeError)   no execution context that can run secure sums
 
-Every message says what was asked, what was found, and how to mend it, one
+Every message says what was asked, what was found, and how to fix it, one
 sentence each.
 """
 

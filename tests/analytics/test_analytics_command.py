@@ -152,7 +152,7 @@ def test_bad_questions_end_in_one_sentence(visits, capsys, arguments, sentence):
   ('text', 'sentence'),
   [
     ('minutes,who\n', 'has no rows'),
-    ('minutes,who\n3,a\n,a\n', "'minutes' was asked for; line 3 of .* nothing in it"),
+    ('minutes,who\n3,a\n,a\n', "'minutes' is empty in line 3 of"),
     ('minutes,who\n3,a\n4\n', 'line 3 of .* has 1 fields, the header 2'),
     ('minutes,who\n3,a\nnan,b\n', "line 3 of .* has 'nan'"),
     ('minutes,who\n3,a\n1e999,b\n', "line 3 of .* has '1e999'"),

@@ -228,7 +228,7 @@ def test_the_command_adds_questions_up_and_stops_at_the_budget(table, capsys):
   arguments = [str(more), *QUESTIONS[1], *PER_CLIENT, '--ledger', str(ledger)]
   code, _, err = run(capsys, 'analytics', *arguments)
   assert code == 2
-  assert f'{CLIENTS + 1} clients were to be asked' in err
+  assert f'The file has {CLIENTS + 1} clients' in err
 
 
 def test_a_first_question_beyond_the_budget_begins_no_ledger(table, capsys):

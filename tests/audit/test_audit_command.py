@@ -96,7 +96,7 @@ def refused(capsys, *arguments):
   return capsys.readouterr().err
 
 
-def test_what_cannot_be_audited_is_refused_with_the_mend(trained, tmp_path, capsys):
+def test_what_cannot_be_audited_is_refused_with_the_fix(trained, tmp_path, capsys):
   assert 'got neither. Give one of them.' in refused(capsys)
   assert 'got both' in refused(capsys, str(trained), '--fresh')
   assert 'holds none. Train one' in refused(capsys, str(tmp_path))

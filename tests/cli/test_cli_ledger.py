@@ -88,7 +88,7 @@ def test_a_ledger_whose_first_line_was_changed_is_not_taken_for_another_file(tmp
   assert cli.main(['verify', str(path)]) == 1
   assert 'PROBLEM: Line 1 was changed: it does not match its own hash.' in capsys.readouterr().out
   assert cli.main(['epsilon', str(path)]) == 2
-  assert 'cannot be believed. Line 1 was changed' in capsys.readouterr().err
+  assert 'does not verify: Line 1 was changed' in capsys.readouterr().err
 
 
 def test_what_cannot_be_read_is_refused_in_one_sentence(tmp_path, capsys):

@@ -153,7 +153,7 @@ def test_without_file_and_network_one_is_told_what_to_do(tmp_path, offline):
   with pytest.raises(ConfigurationError) as refused:
     data.load('cifar100', 5, directory=tmp_path / 'none')
   said = str(refused.value)
-  assert "The data 'cifar100' was asked for" in said
+  assert "Cannot load the data 'cifar100'" in said
   assert 'cifar100.sqlite is not there' in said
   assert 'no network here' in said
   assert "Put TFF's file there" in said

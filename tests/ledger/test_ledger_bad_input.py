@@ -1,4 +1,4 @@
-"""Whatever is asked or found that cannot be: a named error, with the mend, and nothing written."""
+"""Whatever is asked or found that cannot be: a named error, with the fix, and nothing written."""
 
 import dataclasses
 import json
@@ -103,7 +103,7 @@ def test_a_ledger_that_lost_its_lines_is_still_called_one(path):
     path.write_bytes(content)
     found = verify(path)
     assert not found.ok, content
-    with pytest.raises(LedgerError, match='cannot be believed'):
+    with pytest.raises(LedgerError, match='does not verify'):
       LedgerRecord.read(path)
   path.with_name(f'{path.name}.head').unlink()
   for content in (changed, cut, b'?\n' + b''.join(rest)):
@@ -112,7 +112,7 @@ def test_a_ledger_that_lost_its_lines_is_still_called_one(path):
     assert problem.startswith('Line 1 was changed') or content == cut, problem
 
 
-def test_a_budget_that_is_spent_is_refused_with_the_mend_and_costs_nothing(tmp_path):
+def test_a_budget_that_is_spent_is_refused_with_the_fix_and_costs_nothing(tmp_path):
   budget = Budget(epsilon=0.05, delta=5e-4)
   with PrivacyLedger(tmp_path / 'l.jsonl', facts(), budget=budget) as ledger:
     with pytest.raises(BudgetExceededError, match='more noise or fewer rounds'):

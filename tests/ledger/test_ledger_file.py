@@ -73,9 +73,9 @@ def test_a_changed_line_is_found(path, line):
     path.write_bytes(b''.join(changed))
     problems = verify(path).problems
     assert f'Line {line + 1} was changed' in problems[0]
-    with pytest.raises(LedgerError, match='cannot be believed'):
+    with pytest.raises(LedgerError, match='does not verify'):
       LedgerRecord.read(path)
-    with pytest.raises(LedgerError, match='cannot be believed'):
+    with pytest.raises(LedgerError, match='does not verify'):
       PrivacyLedger(path)
 
 

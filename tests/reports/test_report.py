@@ -334,7 +334,7 @@ def test_a_report_into_a_missing_folder_is_refused_and_makes_none(run, capsys):
   where = run.parent / 'nowhere'
   assert cli.main(['report', str(run), '--output', str(where / 'card.html')]) == 2
   error = capsys.readouterr().err
-  assert f'was to be written to {where}/card.html; there is no folder {where}. Make it' in error
+  assert f'Cannot write the report {where}/card.html: there is no folder {where}. Make it' in error
   assert not where.exists()
   assert cli.main(['report', str(run), '--output', str(run / 'card.html')]) == 0
   assert (run / 'card.html').exists()

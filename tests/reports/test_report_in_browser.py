@@ -72,7 +72,7 @@ def test_it_shows_the_ledgers_numbers_without_an_error(page):
     (value,) = re.findall(rf'<data id="epsilon-{view}" value="([^"]*)"', shown.stdout)
     assert float(value) == record.epsilon(view)
   assert record.hash in shown.stdout
-  # The browser mends what is broken: nothing was.
+  # The browser repairs broken markup; it found none.
   drawn, written = (html.unescape(_main(text)) for text in (shown.stdout, page.read_text()))
   assert drawn == written
 

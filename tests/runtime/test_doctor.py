@@ -13,8 +13,8 @@ from tff_privacy_agg.runtime import doctor
 
 def status(name):
   (check,) = (check for check in doctor.diagnose() if check.name == name)
-  assert bool(check.mend) == (check.status != 'ok')
-  return check.status, check.mend
+  assert bool(check.fix) == (check.status != 'ok')
+  return check.status, check.fix
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_passes_here(capsys):
 
 
 @pytest.mark.parametrize(
-  ('name', 'version', 'want', 'mend'),
+  ('name', 'version', 'want', 'fix'),
   [
     ('tensorflow-federated', None, 'failed', 'TFF 0.87'),
     ('tensorflow-federated', '0.86.0', 'failed', 'requirements.lock'),
@@ -63,11 +63,11 @@ def test_passes_here(capsys):
     ('setuptools', '81.0', 'warning', 'pkg_resources'),
   ],
 )
-def test_versions(versions, name, version, want, mend):
+def test_versions(versions, name, version, want, fix):
   versions[name] = version
   found, said = status(name)
   assert found == want
-  assert mend in said
+  assert fix in said
 
 
 @pytest.mark.parametrize(
@@ -97,16 +97,16 @@ def test_exit_code_tells_failures_from_warnings(versions, capsys):
 
 def test_other_platform(no_runtime, monkeypatch):
   monkeypatch.setattr(platform, 'machine', lambda: 'aarch64')
-  found, mend = status('Python')
+  found, fix = status('Python')
   assert found == 'failed'
-  assert 'x86_64 only' in mend
+  assert 'x86_64 only' in fix
 
 
 def test_unreadable_entropy(no_runtime, monkeypatch, tmp_path):
   monkeypatch.setattr(doctor, '_ENTROPY', tmp_path / 'uuid')
-  found, mend = status('entropy of noise keys')
+  found, fix = status('entropy of noise keys')
   assert found == 'failed'
-  assert 'mount' in mend
+  assert 'mount' in fix
 
 
 def test_slow_protobuf(no_runtime, monkeypatch):

@@ -1,4 +1,4 @@
-"""Says in one sentence what a TFF runtime error means and how to mend it."""
+"""Says in one sentence what a TFF runtime error means and how to fix it."""
 
 import contextlib
 import re
@@ -67,7 +67,7 @@ def last_line(error: BaseException) -> str:
 
 
 def explain(error: BaseException) -> str | None:
-  """Returns what `error` means and how to mend it, or None if it is not known.
+  """Returns what `error` means and how to fix it, or None if it is not known.
 
   Args:
     error: An exception from calling a TFF computation. Its causes are searched

@@ -57,9 +57,9 @@ def split_noise_multiplier(total: float, bit_multipliers: Sequence[float]) -> fl
   if left <= 0:
     alone = math.sqrt(1.0 / spent)
     raise ConfigurationError(
-      f'A total noise multiplier of {total:g} was asked for; the other channels alone, with '
-      f'{list(bit_multipliers)}, allow less than {alone:g}. Raise the noise of these channels '
-      '(or the cohort that adds it), drop a channel, or lower the total.'
+      f'A total noise multiplier of {total:g} is out of reach: the other channels, with '
+      f'{list(bit_multipliers)}, alone allow less than {alone:g}. Raise the noise of these '
+      'channels (or the cohort that adds it), drop a channel, or lower the total.'
     )
   return 1.0 / math.sqrt(left)
 
@@ -181,9 +181,8 @@ def smallest_noise_multiplier(
       if refusal is not None:
         raise refusal
       raise ConfigurationError(
-        f'An epsilon of {target_epsilon:g} was asked for; no noise multiplier reaches it, the '
-        f'best epsilon found is {best:g}. Use more bits, more clients, fewer rounds, or a larger '
-        'target.'
+        f'No noise multiplier reaches an epsilon of {target_epsilon:g}; the best found is '
+        f'{best:g}. Use more bits, more clients, fewer rounds, or a larger target.'
       )
   low = high / 2
   while reaches(low):

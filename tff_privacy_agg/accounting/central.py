@@ -59,8 +59,8 @@ def central_design(
 
   if not fits(1):
     raise ConfigurationError(
-      f'A noise multiplier of {noise_multiplier:g} was asked of the server for {dimension} '
-      f'coordinates and {cohort_maximum} clients; not even one step a clip norm carries it. Lower '
+      f'The server cannot add a noise multiplier of {noise_multiplier:g} to {dimension} '
+      f'coordinates and {cohort_maximum} clients: not even one step a clip norm carries it. Lower '
       'the noise multiplier or the dimension.'
     )
   low, high = 1, 2 * int(LARGEST_BOUND)

@@ -150,9 +150,9 @@ def sensitivity_factor(adjacency: str, *, distributed: bool = True) -> int:
   _validate.one_of(ADJACENCIES, adjacency=adjacency)
   if distributed and adjacency == 'add_or_remove_one':
     raise ConfigurationError(
-      "`adjacency='add_or_remove_one'` was asked for noise that the clients add. Removing a "
-      'client also removes its noise share, and that alone tells the two cohorts apart in high '
-      "dimension. Use 'zero_out' (the default) or 'replace_one'."
+      "`adjacency='add_or_remove_one'` does not fit noise that the clients add. Removing a client "
+      'also removes its noise share, and that alone tells the two cohorts apart in high dimension. '
+      "Use 'zero_out' (the default) or 'replace_one'."
     )
   return 2 if adjacency == 'replace_one' else 1
 

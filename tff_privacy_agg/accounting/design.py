@@ -203,7 +203,7 @@ def solve(
   norm = norm_for(bits)
   if norm is None or not works(norm):
     raise _infeasible(
-      f'{bits} bits were asked to carry '
+      f'{bits} bits cannot carry '
       + (f'a noise multiplier of {z:g} ({law}) for ' if law else 'the sum of ')
       + f'{cohort_maximum} clients with {minimum_honest} honest survivors in dimension '
       f'{dimension}',
@@ -304,19 +304,19 @@ def _rounded_down(value: float) -> float:
   return math.ldexp(math.floor(math.ldexp(mantissa, 21)), exponent - 21)
 
 
-def _infeasible(asked: str, smallest: int | None, share: float | None) -> ConfigurationError:
+def _infeasible(refused: str, smallest: int | None, share: float | None) -> ConfigurationError:
   if smallest is None:
     return ConfigurationError(
-      f'{asked}; no bit width can, because one share of the noise would exceed what the samplers '
+      f'{refused}, and no bit width can: one share of the noise would exceed what the samplers '
       'draw. Admit more clients, or lower the noise multiplier or the dimension.'
     )
   if share is None:
     return ConfigurationError(
-      f'{asked}; their sum would wrap. The smallest bit width that works is {smallest}: use at '
+      f'{refused}: their sum would wrap. The smallest bit width that works is {smallest}: use at '
       'least that, or lower the noise multiplier.'
     )
   return ConfigurationError(
-    f'{asked}; one share would have a variance of {share:g}, and the sum of discrete Gaussians '
+    f'{refused}: one share would have a variance of {share:g}, and the sum of discrete Gaussians '
     f'is not accounted for below 1. The smallest bit width that works is {smallest}: use at '
     'least that, Skellam noise, or a larger noise multiplier.'
   )

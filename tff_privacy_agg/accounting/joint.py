@@ -133,7 +133,7 @@ def smallest_bits(
     if found.error_over_central is not None and found.error_over_central <= error_over_central:
       return bits
   raise ConfigurationError(
-    f'A noise multiplier of {noise_multiplier:g} with an error of at most {error_over_central:g} '
-    f'times a central Gaussian was asked for; not even {scales.MAXIMUM_BITS} bits carry it. '
-    'Lower the noise multiplier, or allow a larger error.'
+    f'Not even {scales.MAXIMUM_BITS} bits carry a noise multiplier of {noise_multiplier:g} with an '
+    f'error of at most {error_over_central:g} times that of a central Gaussian. Lower the '
+    'noise multiplier, or allow a larger error.'
   )

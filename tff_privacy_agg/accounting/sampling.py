@@ -107,12 +107,12 @@ def poisson(
   _check_adjacency(adjacency, base.adjacency)
   if base.mechanism not in OF_SERVER and tight:
     raise ConfigurationError(
-      f'The tight Poisson bound was asked for {base.mechanism} noise; it is proved for Gaussian '
-      'noise of the server only. Leave `tight` out.'
+      'The tight Poisson bound is proved for Gaussian noise of the server only, not for '
+      f'{base.mechanism} noise. Leave `tight` out.'
     )
   if base.mechanism not in OF_SERVER and not total_noise_fixed:
     raise ConfigurationError(
-      f'Poisson sampling was asked for {base.mechanism} noise, whose total moves with the size '
+      f'Poisson sampling has no bound for {base.mechanism} noise, whose total moves with the size '
       'of the cohort. Top the noise up to a fixed total at the server and pass '
       '`total_noise_fixed=True`, or claim no amplification.'
     )
@@ -157,8 +157,8 @@ def without_replacement(base: RdpCurve, *, population: int, cohort: int) -> RdpC
   _check_base(base)
   if base.adjacency != 'replace_one':
     raise ConfigurationError(
-      f'Sampling without replacement was asked for a curve under {base.adjacency!r}; a cohort of '
-      "fixed size needs 'replace_one', at twice the sensitivity. Build the curve with "
+      f'Sampling without replacement has no bound for a curve under {base.adjacency!r}: a cohort '
+      "of fixed size needs 'replace_one', at twice the sensitivity. Build the curve with "
       "`adjacency='replace_one'`."
     )
   rate = cohort / population
@@ -278,9 +278,8 @@ def check_rate(rate: float) -> None:
 def _check_adjacency(adjacency: str, of_base: str) -> None:
   if adjacency not in ('add_or_remove_one', 'zero_out') or of_base == 'replace_one':
     raise ConfigurationError(
-      f'Poisson sampling was asked under {adjacency!r} for a curve under {of_base!r}. It '
-      "is proved for 'add_or_remove_one' and 'zero_out'. Use one of these, or "
-      '`without_replacement`.'
+      f'Poisson sampling under {adjacency!r} has no bound for a curve under {of_base!r}. It is '
+      "proved for 'add_or_remove_one' and 'zero_out'. Use one of these, or `without_replacement`."
     )
 
 
@@ -288,8 +287,7 @@ def _check_base(base: RdpCurve) -> None:
   _validate.instance(RdpCurve, base=base)
   if base.mechanism == 'sampled':
     raise ConfigurationError(
-      f'Sampling was asked for a curve that is sampled already: {base.provenance}. Sample the '
-      'curve of the mechanism itself.'
+      f'This curve is sampled already: {base.provenance}. Sample the curve of the mechanism itself.'
     )
 
 

@@ -149,8 +149,8 @@ def validate_cohort(maximum: int, honest: int, bits: int) -> None:
   validate_bits(bits)
   if honest > maximum:
     raise ConfigurationError(
-      f'{honest} honest survivors were asked for in a cohort of at most {maximum}. Lower the '
-      'former or raise the latter.'
+      f'A cohort of at most {maximum} clients cannot have {honest} honest survivors. Lower the '
+      'latter or raise the former.'
     )
 
 
@@ -192,7 +192,7 @@ def _room(clients: int, bits: int, k: float) -> float:
   if room <= 0:
     needed = math.ceil(0.5 * math.log2(clients * k**2 + 1))
     raise ConfigurationError(
-      f'{bits} bits were asked for {clients} clients; their rounding errors alone overflow the '
-      f'modulus. Use at least {needed} bits.'
+      f'With {bits} bits the rounding errors of {clients} clients alone overflow the modulus. Use '
+      f'at least {needed} bits.'
     )
   return math.sqrt(room)

@@ -53,8 +53,7 @@ def xnoise_components(
   _validate.positive(central_variance=central_variance)
   if tolerated_dropouts >= sampled:
     raise ConfigurationError(
-      f'{tolerated_dropouts} drop-outs were to be tolerated among {sampled} clients. Tolerate '
-      'fewer than all.'
+      f'`tolerated_dropouts` is {tolerated_dropouts} of {sampled} clients. Tolerate fewer than all.'
     )
   steps = range(1, tolerated_dropouts + 1)
   return [

@@ -116,8 +116,8 @@ def banded_noise_multiplier(
   _validate.at_least(1, min_separation=min_separation)
   if min_separation < bands:
     raise ConfigurationError(
-      f'{bands} bands were asked for, but participations may be {min_separation} rounds apart, '
-      f'where columns overlap. Enforce a separation of at least {bands}, or use fewer bands.'
+      f'Columns of {bands} bands overlap where participations are {min_separation} rounds apart. '
+      f'Enforce a separation of at least {bands}, or use fewer bands.'
     )
   return noise_multiplier / (column_norm * math.sqrt(max_participations))
 

@@ -180,8 +180,8 @@ class Binding:
     """
     if self.mechanism is None:
       raise ConfigurationError(
-        'A privacy curve was asked of a stack without a noise layer. '
-        'Epsilon is infinite there; add `DiscreteGaussianNoise` before the sum.'
+        'A stack without a noise layer has no privacy curve: its epsilon is infinite. Add '
+        '`DiscreteGaussianNoise` before the sum.'
       )
     return self.price.curve(honest)
 

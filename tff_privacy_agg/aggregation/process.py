@@ -104,16 +104,16 @@ def _limit(budget: Budget | None, bound: binding.Binding) -> Filter | None:
     return None
   if bound.mechanism is None or (budget.view == 'server' and not bound.holds_against_server):
     raise ConfigurationError(
-      f"A budget in the {budget.view}'s view was asked of a stack whose epsilon is infinite there. "
-      'Add distributed noise and a secure sum'
+      f"The budget counts the {budget.view}'s view, in which this stack's epsilon is infinite. Add "
+      'distributed noise and a secure sum'
       + (", or pass `Budget(..., view='release')`." if bound.mechanism is not None else '.')
     )
   limit = bound.limit(budget)
   if not limit.admits(bound.worst_round, bound.sampler_distance):
     raise ConfigurationError(
-      f'A budget of epsilon {budget.epsilon:g} at delta {budget.delta:g} was asked; not one round '
-      f'of noise multiplier {bound.noise_multiplier(bound.cohort.minimum):.3g} is within it. '
-      'Raise the noise multiplier or the budget.'
+      f'A single round at noise multiplier {bound.noise_multiplier(bound.cohort.minimum):.3g} '
+      f'exceeds the budget of epsilon {budget.epsilon:g} at delta {budget.delta:g}. Raise the '
+      'noise multiplier or the budget.'
     )
   return limit
 

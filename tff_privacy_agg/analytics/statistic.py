@@ -124,8 +124,8 @@ class Statistic:
     changed = [] if facts is None else facts.differences(own)
     if changed:
       raise ConfigurationError(
-        f'A question was to be charged with facts that are of another question: these differ: '
-        f'{", ".join(changed)}. Take them from `facts` of this statistic, or leave them out.'
+        f'These facts belong to another question; they differ in: {", ".join(changed)}. Take them '
+        'from `facts` of this statistic, or leave them out.'
       )
     charge = ledger.charge(ledger.state.rounds + 1, planned_survivors=len(values), facts=own)
     found = self.answer(values)

@@ -113,7 +113,7 @@ def with_canaries(
     inner = model_fn()
     if not isinstance(inner, tff.learning.models.VariableModel):
       raise ConfigurationError(
-        f'Canaries were asked for; `model_fn` makes a {type(inner).__name__}. Make a '
+        f'Canaries need a `VariableModel`; `model_fn` makes a {type(inner).__name__}. Make a '
         '`tff.learning.models.VariableModel`, from `from_keras_model` say.'
       )
     return _CanaryModel(inner)

@@ -105,7 +105,7 @@ class CanaryAudit:
     _validate.fraction(delta=delta, confidence=confidence)
     if not self._cosines:
       raise ConfigurationError(
-        'Canaries were to be scored; no round was observed. Call `observe` after every round.'
+        'There is no observed round to score canaries by. Call `observe` after every round.'
       )
     started = time.process_time()
     took_part = np.stack(self._took_part)

@@ -104,8 +104,8 @@ def _all_examples(examples: data.FederatedExamples):
   each = len(ys[0])
   if len(examples.test_y) < 2 * each:
     raise ConfigurationError(
-      f'Held-out examples were to be dealt into clients of {each}; there are '
-      f'{len(examples.test_y)}. Split the digits among more clients.'
+      f'The {len(examples.test_y)} held-out examples do not fill one client of {each}. Split the '
+      'digits among more clients.'
     )
   held_out = np.arange(len(examples.test_y)) // each
   held_out = np.minimum(held_out, len(examples.test_y) // each - 1)

@@ -71,8 +71,8 @@ def cosines(directions: np.ndarray, observed: np.ndarray) -> np.ndarray:
   norm = np.linalg.norm(observed)
   if not np.isfinite(norm):
     raise ConfigurationError(
-      'A model was to be scored; it holds numbers that are not finite. Audit a training that has '
-      'not diverged.'
+      'Cannot score a model with weights that are not finite. Audit a training that has not '
+      'diverged.'
     )
   return directions @ observed / norm if norm > 0 else np.zeros(len(directions))
 

@@ -32,8 +32,8 @@ def names() -> list[str]:
     folder = importlib.resources.files('tzdata.zoneinfo')
   except ModuleNotFoundError as error:
     raise ConfigurationError(
-      'Names of places were to be read; the package `tzdata`, which ships them, is not installed. '
-      'Install it, or leave out the text model.'
+      'The package `tzdata`, which ships the place names, is not installed. Install it, or leave '
+      'out the text model.'
     ) from error
   found = set()
   for file, column in (('iso3166.tab', 1), ('zone.tab', 2)):

@@ -152,8 +152,8 @@ def _read(path: pathlib.Path) -> tuple[dict[str, Any], LedgerRecord]:
   config, ledger = path / 'config.json', path / 'ledger.jsonl'
   if not config.exists():
     raise ConfigurationError(
-      f'A training was to be audited; {path} holds none. Train one with '
-      f'`tff-privacy-agg train --run-dir {path}`, or pass --fresh.'
+      f'{path} holds no training to audit. Train one with `tff-privacy-agg train --run-dir '
+      f'{path}`, or pass --fresh.'
     )
   if not ledger.exists():
     raise ConfigurationError(
@@ -165,14 +165,12 @@ def _read(path: pathlib.Path) -> tuple[dict[str, Any], LedgerRecord]:
   unknown = {*values} - {field.name for field in dataclasses.fields(TrainingTask)}
   if unknown:
     raise ConfigurationError(
-      f'A training by `tff-privacy-agg train` was to be audited; {config} states also '
+      f'This command audits trainings of `tff-privacy-agg train`; {config} also states '
       f'{", ".join(sorted(unknown))}. Use `CanaryAudit` in the loop that trained it.'
     )
   record = LedgerRecord.read(ledger)
   if record.state.kinds[0].rounds == 0:
-    raise ConfigurationError(
-      f'A training was to be audited; the ledger in {path} has no round. Train first.'
-    )
+    raise ConfigurationError(f'The ledger in {path} has no round to audit. Train first.')
   return values, record
 
 
@@ -258,7 +256,7 @@ def _membership(path, task: TrainingTask, confidence: float, seed: int, progress
   state, done = RunDirectory(path, dataclasses.asdict(task)).latest(process.initialize())
   if not done:
     raise ConfigurationError(
-      f'The last model was to be attacked; {path} has no checkpoint. Train at least one round.'
+      f'{path} has no checkpoint, so there is no model to attack. Train at least one round.'
     )
   return digits_membership.attack_digits(
     process.get_model_weights(state).trainable,

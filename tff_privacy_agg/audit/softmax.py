@@ -16,8 +16,8 @@ def logits(weights, x: np.ndarray) -> np.ndarray:
   parts = [np.asarray(part, np.float64) for part in weights]
   if [part.ndim for part in parts] != [2, 1] or parts[0].shape != (x.shape[1], len(parts[1])):
     raise ConfigurationError(
-      f'A linear model of {x.shape[1]} features was to be scored; the weights have the shapes '
-      f'{[part.shape for part in parts]}. Give kernel and bias, or score the model yourself.'
+      f'The weights have the shapes {[part.shape for part in parts]}, which is no linear model of '
+      f'{x.shape[1]} features. Give kernel and bias, or score the model yourself.'
     )
   return x @ parts[0] + parts[1]
 

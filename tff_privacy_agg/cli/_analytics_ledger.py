@@ -132,9 +132,8 @@ def _check_first(facts: 'LedgerFacts', budget: 'Budget') -> None:
   fixed = budget.fix(costs.account, costs.worst, costs.best, costs.most_distance)
   if not fixed.admits(costs.worst, costs.most_distance):
     raise BudgetExceededError(
-      f'The first question of a ledger was to be asked within a budget of epsilon '
-      f'{budget.epsilon:g} at delta {budget.delta:g}; it alone could pass that. Ask with more noise, '
-      'or raise the budget.'
+      'The first question of this ledger alone could exceed the budget of epsilon '
+      f'{budget.epsilon:g} at delta {budget.delta:g}. Ask with more noise, or raise the budget.'
     )
 
 
@@ -143,7 +142,7 @@ def _check_same(args: argparse.Namespace, known: Any, facts: Any, clients: int) 
 
   budget = None if known.budget is None else known.budget.epsilon
   asked = args.target_epsilon
-  for wrong, what, found, mend in (
+  for wrong, what, found, fix in (
     (known.facts.unit != facts.unit, f'one {facts.unit}', f'one {known.facts.unit}', '--client'),
     (
       known.facts.delta != facts.delta,
@@ -155,11 +154,11 @@ def _check_same(args: argparse.Namespace, known: Any, facts: Any, clients: int) 
   ):
     if wrong:
       raise ConfigurationError(
-        f'All questions of a ledger protect the same clients alike; this one was to count {what}, '
-        f'{args.ledger} was begun with {found}. Give {mend} as before, or begin another ledger.'
+        f'All questions of a ledger protect the same clients alike; this one counts {what}, but '
+        f'{args.ledger} was begun with {found}. Give {fix} as before, or begin another ledger.'
       )
   if clients > known.facts.population:
     raise ConfigurationError(
-      f'{clients} clients were to be asked; {args.ledger} was begun for '
-      f'{known.facts.population}, and its delta rests on that. Begin another ledger for these.'
+      f'The file has {clients} clients; {args.ledger} was begun for {known.facts.population}, and '
+      'its delta rests on that. Begin another ledger for these.'
     )

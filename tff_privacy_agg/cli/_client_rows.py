@@ -47,13 +47,12 @@ def by_client(source: str, column: str, client: str | None) -> list[list[Cell]]:
     for name in filter(None, (column, client)):
       if name not in row:
         raise ConfigurationError(
-          f'Column {name!r} was asked for; {source} has {", ".join(map(repr, row))}. Name a '
-          'column of the file.'
+          f'There is no column {name!r}; {source} has {", ".join(map(repr, row))}. Name a column '
+          'of the file.'
         )
       if not row[name]:
         raise ConfigurationError(
-          f'Column {name!r} was asked for; {place} has nothing in it. Leave the row out, or fill '
-          'it.'
+          f'Column {name!r} is empty in {place}. Leave the row out, or fill it.'
         )
     key = place if client is None else row[client]
     if client is not None and key != key.strip():
@@ -64,8 +63,8 @@ def by_client(source: str, column: str, client: str | None) -> list[list[Cell]]:
     found.setdefault(key, []).append(Cell(text=row[column], place=place))
   if not found:
     raise ConfigurationError(
-      f'Column {column!r} was asked for; {source} has no rows. Name a file that has some below '
-      'its header.'
+      f'{source} has no rows, so column {column!r} is empty. Name a file that has some below its '
+      'header.'
     )
   return list(found.values())
 

@@ -114,7 +114,8 @@ def _refuse_both(no_privacy: bool, options: Mapping[str, Any], where: str) -> No
   for name in ('noise_multiplier', 'target_epsilon'):
     if no_privacy and options.get(name):
       raise ConfigurationError(
-        f'No privacy was asked for; {where} sets `{name}` to {options[name]}. Leave one of them out.'
+        f'The run has no privacy (`--no-privacy`), but {where} sets `{name}` to {options[name]}. '
+        'Leave one of them out.'
       )
 
 

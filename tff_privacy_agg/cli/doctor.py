@@ -6,7 +6,7 @@ _EXAMPLES = """examples:
   tff-privacy-agg doctor
   tff-privacy-agg doctor --json
 
-exit code 1: something does not work; the line below it says the mend.
+exit code 1: something does not work; the line below it says the fix.
 """
 
 

@@ -33,8 +33,8 @@ class RoundBook:
         }
       except (ValueError, AttributeError, TypeError) as error:
         raise ConfigurationError(
-          f'{self._path} was to hold the rounds that were served; it holds something else '
-          f'({error}). Restore it: without it a round could be served twice.'
+          f'{self._path} is not a list of served rounds ({error}). Restore it: without it a round '
+          'could be served twice.'
         ) from None
 
   def last(self, task: str) -> int | None:

@@ -54,8 +54,8 @@ class Roster:
       server_key = bytes.fromhex(content['server'])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
       raise ConfigurationError(
-        f'{path} was to hold a roster; it cannot be read as one '
-        f'({type(error).__name__}: {error}). Make one with `tff-privacy-agg keys`.'
+        f'{path} is not a roster ({type(error).__name__}: {error}). Make one with `tff-privacy-agg '
+        'keys`.'
       ) from None
     if len(set(ids.values())) != len(ids):
       raise ConfigurationError(f'{path} gives one id to two clients. Give each its own.')
@@ -108,8 +108,7 @@ def make_keys(
   where.mkdir(parents=True, exist_ok=True)
   if any(where.iterdir()):
     raise ConfigurationError(
-      f'Keys were to be made in {where}, which is not empty. Choose another directory: keys are '
-      'never overwritten.'
+      f'Keys are never overwritten, and {where} is not empty. Choose another directory.'
     )
   authority = _Authority(days)
   public = {}
@@ -207,8 +206,8 @@ def _read(path: str | os.PathLike[str], *, secret: bool = False) -> bytes:
     return file.read_bytes()
   except OSError as error:
     raise ConfigurationError(
-      f'A key file was to be read; {path} cannot be: {error.strerror}. Make keys with '
-      '`tff-privacy-agg keys`, or correct the path.'
+      f'Cannot read the key file {path}: {error.strerror}. Make keys with `tff-privacy-agg keys`, '
+      'or correct the path.'
     ) from None
 
 
@@ -244,7 +243,6 @@ def read_identity(path: str) -> bytes:
     key = None
   if not isinstance(key, Ed25519PrivateKey):
     raise ConfigurationError(
-      f'{path} was to hold an Ed25519 private key in PKCS8; it does not. Make identities with '
-      '`tff-privacy-agg keys`.'
+      f'{path} is not an Ed25519 private key in PKCS8. Make identities with `tff-privacy-agg keys`.'
     )
   return key.private_bytes_raw()

@@ -182,8 +182,8 @@ class CohortIterator(compat.FederatedDataSourceIterator):
     cohort = cohorts.cohort(round_number, eligible)
     if k is not None and k != len(cohort):
       raise ConfigurationError(
-        f'A round of {k} clients was asked; the sampler of the cohorts chose {len(cohort)}. Give '
-        'both the same size.'
+        f'The round needs {k} clients; the cohort sampler chose {len(cohort)}. Give both the same '
+        'size.'
       )
     datasets = [self._source.dataset(client) for client in cohort]
     if ledger is not None:

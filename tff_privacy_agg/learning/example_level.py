@@ -75,8 +75,8 @@ class ExampleLevel:
     """
     if isinstance(model_fn, tff.learning.models.FunctionalModel) or not callable(model_fn):
       raise ConfigurationError(
-        'Example-level privacy was asked of a model that is not made by a function; its gradients '
-        'cannot be replaced. Pass a function that makes a `VariableModel`.'
+        'Example-level privacy needs a model made by a function, whose gradients it replaces. Pass '
+        'a function that makes a `VariableModel`.'
       )
     return lambda: _ExampleLevelModel(model_fn(), self)
 

@@ -71,8 +71,8 @@ def settle(ledger: PrivacyLedger, round_number: int, metrics: Any, *, counted: i
     accepted, multiplier = bool(account['accepted']), float(account['noise_multiplier'])
   except (KeyError, TypeError) as error:
     raise LedgerError(
-      f"Round {round_number} was to be settled; its metrics have no ['aggregator']['privacy']. "
-      "Train with one of this package's aggregators, and release all metrics to this manager."
+      f"Cannot settle round {round_number}: its metrics have no ['aggregator']['privacy']. Train "
+      "with one of this package's aggregators, and release all metrics to this manager."
     ) from error
   expected = ledger.facts.price.noise_multiplier(honest)
   if not math.isclose(multiplier, expected, rel_tol=1e-6, abs_tol=1e-9):
@@ -99,7 +99,7 @@ def _open_charge(ledger: PrivacyLedger, round_number: int) -> int:
   ]
   if not charges:
     raise LedgerError(
-      f'Round {round_number} was to be settled; it was not charged before it ran. Draw its clients '
+      f'Cannot settle round {round_number}: it was not charged before it ran. Draw its clients '
       'from a `CohortDataSource` with this ledger.'
     )
   return max(charges)

@@ -85,8 +85,7 @@ class MLflowReleaseManager(compat.ReleaseManager):
       self._client.get_run(run_id)
     except mlflow.exceptions.MlflowException as error:
       raise ConfigurationError(
-        f'Metrics were to be logged to the MLflow run {run_id!r}; it cannot be read: {error} '
-        'Start a run and pass its id.'
+        f'Cannot read the MLflow run {run_id!r}: {error} Start a run and pass its id.'
       ) from error
     self._run_id, self._ledger = run_id, ledger
 

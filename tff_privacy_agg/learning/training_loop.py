@@ -28,7 +28,7 @@ from tff_privacy_agg.ledger import PrivacyLedger
 ATTEMPTS = 3
 """Sessions that one round may take, and one more for each client that may drop out."""
 BUDGET_SPENT = 'the privacy budget is spent'
-# Sessions that other drop-outs may let succeed. What no repetition mends is raised at once.
+# Sessions that other drop-outs may let succeed. What no repetition fixes is raised at once.
 _RETRIED = (
   secagg.NotEnoughClients,
   secagg.NotEnoughShares,

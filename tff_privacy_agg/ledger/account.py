@@ -175,23 +175,21 @@ class LedgerAccount:
   def _exceeded(self, round_number: int, fixed: Filter, kind: Kind) -> BudgetExceededError:
     budget = fixed.budget
     spent = self.state.epsilon(budget.view, budget.delta)[0]
-    mend = 'Stop here, or plan anew with more noise or fewer rounds.'
+    fix = 'Stop here, or plan anew with more noise or fewer rounds.'
     if self.state.rounds == 0 and kind.facts.minimum_clients is None:
-      mend = (
+      fix = (
         'Without `minimum_clients` a round could have a single survivor: state the threshold that '
         'the runtime keeps.'
       )
     return BudgetExceededError(
-      f'Round {round_number} was to be charged; with it, at its worst, the {budget.view} view '
-      f'could pass the budget of epsilon {budget.epsilon:g} at delta {budget.delta:g} '
-      f'({rounded_up(spent, 4)} is spent). {mend}'
+      f'Cannot charge round {round_number}: at its worst, it would take the {budget.view} view '
+      f'past the budget of epsilon {budget.epsilon:g} at delta {budget.delta:g} '
+      f'({rounded_up(spent, 4)} is spent). {fix}'
     )
 
   def _filter(self, budget: Budget | None) -> Filter:
     if budget is not None:
       return self.state.fix(budget)
     if self.state.filter is None:
-      raise LedgerError(
-        'The budget of this ledger was asked for; it was begun without one. Pass a `Budget`.'
-      )
+      raise LedgerError('This ledger has no budget. Pass a `Budget` when you begin one.')
     return self.state.filter

@@ -161,7 +161,7 @@ class LedgerFacts:
     if delta * self.population >= 1 < self.population:
       raise ConfigurationError(
         f'{what} must be below 1/population = {1 / self.population:g}, got {delta!r}. At that size '
-        'it allows to publish a client. Lower it.'
+        "a delta that large permits publishing one client's data. Lower it."
       )
 
   @property

@@ -52,13 +52,13 @@ class LineWriter:
     except FileExistsError as error:
       os.close(descriptor)
       raise LedgerError(
-        f'A new ledger was to be made at {path}; another process has just made one. Open that one.'
+        f'Another process has just made a ledger at {path}. Open that one.'
       ) from error
     except BaseException as error:
       os.close(descriptor)
       if isinstance(error, OSError) and error.errno in _NO_LINKS:
         raise LedgerError(
-          f'A new ledger was to be made at {path}; its file system makes no hard links '
+          f'Cannot make a ledger at {path}: its file system makes no hard links '
           f'({error.strerror}), which keep one ledger from replacing another. Put the ledger on a '
           'local file system.'
         ) from error
@@ -125,8 +125,8 @@ class LineWriter:
     except OSError as error:
       self._failed = True
       raise LedgerError(
-        f'A line was to be written to {self._path}; {error.strerror}. Mend the disk and open '
-        'the ledger again; what was cut off stays charged.'
+        f'Cannot write to {self._path}: {error.strerror}. Free or repair the disk and open the '
+        'ledger again; what was cut off stays charged.'
       ) from error
     self._seq, self._previous, self._size = self._seq + 1, sha256(line), self._size + len(data)
     self._between = b''
@@ -146,14 +146,14 @@ class LineWriter:
     if self._descriptor < 0 or self._failed or os.getpid() != self._owner:
       state = 'closed' if self._descriptor < 0 else 'broken' if self._failed else 'of its parent'
       raise LedgerError(
-        f'A line was to be written to {self._path}; this ledger object is {state}. Open the '
-        'ledger again, in the process that runs the rounds.'
+        f'Cannot write to {self._path}: this ledger object is {state}. Open the ledger again, in '
+        'the process that runs the rounds.'
       )
     here = os.fstat(self._descriptor)
     if here.st_size != self._size or not self._is_at_path(here):
       raise LedgerError(
-        f'A line was to be written to {self._path}; the file was changed, replaced or removed by '
-        'somebody else. Stop the training, and restore the file with `verify`.'
+        f'Cannot write to {self._path}: another program changed, replaced or removed the file. '
+        'Stop the training, and restore the file with `verify`.'
       )
 
   def _is_at_path(self, here: os.stat_result) -> bool:
@@ -189,13 +189,13 @@ def _lock(descriptor: int, path: pathlib.Path) -> None:
     ) from None
   except OSError as error:
     raise LedgerError(
-      f'The ledger {path} was to be written; its file system locks no files ({error.strerror}), so '
-      'a second writer would not be noticed. Put the ledger on a local file system.'
+      f'Cannot write the ledger {path}: its file system locks no files ({error.strerror}), so a '
+      'second writer would go unnoticed. Put the ledger on a local file system.'
     ) from error
   if not locked:
     raise LedgerError(
-      f'The ledger {path} was to be written; another writer has it open. Let one training at a '
-      'time write it, or give this one its own ledger.'
+      f'Cannot write the ledger {path}: another writer has it open. Run one training at a time, or '
+      'give this one its own ledger.'
     )
 
 

@@ -71,18 +71,16 @@ def unreadable(path: pathlib.Path, error: OSError) -> LedgerError:
   """The error for a path that cannot be read as a file."""
   if path.is_dir():
     return not_a_ledger(path, 'it is a directory')
-  return LedgerError(
-    f'A ledger was to be read from {path}; {error.strerror}. Pass the path of a ledger.'
-  )
+  return LedgerError(f'Cannot read the ledger {path}: {error.strerror}. Pass the path of a ledger.')
 
 
 def not_a_ledger(path: pathlib.Path, found: str) -> LedgerError:
   """The error for a file that never was a ledger; `found` says what it is."""
   inside = path / 'ledger.jsonl'
-  mend = f'Pass {inside}.' if inside.exists() else 'Pass the ledger.jsonl of a run directory.'
+  fix = f'Pass {inside}.' if inside.exists() else 'Pass the ledger.jsonl of a run directory.'
   return LedgerError(
-    f'A ledger was to be read from {path}; that is not a ledger: {found}. A ledger has a JSON '
-    f'object on each line, on the first one with "event":"header". {mend}'
+    f'{path} is not a ledger: {found}. A ledger has a JSON object on each line, on the first one '
+    f'with "event":"header". {fix}'
   )
 
 

@@ -55,14 +55,12 @@ class OpenedLedger(LedgerRecord):
 
   def _begin(self, facts: LedgerFacts | None, budget: Budget | None) -> None:
     if facts is None:
-      raise LedgerError(
-        f'A ledger was to be opened at {self.path}; there is none. Pass `facts` to begin one.'
-      )
+      raise LedgerError(f'There is no ledger at {self.path}. Pass `facts` to begin one.')
     for left in (ledger_lines.head_path(self.path), register_path(self.path)):
       if left.exists():
         raise LedgerError(
-          f'A ledger was to be begun at {self.path}; {left.name} of an earlier one is there. '
-          'Restore that ledger, or choose another path.'
+          f'Cannot begin a ledger at {self.path}: {left.name} of an earlier one is there. Restore '
+          'that ledger, or choose another path.'
         )
     facts.check()
     if budget is not None:

@@ -208,8 +208,8 @@ class Participants:
     except OSError as error:
       os.ftruncate(self._descriptor, self._size)
       raise LedgerError(
-        f'A cohort was to be written to {self._path}; {error.strerror}. Mend the disk; the round '
-        'was not charged and must not run.'
+        f'Cannot write the cohort to {self._path}: {error.strerror}. Free or repair the disk; the '
+        'round was not charged and must not run.'
       ) from error
     self._size += len(line)
 

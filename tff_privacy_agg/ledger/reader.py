@@ -82,8 +82,8 @@ def replayed(path: pathlib.Path) -> tuple[dict[str, Any], LedgerState, LineReade
   if found.problems or header is None or state is None:
     problem = found.problems[0] if found.problems else 'It has no header.'
     raise LedgerError(
-      f'A ledger was to be read from {path}; it cannot be believed. {problem} Restore the file; '
-      '`tff-privacy-agg verify` lists all that is wrong.'
+      f'The ledger {path} does not verify: {problem} Restore the file; `tff-privacy-agg verify` '
+      'lists all that is wrong.'
     )
   return header, state, found
 

@@ -121,8 +121,8 @@ class LedgerState(LedgerTotals):
       raise ValueError(f'`updated` is {line["updated"]!r}')
     if entry not in self.open:
       raise LedgerError(
-        f'Charge {entry} was to be settled; it is not open. Settle each charge once, with the '
-        'number that `charge` gave.'
+        f'Cannot settle charge {entry}: it is not open. Settle each charge once, with the number '
+        'that `charge` gave.'
       )
     kind, most_survivors = self._kind_of[entry], self.most_survivors(entry)
     counted_by = self._counted_by(line)

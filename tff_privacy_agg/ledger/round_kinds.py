@@ -145,7 +145,6 @@ def check_kind(header: LedgerFacts, facts: LedgerFacts) -> None:
     )
   if header.participation_cap is not None or header.sampling.claims or header.top_up is not None:
     raise LedgerError(
-      'A round with facts of its own was to be charged; the ledger counts on a participation cap, '
-      'a sampling or a top-up, which are about rounds that are all alike. Keep a ledger without '
-      'these.'
+      'A round cannot have facts of its own in a ledger with a participation cap, a sampling claim '
+      'or a top-up, which assume that all rounds are alike. Keep a ledger without them.'
     )

@@ -54,9 +54,8 @@ class Sampling:
     _validate.instance(str, text=self.text)
     if isinstance(self.kind, str) and self.kind in _UNPROVED:
       raise ConfigurationError(
-        f'Amplification was to be claimed for cohorts of the kind {self.kind!r}; no bound is '
-        "proved for it. Claim 'none', and a participation cap if each client takes part in a "
-        'bounded number of rounds.'
+        f"No amplification bound is proved for cohorts of the kind {self.kind!r}. Claim 'none', "
+        'and a participation cap if each client takes part in a bounded number of rounds.'
       )
     _validate.one_of(KINDS, kind=self.kind)
     wanted = {'none': (), 'poisson': ('population', 'rate')}
@@ -186,7 +185,7 @@ def check_proved(
   """
   if not claim.claims:
     return
-  asked = f'Cohorts were to be claimed as drawn so: {claim.sentence}'
+  asked = f'The sampling claim is {claim.sentence}'
   if int(claim.population or 0) > population:
     raise ConfigurationError(f'{asked}; there are {population} clients. State them all.')
   if not price.private:

@@ -191,8 +191,8 @@ class PrivacyLedger(OpenedLedger):
       _validate.at_least(0, honest=honest)
     if charge not in self.state.open:
       raise LedgerError(
-        f'Charge {charge} was to be settled; it is not open. Settle each charge once, with the '
-        'number that `charge` gave.'
+        f'Cannot settle charge {charge}: it is not open. Settle each charge once, with the number '
+        'that `charge` gave.'
       )
     kind, most = self.state.kind_of(charge), self.state.most_survivors(charge)
     lowers = counted_by == 'runtime'
@@ -224,15 +224,16 @@ class PrivacyLedger(OpenedLedger):
     )
     if not self.state.meets_claim(survivors, top_up, counted_by):
       raise LedgerError(
-        f'The release view counts on {self.facts.release_promise}; round {line["round"]} had {survivors} '
-        f'survivors and {top_up} shares from the server. It is settled, and the claim counts for '
-        'nothing from now on; begin a ledger without it, or mend the runtime.'
+        f'The release view counts on {self.facts.release_promise}; round {line["round"]} had '
+        f'{survivors} survivors and {top_up} shares from the server. It is settled, and the claim '
+        'is dropped for all rounds. Fix the runtime, or begin a ledger without the claim.'
       )
     if survivors < kind.facts.worst_survivors:
       raise LedgerError(
-        f'The runtime was to show no sum of fewer than {kind.facts.worst_survivors} survivors; '
-        f'round {line["round"]} had {survivors}. It is settled with these; mend the runtime, or '
-        'begin a ledger with the threshold that it keeps.'
+        f'Round {line["round"]} summed {survivors} clients, but this ledger assumes at least '
+        f'{kind.facts.worst_survivors} (`minimum_clients`). The round is recorded with {survivors}. '
+        "Raise the runtime's `minimum_clients`, or begin a ledger with "
+        f'`minimum_clients={survivors}`.'
       )
     if lowers and counted < promised:
       raise LedgerError(

@@ -93,8 +93,8 @@ def write_report(
   file = pathlib.Path(path) / 'report.html' if to is None else pathlib.Path(to)
   if to is not None and not file.parent.is_dir():
     raise ConfigurationError(
-      f'A report was to be written to {file}; there is no folder {file.parent}. Make it, or name '
-      'another file.'
+      f'Cannot write the report {file}: there is no folder {file.parent}. Make it, or name another '
+      'file.'
     )
   write_bytes(file, render_report(path, beside=beside).encode('utf-8'))
   return file
@@ -195,7 +195,7 @@ def _origin(run: RunFiles) -> Html:
     'origin',
     'Where this comes from',
     table(['Software and evidence', ''], rows),
-    element('h3', 'What was asked'),
+    element('h3', 'Options of the run'),
     table(['Option', 'value'], asked),
     *_every_round(run),
   )

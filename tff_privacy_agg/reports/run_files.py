@@ -76,7 +76,7 @@ class RunFiles:
     where = pathlib.Path(path)
     if not (where / 'config.json').exists():
       raise ConfigurationError(
-        f'A run directory was to be read; {where} holds no config.json. Pass the directory that '
+        f'{where} is not a run directory: it holds no config.json. Pass the directory that '
         '`tff-privacy-agg train` names.'
       )
     ledger: LedgerRecord | None = None

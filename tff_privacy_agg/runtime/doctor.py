@@ -1,4 +1,4 @@
-"""Checks whether this installation can run the package, and says what to mend.
+"""Checks whether this installation can run the package, and says what to fix.
 
 Run it with `python -m tff_privacy_agg.runtime.doctor`, with `--json` for a report that
 a program reads. It imports the standard library only, and everything else
@@ -36,13 +36,13 @@ class Check:
     status: `warning` means that most of the package works, `failed` that it
       does not, or that it fails later.
     found: What was found.
-    mend: What to do about it, one sentence; empty if the status is `ok`.
+    fix: What to do about it, one sentence; empty if the status is `ok`.
   """
 
   name: str
   status: Status
   found: str
-  mend: str = ''
+  fix: str = ''
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ def _check_requirement(requirement: _Requirement, reinstall: str = _REINSTALL) -
     name=requirement.name,
     status='ok' if works else requirement.otherwise,
     found=version or 'not installed',
-    mend='' if works else f'{requirement.why} {reinstall}',
+    fix='' if works else f'{requirement.why} {reinstall}',
   )
 
 
@@ -165,13 +165,13 @@ def _core_checks() -> list[Check]:
     name='Python',
     status='failed' if old else 'ok',
     found=_platform(),
-    mend='The core needs Python 3.11 or newer.' if old else '',
+    fix='The core needs Python 3.11 or newer.' if old else '',
   )
   missing = Check(
     name='TFF import',
     status='warning',
     found='TensorFlow Federated is not installed',
-    mend='plan, epsilon, verify, statement, report and keys work without; training, audits and '
+    fix='plan, epsilon, verify, statement, report and keys work without; training, audits and '
     'statistics need it: `make env` with Python 3.11 on Linux x86-64.',
   )
   core = (_check_requirement(one, _REINSTALL_CORE) for one in _CORE_REQUIREMENTS)
@@ -186,7 +186,7 @@ def _check_python() -> Check:
     name='Python',
     status='failed',
     found=found,
-    mend='TFF 0.87 runs on Python 3.11, Linux, x86_64 only: use such a machine or container.',
+    fix='TFF 0.87 runs on Python 3.11, Linux, x86_64 only: use such a machine or container.',
   )
 
 
@@ -195,15 +195,15 @@ def _check_tensorflow() -> Check:
   installed = {name: version for name, version in versions.items() if version}
   found = ', '.join(f'{name} {version}' for name, version in installed.items())
   if len(installed) == 2:
-    mend = 'The two share one folder: uninstall both, then install one.'
-    return Check(name='tensorflow', status='warning', found=found, mend=mend)
+    fix = 'The two share one folder: uninstall both, then install one.'
+    return Check(name='tensorflow', status='warning', found=found, fix=fix)
   if any((2, 14) <= _release(version) < (2, 15) for version in installed.values()):
     return Check(name='tensorflow', status='ok', found=found)
   return Check(
     name='tensorflow',
     status='failed',
     found=found or 'not installed',
-    mend=f"TFF 0.87's worker is built for TensorFlow 2.14. {_REINSTALL}",
+    fix=f"TFF 0.87's worker is built for TensorFlow 2.14. {_REINSTALL}",
   )
 
 
@@ -212,7 +212,7 @@ def _check_protobuf_implementation() -> Check:
   try:
     module = importlib.import_module('google.protobuf.internal.api_implementation')
   except ImportError as error:
-    return Check(name=name, status='failed', found=str(error), mend=_REINSTALL)
+    return Check(name=name, status='failed', found=str(error), fix=_REINSTALL)
   found = module.Type()
   if found == 'upb':
     return Check(name=name, status='ok', found=found)
@@ -220,7 +220,7 @@ def _check_protobuf_implementation() -> Check:
     name=name,
     status='warning',
     found=found,
-    mend='Building processes is many times slower than with `upb`: unset '
+    fix='Building processes is many times slower than with `upb`: unset '
     f'PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION. {_REINSTALL}',
   )
 
@@ -230,8 +230,8 @@ def _check_entropy() -> Check:
   try:
     _ENTROPY.read_text()
   except OSError as error:
-    mend = f'Noise keys are read from {_ENTROPY}: mount /proc/sys readable in this container.'
-    return Check(name=name, status='failed', found=str(error), mend=mend)
+    fix = f'Noise keys are read from {_ENTROPY}: mount /proc/sys readable in this container.'
+    return Check(name=name, status='failed', found=str(error), fix=fix)
   return Check(name=name, status='ok', found=str(_ENTROPY))
 
 
@@ -259,12 +259,12 @@ def _check_runtime(progress: Callable[[int, int], None]) -> list[Check]:
       name = 'secure sum'
       total = _sum_of_three(compat)
     status: Status = 'ok' if total == 4 else 'failed'
-    mend = '' if total == 4 else f'TFF sums wrongly. {_REINSTALL}'
+    fix = '' if total == 4 else f'TFF sums wrongly. {_REINSTALL}'
     found = f'1 + 2 + 9 modulo 8 gives {total}'
-    done.append(Check(name=name, status=status, found=found, mend=mend))
+    done.append(Check(name=name, status=status, found=found, fix=fix))
   except Exception as error:
     found = f'{type(error).__name__}: {error}'
-    done.append(Check(name=name, status='failed', found=found, mend=_REINSTALL))
+    done.append(Check(name=name, status='failed', found=found, fix=_REINSTALL))
   return done
 
 
@@ -276,7 +276,7 @@ def _check_port(isolated: bool) -> Check:
     name=name,
     status='warning',
     found='open on all network interfaces without authentication, to whoever reaches this host',
-    mend='Allow unprivileged user namespaces (`unshare -Urn true` must work), or run simulations '
+    fix='Allow unprivileged user namespaces (`unshare -Urn true` must work), or run simulations '
     'only where nobody else reaches the host. `serve` and `client` open no such port.',
   )
 
@@ -327,8 +327,8 @@ def show(checks: list[Check], *, as_json: bool = False) -> int:
   else:
     for check in checks:
       print(f'{check.status:8} {check.name}: {check.found}')
-      if check.mend:
-        print(f'         {check.mend}')
+      if check.fix:
+        print(f'         {check.fix}')
   return int(any(check.status == 'failed' for check in checks))
 
 

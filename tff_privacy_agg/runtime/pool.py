@@ -219,8 +219,8 @@ class Cluster(PartsExecutor):
       self._client = distributed.Client(address, set_as_default=False, timeout='20s')
     except OSError as error:
       raise RuntimeUnavailableError(
-        f'The Dask scheduler at {address} was asked for; it does not answer ({error}). Start it, '
-        'or correct the address.'
+        f'The Dask scheduler at {address} does not answer ({error}). Start it, or correct the '
+        'address.'
       ) from None
 
   def workers(self) -> int:

@@ -95,7 +95,7 @@ class RoundForm:
     self.leaves = tuple(one.leaf for one in self.aggregands if one.size)
     if not self.leaves:
       raise ConfigurationError(
-        'A secure round was asked for; its secure sums hold no numbers. Sum something.'
+        'The secure sums of this computation hold no numbers. Sum at least one.'
       )
 
   def __repr__(self) -> str:
@@ -173,10 +173,10 @@ def _check_type(signature: Any) -> int:
   def placed(element, placement):
     return isinstance(element, compat.FederatedType) and element.placement is placement
 
-  def refuse(found: str, mend: str):
+  def refuse(found: str, fix: str):
     raise ConfigurationError(
       'A computation with secure sums runs as (state@SERVER, data@CLIENTS) -> '
-      f'(state@SERVER, output@SERVER). {found} {mend}'
+      f'(state@SERVER, output@SERVER). {found} {fix}'
     )
 
   parameter = signature.parameter
@@ -250,7 +250,7 @@ def _check_clear(clear_type: Any, allowed: Collection[str]) -> None:
   if refused:
     named = ', '.join(f'{path!r} ({leaves[path]})' for path in refused)
     raise secagg.ClearAggregandError(
-      f'A round with secure sums was asked for. It also sums in the clear, where the server sees '
-      f"each client's value: {named}. Sum them securely (`metrics_aggregator=tpa.no_metrics` "
-      f'drops training metrics), or name them in `allow_clear`.'
+      f"This round also sums in the clear, where the server sees each client's value: {named}. Sum "
+      'them securely (`metrics_aggregator=tpa.no_metrics` drops training metrics), or name them in '
+      '`allow_clear`.'
     )

@@ -62,7 +62,8 @@ def _program() -> str:
   path = pathlib.Path(tff.__file__).parent / 'data' / 'worker_binary'
   if not path.is_file():
     raise RuntimeUnavailableError(
-      f'A TFF worker was asked for; its program is not at {path}. Reinstall tensorflow-federated.'
+      f"The program of TFF's worker is missing: {path} does not exist. Reinstall "
+      'tensorflow-federated.'
     )
   return str(path)
 

@@ -43,8 +43,8 @@ def bits_of_modulus(modulus: int) -> int:
   bits = modulus.bit_length() - 1
   if modulus != 2**bits or not 1 <= bits <= LARGEST_BITS:
     raise UnsupportedModulusError(
-      f'A sum modulo {modulus} was asked for. Masks are uniform only modulo a power of two from 2 '
-      f'to 2**{LARGEST_BITS}. Take the next larger power of two.'
+      f'The modulus is {modulus}. Masks are uniform only modulo a power of two from 2 to '
+      f'2**{LARGEST_BITS}. Take the next larger power of two.'
     )
   return bits
 
@@ -221,7 +221,7 @@ class SessionParams:
       raise ConfigurationError('`session_id` must be 32 bytes; leave it out to draw them.')
     if self.graph == 'ring' and (self.authenticated or self.verify):
       raise ConfigurationError(
-        "graph='ring' was asked for with mode='authenticated' or verify='mac'. Both need every "
+        "graph='ring' does not go with mode='authenticated' or verify='mac': both need every "
         "client to see every other. Use graph='complete' or 'auto'."
       )
     basis_points('colluding_fraction', self.colluding_fraction)

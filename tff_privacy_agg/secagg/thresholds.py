@@ -209,8 +209,8 @@ def find_parameters(
   authenticated = mode == 'authenticated'
   if graph == 'ring' and authenticated:
     raise UnsafeParameters(
-      'A ring was asked for with an active server, which can choose whom to admit until the order '
-      "suits it. Use graph='complete'."
+      'A ring does not protect against an active server, which can choose whom to admit until the '
+      "order suits it. Use graph='complete'."
     )
   if not authenticated and (graph == 'ring' or (graph == 'auto' and n >= SMALLEST_RING)):
     ring = ring_parameters(n, colluding, dropouts, authenticated=False, sigma=sigma, eta=eta)

@@ -60,6 +60,6 @@ def _bits(stack: Stack) -> Mapping[str, int]:
   design, mechanism = stack.binding.design, stack.binding.mechanism
   if design is None or (mechanism is not None and not mechanism.distributed):
     raise ConfigurationError(
-      'An attack on residues was asked for; the stack sends none. End it with `SecureModularSum`.'
+      'The attack on residues needs a stack that sends residues. End it with `SecureModularSum`.'
     )
   return {'vector': design.bits, 'channels': stack.binding.channel_bits}

