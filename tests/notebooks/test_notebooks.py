@@ -126,10 +126,10 @@ def test_what_the_first_cell_installs(monkeypatch, tmp_path, repository, files, 
 
 
 def test_the_badge_names_the_repository_of_the_first_cell():
-  readme = (NOTEBOOKS.parent / 'README.md').read_text(encoding='utf-8')
+  page = (NOTEBOOKS.parent / 'docs/platforms.md').read_text(encoding='utf-8')
   (repository,) = re.findall(r"^REPOSITORY = '(.*)'", _setup(), re.MULTILINE)
-  for name in re.findall(r'colab\.research\.google\.com/github/(\S+?)/blob/', readme):
-    assert name == (repository or 'REPOSITORY')
+  (name,) = re.findall(r'colab\.research\.google\.com/github/(\S+?)/blob/', page)
+  assert name == (repository or 'REPOSITORY')
 
 
 @pytest.mark.parametrize('twin', TWINS, ids=lambda twin: twin.stem)
