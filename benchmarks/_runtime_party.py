@@ -105,7 +105,11 @@ def floor(keys):
     framing.gather(stream, limit)
     yield from framing.frames({})
 
-  server = framing.server(pool, take, take)
+  server = grpc.server(pool)
+  handlers = {framing.EXCHANGE: grpc.stream_stream_rpc_method_handler(take)}
+  server.add_generic_rpc_handlers(
+    (grpc.method_handlers_generic_handler(framing.SERVICE, handlers),)
+  )
   port = server.add_secure_port('127.0.0.1:0', tls.server_credentials(*files(keys, 'server')))
   server.start()
   credentials = tls.channel_credentials(*files(keys, NAMES[0]))

@@ -6,6 +6,7 @@ Without TensorFlow: a party starts in a fraction of a second.
 import json
 import os
 import pathlib
+import resource
 import signal
 import sys
 
@@ -15,7 +16,7 @@ import deployments
 import numpy as np
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.deployment import arrays, participant
+from tff_privacy_agg.deployment import arrays, limits, participant
 
 
 def kill_in(round_of_death):
@@ -48,6 +49,9 @@ def large_work(client_id, dimension):
 
 
 def serve(keys, state, address, options):
+  if 'files' in options:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (options['files'], options['files']))
+  limits.HELLO_SECONDS = options.get('hello', limits.HELLO_SECONDS)
   deployment = deployments.Deployment(
     keys,
     state,

@@ -1,5 +1,6 @@
 """A server and clients over gRPC with mutual TLS on loopback, clients as threads."""
 
+import asyncio
 import dataclasses
 import itertools
 import json
@@ -15,10 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from deployments import BROADCAST, NAMES, Deployment, Running, client_of, running
+from deployments import BROADCAST, NAMES, Deployment, Running, client_of, running, stop
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.deployment import arrays, framing, grpc_service, participant, tls
+from tff_privacy_agg.deployment import arrays, framing, participant, tls
 from tff_privacy_agg.errors import ConfigurationError, RuntimeUnavailableError
 
 
@@ -164,6 +165,7 @@ def test_a_client_that_stops_in_the_middle_of_its_message_is_cut_off(deploy):
   stalling = Running(client_of(deployment, 'west', Stalls))
   with running(deployment, [name for name in NAMES if name != 'west']):
     assert_sum(deployment.session(), [0, 1, 2, 4])
+    deployment.coordinator.gather(1, 1, frozenset([3]))
   assert stalling.join(10) == 0
 
 
@@ -243,11 +245,9 @@ def test_a_certificate_with_two_names_is_nobodys(keys):
     not_valid_after=one.not_valid_after_utc,
   )
   pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-  assert grpc_service._common_name({'x509_pem_cert': [pem]}) == ''
-  assert (
-    grpc_service._common_name({'x509_pem_cert': [(keys / 'north.pem').read_bytes()]}) == 'north'
-  )
-  assert grpc_service._common_name({}) == ''
+  assert tls.common_name({'x509_pem_cert': [pem]}) == ''
+  assert tls.common_name({'x509_pem_cert': [(keys / 'north.pem').read_bytes()]}) == 'north'
+  assert tls.common_name({}) == ''
 
 
 def test_a_client_does_not_talk_to_a_server_of_another_authority(deploy, keys, tmp_path):
@@ -276,8 +276,8 @@ def test_a_client_refuses_another_model_than_the_others_got(deploy):
   original = deployment.coordinator._service._await_session
   other = arrays.encode([np.arange(3, dtype=np.float32) + 1])
 
-  def swap(client, served, context):
-    session = original(client, served, context)
+  async def swap(client, served):
+    session = await original(client, served)
     if session is None or client != 4:
       return session
     kept = session.offer[: len(session.offer) - len(arrays.encode(BROADCAST))]
@@ -327,7 +327,7 @@ def test_a_server_that_comes_back_goes_on_and_takes_nothing_old(deploy, keys, tm
   assert_sum(deployment.session(), range(5))
   deployment.coordinator.gather(5, 5)
   # As a killed server: no goodbye.
-  deployment.coordinator._grpc.stop(None).wait()
+  stop(deployment.coordinator)
   # gRPC waits longer and longer before it tries a lost server again.
   limits = deployments.deadlines(join=60.0)
   again = deploy(address=f'127.0.0.1:{port}', limits=limits)
@@ -346,13 +346,13 @@ def test_a_server_that_comes_back_goes_on_and_takes_nothing_old(deploy, keys, tm
 def test_a_server_that_answers_no_more_is_looked_for_anew(deploy, monkeypatch):
   monkeypatch.setattr(participant, '_JOIN_SECONDS', 1.0)
   frozen = deploy()
-  callers, released = [], threading.Event()
+  callers = []
 
-  def answers_nothing(client, served, context):
+  async def answers_nothing(context):
     callers.append(context.peer())
-    released.wait(20)
+    await asyncio.sleep(20)
 
-  monkeypatch.setattr(frozen.coordinator._service, '_await_session', answers_nothing)
+  monkeypatch.setattr(frozen.coordinator._service, '_caller', answers_nothing)
   clients = [Running(client_of(frozen, name, reconnect_seconds=20.0)) for name in NAMES]
   deadline = time.monotonic() + 20
   while len(set(callers)) < 10 and time.monotonic() < deadline:
@@ -360,9 +360,7 @@ def test_a_server_that_answers_no_more_is_looked_for_anew(deploy, monkeypatch):
   # Each has come again, over another connection: the first may lead to a server that is no more.
   assert len(set(callers)) >= 10
   port = frozen.coordinator.port
-  stopped = frozen.coordinator._grpc.stop(None)
-  released.set()
-  stopped.wait()
+  stop(frozen.coordinator)
   again = deploy(address=f'127.0.0.1:{port}')
   assert_sum(again.session(), range(5))
   again.close()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import tracemalloc
 
 import deployments
 import numpy as np
@@ -33,9 +34,21 @@ def test_frames_are_bounded():
     [b'{"bytes": 0.0}'],
     [b'\xff'],
     [b'[' * 60_000],
+    # A message takes no more turns of the server than its bytes need.
+    [b'{"bytes": 5}', b'123', b'45'],
   ):
     with pytest.raises(secagg.InvalidMessage):
       framing.gather(stream, limit)
+
+
+def test_a_message_that_is_announced_costs_nothing_until_it_comes():
+  tracemalloc.start()
+  try:
+    message = framing.Assembly(b'{"bytes": 1000000000}', 2**30)
+    message.add(bytes(framing.CHUNK_BYTES))
+    assert tracemalloc.get_traced_memory()[1] < 4 * framing.CHUNK_BYTES
+  finally:
+    tracemalloc.stop()
 
 
 def test_what_a_client_sends_fits_the_bound():

@@ -2,15 +2,17 @@
 
 The coordinator relays the protocol's bytes and keeps its clock. It knows a client by the name
 in its certificate and by nothing else. No vector, share or key is ever logged.
+
+Calls are served on an event loop, so that one that waits costs neither a thread nor others their
+turn. The methods here may be called from any other thread.
 """
 
-import concurrent.futures
 from collections.abc import Mapping
 
 import grpc
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.deployment import framing
+from tff_privacy_agg.deployment import event_loop, framing, limits
 from tff_privacy_agg.deployment.events import Events
 from tff_privacy_agg.deployment.grpc_service import Service
 from tff_privacy_agg.deployment.served_session import Deadlines, LiveSession
@@ -63,20 +65,25 @@ class Coordinator:
     names = {client: name for name, client in clients.items()}
     self.standing = standing or Standing(names, events=self.events)
     self._service = Service(clients, task, schema, deadlines, self.events, self.standing)
-    # Each client holds a thread while it waits, and may have come back in a second one.
-    pool = concurrent.futures.ThreadPoolExecutor(2 * len(clients) + 4, 'coordinator')
-    self._grpc = framing.server(pool, self._service.join, self._service.exchange)
-    host = address.rpartition(':')[0]
+    self._address, self._connections = address, limits.connections(len(clients))
+    self.port: int = event_loop.call(self._listen(credentials))
+    self.address = f'{address.rpartition(":")[0]}:{self.port}'
+    self.events(
+      'listening', address=self.address, clients=len(clients), connections=self._connections
+    )
+
+  async def _listen(self, credentials: grpc.ServerCredentials) -> int:
+    service = self._service
+    self._grpc = framing.server(service.join, service.exchange, self._connections)
     try:
-      self.port: int = self._grpc.add_secure_port(address, credentials)
+      port = self._grpc.add_secure_port(self._address, credentials)
     except RuntimeError as error:
       raise RuntimeUnavailableError(
-        f'The coordinator was to listen on {address}; the system refused ({error}). Choose another '
-        'address, or end the program that uses it.'
+        f'The coordinator was to listen on {self._address}; the system refused ({error}). Choose '
+        'another address, or end the program that uses it.'
       ) from None
-    self.address = f'{host}:{self.port}'
-    self._grpc.start()
-    self.events('listening', address=self.address, clients=len(clients))
+    await self._grpc.start()
+    return port
 
   def gather(
     self, expected: int, minimum: int, among: frozenset[int] | None = None
@@ -93,14 +100,7 @@ class Coordinator:
     """
     seconds = self._deadlines.join
     expected = expected if among is None else min(expected, len(among))
-
-    def there() -> frozenset[int]:
-      waiting = frozenset(self._service.waiting)
-      return waiting if among is None else waiting & among
-
-    with self._service.changed:
-      self._service.changed.wait_for(lambda: len(there()) >= expected, seconds)
-      found = there()
+    found = event_loop.call(self._service.gather(expected, among, seconds))
     if len(found) < minimum:
       raise secagg.RoundTimeout(
         f'{minimum} clients were waited for {seconds:g} s; {len(found)} are there: '
@@ -111,8 +111,7 @@ class Coordinator:
 
   def served(self, clients: frozenset[int]) -> dict[int, int]:
     """{client: the greatest round number that it has served}, as these clients say."""
-    with self._service.changed:
-      return {client: self._service.served.get(client, 0) for client in clients}
+    return {client: self._service.served.get(client, 0) for client in clients}
 
   def run(
     self, params: secagg.SessionParams, broadcast: bytes, cohort: frozenset[int]
@@ -135,71 +134,42 @@ class Coordinator:
     server = secagg.Server(params, roster, identity=self._identity)
     session = LiveSession(server, offer, cohort)
     self.events('session', round=params.round_number, cohort=self._service.named(cohort))
-    with self._service.changed:
-      self._service.session = session
-      self._service.changed.notify_all()
     try:
-      while server.result is None:
-        self._close_round(session)
-      self._await(session, secagg.Round.RESULT)
+      result = event_loop.call(self._service.serve(session))
     except secagg.SecAggError as error:
-      self._abort(session, error)
-      self.standing.note(session.blame() | error.blame, failed=True)
+      self.events('aborted', reason=str(error))
+      blame = event_loop.call(self._service.end(session, error))
+      self._note(blame | error.blame, failed=True)
       raise
     except BaseException:
-      self._abort(session, secagg.SessionAborted('The coordinator ended the session.'))
+      ended = secagg.SessionAborted('The coordinator ended the session.')
+      self.events('aborted', reason=str(ended))
+      event_loop.call(self._service.end(session, ended))
       raise
-    finally:
-      with self._service.changed:
-        session.over, self._service.session = True, None
-        self._service.changed.notify_all()
-    self.standing.note(session.blame(), failed=False)
+    self._note(event_loop.call(self._service.end(session)), failed=False)
     verdicts = server.verdicts
     self.events(
       'result',
       round=params.round_number,
-      survivors=self._service.named(server.result.survivors),
+      survivors=self._service.named(result.survivors),
       verdicts=f'{sum(verdicts.values())} of {len(verdicts)} good',
       refused=dict(server.refused),
     )
-    return server.result
+    return result
+
+  def _note(self, blame: secagg.Blame, *, failed: bool) -> None:
+    self.standing.note(blame, failed=failed)
+    event_loop.call(self._service.dismiss())
 
   def close(self, reason: str = 'the run has ended') -> None:
     """Tells the clients that there is nothing more to do, and stops listening."""
-    with self._service.changed:
-      if self._service.ended is not None:
-        return
-      self._service.ended = reason
-      if self._service.session is not None:
-        self._service.session.over = True
-      self._service.changed.notify_all()
-      # Those that are on their way back from the last session are told too.
-      self._service.changed.wait_for(lambda: not self._service.known, _GOODBYE_SECONDS)
-    self._grpc.stop(2.0).wait(5.0)
+    event_loop.call(self._close(reason))
 
-  def _close_round(self, session: LiveSession) -> None:
-    at = session.server.round
-    missing = self._await(session, at)
-    with self._service.changed:
-      self._service.known -= missing
-      session.missing |= missing
-      if missing:
-        self.events('round closed', protocol_round=at, missing=self._service.named(missing))
-      outgoing = session.server.close_round()
-      session.sent[at] = outgoing
-      session.pending = set(outgoing)
-      self._service.changed.notify_all()
-
-  def _await(self, session: LiveSession, at: secagg.Round) -> frozenset[int]:
-    """Waits until all have been heard, or the deadline passes; returns who has not."""
-    with self._service.changed:
-      self._service.changed.wait_for(lambda: not session.pending, self._deadlines.of(at))
-      return frozenset(session.pending)
-
-  def _abort(self, session: LiveSession, error: secagg.SecAggError) -> None:
-    self.events('aborted', reason=str(error))
-    with self._service.changed:
-      message = session.server.abort_message(error)
-      at = session.server.round
-      session.sent.setdefault(at, dict.fromkeys(session.cohort, message))
-      self._service.changed.notify_all()
+  async def _close(self, reason: str) -> None:
+    if self._service.ended is not None:
+      return
+    try:
+      await self._service.close(reason, _GOODBYE_SECONDS)
+    finally:
+      await self._grpc.stop(_GOODBYE_SECONDS)
+      self._service.stop()

@@ -6,7 +6,7 @@ One gRPC service of generic handlers over raw bytes: no protobuf, no generated c
     Exchange  client: head, round message      server: head, next message, once the round closes
 
 A head is JSON with `bytes`, the length of what follows. The receiver compares it with its own
-limit before it allocates anything, and takes not one byte more.
+limit first, and takes not one byte more. Every chunk but the last has `CHUNK_BYTES`.
 """
 
 import hashlib
@@ -15,8 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import grpc
+import grpc.aio
 
 from tff_privacy_agg import secagg
+from tff_privacy_agg.deployment import limits
 from tff_privacy_agg.secagg import InvalidMessage
 
 SERVICE = 'tff_privacy_agg.SecureAggregation'
@@ -36,8 +38,15 @@ _OPTIONS = (
   ('grpc.http2.max_pings_without_data', 0),
   ('grpc.http2.min_ping_interval_without_data_ms', 10_000),
 )
-# Two servers of one address would share its clients between them.
-_SERVER_OPTIONS = (*_OPTIONS, ('grpc.so_reuseport', 0))
+_SERVER_OPTIONS = (
+  *_OPTIONS,
+  # Two servers of one address would share its clients between them.
+  ('grpc.so_reuseport', 0),
+  # What waits to be read of a call is bounded by its window: with probing it grows to 16 MB. At
+  # 100 ms to the client and back, this window takes 5 MB a second.
+  ('grpc.http2.bdp_probe', 0),
+  ('grpc.http2.lookahead_bytes', 2**19),
+)
 CLIENT_OPTIONS = (
   *_OPTIONS,
   ('grpc.enable_http_proxy', 0),
@@ -93,6 +102,60 @@ def parse_head(data: bytes) -> dict[str, Any]:
   return head
 
 
+class Assembly:
+  """One message as it comes in, of at most `limit` bytes beside its head.
+
+  Args:
+    first: The first frame.
+    limit: Most bytes that it may announce.
+
+  Attributes:
+    head: The head.
+    size: Bytes that it announced.
+
+  Raises:
+    InvalidMessage: If the frame announces no such message.
+  """
+
+  def __init__(self, first: bytes, limit: int):
+    self.head = parse_head(first)
+    size = self.head.get('bytes')
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= limit:
+      raise InvalidMessage(
+        f'A message of at most {limit} bytes was expected; {size!r} were announced.'
+      )
+    self.size = size
+    # Grows with what comes: announcing costs the receiver nothing.
+    self._payload = bytearray()
+
+  def add(self, chunk: bytes) -> None:
+    """Takes the next frame.
+
+    Raises:
+      InvalidMessage: If it is more than was announced, or a part of a chunk.
+    """
+    expected = min(CHUNK_BYTES, self.size - len(self._payload))
+    # One size, so that a message takes no more turns than its bytes need.
+    if not chunk or len(chunk) != expected:
+      raise InvalidMessage(
+        f'A message of {self.size} bytes was announced; a chunk has {len(chunk)} bytes instead of '
+        f'{expected}.'
+      )
+    self._payload += chunk
+
+  def payload(self) -> bytes:
+    """What was announced.
+
+    Raises:
+      InvalidMessage: If less than that came.
+    """
+    if len(self._payload) != self.size:
+      raise InvalidMessage(
+        f'A message of {self.size} bytes was announced; it ended after {len(self._payload)}.'
+      )
+    return bytes(self._payload)
+
+
 def gather(stream: Iterable[bytes], limit: int) -> tuple[dict[str, Any], bytes]:
   """Reads one message of at most `limit` bytes beside its head.
 
@@ -100,23 +163,10 @@ def gather(stream: Iterable[bytes], limit: int) -> tuple[dict[str, Any], bytes]:
     InvalidMessage: If the stream holds anything else. What came is let go.
   """
   stream = iter(stream)
-  head = parse_head(next(stream, b''))
-  size = head.get('bytes')
-  if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= limit:
-    raise InvalidMessage(
-      f'A message of at most {limit} bytes was expected; {size!r} were announced.'
-    )
-  payload, filled = bytearray(size), 0
+  message = Assembly(next(stream, b''), limit)
   for chunk in stream:
-    if not chunk or filled + len(chunk) > size:
-      raise InvalidMessage(
-        f'A message of {size} bytes was announced; it has more, or empty chunks.'
-      )
-    payload[filled : filled + len(chunk)] = chunk
-    filled += len(chunk)
-  if filled != size:
-    raise InvalidMessage(f'A message of {size} bytes was announced; it ended after {filled}.')
-  return head, bytes(payload)
+    message.add(chunk)
+  return message.head, message.payload()
 
 
 def largest_message(params: secagg.SessionParams, clients: int) -> int:
@@ -129,11 +179,26 @@ def largest_message(params: secagg.SessionParams, clients: int) -> int:
   return 2**11 + (max(keys, shares) + 64) * clients + vectors
 
 
-def server(executor: Any, join: Any, exchange: Any) -> grpc.Server:
-  """A gRPC server with the two methods; `Join` streams down, `Exchange` both ways."""
-  made = grpc.server(executor, options=_SERVER_OPTIONS)
+def server(join: Any, exchange: Any, connections: int) -> grpc.aio.Server:
+  """A gRPC server with the two methods on the running event loop; both stream both ways.
+
+  A client sends one frame to join. That its call reaches `join` before the frame is read lets the
+  server count it first.
+
+  Args:
+    join: Coroutine function of `Join`.
+    exchange: Coroutine function of `Exchange`.
+    connections: Most open connections.
+  """
+  options = (
+    *_SERVER_OPTIONS,
+    ('grpc.max_allowed_incoming_connections', connections),
+    ('grpc.server_handshake_timeout_ms', int(1000 * limits.HELLO_SECONDS)),
+    ('grpc.max_concurrent_streams', limits.CALLS),
+  )
+  made = grpc.aio.server(options=options)
   handlers = {
-    JOIN: grpc.unary_stream_rpc_method_handler(join),
+    JOIN: grpc.stream_stream_rpc_method_handler(join),
     EXCHANGE: grpc.stream_stream_rpc_method_handler(exchange),
   }
   made.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))

@@ -21,11 +21,13 @@ _JOIN_SECONDS = 60.0
 _PARAMETER_BYTES = 2**24
 _LONGEST_DEADLINE = 7 * 86_400.0
 # CANCELLED: the server has ended all calls at once. DEADLINE_EXCEEDED: it is frozen, or what
-# holds the connection is not the server any more.
+# holds the connection is not the server any more. RESOURCE_EXHAUSTED: calls of lost connections
+# still count.
 _NO_SERVER = (
   grpc.StatusCode.UNAVAILABLE,
   grpc.StatusCode.CANCELLED,
   grpc.StatusCode.DEADLINE_EXCEEDED,
+  grpc.StatusCode.RESOURCE_EXHAUSTED,
 )
 
 

@@ -1,6 +1,9 @@
 """One session on the server: how long it waits, whom it asked, heard and answered."""
 
+import asyncio
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from tff_privacy_agg import _validate, secagg
 from tff_privacy_agg.deployment import framing
@@ -29,7 +32,10 @@ class Deadlines:
 
 
 class LiveSession:
-  """What has been offered, heard and sent; guarded by its service's lock.
+  """What has been offered, heard and sent.
+
+  Methods compute, in the coordinator's one thread for that; the event loop calls `wake` after
+  them, and reads only what they have set.
 
   Args:
     server: The protocol's server.
@@ -42,8 +48,11 @@ class LiveSession:
     sent: {protocol round: {client: message}} once the round has closed.
     over: Whether nothing more will come.
     limit: Most bytes of one message.
-    missing: Clients that a closed round waited for in vain.
+    late: Clients that the last round to close waited for in vain.
+    missing: Clients that any round waited for in vain.
     rubbish: Clients that sent what is no message.
+    heard: Set whenever a client has been heard.
+    moved: Set, and replaced, when a round has closed or the session is over.
   """
 
   def __init__(self, server: secagg.Server, offer: bytes, cohort: frozenset[int]):
@@ -55,9 +64,57 @@ class LiveSession:
     self.pending = set(cohort)
     self.sent: dict[int, dict[int, bytes]] = {}
     self.over = False
+    self.late: frozenset[int] = frozenset()
     self.missing: set[int] = set()
     self.rubbish: set[int] = set()
     self.limit = framing.largest_message(server.params, len(cohort))
+    self.heard = asyncio.Event()
+    self.moved = asyncio.Event()
+
+  def wake(self) -> None:
+    """Wakes those that wait for an answer, once each."""
+    moved, self.moved = self.moved, asyncio.Event()
+    moved.set()
+
+  def receive(self, client: int, head: Mapping[str, Any], message: bytes) -> int | None:
+    """Takes a message; returns the protocol round whose closing answers it, None for none."""
+    at = head.get('round')
+    if isinstance(at, int) and client in self.sent.get(at, ()):
+      return at  # Sent again after a lost connection: the answer is there.
+    try:
+      self.server.receive(client, message)
+    except secagg.DuplicateMessage:
+      raise
+    except secagg.SecAggError:
+      self.let_go(client)
+      raise
+    self.let_go(client)
+    return None if head.get('last') else self.server.round
+
+  def let_go(self, client: int) -> None:
+    """Waits no longer for a client."""
+    self.pending.discard(client)
+
+  def cast_out(self, client: int) -> None:
+    """Waits no longer for a client, which sent what is no message."""
+    self.rubbish.add(client)
+    self.let_go(client)
+
+  def close_round(self) -> None:
+    """Closes the open round; `late` are then those that it waited for in vain."""
+    at = self.server.round
+    self.late = frozenset(self.pending)
+    self.missing |= self.late
+    outgoing = self.server.close_round()
+    self.pending = set(outgoing)
+    self.sent[at] = outgoing
+
+  def finish(self, error: secagg.SecAggError | None) -> secagg.Blame:
+    """What the session has shown; with an error, every client is told that there is no result."""
+    if error is not None:
+      message = self.server.abort_message(error)
+      self.sent.setdefault(self.server.round, dict.fromkeys(self.cohort, message))
+    return self.blame()
 
   def blame(self) -> secagg.Blame:
     """What the session has shown of its clients; of why it failed, its error tells more."""

@@ -54,10 +54,11 @@ class Standing:
   @property
   def out(self) -> frozenset[int]:
     """Clients that are out of the run."""
-    if not self._limit:
-      return frozenset()
-    counts = {client: self._strikes.get(name, 0) for client, name in self._names.items()}
-    return frozenset(client for client, count in counts.items() if count >= self._limit)
+    return frozenset(client for client in self._names if self.is_out(client))
+
+  def is_out(self, client: int) -> bool:
+    """Whether a client is out of the run."""
+    return 0 < self._limit <= self._strikes.get(self._name(client), 0)
 
   def begin(self, round_number: int) -> None:
     """Forgets the suspensions of an earlier round."""
@@ -74,7 +75,7 @@ class Standing:
     for client in sorted(blame.proven):
       name = self._name(client)
       self._strikes[name] = self._strikes.get(name, 0) + 1
-      left = 'out of the run' if client in self.out else 'out of this round'
+      left = 'out of the run' if self.is_out(client) else 'out of this round'
       self._events('strike', name=name, strikes=self._strikes[name], effect=left)
     if blame.proven and self._path is not None:
       write_json(self._path, self._strikes)

@@ -246,3 +246,16 @@ def read_identity(path: str) -> bytes:
       f'{path} is not an Ed25519 private key in PKCS8. Make identities with `tff-privacy-agg keys`.'
     )
   return key.private_bytes_raw()
+
+
+def common_name(peer: Mapping[str, Sequence[bytes]]) -> str:
+  """The one name in a peer's certificate; empty if it has none, or several.
+
+  gRPC tells the first of several, and an authority may have checked another.
+  """
+  try:
+    certificate = x509.load_pem_x509_certificate(peer['x509_pem_cert'][0])
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+  except (KeyError, IndexError, ValueError):
+    return ''
+  return str(names[0].value) if len(names) == 1 else ''
