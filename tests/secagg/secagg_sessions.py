@@ -1,10 +1,13 @@
 """Drives sessions round by round, with hands on every message."""
 
 import numpy as np
+import pytest
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.secagg import wire
+from tff_privacy_agg.secagg.client import State
 
+MODES = ('semi_honest', 'authenticated')
 LEAF = secagg.Leaf('v', (70,), bits=20)
 
 
@@ -121,3 +124,31 @@ class Session:
     if survivors is not None:
       assert result.survivors == tuple(survivors)
     assert_sum(result.values, self.inputs, result.survivors, self.params.leaves)
+
+
+def server_refuses(session, client, message, error):
+  """Sends a message that the server must refuse with this error, counted under its name."""
+  before = session.server.refused[error.__name__]
+  with pytest.raises(error) as caught:
+    session.server.receive(client, message)
+  assert type(caught.value) is error
+  assert caught.value.round is not None
+  assert caught.value.code == error.code
+  assert session.server.refused[error.__name__] == before + 1
+  return caught.value
+
+
+def client_refuses(session, client, message, error, state=State.ABORTED):
+  """Sends a message that a client must refuse with this error; one that leaves has no secrets."""
+  target = session.clients[client]
+  with pytest.raises(error) as caught:
+    target.receive(message)
+  assert type(caught.value) is error
+  assert target.state is state
+  if state is State.ABORTED:
+    assert not any(target._custody._mask.seed.data)
+    assert not any(target._custody._self_mask.data)
+    assert target._values is None
+    with pytest.raises(secagg.SessionAborted):
+      target.receive(message)
+  return caught.value

@@ -19,7 +19,7 @@ def recovered(points, values, t, secret):
 
 
 @pytest.mark.parametrize(('k', 't'), [(9, 5), (31, 22), (60, 30), (120, 108)])
-def test_as_many_wrong_shares_as_can_be_decoded(k, t):
+def test_as_many_wrong_shares_are_decoded_as_can_be(k, t):
   secret, points, shares = dealt(k, t)
   rng = np.random.default_rng(k)
   for wrong in range((k - t) // 2 + 1):

@@ -11,7 +11,7 @@ REFERENCE = json.loads((pathlib.Path(__file__).parent / 'secagg-reference.json')
 
 
 @pytest.mark.parametrize('row', REFERENCE['our_wire_cost'], ids=str)
-def test_reference_bytes(row):
+def test_bytes_by_round_are_those_of_the_reference_cases(row):
   cost = secagg.communication_cost(
     row['n'],
     row['d'],
@@ -97,7 +97,7 @@ def test_messages_have_the_bytes_of_the_model(mode, verify, n, graph, dimension,
     ('semi_honest', 'ring', 1.64),
   ],
 )
-def test_goals(mode, graph, limit):
+def test_the_expansion_stays_within_its_goal(mode, graph, limit):
   cost = secagg.communication_cost(
     1024, 2**20, 26, mode=mode, graph=graph, dropout_fraction=0.05, version=1
   )

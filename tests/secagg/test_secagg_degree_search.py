@@ -37,7 +37,7 @@ def test_few_degrees_need_exact_numbers(monkeypatch, n, colluding, dropouts):
 @pytest.mark.parametrize('n', [50, 113, 300])
 @pytest.mark.parametrize('colluding', [0.05, 0.2, 0.4999])
 @pytest.mark.parametrize('dropouts', [0.0, 0.1, 0.33])
-def test_it_finds_the_smallest_degree_of_all(monkeypatch, n, colluding, dropouts):
+def test_the_search_finds_the_smallest_degree_of_all(monkeypatch, n, colluding, dropouts):
   search = thresholds.ring_parameters.__wrapped__
   arguments = n, int(colluding * n), int(dropouts * n)
   options = {'authenticated': False, 'sigma': 40, 'eta': 30}

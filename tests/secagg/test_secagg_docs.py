@@ -7,12 +7,12 @@ from tff_privacy_agg import secagg
 PAGE = (pathlib.Path(__file__).parents[2] / 'docs' / 'secagg.md').read_text(encoding='utf-8')
 
 
-def test_the_worked_example():
+def test_the_worked_example_of_the_docstring_runs():
   harsher = secagg.find_parameters(1000, 0.05, 0.6, mode='semi_honest')
   assert f'k = {harsher.k} and t = {harsher.t}' in PAGE
 
 
-def test_needs_no_tensorflow():
+def test_the_package_needs_no_tensorflow():
   code = (
     'import sys; import tff_privacy_agg.secagg; '
     'print(sorted({name.split(".")[0] for name in sys.modules if name.startswith("tensorflow")}))'

@@ -2,12 +2,10 @@
 
 import pytest
 from hypothesis import given, strategies as st
-from secagg_sessions import Session, body_of, rewrap
+from secagg_sessions import MODES, Session, body_of, rewrap
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.secagg import Blame
-
-MODES = ('semi_honest', 'authenticated')
 
 
 def seals_wrongly(client):

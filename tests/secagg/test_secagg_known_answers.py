@@ -19,13 +19,13 @@ def count(fraction, n):
   return round(fraction * 10_000) * n // 10_000
 
 
-def test_hkdf():
+def test_hkdf_gives_the_known_answers():
   assert keys.derive(b'\x22' * 32, b'\x11' * 32, 'pair', 3, 7).hex() == ANSWERS['hkdf']['out']
 
 
 @pytest.mark.parametrize('way', prg._STREAMS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize('answer', ANSWERS['prg'])
-def test_keystream(monkeypatch, way, answer):
+def test_the_key_stream_gives_the_known_answers(monkeypatch, way, answer):
   monkeypatch.setattr(prg, '_fastest', lambda: way)
   data = prg.keystream(KEY, answer['leaf'], answer['segment'])
   assert data[:16].hex() == answer['first16']
@@ -67,7 +67,7 @@ def test_every_bit_of_a_seed_changes_the_mask():
   assert len(masks) == 257
 
 
-def test_packing():
+def test_packing_gives_the_known_answers():
   answer = ANSWERS['pack']
   packed = packing.pack(packing.pad(7919 * np.arange(200) % 2**20, 20), 20)
   assert packed.shape == (20, answer['columns'])
@@ -77,7 +77,7 @@ def test_packing():
 
 
 @pytest.mark.parametrize('bits', range(1, 63))
-def test_packing_round_trip(bits):
+def test_packed_values_unpack_to_themselves(bits):
   rng = np.random.default_rng(bits)
   for size in (1, 63, 64, 65, 1000):
     values = rng.integers(0, 2**bits, size, dtype=np.int64)
@@ -104,7 +104,7 @@ def test_columns_are_bit_strings():
       assert text == expected
 
 
-def test_shamir():
+def test_shamir_gives_the_known_answers():
   answer = ANSWERS['shamir']
   coefficients = [(1000 * a + 7 * np.arange(16) + 1) % shamir.PRIME for a in (1, 2)]
   values = shamir.evaluate(np.array([shamir.limbs(KEY), *coefficients]), 5)

@@ -62,7 +62,7 @@ def test_uploads_look_uniform(seen):
     assert chi_square(vector) < LIMIT
 
 
-def test_all_but_two_honest_inputs_known(seen):
+def test_two_uploads_look_uniform_where_all_other_inputs_are_known(seen):
   """The adversary knows all of clients 3 to 5, hence every pair mask but that of 1 and 2."""
   uploads, keys = seen
   (plus, minus) = keys[1]

@@ -3,12 +3,10 @@ import itertools
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from secagg_sessions import LEAF, Session, assert_sum, params, random_inputs
+from secagg_sessions import LEAF, MODES, Session, assert_sum, params, random_inputs
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.errors import ConfigurationError
-
-MODES = ('semi_honest', 'authenticated')
 
 
 def outcome(session_params, clients, drops):
@@ -67,7 +65,7 @@ def test_every_subset_drops_in_every_round(n):
 
 @settings(max_examples=12, deadline=None)
 @given(st.data())
-def test_random_sessions(data):
+def test_random_sessions_give_the_sum_of_their_survivors(data):
   n = data.draw(st.integers(3, 40))
   shapes = st.lists(st.integers(1, 9), max_size=2).map(tuple)
   leaves = [
@@ -90,7 +88,7 @@ def test_random_sessions(data):
 
 
 @pytest.mark.parametrize('drop_round', range(5))
-def test_ring_with_drops(drop_round):
+def test_a_sum_on_the_ring_is_right_after_drop_outs(drop_round):
   session_params = params(graph='ring', dropout_fraction=0.1, leaves=[secagg.Leaf('v', (9,), 11)])
   inputs = random_inputs(session_params, range(100))
   drops = dict.fromkeys(range(0, 80, 10), drop_round)
@@ -102,7 +100,7 @@ def test_ring_with_drops(drop_round):
 
 @settings(max_examples=8, deadline=None)
 @given(st.dictionaries(st.integers(0, 59), st.integers(0, 5), max_size=6))
-def test_ring_with_random_drops(drops):
+def test_a_sum_on_the_ring_is_right_after_random_drop_outs(drops):
   session_params = params(graph='ring', dropout_fraction=0.1, leaves=[secagg.Leaf('v', (5,), 33)])
   inputs = random_inputs(session_params, range(60))
   result = secagg.run_in_memory(session_params, inputs, drops)
@@ -110,7 +108,7 @@ def test_ring_with_random_drops(drops):
   assert_sum(result.values, inputs, result.survivors, session_params.leaves)
 
 
-def test_a_third_vanishes_after_sharing():
+def test_a_sum_is_right_where_a_third_vanishes_after_sharing():
   session_params = params(dropout_fraction=0.34)
   inputs = random_inputs(session_params, range(30))
   result = secagg.run_in_memory(session_params, inputs, dict.fromkeys(range(10), 2))
@@ -119,7 +117,7 @@ def test_a_third_vanishes_after_sharing():
 
 
 @pytest.mark.parametrize('bits', [1, 8, 16, 31, 32, 33, 62])
-def test_wrap_around_and_signed_values(bits):
+def test_sums_wrap_around_and_take_signed_values(bits):
   low, high = -(2 ** (bits - 1)), 2**bits - 1
   session_params = params(leaves=[secagg.Leaf('v', (4,), bits)])
   inputs = {
@@ -182,7 +180,7 @@ def test_no_reused_key_and_no_equal_upload():
     ({'v': np.zeros(70, int), 'w': 1}, 'leaves'),
   ],
 )
-def test_inputs_that_do_not_fit(values, text):
+def test_inputs_that_do_not_fit_are_refused(values, text):
   with pytest.raises(secagg.InputOutOfRange, match=text):
     secagg.Client(params(), 1).provide(values)
 
@@ -212,7 +210,7 @@ def test_sessions_take_no_more_clients_than_stated():
 
 
 @pytest.mark.parametrize('bits', [0, 63, -1, 2.0, True, '8'])
-def test_unsupported_bits(bits):
+def test_unsupported_bits_are_refused(bits):
   with pytest.raises(secagg.UnsupportedModulusError):
     secagg.Leaf('v', (), bits)
 

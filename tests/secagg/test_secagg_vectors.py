@@ -52,7 +52,7 @@ def h(text):
 # X25519.
 
 
-def test_rfc_7748():
+def test_x25519_gives_the_answers_of_rfc_7748():
   found = list(records('asymmetric/X25519/rfc7748.txt', 'OUTPUT_U'))
   assert len(found) == 3
   for one in found:
@@ -65,7 +65,7 @@ def test_rfc_7748():
     assert keys.agreement(h(one['INPUT_SCALAR']))(bytes(public), 1) == h(one['OUTPUT_U'])
 
 
-def test_rfc_7748_iterated():
+def test_x25519_iterated_gives_the_answers_of_rfc_7748():
   """Section 5.2: k and u are 9 at first; u becomes k, and k the product."""
   k = u = bytes([9]) + bytes(31)
   for _ in range(1000):
@@ -73,7 +73,7 @@ def test_rfc_7748_iterated():
   assert k.hex() == '684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51'
 
 
-def test_wycheproof_x25519():
+def test_x25519_passes_wycheproof():
   """Valid keys agree; those of low order and second spellings are refused."""
   agreed = refused = 0
   for _, test in wycheproof('x25519_test'):
@@ -93,7 +93,7 @@ def test_wycheproof_x25519():
 # Ed25519.
 
 
-def test_rfc_8032():
+def test_ed25519_gives_the_answers_of_rfc_8032():
   """Its first vectors and 1020 more in the same form: secret, public, message, signature."""
   count = 0
   for line in lines('asymmetric/Ed25519/sign.input'):
@@ -106,7 +106,7 @@ def test_rfc_8032():
   assert count == 1024
 
 
-def test_wycheproof_ed25519():
+def test_ed25519_passes_wycheproof():
   results = {'valid': 0, 'invalid': 0}
   for group, test in wycheproof('ed25519_test'):
     key = keys.verifying_keys({1: h(group['publicKey']['pk'])})[1]
@@ -131,7 +131,7 @@ def expand(secret, salt, info, size):
   return found[:size]
 
 
-def test_rfc_5869():
+def test_hkdf_gives_the_answers_of_rfc_5869():
   found = list(records('KDF/rfc-5869-HKDF-SHA256.txt', 'OKM'))
   assert len(found) == 3
   for one in found:
@@ -139,7 +139,7 @@ def test_rfc_5869():
     assert expand(*parts, int(one['L'])) == h(one['OKM'])
 
 
-def test_wycheproof_hkdf():
+def test_hkdf_passes_wycheproof():
   count = 0
   for _, test in wycheproof('hkdf_sha256_test'):
     if test['result'] == 'valid':
@@ -200,7 +200,7 @@ def test_sealing_is_aes_gcm_under_the_zero_nonce():
 # ML-KEM-768.
 
 
-def test_ml_kem_known_answers():
+def test_ml_kem_gives_the_known_answers():
   """Key generation from d || z, and decapsulation with implicit rejection."""
   count = 0
   path = 'asymmetric/MLKEM/kat_MLKEM_768.rsp'
@@ -214,7 +214,7 @@ def test_ml_kem_known_answers():
   assert count == 100
 
 
-def test_wycheproof_ml_kem():
+def test_ml_kem_passes_wycheproof():
   """Ciphertexts of a right size decapsulate to the stated secret; others never get so far."""
   count = 0
   for _, test in wycheproof('mlkem_768_test'):
@@ -229,7 +229,7 @@ def test_wycheproof_ml_kem():
   assert count == 153
 
 
-def test_wycheproof_ml_kem_public_keys():
+def test_ml_kem_public_keys_pass_wycheproof():
   """Keys that are not in canonical form, or of another size, are refused."""
   results = {'valid': 0, 'invalid': 0}
   for _, test in wycheproof('mlkem_768_encaps_test'):

@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from secagg_sessions import Session, body_of, params, random_inputs, rewrap
+from secagg_sessions import MODES, Session, body_of, params, random_inputs, rewrap
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.secagg import verify, wire
@@ -44,7 +44,7 @@ def test_tags_are_linear_with_wrap_around():
   np.testing.assert_array_equal(both, (each[0] + each[1]) % 2**bits)
 
 
-@pytest.mark.parametrize('mode', ['semi_honest', 'authenticated'])
+@pytest.mark.parametrize('mode', MODES)
 def test_clients_accept_the_right_sum(mode):
   session = finished(mode=mode, verify='mac')
   for client, message in session.incoming.items():
@@ -99,7 +99,7 @@ def test_tampered_sums_are_found_by_every_client(change):
       session.clients[client].receive(session.incoming[client])
 
 
-def test_a_client_left_out_after_unmasking():
+def test_a_client_left_out_after_unmasking_is_noticed():
   session = finished(verify='mac')
   left_out = packing.pad(session.inputs[2]['v'], 20)
 
@@ -120,7 +120,7 @@ def test_verdict_of_a_failed_check_reaches_the_server():
   assert session.server.verdicts == {1: False}
 
 
-def test_sum_that_is_not_the_one_stated():
+def test_a_sum_that_is_not_the_one_stated_is_refused():
   session = finished(verify='mac')
   body = body_of(session.incoming[1])
   body[36] ^= 1
@@ -128,7 +128,7 @@ def test_sum_that_is_not_the_one_stated():
     session.clients[1].receive(rewrap(session.incoming[1], body))
 
 
-def test_contribution_that_nobody_committed_to():
+def test_a_contribution_that_nobody_committed_to_is_refused():
   session = Session(5, verify='mac', dropout_fraction=0.2).steps(2)
   body = body_of(session.incoming[1])
   body[-1] ^= 1  # the last client's commitment to its contribution
@@ -137,7 +137,7 @@ def test_contribution_that_nobody_committed_to():
   assert caught.value.blamed == (5,)
 
 
-def test_contribution_that_does_not_open():
+def test_a_contribution_that_does_not_open_is_refused():
   session = Session(5, verify='mac', dropout_fraction=0.2).steps(2)
   body = body_of(session.incoming[1])
   body[1] ^= 1
@@ -149,8 +149,8 @@ def test_contribution_that_does_not_open():
 # Level 0: receipts.
 
 
-@pytest.mark.parametrize('mode', ['semi_honest', 'authenticated'])
-def test_receipts(mode):
+@pytest.mark.parametrize('mode', MODES)
+def test_all_clients_of_a_session_get_one_receipt(mode):
   session = finished(
     mode=mode, server_identity=SERVER[0], client_options={'server_key': SERVER_KEY}
   )
@@ -205,15 +205,15 @@ def test_receipts_cannot_be_moved_to_another_session():
   assert not secagg.is_equivocation(*cut, SERVER_KEY)
 
 
-def test_unsigned_statement_where_a_signature_is_due():
+def test_an_unsigned_statement_is_refused_where_a_signature_is_due():
   session = finished(client_options={'server_key': SERVER_KEY})
   with pytest.raises(secagg.SignatureInvalid):
     session.clients[1].receive(session.incoming[1])
 
 
-@pytest.mark.parametrize('mode', ['semi_honest', 'authenticated'])
+@pytest.mark.parametrize('mode', MODES)
 @pytest.mark.parametrize('position', [0, 32, 68])
-def test_other_survivors_than_shown_before(mode, position):
+def test_other_survivors_than_shown_before_are_refused(mode, position):
   session = finished(mode=mode)
   body = body_of(session.incoming[1])
   body[position] ^= 1
@@ -231,7 +231,7 @@ def test_ring_receipts_show_too_few_survivors():
     session.clients[1].receive(rewrap(session.incoming[1], body))
 
 
-def test_drops_with_tags():
+def test_verified_sums_are_right_after_drop_outs():
   session_params = params(verify='mac', mode='authenticated', leaves=LEAVES)
   inputs = random_inputs(session_params, range(9))
   result = secagg.run_in_memory(session_params, inputs, {1: 1, 2: 2, 3: 5})
