@@ -5,6 +5,7 @@ BESIDE := $(CURDIR)/$(VENV)/beside-the-wheel
 OLDEST := $(VENV)/dp-accounting-oldest
 MLFLOW := $(VENV)/mlflow
 DASK := $(VENV)/dask
+DOCS := $(VENV)/docs
 SBOM := $(VENV)/sbom
 FUZZ := $(VENV)/fuzz
 # Budget of each target of `make fuzz`.
@@ -21,7 +22,7 @@ CORE_TESTS := tests/core tests/reports/test_report.py tests/cli/test_cli_ledger.
   $(addprefix tests/ledger/test_ledger_,bad_input.py bounds.py budget.py rounds.py statement.py) \
   $(addprefix tests/secagg/test_secagg_,blame.py cost.py known_answers.py mutants.py privacy.py verify.py)
 
-.PHONY: help env env-dask env-mlflow demo test test-integration test-docs test-accounting test-core test-mlflow test-dask test-all conformance lint format fuzz bench notebooks api doctor lock sbom wheel clean
+.PHONY: help env env-dask env-mlflow demo test test-integration test-docs test-accounting test-core test-mlflow test-dask test-all conformance lint format fuzz bench notebooks docs doctor lock sbom wheel clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,8 +52,8 @@ test: env  ## Run the tests that are fast
 test-integration: env  ## Run the tests that train, serve or start processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'integration and not slow' $(ARGS)
 
-test-docs: env  ## Run what the documents show
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'documents and not slow' tests/test_docs.py tests/test_docs_commands.py $(ARGS)
+test-docs: env docs  ## Run what the documents show, and look at their site
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'documents and not slow' tests/test_docs.py tests/test_docs_commands.py tests/test_docs_site.py $(ARGS)
 
 test-all: env  ## Run the tests, the slow ones too
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
@@ -122,18 +123,27 @@ bench: env  ## Measure rounds beside TFF's own aggregators
 notebooks: env  ## Run the text twins and write the notebooks
 	$(BIN)/python notebooks/build.py $(ARGS)
 
-api: env  ## Write docs/api.md from the docstrings
-	$(BIN)/python docs/build_api.py
+docs: $(DOCS)/.stamp  ## Build the site of the documents in site/, warnings as errors
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict $(ARGS)
+
+# The site is made from the text of the sources: neither TensorFlow nor the environment is needed.
+$(DOCS)/.stamp: requirements/docs.txt
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/docs.txt
+	touch $@
 
 doctor: env  ## Say what is installed and whether it works
 	$(BIN)/tff-privacy-agg doctor
 
-lock:  ## Solve requirements.lock and requirements/core.txt again (needs uv)
+lock:  ## Solve requirements.lock, requirements/core.txt and requirements/docs.txt again (needs uv)
 	uv pip compile --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_31 --override requirements/overrides.txt \
 	  requirements/requirements-dev.in -o requirements.lock
 	uv pip compile --generate-hashes --no-header --no-annotate --python-version 3.12 --universal \
 	  requirements/core.in -o requirements/core.txt
+	uv pip compile --generate-hashes --no-header --no-annotate --python-version 3.11 --universal \
+	  requirements/docs.in -o requirements/docs.txt
 
 fuzz: $(FUZZ)/.stamp  ## Fuzz what reads others' bytes, FUZZ_SECONDS=60 for each of 5 targets
 	for target in messages frames broadcasts ledgers settings; do \

@@ -2,7 +2,6 @@
 
 import collections
 import functools
-import importlib.util
 import pathlib
 import re
 import subprocess
@@ -13,7 +12,6 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
-import tff_privacy_agg as tpa
 from tff_privacy_agg import cli, runtime
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -76,9 +74,7 @@ def fences(text):
   return bad
 
 
-@pytest.mark.parametrize(
-  'document', [path for path in DOCUMENTS if path.name != 'api.md'], ids=lambda path: path.name
-)
+@pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.name)
 def test_code_is_run_or_says_why_not(document):
   text = document.read_text(encoding='utf-8')
   assert fences(text) == []
@@ -184,17 +180,6 @@ def test_the_code_that_a_document_marks_runs(
     context = tff.framework.get_context_stack().current
     if isinstance(context, runtime.SimulationContext):
       context.close()
-
-
-def test_the_api_reference_is_what_the_docstrings_say():
-  spec = importlib.util.spec_from_file_location('build_api', ROOT / 'docs/build_api.py')
-  build_api = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(build_api)
-  page = build_api.page()
-  assert (ROOT / 'docs/api.md').read_text(encoding='utf-8') == page, 'Run `make api`.'
-  for name in tpa.__all__:
-    assert f'### `tpa.{name}`' in page or f'## tpa.{name}\n' in page or name == '__version__'
-  assert ' at 0x' not in page
 
 
 def _paragraph(page, start):

@@ -26,7 +26,8 @@ REAL_ORDERS = np.union1d(np.round(np.arange(1.05, 10.001, 0.05), 2), INTEGER_ORD
 # Reserving part of delta for the distance of the noise: tries before epsilon is called infinite.
 _RESERVES = 200
 # Of delta: kept back for rounding in float64, and too little to look for.
-NEARLY, NEGLIGIBLE = 1 - 1e-12, 1e-12
+NEARLY = 1 - 1e-12
+NEGLIGIBLE = 1e-12
 _LOG_EXCESS = np.linspace(math.log(1e-7), math.log(1e9), 512)  # ln(a - 1)
 
 
