@@ -36,15 +36,19 @@ def inventory():
 
 def public_names():
   """All names of `tpa` and of its modules; what is in both stands under `tpa`."""
-  modules = [name for name in tpa.__all__ if inspect.ismodule(getattr(tpa, name))]
-  own = {name: getattr(tpa, name) for name in tpa.__all__ if name not in (*modules, '__version__')}
-  inside = {
+
+  def members(module):
+    found = {name: getattr(module, name) for name in module.__all__ if name != '__version__'}
+    modules = {name: value for name, value in found.items() if inspect.ismodule(value)}
+    return {name: found[name] for name in found.keys() - modules}, modules
+
+  own, modules = members(tpa)
+  return set(own) | {
     f'{module}.{name}'
-    for module in modules
-    for name in getattr(tpa, module).__all__
-    if name not in own or own[name] is not getattr(getattr(tpa, module), name)
+    for module, found in modules.items()
+    for name, value in members(found)[0].items()
+    if own.get(name) is not value
   }
-  return set(own) | inside
 
 
 def test_every_public_name_has_its_entry():
