@@ -21,6 +21,7 @@ import notebook_pages  # a hook is no module of a package
 
 ROOT = pathlib.Path(__file__).parents[2]
 WRITTEN = ('*.md', 'docs/**/*.md', 'benchmarks/*.md', 'examples/**/*.md')
+FOLDERS = ('docs/proofs', 'docs/decisions', 'notebooks', 'benchmarks/results')
 STYLE = 'assets/site.css'
 _FENCE = re.compile(r'^(```+)([^\n]*)\n(.*?)^\1$', re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r'(?<=\]\()([^)\s#]*)(#[^)\s]*)?(?=\))')
@@ -59,6 +60,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
   files.append(_copy(config, STYLE, pathlib.Path(__file__).with_name('site.css')))
   waiting = [path for pattern in WRITTEN for path in sorted(ROOT.glob(pattern))]
   waiting += sorted(ROOT.glob('notebooks/*.ipynb'))
+  waiting += [ROOT / folder for folder in FOLDERS]
   seen = set(waiting)
   while waiting:
     path = waiting.pop()
