@@ -13,6 +13,9 @@ ALGORITHMS: Mapping[str, tuple[str, str]] = {
 DISTRIBUTED = ('discrete_gaussian', 'skellam')
 CENTRAL = 'central_discrete_gaussian'
 MECHANISMS = (*DISTRIBUTED, CENTRAL)
+# Noise of the server that cancels over rounds; it takes a strategy, so no name alone asks for it.
+CORRELATED = 'correlated_discrete_gaussian'
+INTEGER_NOISE = (*MECHANISMS, CORRELATED)
 # Noise of floats: of stacks before version 0.2, and of other systems.
 GAUSSIAN = 'gaussian'
 EXPORT_FORMATS = ('savedmodel', 'keras', 'npz')

@@ -37,6 +37,7 @@ from tff_privacy_agg.accounting.composition import (
   composed_delta,
   composed_epsilon,
 )
+from tff_privacy_agg.accounting.correlated.strategy import BandedColumn, BandedToeplitz
 from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose
 from tff_privacy_agg.accounting.design import LARGEST_SHARE, IntegerDesign, solve
 from tff_privacy_agg.accounting.joint import JointDesign, joint_design, smallest_bits
@@ -93,6 +94,8 @@ __all__ = [
   'UNIT',
   'WIDEST_VARIANCE',
   'Account',
+  'BandedColumn',
+  'BandedToeplitz',
   'Budget',
   'Filter',
   'GaussianAccount',

@@ -8,7 +8,8 @@ import math
 from fractions import Fraction
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg._names import CENTRAL
+from tff_privacy_agg._names import CENTRAL, CORRELATED
+from tff_privacy_agg.accounting.correlated.strategy import BandedColumn
 from tff_privacy_agg.accounting.design import LARGEST_BOUND, IntegerDesign
 from tff_privacy_agg.accounting.price import squared_norm
 from tff_privacy_agg.accounting.scales import MAXIMUM_BITS
@@ -23,7 +24,11 @@ _ROUNDING_SLACK = 8
 
 
 def central_design(
-  *, noise_multiplier: float, cohort_maximum: int, dimension: int
+  *,
+  noise_multiplier: float,
+  cohort_maximum: int,
+  dimension: int,
+  column: BandedColumn | None = None,
 ) -> IntegerDesign:
   """Solves the integer design of a stack whose server adds the noise.
 
@@ -34,9 +39,12 @@ def central_design(
   of rounding; beyond, the few vectors that would exceed it are truncated towards zero.
 
   Args:
-    noise_multiplier: Of the vector, positive: standard deviation over the norm bound.
+    noise_multiplier: Of the vector, positive: standard deviation over the norm bound; where noise
+      is correlated over rounds, that of a fresh draw over how far one participation moves all
+      rounds together.
     cohort_maximum: Largest cohort admitted, at least 1.
     dimension: Coordinates, at least 1.
+    column: How the noise of rounds is correlated; None if it is not.
 
   Raises:
     ConfigurationError: If the noise is more than the samplers draw at one step a clip norm.
@@ -50,7 +58,10 @@ def central_design(
     return math.sqrt(norm**2 + -(-dimension // 4) + slack * norm)
 
   def variance(norm: int) -> Fraction:
-    return Fraction(math.ceil(16 * z_squared * squared_norm(bound(norm))), 16)
+    moved = squared_norm(bound(norm))
+    if column is not None:
+      moved = column.squared_sensitivity(moved, dimension)
+    return Fraction(math.ceil(16 * z_squared * moved), 16)
 
   def fits(norm: int) -> bool:
     of_sum = cohort_maximum * math.ceil(bound(norm)) + _ROOM_FOR_NOISE
@@ -79,6 +90,6 @@ def central_design(
     l1_bound=bound(low) * min(math.sqrt(dimension), bound(low)),
     local_variance=float(WIDEST_VARIANCE if shared else needed),
     beta=0.0,
-    mechanism=CENTRAL,
+    mechanism=CENTRAL if column is None else CORRELATED,
     noise_multiplier=float(noise_multiplier),
   )

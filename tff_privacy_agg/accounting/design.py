@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg._names import CENTRAL, DISTRIBUTED
+from tff_privacy_agg._names import CENTRAL, CORRELATED, DISTRIBUTED
 from tff_privacy_agg.accounting import mechanisms, scales
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.errors import ConfigurationError
@@ -40,7 +40,8 @@ class IntegerDesign:
     local_variance: `v`, variance (Skellam) or sigma^2 (discrete Gaussian) of one client's
       share, or of the server's noise, in squared integer units; a multiple of 1/16; 0 without noise.
     beta: Bias parameter of the conditional rounding; 0 if unconditional.
-    mechanism: 'discrete_gaussian', 'skellam', 'central_discrete_gaussian', or None without noise.
+    mechanism: 'discrete_gaussian', 'skellam', 'central_discrete_gaussian',
+      'correlated_discrete_gaussian', or None without noise.
     noise_multiplier: The effective noise multiplier asked for; 0 without noise.
   """
 
@@ -56,7 +57,10 @@ class IntegerDesign:
   noise_multiplier: float
 
   def z_eff(self, honest: int) -> float:
-    """Effective noise multiplier `sqrt(h v) / B` with h honest shares; the server's is one."""
+    """Effective noise multiplier `sqrt(h v) / B` with h honest shares; the server's is one.
+
+    Of one round by itself, also where noise is correlated over rounds.
+    """
     return math.sqrt(self._shares(honest) * self.local_variance) / self.l2_bound
 
   def error_over_central(self, honest: int) -> float:
@@ -87,8 +91,11 @@ class IntegerDesign:
     return math.sqrt(clients * self.dimension * variance)
 
   def curve(self, honest: int, *, adjacency: str = 'zero_out') -> RdpCurve:
-    """Returns one round's curve with `honest` honest shares; infinite without noise."""
-    if self.mechanism == CENTRAL:
+    """Returns one round's curve with `honest` honest shares; infinite without noise.
+
+    Of one round by itself, also where noise is correlated over rounds.
+    """
+    if self.mechanism in (CENTRAL, CORRELATED):
       return mechanisms.central_discrete_gaussian(
         self.l2_bound**2, self.local_variance, adjacency=adjacency
       )
@@ -110,7 +117,7 @@ class IntegerDesign:
     )
 
   def _shares(self, honest: int) -> int:
-    return 1 if self.mechanism == CENTRAL else honest
+    return 1 if self.mechanism in (CENTRAL, CORRELATED) else honest
 
 
 def solve(

@@ -14,8 +14,13 @@ from typing import Any
 import numpy as np
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg._names import CENTRAL, DISTRIBUTED, GAUSSIAN, MECHANISMS
+from tff_privacy_agg._names import CENTRAL, CORRELATED, DISTRIBUTED, GAUSSIAN, INTEGER_NOISE
 from tff_privacy_agg.accounting import mechanisms, reduction
+from tff_privacy_agg.accounting.correlated.strategy import (
+  BandedColumn,
+  BandedToeplitz,
+  most_participations,
+)
 from tff_privacy_agg.accounting.curves import RdpCurve, compose, infinite, sensitivity_factor
 from tff_privacy_agg.errors import ConfigurationError
 
@@ -28,9 +33,11 @@ INFINITE = 2**62
 _NARROWEST, _MOST_SLACK = 4.0, 0.125
 # A few floating-point operations make a number less by less.
 _ROUNDING_UP = 1 + 2**-48
+# What only noise that is correlated over rounds states.
+_PATTERN = ('separation', 'participations')
 # Squared norms that come from floating-point numbers.
 _FLOOR_SLACK = 1 + 1e-12
-_DISCRETE_GAUSSIAN = ('discrete_gaussian', CENTRAL)
+_DISCRETE_GAUSSIAN = ('discrete_gaussian', CENTRAL, CORRELATED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +54,8 @@ class NoisyVector:
     t_squared: `t^2` of the reduction to a Gaussian, fixed before the first round; None if this
       noise is accounted by Renyi divergence alone.
     draw_distance: Total variation distance of one draw from its law.
+    steps: First column of the matrix by which the noise of rounds is correlated, in units of 2^-24;
+      empty where the noise of rounds is independent.
   """
 
   name: str
@@ -56,8 +65,10 @@ class NoisyVector:
   local_variance: float
   t_squared: float | None = None
   draw_distance: float = 0.0
+  steps: tuple[int, ...] = ()
 
   def __post_init__(self):
+    object.__setattr__(self, 'steps', tuple(self.steps))
     _validate.at_least(1, dimension=self.dimension)
     _validate.non_negative(
       l2_squared=self.l2_squared,
@@ -68,20 +79,41 @@ class NoisyVector:
     if self.t_squared is not None:
       _validate.positive(t_squared=self.t_squared)
 
+  @functools.cached_property
+  def column(self) -> BandedColumn | None:
+    """The correlation over rounds; None where there is none."""
+    return BandedColumn(self.steps) if self.steps else None
+
+  @property
+  def rounds(self) -> int:
+    """Rounds that one participation moves."""
+    return max(len(self.steps), 1)
+
   def difference(self, adjacency: str) -> tuple[Fraction, int]:
-    """Largest squared norm of the difference of neighbours, and its most nonzero coordinates."""
+    """Largest squared norm of the difference of neighbours, and its most nonzero coordinates.
+
+    Of one participation, in all rounds that it moves.
+    """
     factor = sensitivity_factor(adjacency, distributed=False)  # the round checks its adjacency
     squared = Fraction(self.l2_squared) * factor**2
-    return squared, min(self.dimension, math.floor(squared))
+    coordinates = min(self.dimension, math.floor(squared))
+    if self.column is None or not coordinates:
+      return squared, coordinates
+    moved = self.column.squared_sensitivity(math.floor(squared), self.dimension)
+    return Fraction(moved), self.rounds * coordinates
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RoundPrice:
   """What one round releases, with everything that is released next to it.
 
+  Where noise is correlated over rounds, it is the price of one participation: of all that one
+  client moves by taking part in one round, in that round and in those that follow.
+
   Attributes:
-    mechanism: 'discrete_gaussian' or 'skellam' (of the clients), 'central_discrete_gaussian' (of
-      the server), 'gaussian' (of a server that draws floats) or 'none'.
+    mechanism: 'discrete_gaussian' or 'skellam' (of the clients), 'central_discrete_gaussian' or
+      'correlated_discrete_gaussian' (of the server), 'gaussian' (of a server that draws floats) or
+      'none'.
     adjacency: The neighbouring relation.
     holds_against_server: Whether the server learns nothing but a sum whose noise it
       does not know.
@@ -89,6 +121,10 @@ class RoundPrice:
     maximum: Largest cohort.
     vectors: What clients add to the sum; empty for 'gaussian' and 'none'.
     central_multiplier: Noise multiplier of 'gaussian' noise, all together; else 0.
+    separation: Where noise is correlated over rounds: any two rounds x < y of one client have
+      `y - x >= separation`. Else None.
+    participations: There, most rounds in which one client takes part; None for as many as the
+      separation leaves.
   """
 
   mechanism: str
@@ -98,14 +134,17 @@ class RoundPrice:
   maximum: int
   vectors: tuple[NoisyVector, ...] = ()
   central_multiplier: float = 0.0
+  separation: int | None = None
+  participations: int | None = None
 
   def __post_init__(self):
-    _validate.one_of(('none', *MECHANISMS, GAUSSIAN), mechanism=self.mechanism)
+    _validate.one_of(('none', *INTEGER_NOISE, GAUSSIAN), mechanism=self.mechanism)
     sensitivity_factor(self.adjacency, distributed=self.distributed)
     _validate.at_least(1, minimum=self.minimum)
     _validate.at_least(self.minimum, maximum=self.maximum)
     _validate.non_negative(central_multiplier=self.central_multiplier)
-    if self.mechanism in MECHANISMS and not self.vectors:
+    self._check_strategies()
+    if self.mechanism in INTEGER_NOISE and not self.vectors:
       raise ConfigurationError(
         f'A round with {self.mechanism} noise releases vectors; `vectors` is empty. Pass the '
         '`price` of a binding.'
@@ -120,6 +159,12 @@ class RoundPrice:
   def private(self) -> bool:
     """Whether anybody adds noise."""
     return self.mechanism != 'none'
+
+  def most_participations(self, rounds: int) -> int:
+    """How many times one client pays this price in so many rounds."""
+    if self.separation is None:
+      return rounds
+    return most_participations(rounds, self.separation, self.participations)
 
   def shares(self, honest: int) -> int:
     """Unknown shares of noise in a sum with `honest` honest survivors; the server's is one."""
@@ -144,12 +189,15 @@ class RoundPrice:
   def noise_multiplier(self, honest: int) -> float:
     """Noise multiplier of the whole round with `honest` unknown shares; 0 without noise."""
     factor = sensitivity_factor(self.adjacency, distributed=self.distributed)
-    if self.mechanism not in MECHANISMS:
+    if self.mechanism not in INTEGER_NOISE:
       return self.central_multiplier / factor
     shares = self.shares(honest)
     if shares < 1 or not all(v.local_variance for v in self.vectors):
       return 0.0
-    spent = math.fsum(v.l2_squared / (shares * v.local_variance) for v in self.vectors)
+    moved = [float(v.difference('zero_out')[0]) for v in self.vectors]
+    spent = math.fsum(
+      squared / (shares * v.local_variance) for squared, v in zip(moved, self.vectors, strict=True)
+    )
     return 1 / math.sqrt(spent) / factor if spent else math.inf
 
   def distance(self, clients: int) -> float:
@@ -172,7 +220,7 @@ class RoundPrice:
       adjacency: By default that of the round.
     """
     adjacency = adjacency or self.adjacency
-    if self.mechanism not in MECHANISMS:
+    if self.mechanism not in INTEGER_NOISE:
       return mechanisms.gaussian(self.central_multiplier, adjacency=adjacency)
     shares = self.shares(honest)
     return compose([self._vector_curve(v, shares, adjacency) for v in self.vectors])
@@ -190,6 +238,12 @@ class RoundPrice:
     if not others:
       return self
     spent = [1 / one.central_multiplier**2 for one in (self, *others) if one.central_multiplier]
+    patterns = {(one.separation, one.participations) for one in (self, *others) if one.separation}
+    if patterns - {(self.separation, self.participations)}:
+      raise ConfigurationError(
+        'Releases of one cohort whose noise is correlated over rounds need one strategy; got '
+        f'{len(patterns)} with other participations. Build them with the same one.'
+      )
     return dataclasses.replace(
       self,
       holds_against_server=all(one.holds_against_server for one in (self, *others)),
@@ -199,8 +253,8 @@ class RoundPrice:
 
   def as_dict(self) -> dict[str, Any]:
     """JSON values, from which `from_dict` makes the same price."""
-    values = dataclasses.asdict(self)
-    return {**values, 'vectors': [dict(vector) for vector in values['vectors']]}
+    values = {**dataclasses.asdict(self), 'vectors': [_vector_dict(v) for v in self.vectors]}
+    return {key: values[key] for key in values if key not in _PATTERN or values[key] is not None}
 
   @classmethod
   def from_dict(cls, values: Mapping[str, Any]) -> 'RoundPrice':
@@ -210,7 +264,19 @@ class RoundPrice:
 
   @functools.cached_property
   def _draw_distance(self) -> float:
-    return math.fsum(v.dimension * v.draw_distance for v in self.vectors) * _ROUNDING_UP
+    draws = (v.rounds * v.dimension * v.draw_distance for v in self.vectors)
+    return math.fsum(draws) * _ROUNDING_UP
+
+  def _check_strategies(self) -> None:
+    """Refuses correlated noise without a bound on how often a client takes part."""
+    if (self.mechanism == CORRELATED) != (self.separation is not None):
+      raise ConfigurationError(
+        f'`separation` is stated with noise that is correlated over rounds, and only there; got '
+        f'{self.separation!r} with {self.mechanism} noise. Pass the `price` of a binding.'
+      )
+    for v in self.vectors:
+      if v.column is not None:
+        BandedToeplitz(v.column, self.separation or 0, self.participations)
 
   def _gaussian(self, fewest: int, most: int) -> tuple[int, int, int]:
     if self.mechanism == GAUSSIAN:
@@ -246,10 +312,10 @@ class RoundPrice:
       )
     if honest == 0 or v.local_variance == 0:
       return infinite(v.name, self.mechanism, adjacency, integer_only=False)
-    if self.mechanism == CENTRAL:
-      return mechanisms.central_discrete_gaussian(
-        v.l2_squared, v.local_variance, adjacency=adjacency
-      )
+    if self.mechanism in (CENTRAL, CORRELATED):
+      moved = float(v.difference('zero_out')[0])
+      one = mechanisms.central_discrete_gaussian(moved, v.local_variance, adjacency=adjacency)
+      return dataclasses.replace(one, mechanism=self.mechanism)
     proved = mechanisms.discrete_gaussian(
       l2, v.l1, v.local_variance, honest, v.dimension, adjacency=adjacency
     )
@@ -275,12 +341,13 @@ def noisy_vector(
   fewest: int,
   most: int,
   draw_distance: float = 0.0,
+  column: BandedColumn | None = None,
 ) -> NoisyVector:
   """A vector with its `t^2`, chosen from facts that are public before the first round.
 
   Args:
     name: What it is.
-    mechanism: 'discrete_gaussian', 'skellam' or 'central_discrete_gaussian'.
+    mechanism: One of those of a `RoundPrice` with vectors.
     dimension: Coordinates, padding included.
     l2_bound: Largest L2 norm of one client's integers; its square is that of integers, so it
       is rounded down to one.
@@ -289,31 +356,39 @@ def noisy_vector(
     fewest: Fewest honest survivors that the round is designed for; 1 for the server's noise.
     most: Largest cohort; 1 for the server's noise.
     draw_distance: Total variation distance of one draw from its law.
+    column: How the noise of rounds is correlated; None if it is not.
   """
-  l2_squared = squared_norm(l2_bound)
-  t_squared = None
-  if mechanism in _DISCRETE_GAUSSIAN and local_variance > 0:
-    t_squared = reduction.choose_t_squared(
-      l2_squared=l2_squared,
-      coordinates=min(dimension, l2_squared),
-      local_variance=local_variance,
-      fewest=fewest,
-      most=most,
-    )
-  return NoisyVector(
+  vector = NoisyVector(
     name=name,
     dimension=dimension,
-    l2_squared=l2_squared,
+    l2_squared=squared_norm(l2_bound),
     l1=l1_bound,
     local_variance=local_variance,
-    t_squared=t_squared,
     draw_distance=draw_distance,
+    steps=() if column is None else column.steps,
   )
+  if mechanism not in _DISCRETE_GAUSSIAN or local_variance == 0:
+    return vector
+  squared, coordinates = vector.difference('zero_out')
+  t_squared = reduction.choose_t_squared(
+    l2_squared=float(squared),
+    coordinates=coordinates,
+    local_variance=local_variance,
+    fewest=fewest,
+    most=most,
+  )
+  return dataclasses.replace(vector, t_squared=t_squared)
 
 
 def squared_norm(l2_bound: float) -> int:
   """The largest squared L2 norm of integers, from a bound on the norm that was rounded."""
   return math.floor(l2_bound**2 * _FLOOR_SLACK)
+
+
+def _vector_dict(vector: NoisyVector) -> dict[str, Any]:
+  values = dataclasses.asdict(vector)
+  steps = values.pop('steps')
+  return {**values, 'steps': list(steps)} if steps else values
 
 
 def _fixed(value: Fraction | float) -> int:

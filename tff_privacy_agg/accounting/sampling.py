@@ -23,7 +23,7 @@ import numpy as np
 from scipy import special
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg._names import CENTRAL, GAUSSIAN
+from tff_privacy_agg._names import CENTRAL, CORRELATED, GAUSSIAN
 from tff_privacy_agg.accounting.accounts import as_numbers
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.price import RoundPrice
@@ -61,6 +61,7 @@ def poisson_round(price: RoundPrice, honest: int, rate: float) -> RdpCurve:
   """
   check_rate(rate)
   base = price.curve(honest)
+  _check_base(base)
   _check_adjacency(base.adjacency, base.adjacency)
   if not price.has_mu:
     return poisson(base, rate, adjacency=base.adjacency, total_noise_fixed=True)
@@ -285,6 +286,11 @@ def _check_adjacency(adjacency: str, of_base: str) -> None:
 
 def _check_base(base: RdpCurve) -> None:
   _validate.instance(RdpCurve, base=base)
+  if base.mechanism == CORRELATED:
+    raise ConfigurationError(
+      'Sampling was asked for noise that is correlated over rounds; no bound is proved for it here. '
+      'Claim the separation of participations alone, or use independent noise.'
+    )
   if base.mechanism == 'sampled':
     raise ConfigurationError(
       f'This curve is sampled already: {base.provenance}. Sample the curve of the mechanism itself.'

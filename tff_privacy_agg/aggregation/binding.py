@@ -15,10 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 from tff_privacy_agg import accounting
+from tff_privacy_agg._names import CENTRAL, CORRELATED
 from tff_privacy_agg.aggregation import resolution
 from tff_privacy_agg.aggregation.channel_plans import ChannelPlan, channel_bits, plan_channel
 from tff_privacy_agg.aggregation.domains import Cohort, Domain, RealVectors
 from tff_privacy_agg.aggregation.layers import (
+  CentralDiscreteGaussianNoise,
+  CorrelatedNoise,
   Layer,
   Mechanism,
   ModularTerminal,
@@ -133,11 +136,17 @@ class Binding:
     """Whether the clients draw the noise."""
     return self.mechanism is not None and self.mechanism.distributed
 
+  @property
+  def strategy(self) -> accounting.BandedToeplitz | None:
+    """How the noise of rounds is correlated; None where it is not."""
+    return self.mechanism.strategy if isinstance(self.mechanism, CorrelatedNoise) else None
+
   @functools.cached_property
   def price(self) -> accounting.RoundPrice:
     """What one round releases, with what is beside it, and its price."""
     cohort, mechanism = self.cohort, self.mechanism
     vectors: tuple[accounting.NoisyVector, ...] = ()
+    strategy = self.strategy
     if mechanism is not None and self.design is not None:
       of_design = (self.design.dimension, self.design.l2_bound, self.design.l1_bound)
       sizes = [('update', *of_design, self.design.local_variance)]
@@ -156,6 +165,7 @@ class Binding:
           fewest=cohort.minimum if mechanism.distributed else 1,
           most=cohort.maximum if mechanism.distributed else 1,
           draw_distance=samplers.noise_sampler(mechanism.law, variance).distance,
+          column=strategy.column if strategy and name == 'update' else None,
         )
         for name, dimension, l2, l1, variance in sizes
       )
@@ -165,6 +175,8 @@ class Binding:
       minimum=cohort.minimum,
       maximum=cohort.maximum,
       vectors=vectors,
+      separation=strategy.separation if strategy else None,
+      participations=strategy.participations if strategy else None,
     )
     return own.beside([other.price for other in self.beside])
 
@@ -229,6 +241,7 @@ class Binding:
       'public': ['number of survivors'],
       'sampler_distance_per_round': self.sampler_distance,
       'layers': [repr(layer) for layer in self.layers],
+      **({'strategy': self.strategy.as_dict()} if self.strategy else {}),
       **({'beside': [other.facts() for other in self.beside]} if self.beside else {}),
     }
 
@@ -267,8 +280,8 @@ def bind(
   design = None
   terminal = layers[-1]
   for layer, domain in zip(layers, domains, strict=False):
-    if layer is mechanism and not mechanism.distributed:
-      design = accounting.central_design(
+    if layer is mechanism and isinstance(mechanism, CentralDiscreteGaussianNoise):
+      design = mechanism.integer_design(
         noise_multiplier=vector_noise_multiplier,
         cohort_maximum=cohort.maximum,
         dimension=typing.cast(int, domain.dim),
@@ -303,7 +316,7 @@ def bind(
     )
     for layer, domain in zip(layers, domains, strict=False)
   )
-  return Binding(
+  bound = Binding(
     layers=tuple(layers),
     cohort=cohort,
     slots=slots,
@@ -313,6 +326,12 @@ def bind(
     channel_bits=channel_bits(channels, cohort, terminal),
     beside=_fitting(beside, mechanism, cohort),
   )
+  if bound.strategy is not None and not bound.price.has_mu:
+    raise ConfigurationError(
+      f'A noise multiplier of {vector_noise_multiplier:g} leaves noise that is correlated over rounds '
+      'narrower than its proof takes. Raise it.'
+    )
+  return bound
 
 
 def _fitting(
@@ -324,7 +343,10 @@ def _fitting(
         'Releases beside a stack are accounted with it; one of the two has no noise. '
         'Add a noise layer to both, or leave the release out.'
       )
-    if other.cohort != cohort or other.law != mechanism.mechanism:
+    laws = [mechanism.mechanism]
+    if mechanism.mechanism == CORRELATED:
+      laws.append(CENTRAL)  # of the server, too
+    if other.cohort != cohort or other.law not in laws:
       raise ConfigurationError(
         f'Releases beside a stack come from its cohort with its kind of noise; got '
         f'{other.law} noise of {other.cohort} beside {mechanism.mechanism} noise '

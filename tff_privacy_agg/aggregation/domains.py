@@ -18,11 +18,13 @@ class RealVectors:
       the clipping layer holds.
     flat: True after a random rotation: every coordinate of a vector of norm 1
       is then about `1 / sqrt(dim)`.
+    moving: True where that norm may change from round to round.
   """
 
   dim: int | None = None
   l2_bounded: bool = False
   flat: bool = False
+  moving: bool = False
 
   def __str__(self) -> str:
     return f'{"L2-bounded" if self.l2_bounded else "unbounded"} real vectors'

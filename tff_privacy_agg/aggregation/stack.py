@@ -44,8 +44,32 @@ class Stack:
         states[layer.name] = state
     nothing = tf.zeros_like(self._costs[0])
     zero = tf.constant(0, tf.int64)
-    states['privacy'] = self._account_state(nothing, zero, zero)
+    states['privacy'] = self._account_state(nothing, zero, zero, zero)
     return states
+
+  def restarted(self, state: State, lost: int) -> State:
+    """The state with which correlated noise begins anew, after rounds whose own state is lost.
+
+    Rounds before and after share no noise. A client may have taken part in the lost rounds as well.
+
+    Args:
+      state: The last state that is left.
+      lost: Rounds after it that ran and may have been released, each after a restart of its own
+        but for the first; at least 0.
+    """
+    privacy = {key: tf.convert_to_tensor(value) for key, value in state['privacy'].items()}
+    cost, shares = privacy['cost'], privacy['shares']
+    zero = tf.constant(0, tf.int64)
+    for number in range(lost):
+      adds = self._adds(privacy['since_restart'] if number == 0 else zero, shares)
+      cost = tf.where(adds, self._add(cost, self._costs[1]), cost)
+      shares = shares + tf.cast(adds, tf.int64)
+    parts = OrderedDict(state)
+    for layer, slot in self._layers():
+      if layer.keeps_noise:
+        parts[layer.name] = layer.init(slot)
+    parts['privacy'] = self._account_state(cost, shares, privacy['rounds'] + lost, zero)
+    return parts
 
   def prepare(self, state: State) -> Params:
     """What is broadcast at the start of a round."""
@@ -127,6 +151,7 @@ class Stack:
 
     total = sums['vector']
     of_sums: dict[str, Measurements] = {}
+    kept: dict[str, State] = {}
     for layer, slot in reversed(self._layers()):
       own = dict(params.get(layer.name, {}))
       if layer.uses_randomness:
@@ -135,7 +160,10 @@ class Stack:
       of_sums[layer.name] = OrderedDict(
         (key, tf.where(accepted, of_sum[key], tf.zeros_like(of_sum[key]))) for key in of_sum
       )
-      total = layer.decode(slot, own, total, layer_sums[layer.name])
+      if layer.keeps_noise:
+        total, kept[layer.name] = layer.decode_keeping(slot, own, total, state[layer.name])
+      else:
+        total = layer.decode(slot, own, total, layer_sums[layer.name])
     total = tf.where(accepted, total, tf.zeros_like(total))
 
     new_state: OrderedDict[str, State] = OrderedDict()
@@ -150,22 +178,44 @@ class Stack:
       measured = OrderedDict(measured, **of_sums[layer.name])
       if measured:
         measurements[layer.name] = measured
+    # A round that is not accepted releases nothing, but it is a round: the noise goes on.
+    new_state.update(kept)
     new_state['privacy'], measurements['privacy'] = self._account(
       state['privacy'], survivors, honest, accepted, halted
     )
     return new_state, total, measurements
 
-  def _account_state(self, cost: tf.Tensor, shares: tf.Tensor, rounds: tf.Tensor) -> State:
+  def _account_state(
+    self, cost: tf.Tensor, shares: tf.Tensor, rounds: tf.Tensor, since_restart: tf.Tensor
+  ) -> State:
     """The account; with a budget, whether the next round at its worst is outside it."""
     state: OrderedDict[str, tf.Tensor] = OrderedDict(cost=cost, shares=shares, rounds=rounds)
+    if self.binding.price.separation is not None:
+      state['since_restart'] = since_restart
     if self.limit is not None:
       worst = tf.constant(self.binding.worst_round.astype(self.binding.costs.dtype))
+      adds = self._adds(since_restart, shares)
+      worst = tf.where(adds, worst, tf.zeros_like(worst))
       limit = self.limit.limit
       left = tf.constant(limit, cost.dtype) - tf.gather(worst, self.limit.parts)
       past = tf.gather(cost, self.limit.parts) > left
-      distance = self._distance(shares + self.binding.price.shares(self._cohort.maximum))
+      most = self.binding.price.shares(self._cohort.maximum)
+      distance = self._distance(shares + most * tf.cast(adds, tf.int64))
       state['halted'] = tf.reduce_any(past) | (distance > self.limit.most_distance)
     return state
+
+  def _adds(self, since_restart: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
+    """Whether a client who paid for all that it could so far may pay once more in a round.
+
+    Args:
+      since_restart: Rounds that share noise with it and stand before it.
+      shares: Draws so far: of correlated noise, how often one client paid.
+    """
+    price = self.binding.price
+    if price.separation is None:
+      return tf.constant(True)
+    adds = tf.equal(since_restart % price.separation, 0)
+    return adds if price.participations is None else adds & (shares < price.participations)
 
   @property
   def _costs(self) -> tf.Tensor:
@@ -269,12 +319,14 @@ class Stack:
     rounds = state['rounds'] + tf.cast(~halted, tf.int64)
     infinite = tf.constant(math.inf, tf.float64)
     cost, shares = state['cost'], state['shares']
+    since_restart = state.get('since_restart', rounds)
     if binding.mechanism is None:
       spent = infinite
     else:
       counted = tf.cast(honest, tf.int64) if binding.distributed else tf.constant(1, tf.int64)
-      cost = tf.where(halted, cost, self._add(cost, tf.gather(self._costs, honest)))
-      shares = tf.where(halted, shares, shares + counted)
+      free = halted | ~self._adds(since_restart, shares)
+      cost = tf.where(free, cost, self._add(cost, tf.gather(self._costs, honest)))
+      shares = tf.where(free, shares, shares + counted)
       spent = self._epsilon(cost, self._distance(shares))
     multipliers = [binding.noise_multiplier(h) for h in range(self._cohort.maximum + 1)]
     multiplier = tf.gather(tf.constant(multipliers, tf.float64), honest)
@@ -290,7 +342,8 @@ class Stack:
     )
     if self.limit is not None:
       measurements['halted'] = halted
-    return self._account_state(cost, shares, rounds), measurements
+    since_restart += tf.cast(~halted, tf.int64)
+    return self._account_state(cost, shares, rounds, since_restart), measurements
 
   def _add(self, cost: tf.Tensor, one_round: tf.Tensor) -> tf.Tensor:
     if cost.dtype.is_integer:  # what is infinite stays so: nothing wraps around 64 bits

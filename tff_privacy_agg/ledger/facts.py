@@ -96,7 +96,7 @@ class LedgerFacts:
     printable(sampling=self.sampling.text, unit=self.unit, task=self.task)
     for what in self.unaccounted:
       printable(unaccounted=what)
-    kept = (*_STACK_KEYS, 'beside', 'top_up', 'price')
+    kept = (*_STACK_KEYS, 'beside', 'top_up', 'price', 'strategy')
     stack = {key: self.stack[key] for key in kept if key in self.stack}
     missing = sorted({*_STACK_KEYS} - {*stack})
     if missing:

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg._names import CENTRAL, DISTRIBUTED, GAUSSIAN, MECHANISMS
+from tff_privacy_agg._names import CENTRAL, CORRELATED, DISTRIBUTED, GAUSSIAN, INTEGER_NOISE
 from tff_privacy_agg.accounting.central import central_design
 from tff_privacy_agg.accounting.design import IntegerDesign, check_share, derived_constants
 from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger.notes import check_text
-from tff_privacy_agg.ledger.round_costs import follows_from_designs, price_of
+from tff_privacy_agg.ledger.round_costs import follows_from_designs, price_of, strategy_of
 
 # Recomputing adds the same numbers in the same order; other processors may round otherwise.
 SAME = 1e-9
@@ -25,6 +25,8 @@ SAME = 1e-9
 _STEP_OF_T_SQUARED = 1 / 64
 # What more shares cost is looked up by their number, up to this many.
 _LARGEST_COHORT = 10**7
+# Whose noise the server draws, that of floats included.
+_OF_SERVER = (CENTRAL, CORRELATED, GAUSSIAN)
 _COHORT = ('expected', 'maximum', 'minimum', 'colluding_fraction')
 _CHANNEL = ('layer', 'name', 'resolution', 'local_variance', 'central_stddev')
 
@@ -110,7 +112,7 @@ def _check_shapes(stack: Mapping[str, Any]) -> None:
     raise ConfigurationError(
       f'`colluding_fraction` must be below 1, got {cohort["colluding_fraction"]!r}.'
     )
-  _validate.one_of(('none', *MECHANISMS, GAUSSIAN), mechanism=stack['mechanism'])
+  _validate.one_of(('none', *INTEGER_NOISE, GAUSSIAN), mechanism=stack['mechanism'])
   _validate.instance(bool, holds_against_server=stack['holds_against_server'])
   for name in ('layers', 'public'):
     words = stack[name]
@@ -126,16 +128,16 @@ def _check_shapes(stack: Mapping[str, Any]) -> None:
 def _check_design(stack: Mapping[str, Any]) -> None:
   """A design's bounds, modulus and share, from its scale, dimension, bits and multiplier."""
   if stack['integer_design'] is None:
-    if stack['mechanism'] in MECHANISMS:
+    if stack['mechanism'] in INTEGER_NOISE:
       raise ConfigurationError(
         f'A stack with {stack["mechanism"]} noise has an integer design; this one has none. Pass '
         '`factory.bind(type).facts()`.'
       )
     return
   design = IntegerDesign(**stack['integer_design'])
-  if stack['mechanism'] in MECHANISMS and design.mechanism != stack['mechanism']:
+  if stack['mechanism'] in INTEGER_NOISE and design.mechanism != stack['mechanism']:
     raise _contradiction('integer_design.mechanism', design.mechanism, stack['mechanism'])
-  for name, computed in _derived(design, stack['cohort']).items():
+  for name, computed in _derived(design, stack).items():
     stated = getattr(design, name)
     if not same(computed, stated):
       raise _contradiction(f'integer_design.{name}', stated, computed)
@@ -143,13 +145,15 @@ def _check_design(stack: Mapping[str, Any]) -> None:
     check_share(design.mechanism, design.local_variance)
 
 
-def _derived(design: IntegerDesign, cohort: Mapping[str, Any]) -> Mapping[str, Any]:
-  if design.mechanism != CENTRAL:
+def _derived(design: IntegerDesign, stack: Mapping[str, Any]) -> Mapping[str, Any]:
+  cohort, strategy = stack['cohort'], strategy_of(stack)
+  if design.mechanism not in (CENTRAL, CORRELATED):
     return derived_constants(design, cohort['minimum'])
   solved = central_design(
     noise_multiplier=design.noise_multiplier,
     cohort_maximum=cohort['maximum'],
     dimension=design.dimension,
+    column=strategy.column if strategy else None,
   )
   return dataclasses.asdict(solved)
 
@@ -167,7 +171,7 @@ def _check_channels(stack: Mapping[str, Any]) -> None:
     _validate.non_negative(local_variance=share, central_stddev=of_server)
     if law in DISTRIBUTED:
       check_share(law, share)
-    if (share > 0) != (law in DISTRIBUTED) or (of_server > 0) != (law in (CENTRAL, GAUSSIAN)):
+    if (share > 0) != (law in DISTRIBUTED) or (of_server > 0) != (law in _OF_SERVER):
       raise ConfigurationError(
         f'The channel {channel["layer"]}.{channel["name"]} of a stack with {law} noise states a '
         f'share of variance {share!r} and {of_server!r} of the server. Pass '

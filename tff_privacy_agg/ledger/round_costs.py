@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg._names import CENTRAL, DISTRIBUTED, GAUSSIAN, MECHANISMS
+from tff_privacy_agg._names import CENTRAL, CORRELATED, DISTRIBUTED, GAUSSIAN, INTEGER_NOISE
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount
+from tff_privacy_agg.accounting.correlated.strategy import BandedToeplitz
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.design import IntegerDesign
 from tff_privacy_agg.accounting.price import NoisyVector, RoundPrice, noisy_vector
@@ -145,6 +146,20 @@ def follows_from_designs(stack: Mapping[str, Any], stated: RoundPrice) -> RoundP
   return dataclasses.replace(given, vectors=tuple(vectors))
 
 
+def strategy_of(stack: Mapping[str, Any]) -> BandedToeplitz | None:
+  """How the noise of a stack's rounds is correlated; None where it is not.
+
+  Raises:
+    ConfigurationError: If a stack without such noise states a strategy, or one with it none.
+  """
+  if (stack['mechanism'] == CORRELATED) != ('strategy' in stack):
+    raise ConfigurationError(
+      f'The facts of a stack state a `strategy` with noise that is correlated over rounds, and only '
+      f'there; these are of {stack["mechanism"]} noise. Pass `factory.bind(type).facts()` as it is.'
+    )
+  return BandedToeplitz.from_dict(stack['strategy']) if 'strategy' in stack else None
+
+
 def _of_designs(stack: Mapping[str, Any], earlier: bool, distance: float) -> RoundPrice:
   own = _own_price(stack, earlier, distance)
   if not own.vectors:
@@ -154,8 +169,9 @@ def _of_designs(stack: Mapping[str, Any], earlier: bool, distance: float) -> Rou
 
 def _own_price(stack: Mapping[str, Any], earlier: bool, distance: float) -> RoundPrice:
   law, cohort = stack['mechanism'], stack['cohort']
+  strategy = strategy_of(stack)
   vectors: list[NoisyVector] = []
-  if law in MECHANISMS:
+  if law in INTEGER_NOISE:
     if stack['integer_design'] is None:
       raise ConfigurationError(
         f'A stack with {law} noise has an integer design; this one has none. Pass '
@@ -163,13 +179,13 @@ def _own_price(stack: Mapping[str, Any], earlier: bool, distance: float) -> Roun
       )
     design = IntegerDesign(**stack['integer_design'])
     shares = (int(cohort['minimum']), int(cohort['maximum'])) if law in DISTRIBUTED else (1, 1)
-    of_draws = distance / shares[1]
+    of_draws = distance / shares[1] / (strategy.bands if strategy else 1)
     sizes = [('update', design.dimension, design.l2_bound, design.l1_bound, design.local_variance)]
     for channel in stack['channels']:
       bound = int(channel['resolution'])
       name = f'{channel["layer"]}.{channel["name"]}'
       variance = float(channel['local_variance'])
-      if law == CENTRAL:
+      if law in (CENTRAL, CORRELATED):
         variance = channel_share_variance(bound, float(channel['central_stddev']), 1)
       sizes.append((name, 1, bound, bound, variance))
     for name, dimension, l2, l1, variance in sizes:
@@ -183,6 +199,7 @@ def _own_price(stack: Mapping[str, Any], earlier: bool, distance: float) -> Roun
         fewest=shares[0],
         most=shares[1],
         draw_distance=of_draws / dimension if name == 'update' else 0.0,
+        column=strategy.column if strategy and name == 'update' else None,
       )
       if earlier:
         vector = dataclasses.replace(vector, l2_squared=l2**2, t_squared=None)
@@ -195,4 +212,6 @@ def _own_price(stack: Mapping[str, Any], earlier: bool, distance: float) -> Roun
     maximum=int(cohort['maximum']),
     vectors=tuple(vectors),
     central_multiplier=float(stack['noise_multiplier']) if law == GAUSSIAN else 0.0,
+    separation=strategy.separation if strategy else None,
+    participations=strategy.participations if strategy else None,
   )

@@ -195,6 +195,11 @@ def check_proved(
       f'{asked}; under a cap of {participation_cap} participations draws depend on one another. '
       "Claim one of the two: the cap holds against the server too, with sampling of the kind 'none'."
     )
+  if price.separation is not None:
+    raise ConfigurationError(
+      f'{asked}; no bound is proved for noise that is correlated over rounds. Draw separate cohorts, '
+      "with sampling of the kind 'none'."
+    )
   maximum = int(stack['cohort']['maximum'])
   if claim.cohort is not None:
     if claim.cohort > maximum:

@@ -9,8 +9,12 @@ v, and `q_(t+j)` by `c_j v` and a rounding error below 1 in each coordinate wher
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from scipy import signal
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
@@ -18,6 +22,8 @@ from tff_privacy_agg.errors import ConfigurationError
 # Coefficients are multiples of 2^-24: with noise below 2^35 their products fit 60 bits.
 FRACTION_BITS = 24
 ONE = 2**FRACTION_BITS
+# Rounds of the inverse that are looked at; its sum is that of all rounds to within this factor.
+_LONGEST, _MARGIN = 2**20, 1 + 2**-10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +37,11 @@ class BandedColumn:
   steps: tuple[int, ...]
 
   def __post_init__(self):
+    if not all(type(step) is int for step in self.steps):
+      raise ConfigurationError(
+        f'`steps` must be integers, multiples of 2^-24; got {self.steps!r}. Pass coefficients to '
+        '`from_floats`.'
+      )
     if not self.steps or self.steps[0] != ONE:
       raise ConfigurationError(
         f'A column of {len(self.steps)} coefficients does not begin with 1; divide it by its first.'
@@ -70,6 +81,48 @@ class BandedColumn:
     twice_product = math.isqrt(4 * ONE**2 * scaled * rounding)
     return (scaled + rounding * ONE**2 + twice_product) // ONE**2
 
+  def largest_noise(self, radius: int) -> int:
+    """The most that a coordinate of the noise is off zero, in however many rounds.
+
+    The noise is `C^-1 (z - e)` with rounding errors `e` of at most a half, so it is at most
+    `(radius + 1/2) sum_t |h_t|` with `h` the first column of `C^-1`.
+
+    Args:
+      radius: The largest absolute value of a fresh draw, at least 0.
+
+    Raises:
+      ConfigurationError: If the noise could grow without end.
+
+    >>> BandedColumn.from_floats([1.0, 0.5]).largest_noise(1000)
+    2003
+    """
+    _validate.at_least(0, radius=radius)
+    return math.ceil((radius + 0.5) * self._inverse_sum * _MARGIN)
+
+  @functools.cached_property
+  def _inverse_sum(self) -> float:
+    """Bounds the sum of `|h_t|` over all rounds, but for floating-point rounding.
+
+    After N rounds the rest f of h solves `C f = u`, where u is what the last coefficients of h
+    carry over: `|f| <= |h| |u|` in sums of absolute values, over any number of rounds. So if
+    `|u| < 1`, `|h| <= |first N of h| / (1 - |u|)`.
+    """
+    if self.bands == 1:
+      return 1.0
+    column = np.array(self.steps, np.float64) / ONE
+    rounds = 16 * self.bands
+    with np.errstate(over='ignore', invalid='ignore'):
+      while rounds <= _LONGEST:
+        h = signal.lfilter([1.0], column, np.eye(1, rounds)[0])
+        carried = np.convolve(column[1:], h[1 - self.bands :])[self.bands - 2 :]
+        if (rest := float(np.abs(carried).sum())) <= _MARGIN - 1:
+          return float(np.abs(h).sum()) / (1 - rest)
+        rounds *= 2
+    raise ConfigurationError(
+      f'The noise of these {self.bands} bands grows from round to round: the inverse of the matrix '
+      'does not die out. Use smaller coefficients, each no larger than the one before.'
+    )
+
   def mu_squared(
     self,
     *,
@@ -94,19 +147,89 @@ class BandedColumn:
     _validate.at_least(1, participations=participations, separation=separation)
     if variance <= 0:
       raise ConfigurationError(f'`variance` is {variance}; it must be positive.')
-    if separation < self.bands:
-      raise ConfigurationError(
-        f'{self.bands} bands need participations at least {self.bands} rounds apart, got '
-        f'`separation` {separation}. Separate cohorts further, or use fewer bands.'
-      )
+    check_separation(self, separation)
     return Fraction(participations * self.squared_sensitivity(l2_squared, dimension)) / variance
 
 
-def most_participations(rounds: int, separation: int) -> int:
+@dataclasses.dataclass(frozen=True)
+class BandedToeplitz:
+  """How noise is correlated over rounds, and how often one client takes part.
+
+  Attributes:
+    column: The coefficients, such as `optimal_column` finds.
+    separation: Any two rounds x < y in which a client takes part have `y - x >= separation`; at
+      least `column.bands`.
+    participations: Most rounds in which one client takes part; None for as many as the
+      separation leaves.
+
+  Raises:
+    ConfigurationError: If a client may return while its last participation still counts.
+
+  >>> strategy = BandedToeplitz(BandedColumn.from_floats([1.0, 0.5]), separation=3)
+  >>> strategy.most_participations(10)
+  4
+  """
+
+  column: BandedColumn
+  separation: int
+  participations: int | None = None
+
+  def __post_init__(self):
+    _validate.instance(BandedColumn, column=self.column)
+    _validate.at_least(1, separation=self.separation)
+    if self.participations is not None:
+      _validate.at_least(1, participations=self.participations)
+    check_separation(self.column, self.separation)
+
+  @property
+  def bands(self) -> int:
+    """Rounds that one participation moves."""
+    return self.column.bands
+
+  def most_participations(self, rounds: int) -> int:
+    """Most of `rounds` rounds in which one client takes part."""
+    return most_participations(rounds, self.separation, self.participations)
+
+  def as_dict(self) -> dict[str, Any]:
+    """JSON values, from which `from_dict` makes the same strategy."""
+    return {
+      'steps': list(self.column.steps),
+      'separation': self.separation,
+      'participations': self.participations,
+    }
+
+  @classmethod
+  def from_dict(cls, values: Mapping[str, Any]) -> 'BandedToeplitz':
+    """The strategy that `as_dict` described."""
+    column = BandedColumn(tuple(values['steps']))
+    return cls(column, values['separation'], values['participations'])
+
+
+def check_separation(column: BandedColumn, separation: int) -> None:
+  """Raises unless participations so far apart move no round twice.
+
+  Raises:
+    ConfigurationError: If a client may return while its last participation still counts.
+  """
+  if separation < column.bands:
+    raise ConfigurationError(
+      f'{column.bands} bands need participations at least {column.bands} rounds apart, got '
+      f'`separation` {separation}. Separate cohorts further, or use fewer bands.'
+    )
+
+
+def most_participations(rounds: int, separation: int, cap: int | None = None) -> int:
   """Most of `rounds` rounds in which one client can take part, `separation` rounds apart.
+
+  Args:
+    rounds: Rounds, at least 0.
+    separation: At least 1.
+    cap: Most rounds of one client whatever the separation leaves; None without a cap.
 
   >>> most_participations(10, 3)
   4
   """
-  _validate.at_least(1, rounds=rounds, separation=separation)
-  return (rounds - 1) // separation + 1
+  _validate.at_least(0, rounds=rounds)
+  _validate.at_least(1, separation=separation)
+  most = (rounds - 1) // separation + 1
+  return most if cap is None else min(most, cap)

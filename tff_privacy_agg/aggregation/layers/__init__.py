@@ -6,6 +6,7 @@ from tff_privacy_agg.aggregation.layers.base import Layer, Mechanism, Slot
 from tff_privacy_agg.aggregation.layers.central import CentralDiscreteGaussianNoise, GaussianNoise
 from tff_privacy_agg.aggregation.layers.clipping import Clipping
 from tff_privacy_agg.aggregation.layers.coordinates import CoordinateClipping
+from tff_privacy_agg.aggregation.layers.correlated import CorrelatedNoise
 from tff_privacy_agg.aggregation.layers.noise import (
   DiscreteGaussianNoise,
   SkellamNoise,
@@ -27,6 +28,7 @@ __all__ = [
   'CentralDiscreteGaussianNoise',
   'Clipping',
   'CoordinateClipping',
+  'CorrelatedNoise',
   'DFTRotation',
   'DiscreteGaussianNoise',
   'ForeignSum',

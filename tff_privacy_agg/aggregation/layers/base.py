@@ -49,12 +49,17 @@ class Layer(abc.ABC):
   stack keeps under the layer's name. `params` of a layer that sets
   `uses_randomness` also holds `'randomness'`, a `RandomStream`; that of one that
   sets `uses_weight` holds `'client_weight'`, a scalar.
+
+  A layer that sets `keeps_noise` has secret state: `decode_keeping` takes the place of `decode`,
+  and what it keeps is next round's state, whether the round is accepted or not. `prepare` is
+  broadcast, so it must leave that state out.
   """
 
   name: str
 
   uses_randomness = False
   uses_weight = False
+  keeps_noise = False
 
   @property
   def channels(self) -> Mapping[str, Channel]:
@@ -105,6 +110,13 @@ class Layer(abc.ABC):
     """
     del slot, params, sums
     return total
+
+  def decode_keeping(
+    self, slot: Slot, params: Params, total: tf.Tensor, state: State
+  ) -> tuple[tf.Tensor, State]:
+    """As `decode`, of a layer that sets `keeps_noise`: its own state in, and that of the next round."""
+    del slot, params
+    return total, state
 
   def measure(self, slot: Slot, total: tf.Tensor, sums: Mapping[str, tf.Tensor]) -> Measurements:
     """What this round's metrics say of the sum in this layer's output domain.

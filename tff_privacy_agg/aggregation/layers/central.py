@@ -4,11 +4,11 @@ import dataclasses
 
 import tensorflow as tf
 
-from tff_privacy_agg import _deprecation, _validate
+from tff_privacy_agg import _deprecation, _validate, accounting
 from tff_privacy_agg._names import CENTRAL
 from tff_privacy_agg.aggregation.domains import IntegerVectors, RealVectors
 from tff_privacy_agg.aggregation.layers import _checks
-from tff_privacy_agg.aggregation.layers.base import Mechanism
+from tff_privacy_agg.aggregation.layers.base import Mechanism, Slot
 from tff_privacy_agg.numerics import randomness, rounding, samplers
 
 
@@ -68,22 +68,34 @@ class CentralDiscreteGaussianNoise(Mechanism):
     return IntegerVectors(dim=domain.dim, flat=domain.flat, noised=True, central=True)
 
   def random_words(self, slot):
-    return self._sampler(slot).random_words(randomness.MODEL_NOISE, slot.dim)
+    return self.sampler(slot.design).random_words(randomness.MODEL_NOISE, slot.dim)
 
   def encode(self, slot, params, value):
     scaled = value * tf.constant(slot.design.scaled_norm, value.dtype)
     return rounding.nearest_round(scaled, slot.design.l2_bound, tf.int64), {}
 
   def decode(self, slot, params, total, sums):
-    noise = self._sampler(slot).sample(params['randomness'], randomness.MODEL_NOISE, slot.dim)
-    noised = total + tf.cast(noise, total.dtype)
-    return tf.cast(noised, slot.dtype) / tf.constant(slot.design.scaled_norm, slot.dtype)
+    noise = self.sampler(slot.design).sample(params['randomness'], randomness.MODEL_NOISE, slot.dim)
+    return self.to_floats(slot, total + tf.cast(noise, total.dtype))
 
   def curve(self, slot, honest):
     return slot.design.curve(honest)
 
-  def _sampler(self, slot):
-    return samplers.noise_sampler(self.law, slot.design.local_variance)
+  def integer_design(
+    self, *, noise_multiplier: float, cohort_maximum: int, dimension: int
+  ) -> accounting.IntegerDesign:
+    """The constants of the integers; arguments as for `accounting.central_design`."""
+    return accounting.central_design(
+      noise_multiplier=noise_multiplier, cohort_maximum=cohort_maximum, dimension=dimension
+    )
+
+  def sampler(self, design: accounting.IntegerDesign) -> samplers.NoiseSampler:
+    """Draws the noise of one round, or where it is correlated what is fresh of it."""
+    return samplers.noise_sampler(self.law, design.local_variance)
+
+  def to_floats(self, slot: Slot, noised: tf.Tensor) -> tf.Tensor:
+    """A noised sum in units of the clip norm."""
+    return tf.cast(noised, slot.dtype) / tf.constant(slot.design.scaled_norm, slot.dtype)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tff_privacy_agg.aggregation.domains import RealVectors
 from tff_privacy_agg.aggregation.layers import _checks, thresholds
 from tff_privacy_agg.aggregation.layers.base import Layer
-from tff_privacy_agg.aggregation.layers.thresholds import Threshold
+from tff_privacy_agg.aggregation.layers.thresholds import AdaptiveQuantile, Threshold
 from tff_privacy_agg.numerics import structures
 
 
@@ -60,7 +60,8 @@ class Clipping(Layer):
       found=domain,
       fix='Keep one `Clipping`.',
     )
-    return dataclasses.replace(domain, l2_bounded=True)
+    moving = isinstance(self.norm, AdaptiveQuantile)
+    return dataclasses.replace(domain, l2_bounded=True, moving=moving)
 
   def init(self, slot):
     return self._threshold.state('norm')

@@ -2,7 +2,7 @@
 
 import math
 
-from tff_privacy_agg._names import CENTRAL
+from tff_privacy_agg._names import CENTRAL, CORRELATED
 from tff_privacy_agg.accounting.accounts import GaussianAccount, as_numbers
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.ledger.account import LedgerAccount
@@ -24,6 +24,7 @@ _REFERENCES = {
   'discrete_gaussian': 'arXiv:2102.06387, Theorem 1 (sum of discrete Gaussians)',
   'skellam': 'arXiv:2110.04995 (Skellam)',
   CENTRAL: 'arXiv:2004.00010, Proposition 5 (discrete Gaussian)',
+  CORRELATED: 'noise correlated over rounds: docs/proofs/correlated.md',
   'gaussian': 'arXiv:1702.07476, Corollary 3 (Gaussian)',
   'none': 'no noise: infinite',
 }
@@ -130,7 +131,11 @@ def _theorems(record: LedgerAccount, view: str) -> str:
     return _REFERENCES[law]
   if not isinstance(record.state.accounts[view], GaussianAccount):
     return f'{_REFERENCES[law]}; {_CONVERSION}'
-  reductions = {'discrete_gaussian': f'{_REDUCTION}; ', CENTRAL: f'{_REDUCTION_OF_ONE}; '}
+  reductions = {
+    'discrete_gaussian': f'{_REDUCTION}; ',
+    CENTRAL: f'{_REDUCTION_OF_ONE}; ',
+    CORRELATED: f'{_REFERENCES[CORRELATED]}; {_REDUCTION_OF_ONE}; ',
+  }
   return reductions.get(law, '') + _GAUSSIAN
 
 
