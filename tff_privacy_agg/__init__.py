@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     runtime as runtime,
     secagg as secagg,
   )
-  from tff_privacy_agg.accounting import Budget as Budget
+  from tff_privacy_agg.accounting import BandedToeplitz as BandedToeplitz, Budget as Budget
   from tff_privacy_agg.aggregation.domains import (
     Channel as Channel,
     Cohort as Cohort,
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     CentralDiscreteGaussianNoise as CentralDiscreteGaussianNoise,
     Clipping as Clipping,
     CoordinateClipping as CoordinateClipping,
+    CorrelatedNoise as CorrelatedNoise,
     DFTRotation as DFTRotation,
     DiscreteGaussianNoise as DiscreteGaussianNoise,
     ForeignSum as ForeignSum,

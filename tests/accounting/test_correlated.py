@@ -1,12 +1,15 @@
 """Noise correlated over rounds: sensitivity against brute force, coefficients against optima."""
 
+import dataclasses
 import itertools
+import json
 import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from tff_privacy_agg import accounting
 from tff_privacy_agg.accounting.correlated import workload
 from tff_privacy_agg.accounting.correlated.strategy import ONE, BandedColumn, most_participations
 from tff_privacy_agg.errors import ConfigurationError
@@ -102,3 +105,105 @@ def test_without_correlation_the_error_is_that_of_a_random_walk():
     [c / ONE for c in workload.optimal_column(200, 20).steps], 200
   )
   assert gain > 3.1  # the banded square root alone
+
+
+@pytest.mark.parametrize(
+  'column', [[1.0], [1.0, 0.5], [1.0, -0.7, 0.6], [1.0, 0.55, 0.45, 0.4], [1.0, 0.0, 0.7]]
+)
+def test_no_noise_is_larger_than_is_said(column):
+  radius, rounds = 1000, 400
+  column = BandedColumn.from_floats(column)
+  exact = [Fraction(c, ONE) for c in column.steps]
+  inverse = [Fraction(1)]
+  for t in range(1, 60):
+    inverse.append(-sum(exact[j] * inverse[t - j] for j in range(1, min(t, len(exact) - 1) + 1)))
+  largest = column.largest_noise(radius)
+  assert radius * sum(map(abs, inverse)) < largest < 1.02 * radius * sum(map(abs, inverse)) + 20
+  # Draws whose signs add up in the last round reach nearly as far.
+  noise = []
+  for t in range(rounds):
+    age = rounds - 1 - t
+    draw = radius * (-1 if age < len(inverse) and inverse[age] < 0 else 1)
+    lags = range(1, min(t, column.bands - 1) + 1)
+    carried = sum(column.steps[j] * noise[t - j] for j in lags)
+    noise.append(draw - (carried + ONE // 2) // ONE)
+  assert 0.97 * largest < max(map(abs, noise)) <= largest
+
+
+def test_noise_that_grows_without_end_is_refused():
+  for column in ([1.0, 1.0], [1.0, -1.01], [1.0, 3.0, 2.0]):
+    with pytest.raises(ConfigurationError, match='grows from round to round'):
+      BandedColumn.from_floats(column).largest_noise(1)
+
+
+def _price(**changes):
+  column = BandedColumn.from_floats([1.0, 0.5])
+  vector = accounting.noisy_vector(
+    name='update',
+    mechanism='correlated_discrete_gaussian',
+    dimension=7,
+    l2_bound=1000.0,
+    l1_bound=3000.0,
+    local_variance=1e7,
+    fewest=1,
+    most=1,
+    draw_distance=1e-20,
+    column=column,
+  )
+  values = {'mechanism': 'correlated_discrete_gaussian', 'minimum': 1, 'maximum': 9}
+  values |= {'vectors': (vector,), 'separation': 3, 'participations': 4}
+  return accounting.RoundPrice(**(values | changes)), column
+
+
+def test_the_price_of_correlated_noise_is_that_of_a_participation():
+  price, column = _price()
+  (vector,) = price.vectors
+  moved = column.squared_sensitivity(1000**2, 7)
+  mu_squared, c1, c2 = price.gaussian(1)
+  exact = column.mu_squared(
+    l2_squared=1000**2,
+    dimension=7,
+    variance=Fraction(10**7) - Fraction(vector.t_squared),
+    participations=1,
+    separation=3,
+  )
+  assert mu_squared == math.ceil(exact * accounting.UNIT)
+  assert vector.difference('zero_out') == (moved, 2 * 7)
+  assert 0 < c1 <= c2  # of the coordinates of both rounds
+  assert price.distance(9) == pytest.approx(2 * 7 * 1e-20)
+  assert price.noise_multiplier(1) == pytest.approx(math.sqrt(1e7 / moved))
+  assert [price.most_participations(t) for t in (0, 1, 3, 4, 10, 99)] == [0, 1, 1, 2, 4, 4]
+  assert accounting.RoundPrice.from_dict(json.loads(json.dumps(price.as_dict()))) == price
+  assert price.curve(1).rdp(2.0) == pytest.approx(moved / 1e7)
+
+
+def test_prices_of_other_noise_say_nothing_of_strategies():
+  price, _ = _price()
+  plain = dataclasses.replace(price.vectors[0], steps=())
+  central, _ = _price(
+    mechanism='central_discrete_gaussian', vectors=(plain,), separation=None, participations=None
+  )
+  assert not {'separation', 'participations'} & {*central.as_dict()}
+  assert 'steps' not in central.as_dict()['vectors'][0]
+  assert central.most_participations(10) == 10
+  joint = price.beside([central])
+  assert joint.gaussian(1)[0] == price.gaussian(1)[0] + central.gaussian(1)[0]
+  with pytest.raises(ConfigurationError, match='need one strategy'):
+    price.beside([_price(separation=4)[0]])
+  with pytest.raises(ConfigurationError, match='correlated over rounds, and only there'):
+    _price(separation=None)
+  with pytest.raises(ConfigurationError, match='at least 2 rounds apart'):
+    _price(separation=1)
+
+
+def test_no_amplification_is_claimed_for_correlated_noise():
+  price, _ = _price()
+  for sampled in (
+    lambda: accounting.poisson_round(price, 1, 0.1),
+    lambda: accounting.poisson(price.curve(1), 0.1, adjacency='zero_out', total_noise_fixed=True),
+    lambda: accounting.without_replacement(
+      price.curve(1, adjacency='replace_one'), population=100, cohort=9
+    ),
+  ):
+    with pytest.raises(ConfigurationError, match='correlated over rounds; no bound is proved'):
+      sampled()

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(
   importlib.util.find_spec('tensorflow') is not None, reason='TensorFlow is installed here'
 )
 WORK = {
+  'BandedToeplitz',
   'Budget',
   'BudgetExceededError',
   'Channel',

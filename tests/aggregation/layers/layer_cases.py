@@ -30,6 +30,8 @@ class AnyFactory:
 
 QUANTILE = AdaptiveQuantile(initial=2.0, target=0.6, multiplier=1.5, increment=0.25)
 
+STRATEGY = accounting.BandedToeplitz.from_floats([1.0, 0.5, 0.375], separation=4)
+
 ALL_LAYERS = (
   layers.Mean(),
   layers.WeightedMean(maximum=10.0),
@@ -45,6 +47,7 @@ ALL_LAYERS = (
   layers.DiscreteGaussianNoise(noise_multiplier=1.0),
   layers.SkellamNoise(noise_multiplier=1.0),
   layers.CentralDiscreteGaussianNoise(noise_multiplier=1.0),
+  layers.CorrelatedNoise(noise_multiplier=1.0, strategy=STRATEGY),
   layers.SecureModularSum(bits=BITS),
   layers.SecureModularSum(bits=40, name='secure_modular_sum_40'),
   layers.ForeignSum(factory=AnyFactory(), modulus=2**BITS),
@@ -89,8 +92,8 @@ def slot_for(layer, dim=DIM, dtype=tf.float32, bits=None):
   if bits is None:
     bits = layer.width if isinstance(layer, ModularTerminal) else BITS
   law = getattr(layer, 'mechanism', 'discrete_gaussian')
-  if law == 'central_discrete_gaussian':
-    design = accounting.central_design(
+  if isinstance(layer, layers.CentralDiscreteGaussianNoise):
+    design = layer.integer_design(
       noise_multiplier=1.0, cohort_maximum=COHORT.maximum, dimension=dim
     )
     return Slot(dim=dim, cohort=COHORT, design=design, dtype=dtype, vector_noise_multiplier=1.0)

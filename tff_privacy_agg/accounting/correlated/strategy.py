@@ -165,7 +165,7 @@ class BandedToeplitz:
   Raises:
     ConfigurationError: If a client may return while its last participation still counts.
 
-  >>> strategy = BandedToeplitz(BandedColumn.from_floats([1.0, 0.5]), separation=3)
+  >>> strategy = BandedToeplitz.from_floats([1.0, 0.5], separation=3)
   >>> strategy.most_participations(10)
   4
   """
@@ -180,6 +180,13 @@ class BandedToeplitz:
     if self.participations is not None:
       _validate.at_least(1, participations=self.participations)
     check_separation(self.column, self.separation)
+
+  @classmethod
+  def from_floats(
+    cls, coefficients: Sequence[float], *, separation: int, participations: int | None = None
+  ) -> 'BandedToeplitz':
+    """The strategy of coefficients, of which the first is 1, rounded to multiples of 2^-24."""
+    return cls(BandedColumn.from_floats(coefficients), separation, participations)
 
   @property
   def bands(self) -> int:
