@@ -188,7 +188,7 @@ def test_prices_of_other_noise_say_nothing_of_strategies():
   assert central.most_participations(10) == 10
   joint = price.beside([central])
   assert joint.gaussian(1)[0] == price.gaussian(1)[0] + central.gaussian(1)[0]
-  with pytest.raises(ConfigurationError, match='need one strategy'):
+  with pytest.raises(ConfigurationError, match='need one separation'):
     price.beside([_price(separation=4)[0]])
   with pytest.raises(ConfigurationError, match='correlated over rounds, and only there'):
     _price(separation=None)

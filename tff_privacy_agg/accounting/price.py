@@ -238,11 +238,11 @@ class RoundPrice:
     if not others:
       return self
     spent = [1 / one.central_multiplier**2 for one in (self, *others) if one.central_multiplier]
-    patterns = {(one.separation, one.participations) for one in (self, *others) if one.separation}
-    if patterns - {(self.separation, self.participations)}:
+    own = (self.separation, self.participations)
+    if any(one.separation and (one.separation, one.participations) != own for one in others):
       raise ConfigurationError(
-        'Releases of one cohort whose noise is correlated over rounds need one strategy; got '
-        f'{len(patterns)} with other participations. Build them with the same one.'
+        'Releases of one cohort whose noise is correlated over rounds need one separation and one '
+        'number of participations. Build them with the same strategy.'
       )
     return dataclasses.replace(
       self,

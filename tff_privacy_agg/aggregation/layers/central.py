@@ -8,7 +8,7 @@ from tff_privacy_agg import _deprecation, _validate, accounting
 from tff_privacy_agg._names import CENTRAL
 from tff_privacy_agg.aggregation.domains import IntegerVectors, RealVectors
 from tff_privacy_agg.aggregation.layers import _checks
-from tff_privacy_agg.aggregation.layers.base import Mechanism, Slot
+from tff_privacy_agg.aggregation.layers.base import Mechanism
 from tff_privacy_agg.numerics import randomness, rounding, samplers
 
 
@@ -93,7 +93,7 @@ class CentralDiscreteGaussianNoise(Mechanism):
     """Draws the noise of one round, or where it is correlated what is fresh of it."""
     return samplers.noise_sampler(self.law, design.local_variance)
 
-  def to_floats(self, slot: Slot, noised: tf.Tensor) -> tf.Tensor:
+  def to_floats(self, slot, noised):
     """A noised sum in units of the clip norm."""
     return tf.cast(noised, slot.dtype) / tf.constant(slot.design.scaled_norm, slot.dtype)
 
