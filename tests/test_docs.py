@@ -220,7 +220,7 @@ def test_options_of_the_page_of_commands_exist(capsys):
 
 @pytest.mark.documents
 @pytest.mark.parametrize('example', sorted(ROOT.glob('examples/*.py')), ids=lambda path: path.name)
-def test_examples_run(example, tmp_path):
+def test_the_examples_run(example, tmp_path):
   log = tmp_path / 'log'
   with log.open('w') as output:
     ended = subprocess.run(

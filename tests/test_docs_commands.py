@@ -30,7 +30,7 @@ CONSOLE = {
   'tff-privacy-agg doctor': ('runtime/test_doctor.py', "sys.argv = ['doctor'"),
   'make conformance ARGS=tests/accounting/dp-reference.json': (
     HERE,
-    'test_the_reference_cases',
+    'test_the_command_for_the_reference_cases_passes_them',
   ),
   'pip install .': ('../Makefile', '--find-links dist --force-reinstall tff_privacy_agg'),
   'pip install numpy scipy cryptography grpcio dp-accounting shtab': (
@@ -49,7 +49,7 @@ CONSOLE = {
     'audit/test_audit_command.py',
     "cli.main(['audit', str(trained)",
   ),
-  'tff-privacy-agg audit --fresh': (HERE, 'test_an_audit_of_the_demo'),
+  'tff-privacy-agg audit --fresh': (HERE, 'test_the_command_for_an_audit_measures_the_demo'),
   'tff-privacy-agg train --target-epsilon 9 --run-dir runs/private': (HERE, 'test_the_report'),
   'tff-privacy-agg train --no-privacy --run-dir runs/clear': (HERE, 'test_the_report'),
   'tff-privacy-agg report runs/private --beside runs/clear': (HERE, 'test_the_report'),
@@ -179,7 +179,7 @@ def _stable(line):
 
 
 @pytest.mark.parametrize('command', ['epsilon', 'verify', 'statement', 'report'])
-def test_the_commands_for_a_run(demo, command, capsys):
+def test_the_commands_for_a_run_print_what_the_pages_show(demo, command, capsys):
   run = demo[0] / 'runs/digits-private'
   assert f'`tff-privacy-agg {command} ' in (ROOT / 'docs/commands.md').read_text('utf-8')
   assert cli.main([command, str(run if command == 'report' else run / 'ledger.jsonl')]) == 0
@@ -192,7 +192,7 @@ def test_the_commands_for_a_run(demo, command, capsys):
   }[command] in out
 
 
-def test_the_report_of_two_runs(tmp_path, monkeypatch, capsys):
+def test_the_command_for_a_report_of_two_runs_writes_it(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   text = (ROOT / 'docs/report.md').read_text('utf-8')
   private, clear, report = (shlex.split(line)[1:] for line in console_of(text))
@@ -203,7 +203,7 @@ def test_the_report_of_two_runs(tmp_path, monkeypatch, capsys):
   assert f'\n{capsys.readouterr().out}```' in text
 
 
-def test_an_audit_of_the_demo(tmp_path, monkeypatch, capsys):
+def test_the_command_for_an_audit_measures_the_demo(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   main = cli.main
 
@@ -217,7 +217,7 @@ def test_an_audit_of_the_demo(tmp_path, monkeypatch, capsys):
   assert (tmp_path / 'runs/audit-1/audit.json').exists()
 
 
-def test_the_reference_cases(monkeypatch, capsys):
+def test_the_command_for_the_reference_cases_passes_them(monkeypatch, capsys):
   from tools import conformance
 
   monkeypatch.chdir(ROOT)
@@ -225,7 +225,7 @@ def test_the_reference_cases(monkeypatch, capsys):
   assert ' cases pass.' in capsys.readouterr().out
 
 
-def test_keys_for_three(tmp_path, monkeypatch):
+def test_the_command_for_keys_makes_those_of_three_clients(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (line,) = (line for line in CONSOLE if 'tff-privacy-agg keys' in line)
   assert cli.main(shlex.split(line)[1:]) == 0

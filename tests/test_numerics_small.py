@@ -147,7 +147,7 @@ def test_bound_is_exact_at_its_edge():
 @pytest.mark.parametrize(
   ('fraction', 'factor'), [(0.5, 1.0), (1.0, math.exp(-0.1)), (0, math.exp(0.1))]
 )
-def test_geometric_update(fraction, factor):
+def test_an_estimate_moves_by_a_factor(fraction, factor):
   found = quantiles.geometric_update(tf.constant(3.0), tf.constant(fraction), 0.5, 0.2)
   assert found.dtype == tf.float32
   np.testing.assert_allclose(found, 3.0 * factor, rtol=1e-6)
@@ -185,7 +185,7 @@ def test_pad_appends_zeros():
 
 
 @pytest.mark.parametrize('poison', [np.nan, np.inf, -np.inf, 3e38])
-def test_finite_or_zero(poison):
+def test_what_is_not_finite_becomes_zeros(poison):
   x = tf.constant([1.0, -2.0])
   np.testing.assert_array_equal(structures.finite_or_zero(x, 0.5), [0.5, -1.0])
   spoilt = tf.constant([1.0, poison])
@@ -197,7 +197,7 @@ def test_finite_or_zero(poison):
 
 
 @pytest.mark.parametrize(('bits', 'dtype'), [(2, tf.int32), (30, tf.int32), (31, tf.int64)])
-def test_dtype_of_the_residues(bits, dtype):
+def test_residues_have_the_smallest_dtype_that_holds_them(bits, dtype):
   assert modular.dtype_for(bits) == dtype
 
 

@@ -10,7 +10,7 @@ from tff_privacy_agg import accounting
 from tff_privacy_agg.errors import ConfigurationError
 
 
-def test_trap_24_the_order_grid_must_reach_far_and_start_low():
+def test_the_order_grid_must_reach_far_and_start_low():
   quiet = accounting.gaussian(50.0)
   assert accounting.epsilon(quiet, 1e-6, np.arange(2.0, 65.0))[0] == pytest.approx(0.150, abs=1e-3)
   assert accounting.epsilon(quiet, 1e-6)[0] == pytest.approx(0.078, abs=1e-3)
@@ -37,7 +37,7 @@ def test_the_distance_of_the_noise_takes_its_part_of_delta(noise, distance):
     assert found >= accounting.epsilon(curve, left)[0] * (1 - 1e-9)
 
 
-def test_trap_25_epsilons_of_rounds_are_not_added():
+def test_epsilons_of_rounds_are_not_added():
   one = accounting.gaussian(5.0)
   composed = accounting.epsilon(one.scaled(100), 1e-6)[0]
   added = 100 * accounting.epsilon(one, 1e-6)[0]
@@ -103,7 +103,7 @@ def test_exact_gaussian_epsilon_inverts_delta(mu, delta):
     assert accounting.gaussian_delta(mu, epsilon * (1 - 1e-6)) > delta * (1 - 1e-9)
 
 
-def test_exact_gaussian_at_the_ends():
+def test_exact_gaussian_epsilon_is_infinite_or_zero_at_the_ends():
   assert accounting.gaussian_epsilon(math.inf, 1e-5) == math.inf
   assert accounting.gaussian_epsilon(0.0, 1e-5) == 0.0
   assert accounting.gaussian_epsilon(1e-4, 0.1) == 0.0
@@ -127,6 +127,6 @@ def test_epsilon_is_never_negative():
 
 
 @pytest.mark.parametrize('delta', [0.0, 1.0, -1e-5, math.nan, '1e-5', True])
-def test_delta_is_checked(delta):
+def test_a_delta_that_is_no_probability_is_refused(delta):
   with pytest.raises(ConfigurationError, match='delta'):
     accounting.epsilon(accounting.gaussian(1.0), delta)

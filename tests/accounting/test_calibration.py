@@ -48,7 +48,9 @@ def solve(**changes):
   rotated=st.booleans(),
   modclip_prob=st.sampled_from([1e-2, 1e-4, 1e-8]),
 )
-def test_solve_keeps_its_promises(z, cohort, bits, dimension, beta, law, rotated, modclip_prob):
+def test_a_solved_design_keeps_its_noise_multiplier_and_modulus(
+  z, cohort, bits, dimension, beta, law, rotated, modclip_prob
+):
   arguments = {
     'noise_multiplier': z,
     **cohort,
@@ -89,7 +91,7 @@ def test_solve_takes_no_larger_scale_than_is_useful():
   assert solve(bits=13).error_over_central(80) > 1.001
 
 
-def test_noise_is_not_wasted():
+def test_a_design_adds_at_most_a_thousandth_more_noise_than_asked():
   for bits in (13, 16, 20):
     assert solve(bits=bits).z_eff(80) < 1.0 * (1 + 1e-3)
 
@@ -119,7 +121,7 @@ def test_without_a_rotation_the_largest_sum_fills_the_modulus_and_never_wraps(bi
   assert design.rounds_to_nearest == (bits == 62)
 
 
-def test_trap_5_the_floor_of_the_bits_is_refused():
+def test_the_floor_of_the_bits_is_refused():
   arguments = {'cohort_maximum': 100, 'minimum_honest': 100, 'dimension': 2**20, 'bits': 12}
   supremum = accounting.noise_multiplier_supremum(
     clients=100, bits=12, dimension=2**20, modclip_prob=1e-4, beta=0.0
@@ -205,7 +207,7 @@ def _upstream_z_eff(*, clip, honest=100, z=1.0, cap=math.inf, bits=20, beta=0.0)
   return math.sqrt(honest * variance) / bound, bound, l1, variance
 
 
-def test_trap_4_the_nominal_noise_multiplier_is_not_the_effective_one():
+def test_the_nominal_noise_multiplier_is_not_the_effective_one():
   z_eff, bound, l1, variance = _upstream_z_eff(clip=0.1, bits=12)
   nominal = accounting.epsilon(accounting.gaussian(1.0), 1e-6)[0]
   true = accounting.epsilon(
@@ -218,7 +220,7 @@ def test_trap_4_the_nominal_noise_multiplier_is_not_the_effective_one():
   assert accounting.epsilon(design.curve(100), 1e-6)[0] <= nominal * (1 + 1e-6)
 
 
-def test_trap_6_the_scale_does_not_stop_growing_as_the_clip_falls():
+def test_the_scale_does_not_stop_growing_as_the_clip_falls():
   ours = [_upstream_z_eff(clip=clip)[0] for clip in (1.0, 1e-2, 1e-4)]
   capped = [_upstream_z_eff(clip=clip, cap=1e6)[0] for clip in (1.0, 1e-2, 1e-4)]
   assert max(ours) / min(ours) < 1 + 1e-9
@@ -226,7 +228,7 @@ def test_trap_6_the_scale_does_not_stop_growing_as_the_clip_falls():
   assert ours[-1] > 0.99
 
 
-def test_trap_9_replace_one_needs_twice_the_sensitivity():
+def test_replace_one_needs_twice_the_sensitivity():
   design = solve(cohort_maximum=200, minimum_honest=200, noise_multiplier=8.0)
   zero_out = accounting.epsilon(design.curve(200).scaled(20), 1e-6)[0]
   replace = accounting.epsilon(design.curve(200, adjacency='replace_one').scaled(20), 1e-6)[0]
@@ -236,7 +238,7 @@ def test_trap_9_replace_one_needs_twice_the_sensitivity():
   assert replace > 2 * zero_out
 
 
-def test_trap_10_actual_survivors_count_not_the_expected():
+def test_actual_survivors_count_not_the_expected():
   design = solve(cohort_maximum=100, minimum_honest=100, noise_multiplier=5.0)
   planned = accounting.epsilon(design.curve(100).scaled(50), 1e-6)[0]
   actual = accounting.epsilon(design.curve(70).scaled(50), 1e-6)[0]
@@ -246,7 +248,7 @@ def test_trap_10_actual_survivors_count_not_the_expected():
   assert design.z_eff(70) == pytest.approx(design.z_eff(100) * math.sqrt(0.7))
 
 
-def test_trap_11_colluders_shares_do_not_count():
+def test_colluders_shares_do_not_count():
   design = solve(cohort_maximum=100, minimum_honest=90, noise_multiplier=5.0)
   honest = accounting.honest_survivors(100, 0.1)
   assert design.z_eff(honest) == pytest.approx(5.0, rel=1e-3)
@@ -283,7 +285,7 @@ def test_design_does_not_depend_on_the_clip(clip, bits, z):
   assert z_eff(clip) == pytest.approx(z_eff(1.0), rel=1e-9)
 
 
-def test_split_of_the_noise():
+def test_noise_is_split_between_vector_and_channels():
   z = accounting.split_noise_multiplier(1.0, [10.0])
   assert z == pytest.approx(1.00503781526, rel=1e-9)
   assert accounting.split_noise_multiplier(2.0, []) == 2.0

@@ -26,7 +26,7 @@ def write(path, cases):
 
 
 @pytest.mark.parametrize('case', CASES, ids=IDS)
-def test_reference_case_passes(case):
+def test_every_reference_case_passes(case):
   result = conformance.check(case)
   assert result.verdict == 'pass', result
   assert {field.field for field in result.fields} >= set(case['expected'])
@@ -257,7 +257,7 @@ def test_claims_are_checked():
   assert fields['exact_must_not_exceed_bound'] == 'pass'
 
 
-def test_the_command(tmp_path, capsys):
+def test_the_command_counts_cases_and_fails_on_a_wrong_one(tmp_path, capsys):
   quick = [case for case in CASES if case['id'] in ('ddp-01', 'gauss-01', 'joint-02')]
   assert conformance.main([write(tmp_path / 'good.json', quick)]) == 0
   out = capsys.readouterr().out

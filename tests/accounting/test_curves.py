@@ -25,7 +25,7 @@ def skellam(honest=50, variance=1.0, **kwargs):
 
 @pytest.mark.parametrize('make', [ddgauss, skellam])
 @pytest.mark.parametrize('shares', [{'honest': 0}, {'variance': 0.0}])
-def test_trap_12_no_noise_is_infinite_never_zero(make, shares):
+def test_no_noise_is_infinite_never_zero(make, shares):
   curve = make(**shares)
   assert np.all(np.isinf(curve.rdp(ORDERS)))
   assert np.all(np.isinf(curve.scaled(3).rdp(ORDERS + 0.5)))
@@ -40,7 +40,7 @@ def test_trap_12_no_noise_is_infinite_never_zero(make, shares):
 
 
 @pytest.mark.parametrize('make', [ddgauss, skellam])
-def test_trap_8_add_or_remove_is_refused_for_the_clients_noise(make):
+def test_add_or_remove_is_refused_for_the_clients_noise(make):
   with pytest.raises(ConfigurationError, match=r'zero_out'):
     make(adjacency='add_or_remove_one')
   with pytest.raises(ConfigurationError):
@@ -59,7 +59,7 @@ def test_replace_one_doubles_both_sensitivities(make):
   np.testing.assert_allclose(ratio / make(variance=variance).rdp(ORDERS), 4.0, rtol=1e-2)
 
 
-def test_trap_23_fractional_orders_of_the_skellam_theorem():
+def test_fractional_orders_of_the_skellam_theorem():
   curve = skellam()
   for order in (1.5, 1.999, 1.0, 0.5):
     with pytest.raises(ConfigurationError, match='integer a>=2'):
@@ -74,7 +74,7 @@ def test_trap_23_fractional_orders_of_the_skellam_theorem():
     (skellam() + ddgauss()).rdp(1.5)
 
 
-def test_trap_29_tau_is_of_the_honest_shares():
+def test_tau_is_of_the_honest_shares():
   assert accounting.tau(1.0, 50) == pytest.approx(0.000546030867875, rel=1e-9)
   assert accounting.tau(1.0, 1) == 0.0
   assert accounting.tau(0.3, 100) > 1.3 * accounting.tau(0.3, 50)
@@ -84,7 +84,7 @@ def test_trap_29_tau_is_of_the_honest_shares():
   assert ours[0] < 2 * 64 / (2 * 15) + 256 * accounting.tau(0.3, 100)
 
 
-def test_trap_28_a_sum_of_discrete_gaussians_is_not_one():
+def test_a_sum_of_discrete_gaussians_is_not_one():
   as_if_one = 2.0 * 64 / (2 * 50)
   assert ddgauss().rdp(2.0) > as_if_one * 1.007
   assert ddgauss().rdp(2.0) == pytest.approx(1.28996054084, rel=1e-9)

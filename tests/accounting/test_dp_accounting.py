@@ -24,7 +24,7 @@ def rdp_accountant(relation=NEIGHBOURS.ADD_OR_REMOVE_ONE, orders=ORDERS):
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(0.3, 40.0), st.integers(1, 2000), st.floats(-23.0, -2.0))
-def test_gaussian_rounds(z, rounds, log_delta):
+def test_epsilon_of_gaussian_rounds_is_theirs(z, rounds, log_delta):
   delta = math.exp(log_delta)
   theirs = rdp_accountant().compose(dp_event.GaussianDpEvent(z), rounds).get_epsilon(delta)
   ours = accounting.epsilon(accounting.gaussian(z).scaled(rounds), delta, ORDERS)[0]
@@ -33,7 +33,7 @@ def test_gaussian_rounds(z, rounds, log_delta):
 
 @settings(max_examples=20, deadline=None)
 @given(st.floats(0.5, 10.0), st.floats(1e-4, 0.5), st.integers(1, 2000))
-def test_poisson_rounds_of_a_gaussian(z, rate, rounds):
+def test_epsilon_of_poisson_rounds_is_theirs(z, rate, rounds):
   event = dp_event.PoissonSampledDpEvent(rate, dp_event.GaussianDpEvent(z))
   theirs = rdp_accountant().compose(event, rounds).get_epsilon(1e-6)
   base = accounting.gaussian(z, adjacency='add_or_remove_one')
@@ -45,7 +45,7 @@ def test_poisson_rounds_of_a_gaussian(z, rate, rounds):
 
 @settings(max_examples=20, deadline=None)
 @given(st.floats(0.7, 10.0), st.integers(1, 400), st.integers(1, 2000))
-def test_rounds_of_fixed_size(z, cohort, rounds):
+def test_epsilon_of_rounds_of_fixed_size_is_not_below_theirs(z, cohort, rounds):
   theirs = oracle.without_replacement_gaussian_epsilon(
     z, population=1000, cohort=cohort, rounds=rounds, delta=1e-6, orders=ORDERS
   )
@@ -56,7 +56,7 @@ def test_rounds_of_fixed_size(z, cohort, rounds):
 
 
 @pytest.mark.parametrize('steps', [[64], [100, 1, 8], [5] * 7])
-def test_trees_with_restarts(steps):
+def test_epsilon_of_trees_with_restarts_is_theirs(steps):
   event = dp_event.SingleEpochTreeAggregationDpEvent(3.0, steps)
   theirs = rdp_accountant(NEIGHBOURS.REPLACE_SPECIAL).compose(event).get_epsilon(1e-6)
   # A client takes part once, so in one tree: theirs counts the highest of them.
@@ -84,7 +84,7 @@ def test_rdp_is_never_below_the_privacy_loss_of_poisson_rounds():
       assert accounting.epsilon(ours, 1e-5)[0] > theirs
 
 
-def test_trap_37_what_an_event_s_noise_is_relative_to_under_replace_one():
+def test_what_an_event_s_noise_is_relative_to_under_replace_one():
   # The event carries standard deviation over the distance of neighbours, which replace_one
   # doubles, so it must be given z / 2. One accountant of 0.6 doubles by itself.
   found = {}

@@ -99,7 +99,7 @@ def two_rounds_delta(mu, rate, epsilon, *, gained):
 
 @pytest.mark.parametrize(('mu', 'rate'), [(1.0, 0.1), (2.0, 0.4)])
 @pytest.mark.parametrize('gained', [False, True])
-def test_two_rounds_in_each_direction(mu, rate, gained):
+def test_two_rounds_are_as_tight_as_an_integral_in_each_direction(mu, rate, gained):
   loss = privacy_loss._composed_loss([(mu, 2)], rate, 1e-5, 40.0, gained)
   found = loss.epsilon(1e-5, 0.0, 0.0, 0.0)
   assert two_rounds_delta(mu, rate, found, gained=gained) <= 1e-5 * (1 + 1e-9)
@@ -147,7 +147,7 @@ def test_finer_cells_only_lower_epsilon(monkeypatch):
 
 
 @pytest.mark.parametrize('case', json.loads(PUBLISHED.read_text())['cases'], ids=lambda c: c['id'])
-def test_published_values(case):
+def test_published_values_are_met(case):
   assert conformance.check(case).verdict == 'pass'
 
 

@@ -18,7 +18,7 @@ def skellam(**kwargs):
   return accounting.skellam(1.0, 30.0, local_variance=0.01, honest=100, **kwargs)
 
 
-def test_trap_22_the_tight_poisson_bound_is_for_gaussian_noise_only():
+def test_the_tight_poisson_bound_is_for_gaussian_noise_only():
   with pytest.raises(ConfigurationError, match='Gaussian'):
     accounting.poisson(skellam(), 0.01, tight=True, total_noise_fixed=True)
   base = accounting.gaussian(1.0)
@@ -178,7 +178,7 @@ def test_banded_noise_needs_separation():
   np.testing.assert_allclose(curve.rdp(ORDERS), ORDERS * 5 / 32)
 
 
-def test_trap_11_colluders_do_not_count():
+def test_colluders_do_not_count():
   assert accounting.honest_survivors(90, 0.1) == 81
   assert accounting.honest_survivors(100, 0.29) == 71  # 0.29 * 100 is 28.999... in binary
   assert accounting.honest_survivors(100, 0.0) == 100

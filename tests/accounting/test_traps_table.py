@@ -1,4 +1,4 @@
-"""Each trap of the specification has its row in docs/accounting.md, and its test is there."""
+"""The tables of docs/accounting.md: each trap has a test, each formula has its code."""
 
 import pathlib
 import re
@@ -8,11 +8,11 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def test_every_trap_names_a_test_that_exists():
   page = (ROOT / 'docs/accounting.md').read_text(encoding='utf-8')
-  rows = re.findall(r'^\| (\d+) \| [^|]+ \| `([^`:]+)(?:::(\w+))?` \|$', page, re.MULTILINE)
-  assert [int(number) for number, _, _ in rows] == list(range(1, 38))
-  for number, file, test in rows:
+  rows = re.findall(r'^\| ([^|]+) \| `(tests/[^`:]+)(?:::(\w+))?` \|$', page, re.MULTILINE)
+  assert len({trap for trap, _, _ in rows}) == len(rows) >= 37
+  for trap, file, test in rows:
     text = (ROOT / file).read_text(encoding='utf-8')
-    assert f'\ndef {test or "test_"}' in text, number
+    assert f'\ndef {test or "test_"}' in text, trap
 
 
 def test_every_formula_names_code_that_exists():

@@ -35,7 +35,7 @@ def run(capsys, *arguments):
   return json.loads(capsys.readouterr().out)
 
 
-def test_the_mean_of_a_column(visits, capsys):
+def test_the_mean_of_a_column_comes_with_its_noise_and_epsilon(visits, capsys):
   found = run(capsys, visits, 'mean', '--column', 'minutes', '--lower', '0', '--upper', '60')
   assert abs(found['mean'] - MINUTES.mean()) < 6 * found['stddev']
   assert found['stddev'] == pytest.approx(2.0 * 30 / 300, rel=0.01)

@@ -198,7 +198,7 @@ def test_the_number_of_canaries_for_a_resolution_delivers_it():
   assert median(needed // 3) < 1.9
 
 
-def test_exposure_of_ranks():
+def test_exposure_is_the_bits_of_the_rank():
   """A canary likelier than all of n others has log2(n + 1) bits: arXiv:1802.08232, section 4.2.
 
   Its nine digits of a social security number have at most about 30 bits.

@@ -66,6 +66,6 @@ def test_the_command_prints_a_table_or_json(capsys):
   assert set(rows[0]) == {'name', 'nanoseconds', 'share'}
 
 
-def test_refuses_no_values():
+def test_a_profile_of_no_values_is_refused():
   with pytest.raises(ConfigurationError, match='dim'):
     profiling.profile(LAYERS, cohort=tpa.Cohort(expected=5), dim=0)

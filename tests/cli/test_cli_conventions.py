@@ -35,7 +35,7 @@ def test_help_has_examples_that_are_commands(name):
 
 
 @pytest.mark.parametrize('name', sorted({*commands()} - {'completion'}))
-def test_machines_are_served(name):
+def test_every_command_that_machines_read_has_json(name):
   assert '--json' in options(commands()[name])
 
 

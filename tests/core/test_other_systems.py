@@ -25,12 +25,12 @@ def ledger(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('command', ['epsilon', 'verify', 'statement'])
-def test_a_ledger_is_read(ledger, command, capsys):
+def test_a_ledger_is_read_without_file_locks(ledger, command, capsys):
   assert cli.main([command, str(ledger)]) == 0
   assert capsys.readouterr().out
 
 
-def test_a_ledger_is_not_written(ledger, tmp_path):
+def test_a_ledger_is_not_written_without_file_locks(ledger, tmp_path):
   old = LedgerRecord.read(ledger).facts
   price = accounting.RoundPrice(mechanism='gaussian', minimum=1, maximum=60, central_multiplier=3.0)
   stack = {**old.stack, 'mechanism': 'gaussian', 'holds_against_server': False, 'top_up': None}
@@ -43,7 +43,7 @@ def test_a_ledger_is_not_written(ledger, tmp_path):
   assert not (tmp_path / 'new.jsonl').exists()
 
 
-def test_keys_are_not_made(monkeypatch, tmp_path):
+def test_keys_are_not_made_without_file_modes(monkeypatch, tmp_path):
   directory = tmp_path / 'keys'
   monkeypatch.setattr(tls, 'sys', types.SimpleNamespace(platform='win32'))
   with pytest.raises(ConfigurationError, match='Make them on Linux or macOS'):

@@ -140,7 +140,7 @@ def larger():
     ({'model': larger}, r'shapes \[\(2, 1\), \(1,\)\]; the model has \[\(3, 1\), \(1,\)\]'),
   ],
 )
-def test_exports_that_cannot_be(trained, tmp_path, changed, sentence):
+def test_exports_that_cannot_be_are_refused(trained, tmp_path, changed, sentence):
   with pytest.raises(ConfigurationError, match=sentence):
     tpa.export_model(trained[0], tmp_path / 'out', **{'model': model_fn, **changed})
   assert not (tmp_path / 'out').exists()

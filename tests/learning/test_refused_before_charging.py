@@ -262,7 +262,7 @@ BUILD = {
 
 
 @pytest.mark.parametrize(('changed', 'sentence'), BUILD.values(), ids=BUILD.keys())
-def test_the_builder_refuses(simulation, changed, sentence):
+def test_the_builder_refuses_what_cannot_train(simulation, changed, sentence):
   refused(lambda: build(**changed), sentence)
 
 
@@ -343,7 +343,7 @@ BUILDS = ('seven features', 'test data of seven features')
     for name, one in COMMAND.items()
   ],
 )
-def test_the_command_refuses(tmp_path, monkeypatch, capsys, arguments, sentence):
+def test_the_command_refuses_what_cannot_train(tmp_path, monkeypatch, capsys, arguments, sentence):
   (tmp_path / 'mine_refused.py').write_text(MINE)
   monkeypatch.chdir(tmp_path)
   monkeypatch.delitem(sys.modules, 'mine_refused', raising=False)

@@ -69,7 +69,7 @@ def run(whole, tmp_path):
 
 
 @mutations(8)
-def test_export_never_raises(run, tmp_path, mutations):
+def test_export_never_raises_over_edited_files(run, tmp_path, mutations):
   chance = random.Random(mutations)
   for _ in range(mutations):
     edit_one(run(), chance)
@@ -149,7 +149,7 @@ def test_train_never_raises_for_what_a_directory_says_of_itself(tmp_path, mutati
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_no_process_raises(run, tmp_path):
+def test_no_command_raises_over_edited_files(run, tmp_path):
   chance = random.Random(20)
   for number in range(20):
     edit_one(run(), chance)

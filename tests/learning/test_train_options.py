@@ -224,7 +224,7 @@ def test_a_flat_file_of_version_0_1_is_refused_with_the_new_keys(tmp_path, capsy
 
 
 @pytest.mark.parametrize('algorithm', ['fed_prox', 'fed_sgd', 'mime_lite'])
-def test_other_algorithms_train(tmp_path, algorithm):
+def test_every_algorithm_trains(tmp_path, algorithm):
   (tmp_path / 'run.toml').write_text(f'{SMALL}[training]\nalgorithm = "{algorithm}"\n')
   arguments = ['train', '--config', str(tmp_path / 'run.toml'), '--rounds', '1']
   assert cli.main([*arguments, '--run-dir', str(tmp_path / 'run')]) == 0

@@ -96,7 +96,7 @@ def test_a_private_process_keeps_its_ledger_by_itself(plain_process, tmp_path):
   assert 'resuming after round 3' in ''.join(lines)
 
 
-def test_it_runs_without_files(plain_process):
+def test_a_training_runs_without_files(plain_process):
   result, _ = train(plain_process, 2, evaluate=lambda weights: {'accuracy': 0.5})
   assert result.metrics['accuracy'] == 0.5
   assert result.metrics['privacy/rounds'] == 2

@@ -105,7 +105,7 @@ def test_a_tenth_of_the_writers_stays_out(emnist, offline):
 
 
 @pytest.mark.parametrize('name', ['cifar100', 'celeba'])
-def test_pictures_in_colour(name, tmp_path, offline):
+def test_pictures_in_colour_are_scaled_and_flattened(name, tmp_path, offline):
   side = {'cifar100': 32, 'celeba': 84}[name]
   example = {'image': np.full([side, side, 3], 51), 'label': 7, 'coarse_label': 1}
   splits = ('train', 'test')

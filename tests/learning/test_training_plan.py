@@ -48,7 +48,7 @@ def test_a_plans_stack_and_account_admit_exactly_its_rounds(tmp_path, mechanism,
   assert planned.cohort == planned.stack().cohort
 
 
-def test_a_model_is_counted():
+def test_the_parameters_of_a_model_are_counted():
   planned = tpa.plan(target_epsilon=8.0, parameters=model_fn, **SMALL)
   assert planned.parameters == 3
 
@@ -67,7 +67,7 @@ def test_a_model_is_counted():
     ({'bits': 6}, r'6 bits .* an epsilon of 8 needs over 12 rounds, .* Set `bits` to 8 or more'),
   ],
 )
-def test_plans_that_cannot_be(changed, sentence):
+def test_plans_that_cannot_be_are_refused(changed, sentence):
   with pytest.raises(ConfigurationError, match=sentence):
     tpa.plan(**{'target_epsilon': 8.0, 'parameters': 650, **SMALL, **changed})
 

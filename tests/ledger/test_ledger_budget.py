@@ -112,14 +112,14 @@ def test_budgets_out_of_range_are_refused(wrong):
     Budget(**{'epsilon': 1.0, 'delta': 1e-5, **wrong})
 
 
-def test_trap_35_a_client_twice_in_a_cohort_is_refused(tmp_path):
+def test_a_client_twice_in_a_cohort_is_refused(tmp_path):
   with PrivacyLedger(tmp_path / 'l.jsonl', facts()) as ledger:
     with pytest.raises(LedgerError, match='repeats 1'):
       ledger.charge(1, cohort=['a', 'b', 'a'])
     assert ledger.spent('server').rounds == 0
 
 
-def test_trap_26_the_cap_is_enforced_also_after_a_restart(tmp_path):
+def test_the_cap_is_enforced_also_after_a_restart(tmp_path):
   path = tmp_path / 'l.jsonl'
   with PrivacyLedger(path, facts(participation_cap=2, population=400)) as ledger:
     with pytest.raises(ConfigurationError, match='without its cohort'):

@@ -27,7 +27,7 @@ def killed(tmp_path, kills, *more):
   return json.loads(log.read_text().splitlines()[-1])
 
 
-def test_200_kills(tmp_path):
+def test_no_kill_loses_a_charge_or_leaves_an_unreadable_ledger(tmp_path):
   found = killed(tmp_path, 200)
   assert found['kills'] == 200
   assert found['rounds'] >= 100

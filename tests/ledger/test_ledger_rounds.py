@@ -61,14 +61,14 @@ def test_the_total_is_that_of_the_composed_gaussians(ledger):
   assert ledger.epsilon('server', 1e-6) > ledger.epsilon('server')
 
 
-def test_trap_10_survivors_count_not_the_plan(ledger):
+def test_survivors_count_not_the_plan(ledger):
   ledger.settle(ledger.charge(1, planned_survivors=100), survivors=80, counted_by='runtime')
   costs = ledger.state.costs
   at_plan = costs.account.epsilon(costs.row(100), 5e-4, 0.0)[0]
   assert ledger.epsilon('server') > 1.05 * at_plan
 
 
-def test_trap_11_shares_of_colluders_do_not_count(tmp_path):
+def test_shares_of_colluders_do_not_count(tmp_path):
   spent = []
   for fraction in (0.0, 0.29):
     given_facts = facts(colluding=fraction, minimum=50)
@@ -88,7 +88,7 @@ def test_fewer_honest_clients_than_the_fraction_leaves_may_be_stated_never_more(
   )
 
 
-def test_trap_12_no_noise_is_infinite_and_nobody_is_refused(tmp_path, ledger):
+def test_no_noise_is_infinite_and_nobody_is_refused(tmp_path, ledger):
   with PrivacyLedger(tmp_path / 'clear.jsonl', facts('none')) as clear:
     assert clear.epsilon('server') == math.inf
     clear.settle(clear.charge(1), survivors=100, counted_by='runtime')
@@ -102,7 +102,7 @@ def test_trap_12_no_noise_is_infinite_and_nobody_is_refused(tmp_path, ledger):
   assert ledger.state.costs.row(0)[0] == accounting.INFINITE
 
 
-def test_trap_13_noise_of_the_server_counts_for_nothing_against_it(tmp_path):
+def test_noise_of_the_server_counts_for_nothing_against_it(tmp_path):
   with PrivacyLedger(tmp_path / 'central.jsonl', facts('gaussian')) as ledger:
     ledger.settle(ledger.charge(1), survivors=100, counted_by='runtime')
     assert ledger.epsilon('server') == math.inf
@@ -111,7 +111,7 @@ def test_trap_13_noise_of_the_server_counts_for_nothing_against_it(tmp_path):
   assert verify(tmp_path / 'central.jsonl').ok
 
 
-def test_trap_31_and_33_a_round_that_runs_again_costs_again(tmp_path):
+def test_a_round_that_runs_again_costs_again(tmp_path):
   path = tmp_path / 'ledger.jsonl'
   with PrivacyLedger(path, facts()) as ledger:
     ledger.settle(ledger.charge(1), survivors=100, counted_by='runtime')
@@ -186,7 +186,7 @@ def test_what_leaves_outside_the_sum_makes_the_ledger_incomplete(tmp_path):
 
 
 @pytest.mark.parametrize('delta', [0.005, 0.9, 0.0, 1.0, math.nan])
-def test_trap_32_delta_stays_below_one_over_the_population(delta):
+def test_delta_stays_below_one_over_the_population(delta):
   with pytest.raises(ConfigurationError, match='delta'):
     facts(delta=delta)
 

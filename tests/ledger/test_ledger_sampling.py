@@ -77,7 +77,7 @@ def test_cohorts_of_fixed_size_gain_in_the_release_view_alone(tmp_path, mechanis
     jsonschema.validate(json.loads(line), ledger_lines.schema())
 
 
-def test_trap_21_the_poisson_bound_is_not_used_for_cohorts_of_fixed_size(tmp_path):
+def test_the_poisson_bound_is_not_used_for_cohorts_of_fixed_size(tmp_path):
   with PrivacyLedger(tmp_path / 'l.jsonl', claimed(FIXED)) as ledger:
     run(ledger, 10)
     price = ledger.facts.price

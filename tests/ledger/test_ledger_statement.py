@@ -164,7 +164,7 @@ def test_users_cannot_smuggle_forbidden_words_in(tmp_path, word):
       ledger.note('empirical_audit', {'method': word})
 
 
-def test_trap_34_tuning_and_what_is_missing_stand_on_the_card(tmp_path):
+def test_tuning_and_what_is_missing_stand_on_the_card(tmp_path):
   ledger = record(tmp_path)
   assert 'not stated; NOT covered' in ledger.statement()
   with PrivacyLedger(tmp_path / 'ledger.jsonl') as writer:

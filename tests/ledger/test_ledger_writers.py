@@ -67,7 +67,7 @@ def test_a_file_that_somebody_touches_stops_the_writer(path, damage):
         path.write_bytes(kept.read_bytes())
       if damage == 'replace':
         kept.unlink()
-    with pytest.raises(LedgerError, match='somebody else'):
+    with pytest.raises(LedgerError, match='another program changed'):
       ledger.charge(4)
 
 

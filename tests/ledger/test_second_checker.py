@@ -145,14 +145,14 @@ def assert_agree(path):
 @pytest.mark.parametrize(
   'seed', [*range(20), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(20, 200))]
 )
-def test_random_ledgers(tmp_path, seed):
+def test_random_ledgers_verify_alike_in_both_checkers(tmp_path, seed):
   path = tmp_path / 'ledger.jsonl'
   write_random(path, random.Random(seed))
   assert_agree(path)
 
 
 @pytest.mark.parametrize('path', GOLDEN, ids=lambda path: f'{path.parent.name}-{path.stem}')
-def test_golden_ledgers(path):
+def test_golden_ledgers_verify_alike_in_both_checkers(path):
   """Those of schema 1 and 2 have their chain checked, and that is said."""
   problems, remarks, views = check_ledger.check(path)
   assert not problems
@@ -165,7 +165,7 @@ def test_golden_ledgers(path):
 @pytest.mark.parametrize('share', [1.0, 1.5, 4.0])
 @pytest.mark.parametrize('adjacency', ['zero_out', 'replace_one'])
 @pytest.mark.parametrize('t_squared', [None, 0.5])
-def test_narrow_shares(share, adjacency, t_squared):
+def test_narrow_shares_cost_alike_in_both_checkers(share, adjacency, t_squared):
   """More of them can cost more, so every number of shares is looked at."""
   vector = accounting.NoisyVector(
     name='update',
@@ -311,7 +311,7 @@ def test_claimed_sampling_and_top_ups_are_left_out_by_name(tmp_path, capsys, cla
   assert printed == [f'server: epsilon {epsilon:.10g}, agrees', check_ledger.CLAIMED]
 
 
-def test_the_command(path, tmp_path):
+def test_the_command_says_whether_a_ledger_agrees(path, tmp_path):
   def run(*arguments):
     command = [sys.executable, str(SOURCE), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)

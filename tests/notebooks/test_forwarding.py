@@ -79,7 +79,7 @@ def is_gone(pid):
     return True
 
 
-def test_what_passes_through(host, tmp_path):
+def test_output_values_pictures_and_errors_pass_through(host, tmp_path):
   assert int(host.text('import os; print(os.getpid())')) != host.pid
 
   # Output comes while the cell runs: it ends only when the test has seen the first line.

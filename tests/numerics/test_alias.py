@@ -54,7 +54,7 @@ def test_table_reproduces_its_integer_weights_exactly(mechanism, variance):
 
 
 @designs
-def test_the_arrays_of_a_table(mechanism, variance):
+def test_a_table_has_arrays_of_its_stated_types_and_lengths(mechanism, variance):
   table = alias.alias_table(mechanism, variance)
   assert table.packed.dtype == np.int32
   assert table.rest.low.dtype == np.uint32

@@ -55,7 +55,7 @@ def test_encryption_vector_of_rfc_8439_section_2_4_2():
   count=st.integers(0, 100),
   first_block=st.integers(0, 2**31 - 1),
 )
-def test_equals_openssl(key, nonce, count, first_block):
+def test_words_are_those_of_openssl(key, nonce, count, first_block):
   words = chacha.chacha20_words(key_tensor(key), nonce, count, first_block)
   np.testing.assert_array_equal(words, openssl_words(key, nonce, count, first_block))
 

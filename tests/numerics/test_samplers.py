@@ -108,7 +108,7 @@ def residue_p(sample, modulus, mechanism, variance):
 
 
 @designs
-def test_law(mechanism, variance):
+def test_draws_have_the_distribution_of_the_mechanism(mechanism, variance):
   sampler = noise_sampler(mechanism, variance)
   sample = draw(mechanism, variance)
   assert sample.dtype == np.int32
@@ -125,7 +125,7 @@ def test_law(mechanism, variance):
 
 
 @designs
-def test_residues(mechanism, variance):
+def test_residues_of_draws_have_the_distribution_of_the_mechanism(mechanism, variance):
   sample = draw(mechanism, variance, seed=2)
   for modulus in (2, 3, 256) if variance >= 400 else (2, 3):
     assert REFUSAL < residue_p(sample, modulus, mechanism, variance) < 1 - REFUSAL
@@ -268,7 +268,7 @@ class _Counting:
 
 
 @pytest.mark.parametrize('sigma', [0.5, 5, 20, 50, 100, 200, 201, 3500, 6400])
-def test_secret_bits_of_a_value(sigma):
+def test_a_draw_takes_the_secret_bits_that_are_stated(sigma):
   """On average, ties included: 16 or 24, and three words for one draw in 2^(w - k)."""
   counting = _Counting(stream_of(3))
   sampler = noise_sampler('discrete_gaussian', sigma**2)

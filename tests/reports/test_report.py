@@ -222,7 +222,7 @@ def test_a_metric_of_the_users_own_has_a_tile_and_a_chart(run):
   assert 'chart-accuracy' not in page.ids
 
 
-def test_beside_another_run(tmp_path):
+def test_a_report_compares_a_run_with_another(tmp_path):
   make_run(tmp_path / 'run')
   make_plain_run(tmp_path / 'other')
   make_plain_run(tmp_path / 'unlike', seed=7)

@@ -81,7 +81,7 @@ def _main(text):
   return text[text.index('<main>') : text.index('</main>')]
 
 
-def test_it_asks_for_nothing(page, tmp_path):
+def test_a_report_asks_no_other_host(page, tmp_path):
   own = hosts(write(tmp_path, 'empty'), tmp_path)  # what the browser asks for by itself
   assert hosts(page, tmp_path) <= own
   asking = write(tmp_path, '<img src="http://127.0.0.1:9/x.png">')
@@ -106,7 +106,7 @@ def test_it_has_a_light_and_a_dark_look(page, tmp_path, scheme, dark, width):
   assert np.ptp(gray[:, -4:]) < 0.02
 
 
-def test_it_prints(page, tmp_path):
+def test_a_report_prints_on_three_to_twelve_pages(page, tmp_path):
   out = tmp_path / 'page.pdf'
   screenshot.browse(page, f'--print-to-pdf={out}', '--no-pdf-header-footer')
   pages = len(re.findall(rb'/Type\s*/Page[^s]', out.read_bytes()))

@@ -34,7 +34,7 @@ def versions(monkeypatch, no_runtime):
   return pretended
 
 
-def test_passes_here(capsys):
+def test_every_check_passes_here(capsys):
   parts = []
   assert (
     doctor.show(doctor.diagnose(lambda done, whole: parts.append(done / whole)), as_json=True) == 0
@@ -63,7 +63,7 @@ def test_passes_here(capsys):
     ('setuptools', '81.0', 'warning', 'pkg_resources'),
   ],
 )
-def test_versions(versions, name, version, want, fix):
+def test_other_versions_are_named_with_their_fix(versions, name, version, want, fix):
   versions[name] = version
   found, said = status(name)
   assert found == want
@@ -95,28 +95,28 @@ def test_exit_code_tells_failures_from_warnings(versions, capsys):
   assert 'failed   numpy: 2.1.0\n         TensorFlow' in out
 
 
-def test_other_platform(no_runtime, monkeypatch):
+def test_another_platform_is_a_failure(no_runtime, monkeypatch):
   monkeypatch.setattr(platform, 'machine', lambda: 'aarch64')
   found, fix = status('Python')
   assert found == 'failed'
   assert 'x86_64 only' in fix
 
 
-def test_unreadable_entropy(no_runtime, monkeypatch, tmp_path):
+def test_entropy_that_cannot_be_read_is_a_failure(no_runtime, monkeypatch, tmp_path):
   monkeypatch.setattr(doctor, '_ENTROPY', tmp_path / 'uuid')
   found, fix = status('entropy of noise keys')
   assert found == 'failed'
   assert 'mount' in fix
 
 
-def test_slow_protobuf(no_runtime, monkeypatch):
+def test_protobuf_in_python_is_a_warning(no_runtime, monkeypatch):
   from google.protobuf.internal import api_implementation
 
   monkeypatch.setattr(api_implementation, 'Type', lambda: 'python')
   assert status('protobuf implementation')[0] == 'warning'
 
 
-def test_runtime_that_does_not_start(monkeypatch):
+def test_a_runtime_that_does_not_start_is_a_failure(monkeypatch):
   def fail():
     raise RuntimeUnavailableError('no worker')
 
@@ -129,12 +129,12 @@ def test_runtime_that_does_not_start(monkeypatch):
   assert 'no worker' in checks[-1].found
 
 
-def test_wrong_sum(monkeypatch):
+def test_a_wrong_sum_is_a_failure(monkeypatch):
   monkeypatch.setattr(doctor, '_sum_of_three', lambda compat: 12)
   assert status('secure sum') == ('failed', f'TFF sums wrongly. {doctor._REINSTALL}')
 
 
-def test_tff_that_cannot_be_imported(monkeypatch):
+def test_a_tff_that_cannot_be_imported_is_a_failure(monkeypatch):
   # None in sys.modules makes the import fail.
   monkeypatch.setitem(sys.modules, 'tensorflow_federated', None)
   (check,) = doctor._check_runtime(lambda done, whole: None)

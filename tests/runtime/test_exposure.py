@@ -73,7 +73,7 @@ def test_a_deployed_party_starts_no_worker():
     assert 'simulation_context' not in source
 
 
-def test_it_is_one_line():
+def test_the_warning_of_an_open_port_is_one_line():
   line = tff_worker.exposure('a reason')
   assert '\n' not in line
   for words in ('all network interfaces', 'without authentication', 'any computation', 'a reason'):

@@ -85,7 +85,7 @@ def test_sums_are_the_same_and_every_client_is_run(run_in_threads):
   assert context.last_round.survivors == tuple(range(30))
 
 
-def test_structures_travel(run_in_threads, simulation):
+def test_structures_come_back_from_workers_as_they_were(run_in_threads, simulation):
   computation = cases.with_state(cases.modular, cases.DATA)
   data = cases.values(9)
   expected = computation(np.int32(1), data)
@@ -214,7 +214,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cluster_of_dask():
+def test_a_cluster_of_dask_gives_the_same_sum():
   distributed = pytest.importorskip('distributed')
   with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
     executor = pool.Cluster(local.scheduler_address)

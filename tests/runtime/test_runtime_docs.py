@@ -14,7 +14,7 @@ from tff_privacy_agg.deployment import config
 PAGE = (pathlib.Path(__file__).parents[2] / 'docs' / 'runtime.md').read_text(encoding='utf-8')
 
 
-def test_the_code_runs(simulation):
+def test_the_code_of_the_page_runs(simulation):
   blocks = re.findall(r'```python run\n(.*?)```', PAGE, re.DOTALL)
   # Those of real parties run in tests/deployment/test_serve.py.
   (code,) = (block for block in blocks if 'deployment.' not in block)

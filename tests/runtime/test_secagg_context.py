@@ -78,7 +78,7 @@ def test_use_puts_the_former_context_back(context):
 
 
 @pytest.mark.parametrize('mode', ['semi_honest', 'authenticated'])
-def test_drop_outs_of_every_round(mode, make_context):
+def test_the_sum_of_survivors_is_right_after_drop_outs_in_every_round(mode, make_context):
   drops = {1: 0, 4: 1, 7: 2, 10: 3, 13: 4, 16: 5}
   context = make_context(mode=mode, drops=drops, dropout_fraction=0.3)
   computation, data = COMPUTATIONS['modular, unsorted names'][0], cases.values(20)
@@ -205,7 +205,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize('name', REFUSED)
-def test_refusals(name, context):
+def test_computations_that_would_leave_clients_in_the_clear_are_refused(name, context):
   computation, arguments, error, match = REFUSED[name]
   with use(context), pytest.raises(error, match=match):
     computation(*arguments)

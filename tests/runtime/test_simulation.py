@@ -32,7 +32,7 @@ def is_gone(pid):
 
 
 @pytest.mark.parametrize('name', SECURE_SUMS)
-def test_runs_secure_sums(name):
+def test_a_simulated_secure_sum_is_the_sum(name):
   body, want = SECURE_SUMS[name]
   with simulation_context():
     assert tff.federated_computation(body, CLIENT_INTEGERS)([1, 2, 30]) == want

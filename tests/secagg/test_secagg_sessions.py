@@ -10,7 +10,7 @@ from tff_privacy_agg.errors import ConfigurationError
 
 
 def outcome(session_params, clients, drops):
-  """Survivors if the session must complete, by the counts of section 4.8; else None."""
+  """Survivors if the session must complete, by what each round needs; else None."""
   sets = [{c for c in clients if drops.get(c, 6) > r} for r in range(5)]
   u1, u2, u3, u4, u5 = sets
   least = session_params.minimum_clients

@@ -85,7 +85,7 @@ def test_a_budget_that_admits_no_round_is_refused_before_tracing(budget, kwargs,
     stack_with(budget, **kwargs).create(cases.VECTOR)
 
 
-def test_a_budget_is_a_budget():
+def test_a_budget_that_is_none_is_refused():
   with pytest.raises(tpa.ConfigurationError, match='budget'):
     stack_with(6.0)
 

@@ -67,7 +67,7 @@ BUILDERS = {
 
 
 @pytest.mark.parametrize('name', BUILDERS)
-def test_builds_and_runs_two_rounds(name):
+def test_every_builder_makes_a_process_that_accounts_its_rounds(name):
   process = BUILDERS[name]()
   assert depth(tff.framework.ConcreteComputation.get_proto(process.next)) < DEEPEST
   data = [cases.client_dataset(client) for client in range(CLIENTS)]

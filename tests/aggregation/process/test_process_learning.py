@@ -243,7 +243,7 @@ def test_only_named_metrics_are_released():
   assert aggregator.bind(METRICS_TYPE).design.dimension == 1
 
 
-def test_type_of_a_models_metrics():
+def test_the_metrics_of_a_model_are_typed_without_running_it():
   assert str(unfinalized_type(cases.model_fn)) == (
     '<loss=<float32,float32>,num_examples=<int64>,num_batches=<int64>>'
   )

@@ -83,7 +83,7 @@ def train(simulation, process, tmp_path):
   return run
 
 
-def test_train_model_runs_and_resumes(train, process, tmp_path):
+def test_tffs_train_model_runs_and_resumes(train, process, tmp_path):
   (third,) = train(3).values()
   assert third.aggregator['privacy']['rounds'] == 3
   (fourth,) = train(4).values()

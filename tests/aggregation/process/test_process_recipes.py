@@ -61,7 +61,7 @@ def test_dp_aggregator_is_the_mean_plus_the_promised_noise():
 
 
 @pytest.mark.parametrize('weighted', [True, False])
-def test_robust_aggregator_equals_upstream(weighted):
+def test_robust_aggregator_gives_what_tffs_gives(weighted):
   ours = tpa.robust_aggregator(weighted=weighted)
   upstream = tff.learning.robust_aggregator(weighted=weighted)
   arguments = [client_values(6)]

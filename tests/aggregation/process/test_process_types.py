@@ -27,7 +27,7 @@ VALUE = '<w=float32[2,3],b=float32[4]>'
 DEEPEST = 60
 
 
-def test_types_of_a_private_stack():
+def test_a_private_stack_has_the_stated_types():
   process = tpa.ddp_secure_aggregator(1.0, 3).create(cases.WEIGHTS)
   assert str(process.initialize.type_signature) == f'( -> {STATE})'
   assert str(process.next.type_signature) == (
@@ -104,7 +104,7 @@ def test_depth_counts_what_protobuf_counts():
 
 
 @pytest.mark.parametrize('name', cases.SECURE_PROCESSES)
-def test_depth_of_aggregation_processes(name):
+def test_aggregation_processes_are_not_deep(name):
   assert (
     depth(tff.framework.ConcreteComputation.get_proto(cases.SECURE_PROCESSES[name]().next))
     < DEEPEST

@@ -64,7 +64,7 @@ def test_foreign_secure_sum_leaks_nothing_more():
   tff.test.assert_not_contains_unsecure_aggregation(process.next)
 
 
-def test_inside_clipping_factory():
+def test_a_stack_works_inside_tffs_clipping():
   factory = tff.aggregators.clipping_factory(1.0, cases.exact())
   process = factory.create(cases.VECTOR)
   output = process.next(process.initialize(), VALUES)
@@ -72,14 +72,14 @@ def test_inside_clipping_factory():
   np.testing.assert_allclose(output.result, want, atol=1e-5)
 
 
-def test_inside_zeroing_factory():
+def test_a_stack_works_inside_tffs_zeroing():
   factory = tff.aggregators.zeroing_factory(7.0, cases.exact())
   process = factory.create(cases.VECTOR)
   output = process.next(process.initialize(), VALUES)
   np.testing.assert_allclose(output.result, VALUES[0] + VALUES[1], atol=1e-5)
 
 
-def test_inside_unweighted_mean_factory():
+def test_a_stack_works_inside_tffs_mean():
   factory = tff.aggregators.UnweightedMeanFactory(value_sum_factory=cases.exact())
   process = factory.create(cases.VECTOR)
   output = process.next(process.initialize(), VALUES)
@@ -87,7 +87,7 @@ def test_inside_unweighted_mean_factory():
   assert output.measurements['mean_value']['privacy']['survivors'] == 3
 
 
-def test_weighted_stack_inside_clipping_factory():
+def test_a_weighted_stack_works_inside_tffs_clipping():
   inner = tpa.robust_aggregator(zeroing=False, clipping=False)
   process = tff.aggregators.clipping_factory(1.0, inner).create(cases.VECTOR, cases.WEIGHT)
   weights = np.array([1, 2, 3], np.float32)

@@ -177,7 +177,7 @@ def test_a_noise_multiplier_that_the_channels_alone_exceed_is_refused():
 def test_a_stack_without_noise_has_no_curve():
   bound = tpa.compose([CLIP, QUANTIZE, SUM], cohort=COHORT).bind(tff.TensorType(np.float32, [3]))
   with pytest.raises(
-    ConfigurationError, match=r'without a noise layer\. Epsilon is infinite there'
+    ConfigurationError, match=r'without a noise layer has no privacy curve: its epsilon is infinite'
   ):
     bound.curve(5)
 

@@ -54,7 +54,7 @@ def assert_noise(error, direction, stddev):
   ids=['gauss', 'skellam'],
 )
 @pytest.mark.parametrize('survivors', [6, 10])
-def test_distributed_noise_is_the_design(rotation, noise, survivors):
+def test_distributed_noise_has_the_variance_of_the_design(rotation, noise, survivors):
   """The shares of those who survived: h v, and rounding, in units of the clip over K."""
   layers = [Clipping(norm=NORM), rotation, Quantization(), noise, SecureModularSum(bits=18)]
   stack, error, direction, measurements = noise_of(layers, survivors)
@@ -80,7 +80,7 @@ def test_central_noise_is_the_noise_multiplier_times_the_clip(mean, dtype):
 
 
 @pytest.mark.parametrize('law', [DiscreteGaussianNoise, SkellamNoise], ids=['gauss', 'skellam'])
-def test_channel_noise_is_the_plan(law):
+def test_channel_noise_has_the_planned_variance(law):
   """2,000 rounds' clip bits: mean and deviation of the count, 4 standard errors each."""
   quantile = AdaptiveQuantile(initial=1.0, target=0.5, count_stddev=3.0)
   layers = [

@@ -1,4 +1,4 @@
-"""Traps 3 and 27: the key comes from the operating system, anew in every execution.
+"""The key comes from the operating system, anew in every execution.
 
 TensorFlow's own generators start from 32 bits at most, or from a seed that the caller or a
 checkpoint holds; a key made from the round's number repeats when a round is run again.

@@ -1,4 +1,4 @@
-"""Traps 18, 19, 20: norms that overflow, integers that float32 cannot hold, bounds passed by a hair."""
+"""Norms that overflow, integers that float32 cannot hold, bounds passed by a hair."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ SEED = tf.constant([1, 2], tf.int64)
 ONE = Cohort(expected=1)
 
 
-# Trap 18.
+# Norms in int32.
 
 
 def test_of_the_test_norms_in_int32_overflow_to_zero():
@@ -33,7 +33,7 @@ def test_our_norm_does_not_overflow(dtype):
     assert np.sum(result.numpy().astype(np.int64) ** 2) <= bound**2
 
 
-# Trap 19.
+# Integers in float32.
 
 
 def sent_back(stack, integers):
@@ -78,7 +78,7 @@ def test_few_bits_stay_in_float32():
   assert stack_of(plain_layers(16, z=0.0), 8, ONE).binding.dtype == tf.float32
 
 
-# Trap 20.
+# Norms a hair above the bound.
 
 
 def clipped_and_rotated(rotation, seed, dim):

@@ -1,4 +1,4 @@
-"""Trap 1: noise seeded by the clock can be found in the sum of all clients, and removed."""
+"""Noise seeded by the clock can be found in the sum of all clients, and removed."""
 
 import numpy as np
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Trap 36: the noise in a message has the variance of the account, and all integers."""
+"""The noise in a message has the variance of the account, and all integers."""
 
 import numpy as np
 import pytest

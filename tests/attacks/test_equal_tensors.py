@@ -1,4 +1,4 @@
-"""Trap 2: two tensors of one client, equal in shape and value, must not get equal noise."""
+"""Two tensors of one client, equal in shape and value, must not get equal noise."""
 
 import numpy as np
 import tensorflow as tf

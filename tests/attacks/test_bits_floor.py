@@ -1,4 +1,4 @@
-"""Traps 4 and 5: rounding eats the noise at few bits, whatever the nominal noise multiplier."""
+"""Rounding eats the noise at few bits, whatever the nominal noise multiplier."""
 
 import math
 

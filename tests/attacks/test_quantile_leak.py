@@ -1,4 +1,4 @@
-"""Trap 15: from two consecutive thresholds, the count of clients below the first."""
+"""From two consecutive thresholds, the count of clients below the first."""
 
 import math
 

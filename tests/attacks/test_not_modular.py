@@ -1,4 +1,4 @@
-"""Trap 7: an integer sum of residues tells how many clients' values were negative."""
+"""An integer sum of residues tells how many clients' values were negative."""
 
 import numpy as np
 import pytest

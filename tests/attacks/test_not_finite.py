@@ -1,4 +1,4 @@
-"""Trap 17: one client with NaN or infinity must not spoil the sum, or go unclipped."""
+"""One client with NaN or infinity must not spoil the sum, or go unclipped."""
 
 import numpy as np
 import pytest

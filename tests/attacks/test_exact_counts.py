@@ -1,4 +1,4 @@
-"""Trap 14: an exact count beside a noised one undoes the noise."""
+"""An exact count beside a noised one undoes the noise."""
 
 import numpy as np
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Trap 30: what the sum is divided by must not tell who sent what."""
+"""What the sum is divided by must not tell who sent what."""
 
 import numpy as np
 import pytest
