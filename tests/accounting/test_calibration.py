@@ -323,7 +323,7 @@ def test_an_unreachable_target_is_refused():
     _, bound, l1, variance = _upstream_z_eff(clip=1.0, z=z, bits=12)
     return accounting.discrete_gaussian(bound, l1, variance, 100, 2**20)
 
-  with pytest.raises(ConfigurationError, match='best epsilon found'):
+  with pytest.raises(ConfigurationError, match='the best found is'):
     accounting.find_noise_multiplier(5.0, 1e-6, curve)
 
 
