@@ -251,7 +251,7 @@ def test_stated_sizes_take_no_memory_before_they_are_checked():
   many = struct.pack('<II', 2**32 - 1, 2**32 - 1)
   message = wire.encode(wire.Kind.MASKED, session.params.session_id, 2, many)
   server_refuses(session, 2, message, secagg.InvalidMessage)
-  assert sum(vector.nbytes for vector in session.server._sum) == 2 * 64 * 4
+  assert sum(upload._total.nbytes for upload in session.server._uploads) == 2 * 64 * 4
 
 
 def test_invented_abort_codes_take_no_memory():
@@ -263,6 +263,26 @@ def test_invented_abort_codes_take_no_memory():
     )
   assert len(session.server.refused) == before + 1
   assert session.server.refused['Abort'] == 100
+
+
+def test_an_abort_forgets_the_vectors():
+  session = Session(7).steps(2).step(close=False)
+  assert session.server._uploads[0]._waiting
+  session.server.abort()
+  assert session.server._uploads == []
+
+
+def test_a_buffer_may_be_used_again_once_it_was_received():
+  session = Session(8).steps(2)
+
+  def receive(client, message):
+    buffer = bytearray(message)
+    session.server.receive(client, buffer)
+    buffer[-100:] = bytes(100)
+
+  session.step(up=receive, close=False)
+  session.incoming = session.server.close_round()
+  session.finish().assert_exact(range(1, 9))
 
 
 def test_an_abort_forgets_the_shares():

@@ -30,7 +30,8 @@ from tff_privacy_agg.secagg.errors import (
 )
 from tff_privacy_agg.secagg.mailbox import Mailbox
 from tff_privacy_agg.secagg.params import SessionParams
-from tff_privacy_agg.secagg.primitives import keys, packing, prg
+from tff_privacy_agg.secagg.primitives import keys, prg
+from tff_privacy_agg.secagg.primitives.packed_sum import PackedSum
 from tff_privacy_agg.secagg.results import Aggregate
 from tff_privacy_agg.secagg.rounds import Round
 from tff_privacy_agg.secagg.wire import Kind
@@ -86,6 +87,7 @@ class Server:
     self._enrolment = Enrolment(params.maximum_clients, params.layout.hybrid)
     self._mailbox: Mailbox | None = None
     self._shared: list[int] = []
+    self._uploads: list[PackedSum] = []
     self._sum: list[np.ndarray] = []
     self._complaints: dict[int, np.ndarray] = {}
     self._survivors: list[int] = []
@@ -130,6 +132,7 @@ class Server:
     if not (expected and self._admitted(client_id)):
       self._refuse(client_id, data)
     heard = self._heard.get(client_id)
+    data = bytes(data) if isinstance(data, bytearray) else data  # it is read after this returns
     try:
       message = wire.decode(data, self.params.session_id, self.params.version)
       if message.number != client_id:
@@ -227,8 +230,8 @@ class Server:
     if (complaints & ~shared).any():
       raise InvalidMessage('The message complains of clients that shared nothing.')
     self._complaints[client_id] = complaints
-    for total, matrix, (_, bits) in zip(self._sum, packed, self._leaves, strict=True):
-      packing.add_packed(total, matrix, bits)
+    for total, matrix in zip(self._uploads, packed, strict=True):
+      total.add(matrix)
 
   def _take_confirmation(self, client_id: int, message: wire.Message) -> None:
     body = message.body
@@ -297,7 +300,7 @@ class Server:
   def abort(self) -> None:
     """Ends the session and forgets what it held."""
     self._aborted = True
-    self._sum, self._signatures, self._complaints = [], {}, {}
+    self._uploads, self._sum, self._signatures, self._complaints = [], [], {}, {}
     self._answers = self._mailbox = None
 
   def abort_message(self, error: SecAggError) -> bytes:
@@ -333,9 +336,7 @@ class Server:
     for client in heard:
       unmask.require_shares(client, int(shared[self._graph.row(client)].sum()), self._parameters.t)
     self._shared, self._shared_flags = heard, shared
-    self._sum = [
-      np.zeros(64 * packing.columns(count), prg.word_dtype(bits)) for count, bits in self._leaves
-    ]
+    self._uploads = [PackedSum(count, bits) for count, bits in self._leaves]
     letters = self._letters()
     bodies = {client: letters.body_for(self._graph.position(client), shared) for client in heard}
     letters.forget_shares()
@@ -349,6 +350,7 @@ class Server:
     unmask.check_recoverable(self._graph, self._parameters.t, self._shared, survivors)
     alive = self._graph.flags(heard)
     self._survivors = heard
+    self._sum, self._uploads = [upload.words() for upload in self._uploads], []
     if self.params.authenticated:
       return dict.fromkeys(heard, self._message(Kind.SURVIVORS, wire.encode_bitmap(alive)))
     return {

@@ -15,8 +15,8 @@ from tff_privacy_agg.secagg.primitives.prg import word_dtype
 
 # Words that are packed at a time: two rows of them stay in a core's second-level cache.
 _BLOCK = 32768
-_WORD = np.dtype('<u8')
-_Tile = tuple[slice, slice]
+WORD = np.dtype('<u8')
+Tile = tuple[slice, slice]
 
 
 def columns(size: int) -> int:
@@ -36,13 +36,13 @@ def pad(values: np.ndarray, bits: int) -> np.ndarray:
   return out
 
 
-def _layout(bits: int) -> tuple[int, int, int]:
+def layout(bits: int) -> tuple[int, int, int]:
   """Shifts repeat after 64 / g elements, that is b / g words, g = gcd(b, 64): (g, 64 / g, b / g)."""
   groups = math.gcd(bits, 64)
   return groups, 64 // groups, bits // groups
 
 
-def _tiles(groups: int, m: int, parts: int) -> list[_Tile]:
+def _tiles(groups: int, m: int, parts: int) -> list[Tile]:
   """Groups and columns that go together: whole rows where they fit, for long inner loops.
 
   There are at least `parts` tiles, if there are so many columns.
@@ -57,7 +57,8 @@ def _tiles(groups: int, m: int, parts: int) -> list[_Tile]:
   ]
 
 
-def _in_tiles(work: Callable[[Iterator[_Tile]], None], groups: int, m: int, size: int) -> None:
+def in_tiles(work: Callable[[Iterator[Tile]], None], groups: int, m: int, size: int) -> None:
+  """Has threads work on the tiles of a packed matrix; `size` bytes in all."""
   parallel.share(work, _tiles(groups, m, parallel.threads(size)), size)
 
 
@@ -72,15 +73,15 @@ def pack(words: np.ndarray, bits: int) -> np.ndarray:
     [bits, m] little-endian u64.
   """
   m = words.size // 64
-  groups, elements, rows = _layout(bits)
+  groups, elements, rows = layout(bits)
   source = words.reshape(groups, elements, m)
-  out = np.empty((groups, rows, m), _WORD)
-  keep = _WORD.type(2**bits - 1)
+  out = np.empty((groups, rows, m), WORD)
+  keep = WORD.type(2**bits - 1)
 
-  def pack_some(tiles: Iterator[_Tile]) -> None:
+  def pack_some(tiles: Iterator[Tile]) -> None:
     for some, columns_of in tiles:
       given, target = source[some, :, columns_of], out[some, :, columns_of]
-      wide, shifted = np.empty((2, len(given), given.shape[2]), _WORD)
+      wide, shifted = np.empty((2, len(given), given.shape[2]), WORD)
       for i in range(elements):
         row, shift = divmod(i * bits, 64)
         wide[...] = given[:, i]
@@ -88,14 +89,14 @@ def pack(words: np.ndarray, bits: int) -> np.ndarray:
         if (shift + bits) % 64 and bits < 8 * words.itemsize:
           np.bitwise_and(wide, keep, out=wide)
         if shift:
-          np.left_shift(wide, _WORD.type(shift), out=shifted)
+          np.left_shift(wide, WORD.type(shift), out=shifted)
           np.bitwise_or(target[:, row], shifted, out=target[:, row])
         else:
           target[:, row] = wide
         if shift + bits > 64:
-          np.right_shift(wide, _WORD.type(64 - shift), out=target[:, row + 1])
+          np.right_shift(wide, WORD.type(64 - shift), out=target[:, row + 1])
 
-  _in_tiles(pack_some, groups, m, words.nbytes)
+  in_tiles(pack_some, groups, m, words.nbytes)
   return out.reshape(bits, m)
 
 
@@ -111,25 +112,25 @@ def add_packed(total: np.ndarray, packed: np.ndarray, bits: int) -> None:
     bits: Bits of each element.
   """
   m = packed.shape[1]
-  groups, elements, rows = _layout(bits)
+  groups, elements, rows = layout(bits)
   source = packed.reshape(groups, rows, m)
   sums = total.reshape(groups, elements, m)
 
-  def add_some(tiles: Iterator[_Tile]) -> None:
+  def add_some(tiles: Iterator[Tile]) -> None:
     for some, columns_of in tiles:
       given, target = source[some, :, columns_of], sums[some, :, columns_of]
-      wide, upper = np.empty((2, len(given), given.shape[2]), _WORD)
+      wide, upper = np.empty((2, len(given), given.shape[2]), WORD)
       narrow = np.empty(wide.shape, total.dtype)
       for i in range(elements):
         row, shift = divmod(i * bits, 64)
-        np.right_shift(given[:, row], _WORD.type(shift), out=wide)
+        np.right_shift(given[:, row], WORD.type(shift), out=wide)
         if shift + bits > 64:
-          np.left_shift(given[:, row + 1], _WORD.type(64 - shift), out=upper)
+          np.left_shift(given[:, row + 1], WORD.type(64 - shift), out=upper)
           np.bitwise_or(wide, upper, out=wide)
         np.copyto(narrow, wide, casting='unsafe')
         np.add(target[:, i], narrow, out=target[:, i])
 
-  _in_tiles(add_some, groups, m, total.nbytes)
+  in_tiles(add_some, groups, m, total.nbytes)
 
 
 def unpack(packed: np.ndarray, bits: int) -> np.ndarray:
