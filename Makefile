@@ -22,7 +22,7 @@ CORE_TESTS := tests/core tests/reports/test_report.py tests/cli/test_cli_ledger.
   $(addprefix tests/ledger/test_ledger_,bad_input.py bounds.py budget.py rounds.py statement.py) \
   $(addprefix tests/secagg/test_secagg_,blame.py cost.py known_answers.py mutants.py privacy.py verify.py)
 
-.PHONY: help env env-dask env-mlflow demo test test-integration test-docs test-accounting test-core test-mlflow test-dask test-all conformance lint format fuzz bench notebooks docs doctor lock sbom wheel clean
+.PHONY: help env env-dask env-mlflow demo test test-integration test-docs test-accounting test-core test-mlflow test-dask test-all conformance lint format fuzz bench bench-peers notebooks docs doctor lock sbom wheel clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -119,6 +119,9 @@ format: env  ## Format the code
 
 bench: env  ## Measure rounds beside TFF's own aggregators
 	$(BIN)/python benchmarks/rounds.py $(ARGS)
+
+bench-peers: env  ## Measure other secure sums beside ours, each in an environment of its own
+	$(BIN)/python benchmarks/peers.py --folder $(or $(FOLDER),/tmp/tff-privacy-agg-peers) $(ARGS)
 
 notebooks: env  ## Run the text twins and write the notebooks
 	$(BIN)/python notebooks/build.py $(ARGS)

@@ -1,4 +1,4 @@
-"""Other secure aggregation in Python, each in an environment of its own, in the same run.
+"""Other secure aggregation in Python, each in an environment of its own.
 
 `python -m venv` and pip install them, at the versions in `secagg_peers/*.txt`, into a folder that
 is kept; nothing of them is a dependency of the project. Each is driven over its own public code
@@ -14,17 +14,19 @@ import sys
 
 from _secagg_session import session
 
+from tff_privacy_agg import secagg
+
 HERE = pathlib.Path(__file__).parent / 'secagg_peers'
-# The modulus of all three is 2**32: Flower's default, and what declearn's masks are fastest with.
+SCRIPTS = ('flower', 'declearn_masking', 'fedbiomed_sums', 'fedml_lightsecagg')
+# The modulus is 2**32 as in Flower's default, and what declearn's masks are fastest with.
 BITS = 32
-CASES = [(32, 10**6, 0), (100, 10**5, 10)]
-# Least ratio, theirs over ours, by case: of a party's whole work, and of the step that masks.
+PEER_LIKE = 'ours, X25519'
+# Least ratio, theirs over ours, by name and number of clients: of a party's whole work, and of
+# the step that masks.
 GOALS = {
-  'flower': [
-    {'server': 60, 'unmask': 60, 'client': 15, 'mask': 15},
-    {'server': 800, 'unmask': 800, 'client': 80, 'mask': 80},
-  ],
-  'declearn_masking': [{'server': 10, 'mask': 3.5, 'mask_default': 2000}, {}],
+  ('Flower SecAgg+', 32): {'server': 60, 'unmask': 60, 'client': 15, 'mask': 15},
+  ('Flower SecAgg+', 100): {'server': 800, 'unmask': 800, 'client': 80, 'mask': 80},
+  ('declearn masking', 32): {'server': 10, 'mask': 3.5, 'mask_default': 2000},
 }
 # What of ours stands against a figure of theirs.
 OURS = {'mask': 'round2', 'mask_default': 'round2'}
@@ -52,50 +54,34 @@ def environment(name, folder):
   return python
 
 
-def _seconds(name, python, case):
+def measured(name, python, case):
+  """What a peer's script prints for one case: a row for each of its ways to sum.
+
+  Raises:
+    RuntimeError: If it fails; with the last line that it wrote.
+  """
   script = [python, HERE / f'{name}.py', *map(str, case)]
   found = subprocess.run(script, capture_output=True, text=True, check=False)
   if found.returncode:
-    raise RuntimeError(found.stderr.strip().splitlines()[-1])
-  return json.loads(found.stdout.splitlines()[-1])
+    lines = found.stderr.strip().splitlines()
+    raise RuntimeError(lines[-1] if lines else f'exit code {found.returncode}')
+  return [json.loads(line) for line in found.stdout.splitlines() if line.startswith('{')]
 
 
-def _ours(case, repeat):
-  rows = [session(*case, bits=BITS) for _ in range(repeat)]
-  return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
-
-
-def compare(folder, repeat, show):
-  """Measures every peer once in every case, next to medians of our own sessions.
-
-  Args:
-    folder: Where the environments are kept.
-    repeat: Our own sessions for each.
-    show: Called with each line of the report.
-  """
+def ours(case, repeat):
+  """Medians of our own sessions: as the peers, and as we install it, with ML-KEM-768."""
   rows = []
-  for number, case in enumerate(CASES):
-    for name, goals in GOALS.items():
-      row = {'peer': name, 'n': case[0], 'd': case[1], 'drops': case[2]}
-      rows.append(row)
-      try:
-        theirs = _seconds(name, environment(name, folder), case)
-      except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        row['failed'] = str(error)
-        show(f'{name} n={case[0]} d={case[1]}: not measured: {error}')
-        continue
-      ours = _ours(case, repeat)
-      ratios = {
-        key: value / ours[OURS.get(key, key)] for key, value in theirs.items() if key != 'drops'
-      }
-      row |= {'theirs': theirs, 'ours': ours, 'ratios': ratios}
-      parts = []
-      for key, ratio in ratios.items():
-        goal = goals[number].get(key)
-        met = '' if goal is None else f' (goal {goal}: {"met" if ratio >= goal else "MISSED"})'
-        parts.append(f'{key} {ratio:.3g}{met}')
-      show(
-        f'{name} over ours, n={case[0]} d={case[1]} drops={theirs["drops"]} '
-        f'(ours {case[2]}): ' + ', '.join(parts)
-      )
+  clients, elements, drops = case
+  fraction = max(0.1, round(drops / clients + 0.005, 2))
+  for name, version in ((PEER_LIKE, 1), ('ours, X25519 and ML-KEM-768', 2)):
+    found = [session(*case, bits=BITS, version=version) for _ in range(repeat)]
+    cost = secagg.communication_cost(
+      clients, elements, BITS, graph='complete', dropout_fraction=fraction, version=version
+    )
+    rows.append(
+      {'name': name}
+      | {key: statistics.median(row[key] for row in found) for key in found[0]}
+      | {'up': sum(cost.up), 'down': sum(cost.down)}
+      | {'rounds': sum(map(bool, cost.up)), 'drops': drops}
+    )
   return rows

@@ -1,25 +1,51 @@
 """One timed session of the secure aggregation protocol, step by step."""
 
 import statistics
+import time
 
 import _secagg_floors as floors
 import numpy as np
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.secagg.primitives import prg
+from tff_privacy_agg.secagg.primitives import parallel, prg
 
 
 class _Clock:
-  """CPU and wall seconds by name."""
+  """Seconds by name: of CPU, of wall time, and of the longest thread's CPU where several work.
+
+  The last, `span`, is the wall time of a machine whose cores have nothing else to do.
+  """
 
   def __init__(self):
-    self.cpu, self.wall = {}, {}
+    self.cpu, self.wall, self.span = {}, {}, {}
+    self._beside = 0.0
+    self._share = parallel.share
+
+  def __enter__(self):
+    parallel.share = self._timed_share
+    return self
+
+  def __exit__(self, *_):
+    parallel.share = self._share
+
+  def _timed_share(self, work, items, size):
+    threads = []
+
+    def timed_work(some):
+      start = time.thread_time()
+      work(some)
+      threads.append(time.thread_time() - start)
+
+    self._share(timed_work, items, size)
+    self._beside += sum(threads) - max(threads)
 
   def run(self, names, call, *args):
+    before = self._beside
     cpu, wall, result = floors.timed(call, *args)
+    span = cpu - (self._beside - before)
     for name in names:
-      self.cpu[name] = self.cpu.get(name, 0.0) + cpu
-      self.wall[name] = self.wall.get(name, 0.0) + wall
+      for seconds, one in ((self.cpu, cpu), (self.wall, wall), (self.span, span)):
+        seconds[name] = seconds.get(name, 0.0) + one
     return result
 
 
@@ -36,8 +62,8 @@ def session(
   """Runs one session; `drops` clients vanish after they shared their secrets.
 
   Returns:
-    CPU seconds by step (`..._wall`: wall seconds), medians over the surviving clients, with
-    k, t and the number of masks that the server expands.
+    CPU seconds by step (`..._wall`: wall seconds, `..._span`: the longest thread's), medians over
+    the surviving clients, with k, t and the number of masks that the server expands.
   """
   params = secagg.SessionParams(
     task='benchmark',
@@ -47,8 +73,13 @@ def session(
     leaves=[secagg.Leaf('v', (elements,), bits)],
     dropout_fraction=dropout_fraction or max(0.1, round(drops / clients + 0.005, 2)),
   )
-  server, clock = secagg.Server(params), _Clock()
-  policy = secagg.Policy(version=version)
+  with _Clock() as clock:
+    return _timed_session(params, clients, drops, bits, clock)
+
+
+def _timed_session(params, clients, drops, bits, clock):
+  server, elements = secagg.Server(params), params.leaves[0].size
+  policy = secagg.Policy(version=params.version)
   members = {c: secagg.Client(params, c, policy=policy) for c in range(clients)}
   values = {'v': np.random.default_rng(0).integers(0, 2**bits, elements)}
   receipts = server._receipts
@@ -76,7 +107,7 @@ def session(
     't': server._parameters.t,
     'expansions': clients - drops + int(alive[server._graph.neighbours[:drops]].sum()),
   }
-  for suffix, seconds in (('', clock.cpu), ('_wall', clock.wall)):
+  for suffix, seconds in (('', clock.cpu), ('_wall', clock.wall), ('_span', clock.span)):
     for name in ('client', 'round2'):
       each = [seconds[name, c] for c in range(drops, clients)]
       found[name + suffix] = statistics.median(each)
@@ -91,7 +122,8 @@ def measured(clients, elements, drops, graph, repeat):
 
   Returns:
     Medians of all seconds. The ratios are of the least seconds of each: what other work on the
-    machine adds to either is not the protocol's. `..._median`: medians of the turns' ratios.
+    machine adds to either is not the protocol's. `..._median` and `..._spread` are of the turns'
+    ratios. `..._span` and `..._wall` are over the keystream of one core.
   """
   rows = []
   itemsize = prg.word_dtype(floors.BITS).itemsize
@@ -106,7 +138,14 @@ def measured(clients, elements, drops, graph, repeat):
   for name, step, floor in (
     ('unmask_ratio', 'unmask', 'keystream_server'),
     ('round2_ratio', 'round2', 'keystream_client'),
+    ('server_ratio', 'server', 'keystream_server'),
   ):
-    found[name] = min(row[step] for row in rows) / min(row[floor] for row in rows)
-    found[name + '_median'] = statistics.median(row[step] / row[floor] for row in rows)
+    for suffix, unit in (('', ''), ('_span', ''), ('_wall', '_wall')):
+      turns = sorted(row[step + suffix] / row[floor + unit] for row in rows)
+      found[name + suffix] = min(row[step + suffix] for row in rows) / min(
+        row[floor + unit] for row in rows
+      )
+      found[name + suffix + '_median'] = statistics.median(turns)
+      # Without the tenth at either end.
+      found[name + suffix + '_spread'] = [turns[repeat // 10], turns[-1 - repeat // 10]]
   return found

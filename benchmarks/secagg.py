@@ -1,15 +1,15 @@
-"""Secure aggregation beside its floors and beside others. CPU-time ratios of one run, one thread.
+"""Secure aggregation beside its floors: ratios of CPU seconds, and of one core's wall seconds.
 
-python benchmarks/secagg.py [--json FILE] [--repeat 15] [--scaling] [--largest 10000] [--peers DIR]
-                            [--versions]
+python benchmarks/secagg.py [--json FILE] [--repeat 15] [--scaling] [--largest 10000] [--versions]
 
-All but the comparison of versions is of version 1, keys from X25519 alone, as the peers have.
+All but the comparison of versions is of version 1, keys from X25519 alone. The floors take one core;
+`longest thread` is the CPU time of the busiest thread, what an idle machine takes in wall time.
 """
 
 import argparse
 import os
 
-# One thread, also in the matrix product of the shares, here and in the peers.
+# One thread in the matrix product of the shares.
 os.environ['OPENBLAS_NUM_THREADS'] = '1'
 os.environ['OMP_NUM_THREADS'] = '1'
 os.environ['MKL_NUM_THREADS'] = '1'
@@ -20,7 +20,6 @@ import platform
 import statistics
 
 import _secagg_floors as floors
-import _secagg_peers as peers
 import cryptography
 import numpy as np
 from _secagg_session import measured, session
@@ -30,7 +29,7 @@ from tff_privacy_agg import secagg
 
 # (clients, elements, drop-outs after the shares, goals by name)
 CASES = [
-  (32, 10**6, 0, {'unmask': 1.7, 'round2': 1.8}),
+  (32, 10**6, 0, {'unmask': 1.7, 'round2': 1.8, 'round2_span': 1.4, 'server_span': 3.1}),
   (32, 10**6, 3, {}),
   (100, 10**5, 10, {'unmask': 3.5}),
 ]
@@ -100,6 +99,14 @@ def cases(repeat):
       + f', receipts / keystream {row["receipts"] / row["keystream_server"]:.2f}'
       + f', server / plain sum {row["server"] / row["plain_sum"]:.0f}'
     )
+    for name in ('round2', 'server'):
+      value, (low, high) = row[f'{name}_ratio_span'], row[f'{name}_ratio_span_spread']
+      print(
+        f'  {name}, longest thread / keystream: {value:.2f}'
+        + against(goals.get(f'{name}_span'), value)
+        + f' [{low:.2f} to {high:.2f}], wall {row[f"{name}_ratio_wall"]:.2f}'
+        + f' [median {row[f"{name}_ratio_wall_median"]:.2f}]'
+      )
   return found
 
 
@@ -182,7 +189,6 @@ def main():
   parser.add_argument('--repeat', type=int, default=15, help='sessions for each case')
   parser.add_argument('--scaling', action='store_true', help='also the table over n')
   parser.add_argument('--largest', type=int, default=10_000, help='largest n of that table')
-  parser.add_argument('--peers', help='also Flower and declearn, installed into this folder')
   parser.add_argument('--versions', action='store_true', help='only versions 1 and 2 in turn')
   options = parser.parse_args()
   figures = {'machine': machine(), 'unit': 'CPU seconds; ..._wall: wall seconds'}
@@ -194,8 +200,6 @@ def main():
   figures['expansion'] = expansion()
   if options.scaling:
     figures['scaling'] = scaling(options.largest)
-  if options.peers:
-    figures['peers'] = peers.compare(options.peers, min(3, options.repeat), print)
   if options.json:
     pathlib.Path(options.json).write_text(json.dumps(figures, indent=2) + '\n', encoding='utf-8')
 

@@ -3,7 +3,7 @@
 Runs in an environment of its own, see `../_secagg_peers.py`; needs nothing of this project.
 Its agreement on seeds is left out. It cannot lose a client, so drop-outs are left out too.
 
-python declearn_masking.py clients elements drop-outs -> a line of JSON: CPU seconds
+python declearn_masking.py clients elements drop-outs -> a line of JSON: CPU seconds, bytes
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ import time
 import numpy as np
 from declearn.secagg.masking import MaskingDecrypter, MaskingEncrypter
 from declearn.utils import Aggregate
+from declearn.utils.serialize import msgpack_serialize
 
 BITS = 32
 # The default path draws one word at a time: measured on so many elements, and scaled.
@@ -60,7 +61,17 @@ def main():
   mask = statistics.median(masking)
   print(
     json.dumps(
-      {'client': mask, 'mask': mask, 'mask_default': default, 'server': server, 'drops': 0}
+      {
+        'name': 'declearn masking',
+        'client': mask,
+        'mask': mask,
+        'mask_default': default,
+        'server': server,
+        'up': len(msgpack_serialize(wrapped.encrypted)),
+        'down': 0,
+        'rounds': 1,
+        'drops': 0,
+      }
     )
   )
 

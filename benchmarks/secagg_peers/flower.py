@@ -2,7 +2,7 @@
 
 Runs in an environment of its own, see `../_secagg_peers.py`; needs nothing of this project.
 
-python flower.py clients elements drop-outs -> a line of JSON: CPU seconds
+python flower.py clients elements drop-outs -> a line of JSON: CPU seconds, bytes
 """
 
 import json
@@ -15,6 +15,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.client.mod import secaggplus_mod
 from flwr.common import Code, FitIns, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
+from flwr.common.serde import recorddict_to_proto
 from flwr.compat.common import recorddict_compat as compat
 from flwr.server import LegacyContext
 from flwr.server.strategy import FedAvg
@@ -61,6 +62,11 @@ def delivered(message):
   return Message(content, metadata=message.metadata)
 
 
+def size(content):
+  """Bytes of a message's content on the wire."""
+  return recorddict_to_proto(content).ByteSize()
+
+
 class LocalGrid(Grid):
   """Calls the client mod for every message, and keeps its CPU time apart from the server's."""
 
@@ -72,6 +78,7 @@ class LocalGrid(Grid):
     self.stage = 0
     self.by_stage = [{} for _ in STAGES]
     self.seconds = 0.0
+    self.up, self.down = dict.fromkeys(nodes, 0), dict.fromkeys(nodes, 0)
 
   def _train(self, message, context):
     start = time.process_time()
@@ -92,6 +99,8 @@ class LocalGrid(Grid):
       self._training, start = 0.0, time.process_time()
       replies.append(secaggplus_mod(message, self._contexts[node], self._train))
       self.by_stage[self.stage][node] = time.process_time() - start - self._training
+      self.up[node] += size(replies[-1].content)
+      self.down[node] += size(message.content)
     self.stage += 1
     self.seconds += time.process_time() - entered
     return replies
@@ -140,12 +149,16 @@ def main():
   print(
     json.dumps(
       {
+        'name': 'Flower SecAgg+',
         'client': statistics.median(
           sum(stage.get(node, 0.0) for stage in grid.by_stage) for node in alive
         ),
         'mask': statistics.median(grid.by_stage[2][node] for node in alive),
         'server': server,
         'unmask': workflow.unmask,
+        'up': statistics.median_high(grid.up[node] for node in alive),
+        'down': statistics.median_high(grid.down[node] for node in alive),
+        'rounds': len(STAGES),
         'drops': drops,
       }
     )
