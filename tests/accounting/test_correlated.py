@@ -79,23 +79,39 @@ def test_mu_counts_participations_and_needs_separation():
     BandedColumn.from_floats([0.5, 1.0])
 
 
-def _error(column, rounds, momentum):
+def _error(column, rounds, momentum, rates):
   strategy = sum(c * np.eye(rounds, k=-j) for j, c in enumerate(column))
   lags = np.subtract.outer(np.arange(rounds), np.arange(rounds))
   momenta = np.where(lags >= 0, momentum ** np.maximum(lags, 0), 0.0)
-  noise = np.tril(np.ones((rounds, rounds))) @ momenta @ np.linalg.inv(strategy)
+  noise = np.tril(np.ones((rounds, rounds))) @ np.diag(rates) @ momenta @ np.linalg.inv(strategy)
   return math.sqrt((noise**2).sum() / rounds) * np.linalg.norm(column)
 
 
 @pytest.mark.parametrize('momentum', [0.0, 0.9])
-def test_the_error_is_that_of_the_matrices_and_no_neighbour_is_better(momentum):
-  rounds, bands = 40, 4
-  steps = workload.optimal_column(rounds, bands, momentum=momentum).steps
+@pytest.mark.parametrize('schedule', ['constant', 'decaying', 'warmed up'])
+def test_the_error_is_that_of_the_matrices_and_no_neighbour_is_better(momentum, schedule):
+  rounds, bands = 70, 4
+  given = {
+    'constant': None,
+    'decaying': np.linspace(1, 0, rounds),
+    'warmed up': [0.0] * 9 + [0.5] * 61,
+  }
+  rates = given[schedule]
+  used = np.ones(rounds) if rates is None else np.array(rates)
+  steps = workload.optimal_column(rounds, bands, momentum=momentum, learning_rates=rates).steps
   column = [c / ONE for c in steps]
-  best = _error(column, rounds, momentum)
-  assert workload.root_mean_squared_error(column, rounds, momentum) == pytest.approx(best)
+  best = _error(column, rounds, momentum, used)
+  assert workload.root_mean_squared_error(column, rounds, momentum, rates) == pytest.approx(best)
   for j, change in itertools.product(range(1, bands), (-0.02, 0.02)):
-    assert _error([*column[:j], column[j] + change, *column[j + 1 :]], rounds, momentum) > best
+    assert (
+      _error([*column[:j], column[j] + change, *column[j + 1 :]], rounds, momentum, used) > best
+    )
+
+
+@pytest.mark.parametrize('rates', [[1.0] * 8, [0.0] * 9, [1.0] * 8 + [-1.0], [math.nan] * 9])
+def test_learning_rates_are_one_for_each_round(rates):
+  with pytest.raises(ConfigurationError, match='`learning_rates` must be 9 numbers'):
+    workload.optimal_column(9, 3, learning_rates=rates)
 
 
 def test_without_correlation_the_error_is_that_of_a_random_walk():
