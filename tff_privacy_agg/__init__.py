@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     runtime as runtime,
     secagg as secagg,
   )
-  from tff_privacy_agg.accounting import BandedToeplitz as BandedToeplitz, Budget as Budget
+  from tff_privacy_agg.accounting import (
+    BandedToeplitz as BandedToeplitz,
+    Budget as Budget,
+    plan_correlated as plan_correlated,
+  )
   from tff_privacy_agg.aggregation.domains import (
     Channel as Channel,
     Cohort as Cohort,

@@ -45,15 +45,53 @@ def test_refusals_name_flags(capsys, options, sentence):
   assert '`' not in error
 
 
-def test_a_plan_needs_no_tensorflow():
+@pytest.mark.parametrize(
+  ('options', 'sentence'),
+  [
+    (['--bands', '3'], '--bands cannot be planned without --correlated. Add it.'),
+    (['--correlated', '--bits', '9'], '--bits cannot be planned with --correlated.'),
+    (['--correlated', '--write', 'x.toml'], '--write cannot be planned with --correlated.'),
+    (['--correlated', '--target-delta', '0.1'], '--target-delta must be below 1/population'),
+    (
+      ['--correlated', '--separation', '21'],
+      '10 rounds of 50 among 1000 clients allow a separation',
+    ),
+    (['--correlated', '--separation', '2', '--bands', '3'], '--bands must be at most 2,'),
+  ],
+)
+def test_refusals_of_correlated_plans_name_flags(capsys, options, sentence):
+  assert cli.main([*PLAN, *options]) == 2
+  error = capsys.readouterr().err
+  assert error.startswith(f'tff-privacy-agg: {sentence}')
+  assert '`' not in error
+
+
+def test_a_correlated_plan_says_first_whether_it_gains(capsys):
+  assert cli.main([*PLAN, '--correlated', '--separation', '1']) == 0
+  assert next(line for line in capsys.readouterr().out.splitlines() if line[0] == '-').startswith(
+    '- No gain worth the trust in the server'
+  )
+  assert cli.main([*PLAN, '--correlated', '--json']) == 0
+  plan = json.loads(capsys.readouterr().out)
+  assert (plan['separation'], plan['participations'], plan['gain'] > 1.2) == (20, 1, True)
+
+
+@pytest.mark.parametrize('options', [[], ['--correlated']])
+def test_a_plan_needs_no_tensorflow(options):
   code = (
     'import sys\nfrom tff_privacy_agg import cli\n'
     'sys.modules["tensorflow"] = sys.modules["tensorflow_federated"] = None\n'
-    f'sys.exit(cli.main({[*PLAN, "--json"]!r}))\n'
+    f'sys.exit(cli.main({[*PLAN, *options, "--json"]!r}))\n'
   )
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
   assert done.returncode == 0, done.stderr
   plan = json.loads(done.stdout)
+  assert plan['epsilon'] <= 8
+
+
+def test_a_plan_is_of_the_server_view_unless_it_says_otherwise(capsys):
+  assert cli.main([*PLAN, '--json']) == 0
+  plan = json.loads(capsys.readouterr().out)
   assert (plan['view'], plan['adjacency']) == ('server', 'zero_out')
 
 

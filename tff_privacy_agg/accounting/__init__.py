@@ -37,6 +37,7 @@ from tff_privacy_agg.accounting.composition import (
   composed_delta,
   composed_epsilon,
 )
+from tff_privacy_agg.accounting.correlated.planning import CorrelatedPlan, plan_correlated
 from tff_privacy_agg.accounting.correlated.strategy import BandedColumn, BandedToeplitz
 from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose
 from tff_privacy_agg.accounting.design import LARGEST_SHARE, IntegerDesign, solve
@@ -97,6 +98,7 @@ __all__ = [
   'BandedColumn',
   'BandedToeplitz',
   'Budget',
+  'CorrelatedPlan',
   'Filter',
   'GaussianAccount',
   'IntegerDesign',
@@ -142,6 +144,7 @@ __all__ = [
   'norm_bounds',
   'participation_cap',
   'plan',
+  'plan_correlated',
   'poisson',
   'poisson_epsilon',
   'poisson_round',

@@ -38,30 +38,13 @@ def optimal_column(
       f'{bands} bands over {rounds} rounds with a momentum of {momentum:g} have no column; use at '
       'most as many bands as rounds, and a momentum of at least 0 and below 1.'
     )
-  loss = _Loss(rounds, momentum, learning_rates)
   k = np.arange(1, bands)
-  c = np.cumprod((2 * k - 1) / (2 * k))
-  inverse_hessian = np.eye(bands - 1)
-  value, gradient = loss(c)
-  for _ in range(_STEPS if bands > 1 else 0):
-    direction = -inverse_hessian @ gradient
-    slope, size = float(direction @ gradient), 1.0
-    while size > 1e-9:
-      new = c + size * direction
-      new_value, new_gradient = loss(new)
-      if new_value <= value + 1e-4 * size * slope:
-        break
-      size /= 2
-    else:
-      break
-    s, y = new - c, new_gradient - gradient
-    gain, value, c, gradient = value - new_value, new_value, new, new_gradient
-    if (curvature := float(s @ y)) > 0:
-      hy = inverse_hessian @ y
-      inverse_hessian += (1 + float(y @ hy) / curvature) / curvature * np.outer(s, s)
-      inverse_hessian -= (np.outer(hy, s) + np.outer(s, hy)) / curvature
-    if gain < _SMALLEST_GAIN:
-      break
+  c, inverse_hessian = np.cumprod((2 * k - 1) / (2 * k)), np.eye(bands - 1)
+  # Rounds that are all alike cost little, and lead near the column of a schedule.
+  losses = [_Loss(rounds, momentum, None)]
+  losses += [] if learning_rates is None else [_Loss(rounds, momentum, learning_rates)]
+  for loss in losses:
+    c = _minimised(loss, c, inverse_hessian)
   return BandedColumn.from_floats([1.0, *c.tolist()])
 
 
@@ -81,6 +64,31 @@ def root_mean_squared_error(
   """
   loss = _Loss(rounds, momentum, learning_rates)
   return float(np.exp(loss(np.asarray(column[1:], dtype=np.float64))[0] / 2))
+
+
+def _minimised(loss: '_Loss', c: np.ndarray, inverse_hessian: np.ndarray) -> np.ndarray:
+  """The minimum near c by BFGS, which goes on from `inverse_hessian` and changes it."""
+  value, gradient = loss(c)
+  for _ in range(_STEPS if len(c) else 0):
+    direction = -inverse_hessian @ gradient
+    slope, size = float(direction @ gradient), 1.0
+    while size > 1e-9:
+      new = c + size * direction
+      new_value, new_gradient = loss(new)
+      if new_value <= value + 1e-4 * size * slope:
+        break
+      size /= 2
+    else:
+      break
+    s, y = new - c, new_gradient - gradient
+    gain, value, c, gradient = value - new_value, new_value, new, new_gradient
+    if (curvature := float(s @ y)) > 0:
+      hy = inverse_hessian @ y
+      inverse_hessian += (1 + float(y @ hy) / curvature) / curvature * np.outer(s, s)
+      inverse_hessian -= (np.outer(hy, s) + np.outer(s, hy)) / curvature
+    if gain < _SMALLEST_GAIN:
+      break
+  return c
 
 
 class _Loss:
