@@ -74,6 +74,18 @@ def of_sum(share, shares):
   return math.fsum(h), 10 * math.fsum(math.exp(-2 * math.pi**2 * part) for part in parts)
 
 
+def moved(vector, f):
+  """What a participation moves: squared norm, L1 norm, coordinates; and the noise it moves in."""
+  squared, dimension = f**2 * vector['l2_squared'], vector['dimension']
+  steps, whole = vector.get('steps', [2**24]), math.floor(squared)
+  column = sum(step**2 for step in steps) * whole
+  rounded = (len(steps) - 1) * min(dimension, whole) * 2**48
+  if rounded:
+    squared = (column + rounded + math.isqrt(4 * column * rounded)) >> 48
+    dimension = len(steps) * min(dimension, whole)
+  return squared, f * vector['l1'], dimension, vector['local_variance'], vector['t_squared']
+
+
 class Kind:
   """Rounds that rest on the same facts: what one of them costs, and how many there are."""
 
@@ -85,9 +97,9 @@ class Kind:
     self.colluding = Fraction(str(float(self.stack['cohort']['colluding_fraction'])))
     f = {'zero_out': 1, 'add_or_remove_one': 1, 'replace_one': 2}[price['adjacency']]
     self.z = Fraction(price['central_multiplier']) / f
-    names, self.minimum = ('dimension', 'local_variance', 't_squared'), price['minimum']
-    self.vectors = [(f**2 * v['l2_squared'], f * v['l1'], *(v[x] for x in names)) for v in vectors]
-    draws = math.fsum(v['dimension'] * v['draw_distance'] for v in vectors) * (1 + 2**-48)
+    self.minimum, self.vectors = price['minimum'], [moved(v, f) for v in vectors]
+    draws = (v['dimension'] * len(v.get('steps', [1])) * v['draw_distance'] for v in vectors)
+    draws = math.fsum(draws) * (1 + 2**-48)
     self.distance = lambda shares: draws * (shares if self.distributed else 1)
     self.honest = lambda survivors: survivors - math.floor(self.colluding * survivors)
     self.waiting, self.settled = 0, collections.Counter()  # at the charge; by honest clients
@@ -187,7 +199,9 @@ class Rounds:
   """All rounds so far."""
 
   def __init__(self, facts):
-    self.kinds, self.cap = {0: Kind(facts)}, facts['participation_cap']
+    self.kinds, self.chained = {0: Kind(facts)}, 'separation' in facts['stack']['price']
+    self.capped = self.chained or facts['participation_cap'] is not None
+    self.began, self.last, self.before, self.lost = 0, -1, -1, False  # since the noise restarted
     self.orders = self.kinds[0].orders()
     self.open, self.cut_off, self.most, self.broken = {}, [], 0, False
     self.worst = lambda kind: kind.honest(1 if self.broken else kind.fewest)
@@ -198,7 +212,11 @@ class Rounds:
     if event == 'charge':
       kind, named = self.kinds[line.get('facts', 0)], line['most_participations']
       agree = line['honest_at_worst'] == self.worst(kind) and (named or self.most) >= self.most
-      self.most = named or self.most + (self.cap is not None)
+      self.most = named or self.most + self.capped
+      if self.chained:  # no round is drawn from noise that another one may have released
+        again = self.lost or line['round'] <= self.last or any(x > self.began for x in self.open)
+        agree = agree and named and not again
+        self.last, self.before = line['round'], self.last
       self.open[line['seq']] = kind, line['round'], line['most_survivors'] or kind.maximum
       kind.waiting += 1
     elif event == 'settle':
@@ -213,17 +231,21 @@ class Rounds:
       kind.settled.update([honest] * by_runtime)
     elif event == 'unopened':
       self.open.pop(line['of'])[0].waiting -= 1
+      self.last = self.before if line['of'] > self.began else self.last
       agree = line['mode'] == 'semi_honest'
     elif event == 'facts':
       kind, first = Kind(line['facts']), self.kinds[0]
-      agree = self.cap is None and kind.colluding == first.colluding
+      agree = not self.capped and kind.colluding == first.colluding
       for name in (*SHARED, 'public'):
         agree = agree and kind.stack[name] == first.stack[name]
       self.kinds[line['seq']], self.orders = kind, self.orders or kind.orders()
+    elif event == 'restarted':
+      agree, self.began, self.last, self.lost = self.chained, line['seq'], -1, False
     else:
       agree = event in ('recovered', 'unaccounted', 'note')
       if event == 'recovered' and line['was'] in ('charge', 'unknown'):
         self.cut_off.append(len(self.kinds))
+        self.lost = True
     return agree
 
   def spent(self):
@@ -238,7 +260,7 @@ class Rounds:
       for honest, count in sorted(kind.settled.items()):
         parts.append([count, kind.cost(honest, honest, self.orders), kind.distance(honest)])
     rounds, moved = sum(part[0] for part in parts), math.fsum(part[0] * part[2] for part in parts)
-    if self.cap is not None:
+    if self.capped:
       paid = min(rounds, self.most + len(self.cut_off))
       moved = paid * distances[0]
       if paid < rounds:  # the dearest; each at least as dear as those after it

@@ -6,8 +6,21 @@ from tff_privacy_agg import accounting
 from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.round_costs import price_of
 
+# Three bands; clients rest for three rounds and take part in at most five.
+STRATEGY = accounting.BandedToeplitz(
+  accounting.BandedColumn.from_floats([1.0, 0.5, 0.375]), separation=4, participations=5
+)
 
-def stack(mechanism='discrete_gaussian', *, clients=100, minimum=None, colluding=0.0, z=2.75):
+
+def stack(
+  mechanism='discrete_gaussian',
+  *,
+  clients=100,
+  minimum=None,
+  colluding=0.0,
+  z=2.75,
+  strategy=None,
+):
   """A stack of two bit channels and 672 coordinates."""
   minimum = minimum or accounting.honest_survivors(clients, colluding)
   distributed = mechanism in ('discrete_gaussian', 'skellam')
@@ -34,6 +47,8 @@ def stack(mechanism='discrete_gaussian', *, clients=100, minimum=None, colluding
     design = dataclasses.asdict(solved)
   if mechanism == 'central_discrete_gaussian':
     return _of_server(clients, z)
+  if mechanism == 'correlated_discrete_gaussian':
+    return _of_server(clients, z, strategy or STRATEGY)
   given = {
     'mechanism': mechanism,
     'adjacency': 'zero_out',
@@ -54,9 +69,12 @@ def stack(mechanism='discrete_gaussian', *, clients=100, minimum=None, colluding
   return {**given, 'noise_multiplier': price_of(given).noise_multiplier(minimum)}
 
 
-def _of_server(clients, z):
+def _of_server(clients, z, strategy=None):
   """A stack of 672 coordinates whose server adds the noise; no channels."""
-  design = accounting.central_design(noise_multiplier=z, cohort_maximum=clients, dimension=672)
+  column = None if strategy is None else strategy.column
+  design = accounting.central_design(
+    noise_multiplier=z, cohort_maximum=clients, dimension=672, column=column
+  )
   update = accounting.noisy_vector(
     name='update',
     mechanism=design.mechanism,
@@ -67,9 +85,15 @@ def _of_server(clients, z):
     fewest=1,
     most=1,
     draw_distance=1e-55,
+    column=column,
   )
   price = accounting.RoundPrice(
-    mechanism=design.mechanism, minimum=1, maximum=clients, vectors=(update,)
+    mechanism=design.mechanism,
+    minimum=1,
+    maximum=clients,
+    vectors=(update,),
+    separation=None if strategy is None else strategy.separation,
+    participations=None if strategy is None else strategy.participations,
   )
   return {
     'mechanism': design.mechanism,
@@ -83,12 +107,22 @@ def _of_server(clients, z):
     'sampler_distance_per_round': price.distance(clients),
     'layers': ['Mean()', 'Clipping()'],
     'price': price.as_dict(),
+    **({} if strategy is None else {'strategy': strategy.as_dict()}),
   }
 
 
 def facts(
-  mechanism='discrete_gaussian', *, clients=100, minimum=None, colluding=0.0, z=2.75, **more
+  mechanism='discrete_gaussian',
+  *,
+  clients=100,
+  minimum=None,
+  colluding=0.0,
+  z=2.75,
+  strategy=None,
+  **more,
 ):
   given = {'delta': 5e-4, 'population': 200, 'minimum_clients': 80, **more}
-  layers = stack(mechanism, clients=clients, minimum=minimum, colluding=colluding, z=z)
+  layers = stack(
+    mechanism, clients=clients, minimum=minimum, colluding=colluding, z=z, strategy=strategy
+  )
   return LedgerFacts(stack=layers, **given)

@@ -57,7 +57,8 @@ class LedgerFacts:
     minimum_clients: Fewest survivors whose sum the runtime lets the server see: the
       threshold of the secure aggregation, or the size of the cohort in a simulation
       without drop-outs. None promises nothing: see `PrivacyLedger.charge`.
-    participation_cap: Most rounds in which one client takes part; None for no cap.
+    participation_cap: Most rounds in which one client takes part; None for no cap. Noise that is
+      correlated over rounds may state another one: the smaller counts.
     sampling: How the cohorts are drawn: a `Sampling` claims what its kind says, for the
       release view alone; words claim nothing.
     unit: Who is protected.
@@ -148,6 +149,22 @@ class LedgerFacts:
     return self.minimum_clients or 1
 
   @property
+  def separation(self) -> int | None:
+    """Where noise is correlated over rounds: any two rounds of one client are so far apart."""
+    return self.price.separation
+
+  @property
+  def cap(self) -> int | None:
+    """Most rounds in which one client takes part, whoever states it; None for no cap."""
+    caps = [cap for cap in (self.participation_cap, self.price.participations) if cap is not None]
+    return min(caps, default=None)
+
+  @property
+  def needs_cohorts(self) -> bool:
+    """Whether every round must name its clients: their participations are counted."""
+    return self.cap is not None or self.separation is not None
+
+  @property
   def top_up(self) -> int | None:
     """Shares up to which the server tops up the noise, for the release view; or None."""
     return self.stack.get('top_up')
@@ -163,6 +180,14 @@ class LedgerFacts:
         f'{what} must be below 1/population = {1 / self.population:g}, got {delta!r}. At that size '
         "a delta that large permits publishing one client's data. Lower it."
       )
+
+  @property
+  def participation_promise(self) -> str:
+    """How often clients are said to take part, in words; empty if nothing is said."""
+    parts = [] if self.cap is None else [f'at most {self.cap} rounds a client']
+    if self.separation is not None:
+      parts.append(f'rounds of one client at least {self.separation} apart')
+    return ' and '.join(parts)
 
   @property
   def release_promise(self) -> str:

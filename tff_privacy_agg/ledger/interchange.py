@@ -56,8 +56,10 @@ def dp_events(state: LedgerState, view: str) -> DpEvents:
   events = []
   for kind in state.kinds.values():
     rounds = dict(kind.views[view].counts)
+    if state.chain is not None:  # one event for each participation of a client: all cost the same
+      rounds = {1: state.exposures}
     worst = kind.facts.honest(1 if state.threshold_broken else kind.facts.worst_survivors)
-    if kind.open:
+    if kind.open and state.chain is None:
       rounds[worst] = rounds.get(worst, 0) + kind.open
     for honest, count in sorted(rounds.items()):
       gaussians = [dp_accounting.GaussianDpEvent(z) for z in _multipliers(kind.facts.price, honest)]

@@ -24,7 +24,16 @@ from typing import Any
 from tff_privacy_agg.errors import LedgerError
 
 SCHEMA = 3
-EVENTS = ('charge', 'settle', 'unopened', 'facts', 'recovered', 'unaccounted', 'note')
+EVENTS = (
+  'charge',
+  'settle',
+  'unopened',
+  'restarted',
+  'facts',
+  'recovered',
+  'unaccounted',
+  'note',
+)
 # Who says how many clients are in a sum: only the runtime's word lowers a charge.
 COUNTED_BY = ('runtime', 'clients')
 GENESIS = '0' * 64

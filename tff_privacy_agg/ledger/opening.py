@@ -116,8 +116,7 @@ class OpenedLedger(LedgerRecord):
       )
 
   def _open_register(self) -> None:
-    facts = self.facts
-    self._register = Participants(register_path(self.path), facts.participation_cap, facts.sampling)
+    self._register = Participants(register_path(self.path), self.facts)
     lacking = missing(self._register.digests, self.state.digests)
     if lacking:
       raise LedgerError(

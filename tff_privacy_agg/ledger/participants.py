@@ -13,17 +13,19 @@ import os
 import pathlib
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger import line_file as ledger_file
+from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.line_format import companion
 from tff_privacy_agg.ledger.round_lists import Digests
-from tff_privacy_agg.ledger.sampling_claims import Sampling
 from tff_privacy_agg.ledger.verification.sampling_evidence import SamplingEvidence
 
+_NEVER = -(2**40)  # the position of who has not taken part
 _HASH_SIZE = 24  # hexadecimal digits: 96 bits, no two of a million clients meet
 
 
@@ -51,22 +53,26 @@ class Participants:
 
   Args:
     path: The register's file; made when the first cohort is recorded.
-    cap: Most rounds in which one client may take part; None for no cap.
-    claim: How cohorts are said to be drawn.
+    facts: What the ledger claims: of participations, of their separation, of how cohorts are drawn.
     read: Whether to read it at once; else `replay` reads it.
 
   Raises:
     LedgerError: If the file cannot be read.
   """
 
-  def __init__(self, path: pathlib.Path, cap: int | None, claim: Sampling, *, read: bool = True):
-    self._path, self._cap = path, cap
+  def __init__(self, path: pathlib.Path, facts: LedgerFacts, *, read: bool = True):
+    claim = facts.sampling
+    self._path, self._cap, self._separation = path, facts.cap, facts.separation
     self._salt = secrets.token_bytes(32)
     self._numbers: dict[str, int] = {}  # by hash, in the order of first participation
     self._taken = np.zeros(0, np.int64)  # rounds that each has taken part in, by number
+    self._last = np.zeros(
+      0, np.int64
+    )  # position of the last of them, where a separation is claimed
     self._digests = Digests()
     self._descriptor = -1
     self._most = 0
+    self._position = 1  # of the last cohort that was read
     self._size = 0
     self._evidence = SamplingEvidence(claim) if claim.claims else None
     if read and path.exists():
@@ -100,14 +106,24 @@ class Participants:
       )
     return hashed
 
-  def eligible(self, clients: Iterable[str]) -> list[str]:
-    """Those of `clients` whom the cap lets take part in one more round."""
-    if self._cap is None:
+  def eligible(self, clients: Iterable[str], position: int | None = None) -> list[str]:
+    """Those of `clients` whom cap and separation let take part in one more round.
+
+    Args:
+      clients: All clients.
+      position: Of that round, where a separation is claimed.
+    """
+    if self._cap is None and position is None:
       return list(clients)
     names = list(clients)
-    taken = self._before(self._numbers_of([self._hash(name) for name in names]))
-    free = [(name, rounds) for name, rounds in zip(names, taken, strict=True) if rounds < self._cap]
-    return EligibleClients([name for name, _ in free], [rounds for _, rounds in free])
+    numbers = self._numbers_of([self._hash(name) for name in names])
+    taken = self._before(numbers)
+    free = ~self._too_soon(numbers, position)
+    if self._cap is not None:
+      free &= taken < self._cap
+    separation = 1 if self._separation is None else self._separation
+    chosen = np.flatnonzero(free)
+    return EligibleClients([names[index] for index in chosen], taken[chosen].tolist(), separation)
 
   @property
   def people(self) -> int:
@@ -124,16 +140,17 @@ class Participants:
       numbers = self._numbers_of(hashed)
       self._evidence.check(numbers, self._before(numbers))
 
-  def check(self, hashed: Sequence[str], population: int) -> int:
+  def check(self, hashed: Sequence[str], population: int, position: int | None = None) -> int:
     """Returns what `most` would be with this cohort.
 
     Args:
       hashed: The cohort.
       population: Clients that there are, as the ledger states it.
+      position: Of its round, where a separation is claimed.
 
     Raises:
-      LedgerError: If a client would take part in more rounds than the cap, or there are
-        more clients than the population.
+      LedgerError: If a client would take part in more rounds than the cap, or too soon again, or
+        there are more clients than the population.
     """
     people = len(self._numbers.keys() | set(hashed))
     if people > population:
@@ -141,7 +158,9 @@ class Participants:
         f'The ledger is of a population of {population} clients; with this cohort {people} have '
         'taken part. Begin a ledger with the true number, which delta is judged by.'
       )
-    taken = self._before(self._numbers_of(hashed))
+    numbers = self._numbers_of(hashed)
+    self._check_separation(numbers, position)
+    taken = self._before(numbers)
     if self._cap is not None and taken.max(initial=0) >= self._cap:
       spent = int((taken >= self._cap).sum())
       raise LedgerError(
@@ -150,14 +169,16 @@ class Participants:
       )
     return max(self._most, int(taken.max(initial=0)) + 1)
 
-  def record(self, hashed: Sequence[str]) -> str:
-    """Writes a cohort to the disk and counts it; returns its digest."""
+  def record(self, hashed: Sequence[str], position: int | None = None) -> str:
+    """Writes a cohort, and the position of its round if it has one, to the disk; returns its digest."""
     digest = hashlib.sha256(','.join(hashed).encode('ascii')).hexdigest()
     if self._descriptor < 0:
       self._open()
-    line = json.dumps({'cohort': list(hashed), 'digest': digest}, separators=(',', ':'))
-    self._append(line.encode('ascii') + b'\n')
-    self._count(list(hashed), digest)
+    entry: dict[str, Any] = {'cohort': list(hashed), 'digest': digest}
+    if position is not None:
+      entry['position'] = position
+    self._append(json.dumps(entry, separators=(',', ':')).encode('ascii') + b'\n')
+    self._count(list(hashed), digest, position)
     return digest
 
   def close(self) -> None:
@@ -169,10 +190,13 @@ class Participants:
   def _hash(self, name: str) -> str:
     return hmac.new(self._salt, name.encode('utf-8'), hashlib.sha256).hexdigest()[:_HASH_SIZE]
 
-  def _count(self, hashed: list[str], digest: str) -> None:
+  def _count(self, hashed: list[str], digest: str, position: int | None) -> None:
     numbers = np.array([self._numbers.setdefault(one, len(self._numbers)) for one in hashed], int)
     if len(self._numbers) > len(self._taken):
       self._taken = np.append(self._taken, np.zeros(len(self._numbers), np.int64))
+      self._last = np.append(self._last, np.full(len(self._numbers), _NEVER))
+    if position is not None:
+      self._last[numbers] = position
     before = self._taken[numbers]
     if self._evidence is not None:
       self._evidence.add(numbers, before)
@@ -190,6 +214,28 @@ class Participants:
     taken = np.zeros(len(numbers), np.int64)
     taken[known] = self._taken[numbers[known]]
     return taken
+
+  def _too_soon(self, numbers: np.ndarray, position: int | None) -> np.ndarray:
+    """Who of the clients would take part again before the separation is over.
+
+    An entry at the same position is of a round that drew no noise: it was never charged, or taken
+    back.
+    """
+    known = numbers >= 0
+    near = np.zeros(len(numbers), bool)
+    if self._separation is not None and position is not None:
+      apart = position - self._last[numbers[known]]
+      near[known] = (apart < self._separation) & (apart != 0)
+    return near
+
+  def _check_separation(self, numbers: np.ndarray, position: int | None) -> None:
+    near = int(self._too_soon(numbers, position).sum())
+    if near:
+      raise LedgerError(
+        f'Two rounds of one client are at least {self._separation} apart; {near} of this cohort of '
+        f'{len(numbers)} took part less than that ago. Draw the cohort from '
+        '`ledger.eligible(clients)`, as `SeparatedCohorts` does.'
+      )
 
   def _open(self) -> None:
     new = self._size == 0
@@ -213,8 +259,8 @@ class Participants:
       ) from error
     self._size += len(line)
 
-  def replay(self) -> Iterator[tuple[str, int]]:
-    """Counts the cohorts of the file, one by one: yields the digest of each, and its size.
+  def replay(self) -> Iterator[tuple[str, int, int | None]]:
+    """Counts the cohorts of the file, one by one: yields the digest, size and position of each.
 
     Raises:
       LedgerError: If the file cannot be read.
@@ -234,8 +280,14 @@ class Participants:
             raise ValueError(f'line {number + 1} is no cohort')
           if hashlib.sha256(','.join(hashed).encode('ascii')).hexdigest() != digest:
             raise ValueError(f'line {number + 1} was changed')
-          self._count(hashed, digest)
-          yield digest, len(hashed)
+          position = record['position'] if self._separation is not None else None
+          if position is not None and (type(position) is not int or position < self._position):
+            raise ValueError(f'line {number + 1} is of position {position!r}')
+          if position is not None:
+            self._position = position
+            self._check_separation(self._numbers_of(hashed), position)
+          self._count(hashed, digest, position)
+          yield digest, len(hashed), position
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
       raise LedgerError(
         f'{self._path} holds who took part in the rounds; it cannot be read: {error}. Restore it, '

@@ -87,8 +87,11 @@ class LedgerState(LedgerTotals):
       most_rounds = whole(line, 'most_participations', 1)
       self.digests.append(digest)
       self.most = max(self.most, most_rounds)
-    elif self.facts.participation_cap is not None:
+    elif self.facts.needs_cohorts:
       self.most += 1
+    if self.chain is not None:
+      self._check_chain(number, digest is not None)
+      self.chain.charge(seq, number)
     kind.open += 1
     kind.rounds += 1
     self._kind_of[seq] = kind
@@ -113,6 +116,26 @@ class LedgerState(LedgerTotals):
     kind.open -= 1
     kind.rounds -= 1
     self.unopened += 1
+    if self.chain is not None:
+      self.chain.take_back(entry)
+
+  def _check_chain(self, number: int, named: bool) -> None:
+    """Raises unless a round may be drawn from the noise of those before it."""
+    if not named:
+      raise LedgerError(
+        f'Round {number} was charged without its cohort, whose separation this ledger counts on. '
+        'Restore the file.'
+      )
+    if self.chain is not None and self.chain.must_restart(number, self.open):
+      raise LedgerError(
+        f'Round {number} was charged after a round whose noise may have been released and lost, '
+        'without a restart of the noise. Restore the file.'
+      )
+
+  def _restart(self, line: Mapping[str, Any]) -> None:
+    if self.chain is None:
+      raise LedgerError('Noise was restarted that is not correlated over rounds. Restore the file.')
+    self.chain.restart(line['seq'])
 
   def _settle(self, line: Mapping[str, Any]) -> None:
     entry, survivors = whole(line, 'of', 1), whole(line, 'survivors', 1)
@@ -191,6 +214,8 @@ class LedgerState(LedgerTotals):
     self.recovered.append(was)
     if was in ('charge', 'unknown'):
       self._unknown.append(len(self.kinds))
+      if self.chain is not None:
+        self.chain.lose()
     if was == 'unaccounted':
       self.unaccounted.append('something that was named in a line which was cut off')
 
@@ -205,6 +230,7 @@ class LedgerState(LedgerTotals):
     'charge': _charge,
     'settle': _settle,
     'unopened': _unopen,
+    'restarted': _restart,
     'facts': _declare,
     'recovered': _recover,
     'unaccounted': _leave_out,

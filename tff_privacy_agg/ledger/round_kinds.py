@@ -143,8 +143,8 @@ def check_kind(header: LedgerFacts, facts: LedgerFacts) -> None:
       'Rounds of one ledger protect the same clients from the same parties; of these rounds and '
       f'the ledger these differ: {", ".join(changed)}. Keep a ledger of their own for them.'
     )
-  if header.participation_cap is not None or header.sampling.claims or header.top_up is not None:
+  if header.needs_cohorts or header.sampling.claims or header.top_up is not None:
     raise LedgerError(
-      'A round cannot have facts of its own in a ledger with a participation cap, a sampling claim '
-      'or a top-up, which assume that all rounds are alike. Keep a ledger without them.'
+      'A round cannot have facts of its own in a ledger with a participation cap, a separation, a '
+      'sampling claim or a top-up, which assume that all rounds are alike. Keep a ledger without them.'
     )

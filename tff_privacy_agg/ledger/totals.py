@@ -16,7 +16,7 @@ from tff_privacy_agg.ledger import line_format
 from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.round_costs import PlainCosts
 from tff_privacy_agg.ledger.round_kinds import Kind, check_kind
-from tff_privacy_agg.ledger.round_lists import Digests, SettledRounds
+from tff_privacy_agg.ledger.round_lists import Chain, Digests, SettledRounds
 
 # Ledgers before this schema price rounds by Renyi divergence alone.
 _GAUSSIAN_SINCE = 3
@@ -27,7 +27,8 @@ class LedgerTotals:
 
   The cost of open (charged, not settled) rounds is that of the fewest honest
   survivors that the threshold allows. Under a participation cap a client pays for
-  at most `most` rounds, so the dearest ones are counted; otherwise all are.
+  at most `most` rounds, so the dearest ones are counted; otherwise all are. The cost of a round of
+  noise that is correlated over rounds is that of one participation, and `most` of them are counted.
 
   Attributes:
     earlier: Whether the ledger is of a schema that prices rounds by Renyi divergence alone.
@@ -49,6 +50,7 @@ class LedgerTotals:
     threshold_broken: Whether a round had fewer survivors than the threshold.
     claim_broken: Whether a round was not as the facts claim for the release view.
     drawn: Rounds whose sampler said what it did.
+    chain: The rounds that share noise, where it is correlated over rounds; else None.
     unaccounted: What left the clients outside this sum.
     notes: Findings recorded for the report.
   """
@@ -81,6 +83,8 @@ class LedgerTotals:
     self.threshold_broken = False
     self.claim_broken = False
     self.drawn = 0
+    separation = self.facts.separation
+    self.chain = None if separation is None else Chain(separation)
     self.unaccounted: list[str] = list(self.facts.unaccounted)
     self.notes: dict[str, Any] = {}
     # Rounds of which only a part of the charge is left, each by how many kinds were known then.
@@ -112,7 +116,7 @@ class LedgerTotals:
   @property
   def exposures(self) -> int:
     """Most rounds that one client pays for."""
-    if self.facts.participation_cap is None:
+    if not self.facts.needs_cohorts:
       return self.rounds
     return min(self.rounds, self.most + len(self._unknown))
 
@@ -132,7 +136,7 @@ class LedgerTotals:
       kind: What the further rounds rest on; the header's facts if None.
     """
     broken = self.threshold_broken
-    if self.facts.participation_cap is not None:  # then all rounds are of one kind
+    if self.facts.needs_cohorts:  # then all rounds are of one kind
       taken = (self.most if most is None else most) + len(self._unknown)
       return self.views[view].total(
         exposures=min(self.rounds + more, taken),
@@ -180,7 +184,7 @@ class LedgerTotals:
       kind: What the further rounds rest on.
     """
     kinds = list(self.kinds.values())
-    capped = self.facts.participation_cap is not None and not self.earlier
+    capped = self.facts.needs_cohorts and not self.earlier
     if len(kinds) == 1 and not more and not self._unknown and not capped:
       return kinds[0].views[view].distance(waiting=kinds[0].open)
     distances = [one.views[view].costs.most_distance for one in kinds]
@@ -212,7 +216,7 @@ class LedgerTotals:
       kind: What that round rests on; the header's facts if None.
     """
     if most is None:
-      most = min(self.most + 1, self.facts.participation_cap or self.rounds + 1)
+      most = min(self.most + 1, self.facts.cap or self.rounds + 1)
     view = fixed.budget.view
     cost = self.cost(view, more=1, most=most, kind=kind)
     return fixed.admits(cost, self.distance(view, more=1, most=most, kind=kind))

@@ -72,8 +72,9 @@ class PrivacyLedger(OpenedLedger):
       round_number: The round, at least 0; one that runs again is charged again.
       planned_survivors: Clients that are asked, if `cohort` does not name them; the round
         settles with no more. With `cohort`, how many are expected to survive, for the report.
-      cohort: Identities of the clients. Needed under a participation cap and where the
-        sampling is claimed; only salted hashes of them are kept, beside the ledger.
+      cohort: Identities of the clients. Needed under a participation cap, where noise is correlated
+        over rounds and where the sampling is claimed; only salted hashes of them are kept, beside
+        the ledger.
       drawn: What the sampler of the cohort did; must be what the facts claim, if they claim
         anything.
       facts: What this round rests on, if not the facts of the ledger: its stack, threshold and
@@ -85,8 +86,9 @@ class PrivacyLedger(OpenedLedger):
     Raises:
       BudgetExceededError: If the round could spend more than the budget; nothing is
         charged, and the round must not run.
-      LedgerError: If the cohort repeats a client, one of it has reached the cap, it was not
-        drawn as the facts claim, or `facts` cannot stand in this ledger; nothing is charged then.
+      LedgerError: If the cohort repeats a client, one of it has reached the cap or returns before
+        the separation is over, it was not drawn as the facts claim, the noise must be restarted, or
+        `facts` cannot stand in this ledger; nothing is charged then.
     """
     _validate.at_least(0, round_number=round_number)
     if planned_survivors is not None:
@@ -100,12 +102,18 @@ class PrivacyLedger(OpenedLedger):
     line = 0 if facts is None else self.state.find_kind(facts)
     kind = self.state.new_kind(facts) if facts and line is None else self.state.kinds[line or 0]
     kind.facts.check(earlier=self.state.earlier)
-    hashed, most = None, None
+    hashed, most, chain = None, None, self.state.chain
+    position = None if chain is None else chain.position + 1
+    if self.must_restart(round_number):
+      raise LedgerError(
+        f'Round {round_number} would be drawn from noise of a round that may have been released and '
+        'lost. Call `process.restart_noise(state)` and `ledger.restart_noise()` first.'
+      )
     claim = self.facts.sampling if self.state.claims else Sampling()
     if cohort is not None:
       hashed = self._register.hashes(cohort)
       _validate.at_least(1, cohort_size=len(hashed))
-      most = max(self.state.most, self._register.check(hashed, self.facts.population))
+      most = max(self.state.most, self._register.check(hashed, self.facts.population, position))
       if planned_survivors is not None and planned_survivors > len(hashed):
         raise ConfigurationError(
           f'`planned_survivors` must be at most the {len(hashed)} clients of the cohort, got '
@@ -119,15 +127,15 @@ class PrivacyLedger(OpenedLedger):
         f'The ledger claims that cohorts are drawn so: {claim.sentence}. Round {round_number} was '
         'to be charged without its cohort. Pass `cohort=` and `drawn=`, from the sampler.'
       )
-    elif self.facts.participation_cap is not None:
+    elif self.facts.needs_cohorts:
       raise ConfigurationError(
-        f'The ledger counts on at most {self.facts.participation_cap} rounds a client; a round was '
-        'to be charged without its cohort. Pass `cohort=`, the identities of its clients.'
+        f'The ledger counts on {self.facts.participation_promise}; a round cannot be charged without '
+        'its cohort. Pass `cohort=`, the identities of its clients.'
       )
     self.check_budget(round_number, most=most, kind=kind)
     if line is None:
       line = self._append({'event': 'facts', 'facts': own_facts(kind.facts)})['seq']
-    digest = None if hashed is None else self._register.record(hashed)
+    digest = None if hashed is None else self._register.record(hashed, position)
     seq = self._writer.next_seq
     self._append(
       {
@@ -274,6 +282,34 @@ class PrivacyLedger(OpenedLedger):
     )
     return True
 
+  def must_restart(self, round_number: int) -> bool:
+    """Whether the noise must be restarted before a round is charged.
+
+    Where noise is correlated over rounds, no round may be drawn from noise that may have been
+    released without it: after a round that did not settle, or when a round runs again.
+
+    Args:
+      round_number: The round.
+    """
+    chain = self.state.chain
+    return chain is not None and chain.must_restart(round_number, self.state.open)
+
+  def restart_noise(self) -> None:
+    """Records that noise that is correlated over rounds begins anew with the next round.
+
+    Rounds before and after share no noise, so no separation is asked between them; all of them
+    count as participations. Restart the process too: `PrivateLearningProcess.restart_noise`.
+
+    Raises:
+      LedgerError: If the noise of this ledger's rounds is not correlated.
+    """
+    if self.state.chain is None:
+      raise LedgerError(
+        'Only noise that is correlated over rounds restarts; that of the rounds of this ledger is '
+        'independent. Leave the restart out.'
+      )
+    self._append({'event': 'restarted', 'version': tff_privacy_agg.__version__})
+
   def mark_unaccounted(self, what: str) -> None:
     """Records that something left the clients outside this sum: the ledger is not complete.
 
@@ -297,5 +333,6 @@ class PrivacyLedger(OpenedLedger):
     self._append({'event': 'note', 'name': name, 'value': value})
 
   def eligible(self, clients: Iterable[str]) -> list[str]:
-    """Those of `clients` whom the participation cap lets take part in the next round."""
-    return self._register.eligible(clients)
+    """Those of `clients` whom participation cap and separation let take part in the next round."""
+    chain = self.state.chain
+    return self._register.eligible(clients, None if chain is None else chain.position + 1)

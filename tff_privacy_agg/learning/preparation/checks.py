@@ -115,11 +115,18 @@ def check_cohorts(
       f'`population` of the accounting is {facts.population}; `cohorts` draws from {number} clients. '
       f'Set `Accounting(population={number})`: delta is judged by it.'
     )
-  cap = facts.participation_cap
+  separation = getattr(cohorts, 'separation', 1)
+  if facts.separation is not None and separation < facts.separation:
+    raise ConfigurationError(
+      f'The noise of the process needs rounds of one client at least {facts.separation} apart; '
+      f'`cohorts` keeps {separation}. Draw with `tpa.SeparatedCohorts(separation={facts.separation}, '
+      '...)`.'
+    )
+  cap = facts.cap
   if cap is not None and rounds is not None and size is not None and rounds * size > cap * number:
     raise ConfigurationError(
       f'{rounds} rounds of {drawn} need {rounds * size} participations; {number} clients with a '
-      f'`participation_cap` of {cap} have {cap * number}. Raise the cap, or train for at most '
+      f'cap of {cap} participations have {cap * number}. Raise the cap, or train for at most '
       f'{cap * number // size} rounds.'
     )
 

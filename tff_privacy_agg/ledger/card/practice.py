@@ -49,6 +49,11 @@ def assumptions(record: LedgerAccount) -> list[str]:
       )
   elif price.private:
     sentences.append('The server adds the noise as agreed, and forgets what it saw before.')
+    if record.state.chain is not None:
+      sentences.append(
+        'The noise of the last rounds, which the state and its checkpoints keep for the next ones, is '
+        'a secret of the server: a release less its noise is the sum without noise.'
+      )
   sentences += [
     'Which clients take part, and which drop out, does not depend on their data.',
     'The number of survivors of each round is public.',
@@ -80,7 +85,7 @@ def assumptions(record: LedgerAccount) -> list[str]:
       else 'How many rounds there are does not depend on what was released. If results decided when '
       f'to stop, epsilon is an odometer and no more than the budget is proved: {proved}'
     )
-  if facts.participation_cap is not None:
+  if facts.needs_cohorts:
     sentences.append('One person is one client: an identity cannot be used up and replaced.')
   return sentences
 

@@ -37,7 +37,7 @@ _LINEAR = 1e-6
 def promised(record: LedgerAccount) -> list[Field]:
   """The fields from the task to the fitted Gaussian, in order."""
   facts, state = record.facts, record.state
-  stack, cap = facts.stack, facts.participation_cap
+  stack, cap = facts.stack, facts.cap
   law = stack['mechanism']
   multipliers = [one.noise_multiplier for one in state.settled]
   found = spread(multipliers)
@@ -58,6 +58,7 @@ def promised(record: LedgerAccount) -> list[Field]:
       DEFINITION,
       'Unit of privacy',
     ),
+    *_separation(record),
     field('adjacency', 'Adjacency', *_adjacency(record), DEFINITION, 'Unit of privacy'),
     field(
       'view',
@@ -123,6 +124,34 @@ def promised(record: LedgerAccount) -> list[Field]:
       )
     )
   return [*fields, *_risks(record, rows), *_curves(record, rows)]
+
+
+def _separation(record: LedgerAccount) -> list[Field]:
+  """What noise that is correlated over rounds takes of the cohorts, and whether it was so."""
+  facts, chain = record.facts, record.state.chain
+  if chain is None:
+    return []
+  found = {
+    'separation': facts.separation,
+    'participations': facts.cap,
+    'bands': max(vector.rounds for vector in facts.price.vectors),
+    'most_so_far': record.state.most,
+    'restarts': chain.restarts,
+  }
+  return [
+    field(
+      'separation',
+      'Participations and their separation',
+      found,
+      f'{HEADER}, "most_participations" of the lines with the event "charge", and lines with the event '
+      '"restarted"; docs/proofs/correlated.md',
+      DEFINITION,
+      'Unit of privacy',
+      f'claimed: {facts.participation_promise}; checked before each round against the register of '
+      f'participants, and by `verify` where it is kept; epsilon counts {record.state.exposures}, the most '
+      f'rounds that any client took part in; the noise was restarted {chain.restarts} times',
+    )
+  ]
 
 
 def _theorems(record: LedgerAccount, view: str) -> str:

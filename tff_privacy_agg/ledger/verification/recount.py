@@ -39,7 +39,7 @@ class Recount:
     self.problems: list[str] = []
     self._strict = not self.state.earlier
     self._totals = StatedTotals(self.state)
-    self._register = Participants(register, None, self.state.facts.sampling, read=False)
+    self._register = Participants(register, self.state.facts, read=False)
     self._register_name = register.name if register.exists() else ''
     self._cohorts = self._register.replay() if register.exists() else iter(())
     self._lacking = 0
@@ -105,8 +105,10 @@ class Recount:
 
   def _check_cohort(self, line: Mapping[str, Any], before: int) -> None:
     """A charge's cohort in the register: its size, and what it makes of the most rounds."""
-    for digest, size in self._cohorts:
-      if digest == line['participants']:
+    chain = self.state.chain
+    expected = line['participants'], None if chain is None else chain.position
+    for digest, size, position in self._cohorts:
+      if (digest, position) == expected:
         self._check_participants(line, before, size)
         return
       self._stopped += 1
@@ -121,6 +123,12 @@ class Recount:
       self._differs(
         line,
         f'`most_participations` is {line["most_participations"]}; {self._register_name} gives {most}',
+      )
+    cap = self.state.facts.cap
+    if cap is not None and self._register.most - self._stopped > cap:
+      self._differs(
+        line,
+        f'{self._register_name} has a client in {self._register.most} rounds; the cap is {cap}',
       )
     if self._strict and line['most_survivors'] != size:
       self._differs(
@@ -149,7 +157,7 @@ class Recount:
     asked, planned = line['most_survivors'], line['planned_survivors']
     if planned is not None and (asked is None or planned > asked):
       self._differs(line, f'`planned_survivors` is {planned}, of {asked} clients')
-    if facts.participation_cap is not None and digest is None:
+    if facts.cap is not None and digest is None:
       self._differs(line, 'it does not name its cohort, whose participations are capped')
     if state.claims:
       self._check_drawn(line, asked)
