@@ -17,7 +17,7 @@ def telling(tell: Callable[[float], float | None], patience: float) -> Iterator[
   """
   began, done = time.monotonic(), threading.Event()
 
-  def run():
+  def run() -> None:
     pause: float | None = patience
     while pause is not None and not done.wait(pause):
       pause = tell(time.monotonic() - began)

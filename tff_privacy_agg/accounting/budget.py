@@ -51,7 +51,7 @@ class Budget:
   view: str = 'server'
   mu_squared: float | None = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.positive(epsilon=self.epsilon)
     _validate.fraction(delta=self.delta)
     _validate.one_of(VIEWS, view=self.view)

@@ -97,7 +97,7 @@ class Cohort:
   minimum: int = None  # type: ignore[assignment]
   colluding_fraction: float = 0.0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.at_least(1, expected=self.expected)
     _validate.non_negative(colluding_fraction=self.colluding_fraction)
     if self.colluding_fraction >= 1:

@@ -121,7 +121,7 @@ def _limit(budget: Budget | None, bound: binding.Binding) -> Filter | None:
 class _Sum:
   """The sum that a terminal layer stands for, and its part of the state."""
 
-  def __init__(self, terminal: Layer, message_type, stack_state_type, channel_bits: int):
+  def __init__(self, terminal: Layer, message_type, stack_state_type, channel_bits: int) -> None:
     self._name = terminal.name
     self._stack_names = [name for name, _ in compat.struct_items(stack_state_type)]
     self._inner = None

@@ -27,7 +27,7 @@ class Sum(Query):
 
   maximum: float
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.positive(maximum=self.maximum)
 
   @property
@@ -109,7 +109,7 @@ class Mean(Query):
   lower: float
   upper: float
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _range(self.lower, self.upper)
 
   @property
@@ -159,7 +159,7 @@ class Histogram(Query):
   categories: tuple[str, ...]
   contributions: int = 1
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     object.__setattr__(self, 'categories', tuple(self.categories))
     _validate.at_least(1, contributions=self.contributions, categories=len(self.categories))
     if len(set(self.categories)) != len(self.categories):
@@ -222,7 +222,7 @@ class Quantiles(Query):
   upper: float
   levels: int = 8
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     object.__setattr__(self, 'probabilities', tuple(self.probabilities))
     for position, one in enumerate(self.probabilities):
       _validate.fraction(**{f'probabilities[{position}]': one})

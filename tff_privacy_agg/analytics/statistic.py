@@ -42,7 +42,7 @@ class Statistic:
   bits: int | None = None
   randomness: str = 'chacha20'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.instance(Query, query=self.query)
     _validate.instance(Cohort, cohort=self.cohort)
     _validate.positive(noise_multiplier=self.noise_multiplier)

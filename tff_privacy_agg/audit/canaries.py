@@ -40,7 +40,7 @@ class Canaries:
   client_learning_rate: float = 1.0
   seed: int = 0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.at_least(2, count=self.count)
     _validate.positive(norm=self.norm, client_learning_rate=self.client_learning_rate)
     _validate.at_least(0, seed=self.seed)
@@ -174,7 +174,7 @@ class _CanaryModel(tff.learning.models.VariableModel):
     return self._inner.metric_finalizers()
 
   @tf.function
-  def reset_metrics(self):
+  def reset_metrics(self) -> None:
     self._inner.reset_metrics()
 
 

@@ -57,7 +57,7 @@ def plain_warnings() -> Iterator[None]:
   with warnings.catch_warnings():
     shown = warnings.showwarning
 
-    def show(message, category, filename, *rest, **more):
+    def show(message, category, filename, *rest, **more) -> None:
       if category is UserWarning and pathlib.Path(filename).is_relative_to(_PACKAGE):
         start = '\r\033[K' if sys.stderr.isatty() else ''  # where a line of progress may stand
         print(f'{start}note: {message}', file=sys.stderr, flush=True)

@@ -55,7 +55,7 @@ def _left(spent: float, done: int, total: int) -> str:
 class Bars:
   """A bar for each part of long work, with the time that the part will still take."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._what = ''
     self._began = 0.0
 

@@ -65,7 +65,7 @@ class Run:
   rounds: int
   directory: str
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.at_least(1, rounds=self.rounds)
 
 
@@ -106,7 +106,7 @@ class Cohort:
   clients_per_round: int | None = None
   strikes: int = STRIKES
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.at_least(0, strikes=self.strikes)
     if self.clients_per_round is not None:
       _validate.at_least(3, clients_per_round=self.clients_per_round)
@@ -132,7 +132,7 @@ class Session:
   verify: str | None = None
   version: int = params.VERSIONS[-1]
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     # A session checks them too, but once its clients have joined.
     _validate.at_least(3, minimum_clients=self.minimum_clients)
     _validate.one_of(params.MODES, mode=self.mode)
@@ -149,7 +149,7 @@ class Listen:
 
   listen: str
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     # Taken modulo 2**16 where it is opened: 70000 would serve on 4464.
     host, _, port = self.listen.rpartition(':')
     if not host or not (port.isascii() and port.isdigit()) or int(port) >= 2**16:
@@ -221,7 +221,7 @@ class ClientSection:
   server: str
   reconnect_seconds: float = 60.0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.positive(reconnect_seconds=self.reconnect_seconds)
 
 

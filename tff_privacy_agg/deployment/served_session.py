@@ -23,7 +23,7 @@ class Deadlines:
   work: float = 600.0
   round: float = 30.0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.positive(join=self.join, work=self.work, round=self.round)
 
   def of(self, at: secagg.Round) -> float:

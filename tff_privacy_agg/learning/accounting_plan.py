@@ -45,7 +45,7 @@ class Accounting:
   task: str = ''
   tuning_runs: int | None = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.at_least(1, population=self.population)
     if self.delta is None:
       object.__setattr__(self, 'delta', _validate.default_delta(self.population))

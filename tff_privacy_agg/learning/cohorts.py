@@ -62,7 +62,7 @@ class UniformCohorts:
   size: int
   seed: int | None = 0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.at_least(1, size=self.size)
     if self.seed is not None:
       _validate.at_least(0, seed=self.seed)
@@ -118,7 +118,7 @@ class PoissonCohorts:
   client_ids: Sequence[str]
   probability: float
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.fraction(probability=self.probability)
     _check_ids(self.client_ids)
     if (1 - self.probability) ** len(self.client_ids) > _RARELY:
@@ -180,7 +180,7 @@ class SeparatedCohorts:
     default_factory=collections.Counter, init=False, repr=False, compare=False
   )
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.at_least(1, size=self.size, separation=self.separation)
     if self.seed is not None:
       _validate.at_least(0, seed=self.seed)

@@ -41,7 +41,7 @@ class ExampleLevel:
   noise_multiplier: float
   local_epochs: int = 1
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.positive(l2_norm_clip=self.l2_norm_clip, noise_multiplier=self.noise_multiplier)
     _validate.at_least(1, local_epochs=self.local_epochs)
 

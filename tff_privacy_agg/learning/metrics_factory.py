@@ -37,7 +37,7 @@ class PrivateMetrics:
   bits: int = 32
   randomness: str = 'chacha20'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.positive(noise_multiplier=self.noise_multiplier)
     _validate.instance(Cohort, cohort=self.cohort)
     _validate.one_of(DISTRIBUTED, mechanism=self.mechanism)

@@ -93,7 +93,7 @@ class TrainingOptions:
   batch_size: int = 10
   seed: int = 0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.at_least(1, population=self.population, clients_per_round=self.clients_per_round)
     _validate.at_least(1, rounds=self.rounds, local_epochs=self.local_epochs)
     _validate.at_least(1, batch_size=self.batch_size, bits=self.bits)

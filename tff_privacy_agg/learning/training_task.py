@@ -81,7 +81,7 @@ class TrainingTask(TrainingOptions):
     ConfigurationError: If an argument is outside its range.
   """
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     super().__post_init__()
     if ':' not in self.data:
       named.check_name(self.data)

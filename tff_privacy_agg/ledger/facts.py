@@ -84,7 +84,7 @@ class LedgerFacts:
   tuning_runs: int | None = None
   unaccounted: tuple[str, ...] = ()
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.at_least(1, population=self.population)
     _validate.delta_of(self.population, self.delta)
     _validate.one_of(tuple(RANDOMNESS), randomness=self.randomness)

@@ -24,7 +24,7 @@ class Settled:
 class SettledRounds(Sequence[Settled]):
   """The settled rounds, in order: 12 bytes each, as most of them are alike."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._alike: dict[tuple, int] = {}  # what is stated of rounds, and its number
     self._stated: list[tuple] = []
     self._numbers = array.array('I')
@@ -50,7 +50,7 @@ class SettledRounds(Sequence[Settled]):
 class Digests:
   """SHA-256 digests in hexadecimal, in order: 32 bytes each."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._bytes = bytearray()
 
   def append(self, digest: str) -> None:

@@ -50,7 +50,7 @@ class Sampling:
   cohort: int | None = None
   text: str = dataclasses.field(default='', compare=False)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.instance(str, text=self.text)
     if isinstance(self.kind, str) and self.kind in _UNPROVED:
       raise ConfigurationError(

@@ -74,7 +74,7 @@ class RandomStream:
   key: tf.Tensor
   ready: Mapping[int, tf.Tensor] = dataclasses.field(default_factory=dict)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.one_of(tuple(RANDOMNESS), kind=self.kind)
 
   def prefetch(self, counts: Mapping[int, int]) -> 'RandomStream':

@@ -22,7 +22,7 @@ class RandomDrops:
   rate: float
   seed: int = 0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.fraction(rate=self.rate)
     _validate.at_least(0, seed=self.seed)
 

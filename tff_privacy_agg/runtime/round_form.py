@@ -173,7 +173,7 @@ def _check_type(signature: Any) -> int:
   def placed(element, placement):
     return isinstance(element, compat.FederatedType) and element.placement is placement
 
-  def refuse(found: str, fix: str):
+  def refuse(found: str, fix: str) -> None:
     raise ConfigurationError(
       'A computation with secure sums runs as (state@SERVER, data@CLIENTS) -> '
       f'(state@SERVER, output@SERVER). {found} {fix}'

@@ -116,7 +116,7 @@ class Leaf:
   bits: int
   no_wrap: int | None = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.instance(str, name=self.name)
     if not _NAME.fullmatch(self.name):
       raise ConfigurationError(f'`name` must be printable ASCII without blanks, got {self.name!r}.')
@@ -203,7 +203,7 @@ class SessionParams:
   context: bytes = b''
   session_id: bytes = dataclasses.field(default_factory=lambda: os.urandom(SESSION_ID_BYTES))
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.instance(str, task=self.task)
     if not _NAME.fullmatch(self.task):
       raise ConfigurationError(f'`task` must be printable ASCII without blanks, got {self.task!r}.')

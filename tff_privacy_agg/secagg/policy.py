@@ -30,7 +30,7 @@ class Policy:
   authenticated: bool = False
   version: int = VERSIONS[-1]
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.at_least(3, minimum_clients=self.minimum_clients)
     check_bits(sigma=self.sigma)
     _validate.one_of(VERSIONS, version=self.version)

@@ -65,7 +65,7 @@ class WeightedMean(Layer):
 
   uses_weight = True
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.positive(maximum=self.maximum)
     if self.weight_stddev is not None:
       _validate.positive(weight_stddev=self.weight_stddev)

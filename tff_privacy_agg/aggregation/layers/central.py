@@ -43,7 +43,7 @@ class CentralDiscreteGaussianNoise(Mechanism):
   uses_randomness = True
   distributed = False
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.positive(noise_multiplier=self.noise_multiplier)
 
   @property
@@ -102,6 +102,6 @@ class CentralDiscreteGaussianNoise(Mechanism):
 class GaussianNoise(CentralDiscreteGaussianNoise):
   """The old name of `CentralDiscreteGaussianNoise`; it warns, and goes in the next minor version."""
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _deprecation.warn_renamed('GaussianNoise', CentralDiscreteGaussianNoise.__name__, stacklevel=4)
     super().__post_init__()

@@ -40,7 +40,7 @@ class Clipping(Layer):
   norm: Threshold
   name: str = 'clipping'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     thresholds.threshold_of(norm=self.norm)
 
   @property

@@ -37,7 +37,7 @@ class CoordinateClipping(Layer):
   maximum: tuple[float, ...]
   name: str = 'coordinate_clipping'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     object.__setattr__(self, 'maximum', tuple(float(bound) for bound in self.maximum))
     for position, bound in enumerate(self.maximum):
       _validate.positive(**{f'maximum[{position}]': bound})

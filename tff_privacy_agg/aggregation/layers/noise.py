@@ -20,7 +20,7 @@ class _DistributedNoise(Mechanism):
 
   uses_randomness = True
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.positive(noise_multiplier=self.noise_multiplier)
 
   def output_domain(self, domain):

@@ -47,7 +47,7 @@ class Quantization(Layer):
 
   uses_randomness = True
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.non_negative(beta=self.beta)
     if self.beta >= 1:
       raise ConfigurationError(f'`beta` must be below 1, got {self.beta!r}.')

@@ -72,7 +72,7 @@ class SecureModularSum(ModularTerminal):
 
   hides_parts = True
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.at_least(_FEWEST_BITS, bits=self.bits)
     if self.bits > _MOST_BITS:
       raise ConfigurationError(
@@ -112,7 +112,7 @@ class ForeignSum(ModularTerminal):
   modulus: int
   name: str = 'foreign_sum'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.at_least(2**_FEWEST_BITS, modulus=self.modulus)
     if self.modulus & (self.modulus - 1) or self.modulus > 2**_MOST_BITS:
       raise ConfigurationError(

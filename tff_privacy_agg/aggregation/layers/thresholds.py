@@ -44,7 +44,7 @@ class AdaptiveQuantile:
   increment: float = 0.0
   count_stddev: float | None = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.positive(learning_rate=self.learning_rate)
     _in_range(initial=self.initial)
     _validate.fraction(target=self.target)

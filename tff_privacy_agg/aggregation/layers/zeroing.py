@@ -35,7 +35,7 @@ class Zeroing(Layer):
   threshold: Threshold
   name: str = 'zeroing'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     thresholds.threshold_of(threshold=self.threshold)
 
   @property
