@@ -38,6 +38,7 @@ StructType = _language.StructType
 StructWithPythonType = _language.StructWithPythonType
 TensorType = _language.TensorType
 Type = _language.Type
+Value = _language.Value
 to_type = _language.to_type
 tensorflow_to_type = (
   tff.types.tensorflow_to_type if hasattr(tff, 'types') else tff.tensorflow.to_type
@@ -64,7 +65,7 @@ def serialize_computation(computation: Any) -> Any:
   return computation.to_proto()
 
 
-def deserialize_computation(proto) -> Any:
+def deserialize_computation(proto: Any) -> Any:
   """The computation of a `Computation` message."""
   framework = _language.framework
   if hasattr(framework, 'deserialize_computation'):
@@ -91,7 +92,7 @@ def protocol_survivors() -> int | None:
   return None if report is None else len(report.survivors)
 
 
-def struct_items(struct_type) -> list:
+def struct_items(struct_type: Type) -> list[tuple[str | None, Type]]:
   """The (name or None, type) pairs of a `StructType`, in declared order."""
   if hasattr(tff.structure, 'iter_elements'):
     return list(tff.structure.iter_elements(struct_type))

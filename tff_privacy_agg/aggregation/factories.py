@@ -123,7 +123,9 @@ class _ComposedFactory:
     dim, dtype = tff_values.measure(value_type)
     return binding.bind(self._layers, self._cohort, dim, dtype, self._beside)
 
-  def _create(self, value_type, weight_type=None) -> tff.templates.AggregationProcess:
+  def _create(
+    self, value_type: compat.Type, weight_type: compat.Type | None = None
+  ) -> tff.templates.AggregationProcess:
     return process.build(
       self._layers,
       self.bind(value_type),
@@ -138,7 +140,7 @@ class _ComposedFactory:
 class ComposedFactory(_ComposedFactory, tff.aggregators.UnweightedAggregationFactory):
   """A stack of layers as an unweighted TFF aggregation factory: see `compose`."""
 
-  def create(self, value_type) -> tff.templates.AggregationProcess:
+  def create(self, value_type: compat.Type) -> tff.templates.AggregationProcess:
     """The aggregation process for values of `value_type`.
 
     Raises:
@@ -151,7 +153,9 @@ class ComposedFactory(_ComposedFactory, tff.aggregators.UnweightedAggregationFac
 class WeightedComposedFactory(_ComposedFactory, tff.aggregators.WeightedAggregationFactory):
   """A stack of layers as a weighted TFF aggregation factory: see `compose_weighted`."""
 
-  def create(self, value_type, weight_type) -> tff.templates.AggregationProcess:
+  def create(
+    self, value_type: compat.Type, weight_type: compat.Type
+  ) -> tff.templates.AggregationProcess:
     """The aggregation process for values of `value_type` and scalar weights.
 
     Raises:

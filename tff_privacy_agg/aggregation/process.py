@@ -2,13 +2,16 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
+import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_privacy_agg._tff import compat, error_hints
 from tff_privacy_agg.accounting import Budget, Filter
 from tff_privacy_agg.aggregation import binding, stack_mark, tff_values
 from tff_privacy_agg.aggregation.layers import ForeignSum, Layer, ModularTerminal, PlainSum
+from tff_privacy_agg.aggregation.layers.base import Measurements, Numbers, Params, State
 from tff_privacy_agg.aggregation.stack import Stack
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import entropy, modular
@@ -31,23 +34,23 @@ def build(
   server_draws = bound.mechanism is not None and not bound.mechanism.distributed
   client_draws = any(layer.uses_randomness for layer in layers) and not server_draws
 
-  def draw(round_number):
+  def draw(round_number: tf.Tensor) -> RandomStream:
     key = entropy.operating_system_key(round_number)
     return RandomStream(kind=randomness, key=key)
 
   @compat.tensorflow_computation
-  def initialize_stack():
+  def initialize_stack() -> State:
     return stack.init()
 
   stack_state_type = initialize_stack.type_signature.result
 
   @compat.tensorflow_computation(stack_state_type)
-  def prepare(state):
+  def prepare(state: State) -> Params:
     return stack.prepare(state)
 
   params_type = prepare.type_signature.result
 
-  def encode(params, value, weight):
+  def encode(params: Params, value: Any, weight: tf.Tensor | None) -> Numbers:
     vector = tff_values.to_vector(value, value_type, bound.dtype)
     drawn = draw(params['round']) if client_draws else None
     return stack.client(params, vector, drawn, weight)
@@ -61,7 +64,7 @@ def build(
   message_type = client.type_signature.result
 
   @compat.tensorflow_computation(stack_state_type, message_type)
-  def finish(state, sums):
+  def finish(state: State, sums: Numbers) -> tuple[State, Any, Measurements]:
     stack_mark.write(layers, bound.cohort)
     drawn = draw(state['privacy']['rounds']) if server_draws else None
     new_state, vector, measurements = stack.server(state, sums, drawn)
@@ -70,10 +73,10 @@ def build(
   summed = _Sum(layers[-1], message_type, stack_state_type, bound.channel_bits)
 
   @compat.federated_computation
-  def initialize():
+  def initialize() -> compat.Value:
     return summed.join(compat.federated_eval(initialize_stack, compat.SERVER), summed.initial())
 
-  def run(state, *client_values):
+  def run(state: compat.Value, *client_values: compat.Value) -> tff.templates.MeasuredProcessOutput:
     stack_state, sum_state = summed.part(state)
     params = compat.federated_broadcast(compat.federated_map(prepare, stack_state))
     messages = compat.federated_map(client, (params, *client_values))
@@ -121,7 +124,13 @@ def _limit(budget: Budget | None, bound: binding.Binding) -> Filter | None:
 class _Sum:
   """The sum that a terminal layer stands for, and its part of the state."""
 
-  def __init__(self, terminal: Layer, message_type, stack_state_type, channel_bits: int) -> None:
+  def __init__(
+    self,
+    terminal: Layer,
+    message_type: compat.Type,
+    stack_state_type: compat.Type,
+    channel_bits: int,
+  ) -> None:
     self._name = terminal.name
     self._stack_names = [name for name, _ in compat.struct_items(stack_state_type)]
     self._inner = None
@@ -134,25 +143,27 @@ class _Sum:
         (name, modular.dtype_for(width).as_numpy_dtype(2**width)) for name, width in bits.items()
       )
 
-  def initial(self):
+  def initial(self) -> compat.Value | None:
     """Initial state of a foreign sum; None otherwise."""
     return None if self._inner is None else self._inner.initialize()
 
-  def join(self, stack_state, sum_state):
+  def join(self, stack_state: compat.Value, sum_state: compat.Value | None) -> compat.Value:
     """The process's state from the stack's and the sum's."""
     if sum_state is None:
       return stack_state
     parts = OrderedDict((name, stack_state[name]) for name in self._stack_names)
     return compat.federated_zip(OrderedDict(parts, **{self._name: sum_state}))
 
-  def part(self, state):
+  def part(self, state: compat.Value) -> tuple[compat.Value, compat.Value | None]:
     """Inverse of `join`."""
     if self._inner is None:
       return state, None
     parts = OrderedDict((name, state[name]) for name in self._stack_names)
     return compat.federated_zip(parts), state[self._name]
 
-  def run(self, sum_state, messages):
+  def run(
+    self, sum_state: compat.Value | None, messages: compat.Value
+  ) -> tuple[compat.Value, compat.Value | None]:
     """The sums over clients, and the sum's next state."""
     if self._inner is not None:
       output = self._inner.next(sum_state, messages)

@@ -10,7 +10,8 @@ import tensorflow as tf
 from tff_privacy_agg import _validate
 from tff_privacy_agg.aggregation import binding
 from tff_privacy_agg.aggregation.domains import Cohort
-from tff_privacy_agg.aggregation.layers import Layer
+from tff_privacy_agg.aggregation.layers import Layer, Slot
+from tff_privacy_agg.aggregation.layers.base import Numbers
 from tff_privacy_agg.aggregation.stack import Stack
 from tff_privacy_agg.numerics import entropy
 from tff_privacy_agg.numerics.randomness import RandomStream
@@ -69,7 +70,7 @@ def profile(
     key = entropy.operating_system_key(unfoldable.read_value())
     return RandomStream(kind=randomness, key=key)
 
-  def whole():
+  def whole() -> Numbers:
     return stack.client(params, given, stream(), weight)
 
   parts = len(bound.layers) + 2
@@ -84,7 +85,7 @@ def profile(
   for layer in bound.layers:
     slot = bound.slots[layer.name]
 
-    def encode(layer=layer, slot=slot, value=value):
+    def encode(layer: Layer = layer, slot: Slot = slot, value: tf.Tensor = value) -> tf.Tensor:
       own = dict(params.get(layer.name, {}))
       if layer.uses_randomness:
         own['randomness'] = RandomStream(

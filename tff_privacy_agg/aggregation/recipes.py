@@ -6,12 +6,18 @@ coordinate: the norm is then one number for zeroing and clipping.
 """
 
 import math
+from collections.abc import Sequence
 
 import tensorflow_federated as tff
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.aggregation.domains import Cohort
-from tff_privacy_agg.aggregation.factories import compose, compose_weighted
+from tff_privacy_agg.aggregation.factories import (
+  ComposedFactory,
+  WeightedComposedFactory,
+  compose,
+  compose_weighted,
+)
 from tff_privacy_agg.aggregation.layers import (
   AdaptiveQuantile,
   CentralDiscreteGaussianNoise,
@@ -294,11 +300,13 @@ def _any_cohort(maximum_clients: int) -> Cohort:
   return Cohort(expected=maximum_clients, minimum=1)
 
 
-def _compose(layers, weighted: bool, cohort: Cohort):
+def _compose(
+  layers: Sequence[Layer], weighted: bool, cohort: Cohort
+) -> ComposedFactory | WeightedComposedFactory:
   return (compose_weighted if weighted else compose)(layers, cohort=cohort)
 
 
-def _refuse_debugging(debug_measurements_fn) -> None:
+def _refuse_debugging(debug_measurements_fn: object) -> None:
   if debug_measurements_fn is not None:
     raise ConfigurationError(
       f'`debug_measurements_fn` must be None, got {debug_measurements_fn!r}: what it measures of the '

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.aggregation.binding import Binding
+from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.layers.base import Layer, Measurements, Params, Slot, State
 from tff_privacy_agg.numerics import epsilon, modular, randomness, samplers
 from tff_privacy_agg.numerics.randomness import RandomStream
@@ -226,7 +227,7 @@ class Stack:
     return tf.cast(shares, tf.float64) * self.binding.price.distance(1)
 
   @property
-  def _cohort(self):
+  def _cohort(self) -> Cohort:
     return self.binding.cohort
 
   def _layers(self) -> list[tuple[Layer, Slot]]:
@@ -258,7 +259,9 @@ class Stack:
       for use, (variance, positions) in enumerate(by_variance.items())
     ]
 
-  def _channels(self, contributions, stream) -> tf.Tensor:
+  def _channels(
+    self, contributions: Mapping[tuple[str, str], tf.Tensor], stream: RandomStream | None
+  ) -> tf.Tensor:
     dtype = modular.dtype_for(self.binding.channel_bits)
     columns = [tf.constant(1, dtype)]
     for plan in self.binding.channels:
@@ -271,7 +274,7 @@ class Stack:
       values = self._with_channel_noise(values, stream)
     return modular.wrap(values, self.binding.channel_bits)
 
-  def _with_channel_noise(self, values, stream) -> tf.Tensor:
+  def _with_channel_noise(self, values: tf.Tensor, stream: RandomStream | None) -> tf.Tensor:
     for number, sampler, positions in self._channel_noise():
       noise = sampler.sample(stream, number, len(positions))
       values = tf.tensor_scatter_nd_add(
@@ -279,7 +282,9 @@ class Stack:
       )
     return values
 
-  def _decode_channels(self, sums, stream):
+  def _decode_channels(
+    self, sums: tf.Tensor, stream: RandomStream | None
+  ) -> tuple[tf.Tensor, dict[str, dict[str, tf.Tensor]]]:
     bits = self.binding.channel_bits
     values = modular.centre(modular.wrap(sums, bits), bits)
     survivors = self._check_cohort(tf.cast(values[0], tf.int32))
@@ -314,7 +319,14 @@ class Stack:
     with tf.control_dependencies(checks):
       return tf.identity(survivors)
 
-  def _account(self, state, survivors, honest, accepted, halted) -> tuple[State, Measurements]:
+  def _account(
+    self,
+    state: State,
+    survivors: tf.Tensor,
+    honest: tf.Tensor,
+    accepted: tf.Tensor,
+    halted: tf.Tensor,
+  ) -> tuple[State, Measurements]:
     binding = self.binding
     rounds = state['rounds'] + tf.cast(~halted, tf.int64)
     infinite = tf.constant(math.inf, tf.float64)

@@ -15,14 +15,14 @@ from tff_privacy_agg.errors import CompositionError
 from tff_privacy_agg.numerics import structures
 
 
-def _leaf_types(value_type) -> Iterator[tuple[str, Any]]:
+def _leaf_types(value_type: compat.Type) -> Iterator[tuple[str, Any]]:
   """The leaves of a type, each with what Python code would write for it."""
   for steps, leaf in tff_structures.leaves(value_type):
     written = (f'.{step}' if isinstance(step, str) else f'[{step}]' for step in steps)
     yield f'value{"".join(written)}', leaf
 
 
-def _size(path: str, leaf) -> int:
+def _size(path: str, leaf: compat.Type) -> int:
   if not isinstance(leaf, compat.TensorType):
     raise CompositionError(
       f'A stack sums structures of tensors; `{path}` is {leaf}. Aggregate it separately.'
@@ -34,7 +34,7 @@ def _size(path: str, leaf) -> int:
   return int(np.prod(tuple(leaf.shape), dtype=np.int64))
 
 
-def count(value_type) -> int:
+def count(value_type: compat.Type) -> int:
   """Number of coordinates of a value of numbers.
 
   Raises:
@@ -43,7 +43,7 @@ def count(value_type) -> int:
   return sum(_size(path, leaf) for path, leaf in _leaf_types(value_type))
 
 
-def measure(value_type) -> tuple[int, tf.DType]:
+def measure(value_type: compat.Type) -> tuple[int, tf.DType]:
   """Number of coordinates of a value, and the float dtype that holds all of them.
 
   Args:
@@ -73,7 +73,7 @@ def measure(value_type) -> tuple[int, tf.DType]:
   return dim, dtype
 
 
-def check_weight(weight_type) -> None:
+def check_weight(weight_type: compat.Type) -> None:
   """Raises unless `weight_type` is a scalar number."""
   scalar = isinstance(weight_type, compat.TensorType) and weight_type.shape == ()
   dtype = tf.as_dtype(weight_type.dtype) if scalar else tf.string
@@ -84,13 +84,13 @@ def check_weight(weight_type) -> None:
     )
 
 
-def to_vector(value: Any, value_type, dtype: tf.DType) -> tf.Tensor:
+def to_vector(value: Any, value_type: compat.Type, dtype: tf.DType) -> tf.Tensor:
   """One client's value as a vector `[d]` of `dtype`."""
   leaves = tff_structures.flatten(value, value_type)
   return structures.concatenate([tf.convert_to_tensor(leaf) for leaf in leaves], dtype)
 
 
-def from_vector(vector: tf.Tensor, value_type) -> Any:
+def from_vector(vector: tf.Tensor, value_type: compat.Type) -> Any:
   """Inverse of `to_vector`, with the Python containers that the type names."""
   types = [leaf for _, leaf in _leaf_types(value_type)]
   shapes, dtypes = [leaf.shape for leaf in types], [tf.as_dtype(leaf.dtype) for leaf in types]

@@ -53,7 +53,7 @@ def _quarter_rounds(a: tf.Tensor, b: tf.Tensor, c: tf.Tensor, d: tf.Tensor) -> _
 def _rotate_rows(b: tf.Tensor, c: tf.Tensor, d: tf.Tensor, steps: int) -> tuple:
   """Turns diagonals into columns (steps=1), or back (steps=-1)."""
 
-  def turn(x, by):
+  def turn(x: tf.Tensor, by: int) -> tf.Tensor:
     return tf.gather(x, [(i + by) % 4 for i in range(4)])
 
   return turn(b, steps), turn(c, 2), turn(d, -steps)
@@ -198,7 +198,7 @@ def _chunks(
   size = -(-blocks // chunks)
   stride = tf.cast(size, tf.uint32)
 
-  def body(i, parts):
+  def body(i: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
     first = _word(first_block) + tf.cast(i, tf.uint32) * stride
     return i + 1, parts.write(i, _blocks(key, _positions(nonce, first, size)))
 

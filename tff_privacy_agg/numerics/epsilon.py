@@ -42,7 +42,9 @@ def gaussian_epsilon(cost: tf.Tensor, distance: tf.Tensor, delta: float) -> tf.T
   high = tf.maximum(tf.where(distance > 0, tf.minimum(turn, 1e6), far), 0.0)
   proved = fits(high[tf.newaxis])[0] & tf.reduce_all(cost < accounting.INFINITE)
 
-  def refine(i, low, high):
+  def refine(
+    i: tf.Tensor, low: tf.Tensor, high: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     grid = low + (high - low) * tf.constant(_GRID)
     first = tf.argmax(tf.concat([fits(grid[:-1]), [True]], 0))
     return i + 1, grid[tf.maximum(first - 1, 0)], grid[first]
@@ -82,7 +84,9 @@ def renyi_epsilon(
     turn = tf.where(tf.math.is_finite(turn), turn, 0.0)
     possible = fits(turn) & tf.math.is_finite(rdp)
 
-    def halve(i, low, high):
+    def halve(
+      i: tf.Tensor, low: tf.Tensor, high: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
       middle = 0.5 * (low + high)
       within = fits(middle)
       return i + 1, tf.where(within, low, middle), tf.where(within, middle, high)
@@ -97,7 +101,9 @@ def renyi_epsilon(
   return tf.cond(negligible | tf.math.is_inf(least), lambda: least, by_search)
 
 
-def _log_delta(mu, c1, c2, distance, epsilon: tf.Tensor) -> tf.Tensor:
+def _log_delta(
+  mu: tf.Tensor, c1: tf.Tensor, c2: tf.Tensor, distance: tf.Tensor, epsilon: tf.Tensor
+) -> tf.Tensor:
   x = epsilon - c1 - c2
   first = log_ndtr(mu / 2 - x / mu)
   second = x + log_ndtr(-mu / 2 - x / mu)

@@ -110,7 +110,7 @@ class RandomStream:
         return chacha.chacha20_words(self.key, nonce, count)
       return ready[:known]
 
-    def beyond():
+    def beyond() -> tf.Tensor:
       return chacha.rare_words(self.key, tf.constant(nonce, tf.uint32), count)
 
     if ready is None:

@@ -33,7 +33,7 @@ def conditional_round(
   if l2_bound == float('inf'):
     return tf.cast(_attempt(vector, seed, 0), dtype)
 
-  def try_again():
+  def try_again() -> tf.Tensor:
     rounded, _ = tf.while_loop(
       lambda current, tries: (tries < _MOST_TRIES) & ~_within(current, l2_bound),
       lambda _, tries: (_attempt(vector, seed, tries), tries + 1),
@@ -63,7 +63,7 @@ def nearest_round(vector: tf.Tensor, l2_bound: float, dtype: tf.DType) -> tf.Ten
   """
   rounded = tf.math.rint(vector)
 
-  def shortened():
+  def shortened() -> tf.Tensor:
     shorter = rounded - tf.sign(rounded)
     return tf.cond(_within(shorter, l2_bound), lambda: shorter, lambda: tf.zeros_like(shorter))
 
@@ -77,7 +77,7 @@ def _within(rounded: tf.Tensor, l2_bound: float) -> tf.Tensor:
   return 2 * tf.nn.l2_loss(tf.cast(rounded, tf.float64)) <= limit
 
 
-def _attempt(vector: tf.Tensor, seed: tf.Tensor, attempt) -> tf.Tensor:
+def _attempt(vector: tf.Tensor, seed: tf.Tensor, attempt: int | tf.Tensor) -> tf.Tensor:
   """Rounds up with the probability that is the fraction, to within 2^-17."""
   words = randomness.philox_words(seed, -(-vector.shape[0] // 2), stream=attempt)
   halves = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[: vector.shape[0]]

@@ -114,7 +114,7 @@ def _draw(
   value = tf.where(uniform < threshold, column, other)
   tied = tf.where(tf.equal(uniform, threshold))
 
-  def settle_ties():
+  def settle_ties() -> tf.Tensor:
     own = tf.gather_nd(column, tied)
     ties_id = randomness.tie_stream(stream_id, index)
     words = stream.words(ties_id, alias.TIE_WORDS * tf.size(own))
@@ -147,7 +147,7 @@ def _remainder(
 
   # A function of its own at run time: inlined, it is visited in every round that does not take it.
   @tf.function(autograph=False, experimental_attributes={'_noinline': True})
-  def draw():
+  def draw() -> tf.Tensor:
     words = stream.words(stream_id, alias.REMAINDER_WORDS * count)
     high, low = tf.split(tf.reshape(_pairs(words), [-1, 2]), 2, axis=1)
     above, below = tf.constant(table.remainder.high), tf.constant(table.remainder.low)

@@ -2,13 +2,21 @@
 
 import dataclasses
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import tensorflow as tf
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.aggregation.domains import Channel, RealVectors
+from tff_privacy_agg.aggregation.domains import Channel, Domain, RealVectors
 from tff_privacy_agg.aggregation.layers import _checks
-from tff_privacy_agg.aggregation.layers.base import Layer
+from tff_privacy_agg.aggregation.layers.base import (
+  Layer,
+  Measurements,
+  Numbers,
+  Params,
+  Slot,
+  State,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,11 +32,11 @@ class Mean(Layer):
 
   name: str = 'mean'
 
-  def output_domain(self, domain):
-    _checks.takes(self.name, RealVectors, domain, fix='Put `Mean` before `Quantization`.')
+  def output_domain(self, domain: Domain) -> Domain:
+    domain = _checks.takes(self.name, RealVectors, domain, fix='Put `Mean` before `Quantization`.')
     return domain
 
-  def decode(self, slot, params, total, sums):
+  def decode(self, slot: Slot, params: Params, total: tf.Tensor, sums: Numbers) -> tf.Tensor:
     return total / tf.maximum(tf.cast(sums['survivors'], total.dtype), 1)
 
 
@@ -71,26 +79,30 @@ class WeightedMean(Layer):
       _validate.positive(weight_stddev=self.weight_stddev)
 
   @property
-  def channels(self):
+  def channels(self) -> Mapping[str, Channel]:
     channel = Channel(resolution=2**12, exact_resolution=2**40, stddev=self.weight_stddev)
     return {'weight': channel}
 
-  def output_domain(self, domain):
-    _checks.takes(self.name, RealVectors, domain, fix='Put `WeightedMean` before `Quantization`.')
+  def output_domain(self, domain: Domain) -> Domain:
+    domain = _checks.takes(
+      self.name, RealVectors, domain, fix='Put `WeightedMean` before `Quantization`.'
+    )
     return domain
 
-  def encode(self, slot, params, value):
+  def encode(self, slot: Slot, params: Params, value: tf.Tensor) -> tuple[tf.Tensor, Numbers]:
     weight = tf.cast(params['client_weight'], slot.dtype)
     weight = tf.where(tf.math.is_finite(weight), weight, tf.zeros_like(weight))
     share = tf.clip_by_value(weight / self.maximum, 0.0, 1.0)
     return value * share, {'weight': share}
 
-  def decode(self, slot, params, total, sums):
+  def decode(self, slot: Slot, params: Params, total: tf.Tensor, sums: Numbers) -> tf.Tensor:
     weight = tf.cast(sums['weight'], total.dtype)
     if not slot.vector_noise_multiplier:
       return tf.math.divide_no_nan(total, weight)
     # Noise may bring the sum of the weights near zero: one full weight is the floor then.
     return total / tf.maximum(weight, 1.0)
 
-  def update(self, slot, state, params, sums):
+  def update(
+    self, slot: Slot, state: State, params: Params, sums: Numbers
+  ) -> tuple[State, Measurements]:
     return state, OrderedDict(weight=tf.cast(sums['weight'] * self.maximum, tf.float32))

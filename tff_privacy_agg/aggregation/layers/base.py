@@ -15,10 +15,12 @@ import tensorflow as tf
 
 from tff_privacy_agg.accounting import IntegerDesign, RdpCurve
 from tff_privacy_agg.aggregation.domains import Channel, Cohort, Domain
+from tff_privacy_agg.errors import CompositionError
 
 State = Mapping[str, tf.Tensor]
 Params = Mapping[str, Any]
 Measurements = Mapping[str, tf.Tensor]
+Numbers = Mapping[str, tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,20 @@ class Slot:
   design: IntegerDesign | None = None
   dtype: tf.DType = tf.float32
   vector_noise_multiplier: float = 0.0
+
+  @property
+  def integer_design(self) -> IntegerDesign:
+    """`design`, for a layer that needs one.
+
+    Raises:
+      CompositionError: If the stack has none.
+    """
+    if self.design is None:
+      raise CompositionError(
+        'This stack sums floats and has no integer design. Use `Quantization` and '
+        '`SecureModularSum`, or `CentralDiscreteGaussianNoise`.'
+      )
+    return self.design
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,16 +105,12 @@ class Layer(abc.ABC):
     del slot, state
     return OrderedDict()
 
-  def encode(
-    self, slot: Slot, params: Params, value: tf.Tensor
-  ) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
+  def encode(self, slot: Slot, params: Params, value: tf.Tensor) -> tuple[tf.Tensor, Numbers]:
     """A client's value after this layer, and its numbers for the channels, in [-1, 1]."""
     del slot, params
     return value, {}
 
-  def decode(
-    self, slot: Slot, params: Params, total: tf.Tensor, sums: Mapping[str, tf.Tensor]
-  ) -> tf.Tensor:
+  def decode(self, slot: Slot, params: Params, total: tf.Tensor, sums: Numbers) -> tf.Tensor:
     """Undoes `encode` on the sum over clients.
 
     Args:
@@ -131,7 +143,7 @@ class Layer(abc.ABC):
     return OrderedDict()
 
   def update(
-    self, slot: Slot, state: State, params: Params, sums: Mapping[str, tf.Tensor]
+    self, slot: Slot, state: State, params: Params, sums: Numbers
   ) -> tuple[State, Measurements]:
     """State of the next round, and what this round's metrics say of the layer."""
     del slot, params, sums

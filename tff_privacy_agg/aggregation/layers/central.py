@@ -1,14 +1,16 @@
 """Central noise: clients send integers in the clear, and the server adds the noise to their sum."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import tensorflow as tf
 
 from tff_privacy_agg import _deprecation, _validate, accounting
 from tff_privacy_agg._names import CENTRAL
-from tff_privacy_agg.aggregation.domains import IntegerVectors, RealVectors
+from tff_privacy_agg.accounting import RdpCurve
+from tff_privacy_agg.aggregation.domains import Domain, IntegerVectors, RealVectors
 from tff_privacy_agg.aggregation.layers import _checks
-from tff_privacy_agg.aggregation.layers.base import Mechanism
+from tff_privacy_agg.aggregation.layers.base import Mechanism, Numbers, Params, Slot
 from tff_privacy_agg.numerics import randomness, rounding, samplers
 
 
@@ -47,15 +49,15 @@ class CentralDiscreteGaussianNoise(Mechanism):
     _validate.positive(noise_multiplier=self.noise_multiplier)
 
   @property
-  def mechanism(self):
+  def mechanism(self) -> str:
     return CENTRAL
 
   @property
-  def law(self):
+  def law(self) -> str:
     return 'discrete_gaussian'
 
-  def output_domain(self, domain):
-    _checks.takes(
+  def output_domain(self, domain: Domain) -> Domain:
+    domain = _checks.takes(
       self.name, RealVectors, domain, fix='Put it after `Clipping`, without `Quantization`.'
     )
     _checks.require(
@@ -70,16 +72,16 @@ class CentralDiscreteGaussianNoise(Mechanism):
   def random_words(self, slot):
     return self.sampler(slot.design).random_words(randomness.MODEL_NOISE, slot.dim)
 
-  def encode(self, slot, params, value):
-    scaled = value * tf.constant(slot.design.scaled_norm, value.dtype)
-    return rounding.nearest_round(scaled, slot.design.l2_bound, tf.int64), {}
+  def encode(self, slot: Slot, params: Params, value: tf.Tensor) -> tuple[tf.Tensor, Numbers]:
+    scaled = value * tf.constant(slot.integer_design.scaled_norm, value.dtype)
+    return rounding.nearest_round(scaled, slot.integer_design.l2_bound, tf.int64), {}
 
   def decode(self, slot, params, total, sums):
     noise = self.sampler(slot.design).sample(params['randomness'], randomness.MODEL_NOISE, slot.dim)
     return self.to_floats(slot, total + tf.cast(noise, total.dtype))
 
-  def curve(self, slot, honest):
-    return slot.design.curve(honest)
+  def curve(self, slot: Slot, honest: int) -> RdpCurve:
+    return slot.integer_design.curve(honest)
 
   def integer_design(
     self, *, noise_multiplier: float, cohort_maximum: int, dimension: int

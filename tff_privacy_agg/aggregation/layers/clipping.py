@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import tensorflow as tf
 
-from tff_privacy_agg.aggregation.domains import RealVectors
+from tff_privacy_agg.aggregation.domains import Channel, Domain, RealVectors
 from tff_privacy_agg.aggregation.layers import _checks, thresholds
 from tff_privacy_agg.aggregation.layers.base import Layer
 from tff_privacy_agg.aggregation.layers.thresholds import AdaptiveQuantile, Threshold
@@ -44,15 +45,15 @@ class Clipping(Layer):
     thresholds.threshold_of(norm=self.norm)
 
   @property
-  def _threshold(self):
+  def _threshold(self) -> AdaptiveQuantile | FixedThreshold:
     return thresholds.threshold_of(norm=self.norm)
 
   @property
-  def channels(self):
+  def channels(self) -> Mapping[str, Channel]:
     return self._threshold.channels('below')
 
-  def output_domain(self, domain):
-    _checks.takes(self.name, RealVectors, domain, fix='Clip before quantizing.')
+  def output_domain(self, domain: Domain) -> Domain:
+    domain = _checks.takes(self.name, RealVectors, domain, fix='Clip before quantizing.')
     _checks.require(
       not domain.l2_bounded,
       self.name,
@@ -63,23 +64,25 @@ class Clipping(Layer):
     moving = isinstance(self.norm, AdaptiveQuantile)
     return dataclasses.replace(domain, l2_bounded=True, moving=moving)
 
-  def init(self, slot):
+  def init(self, slot: Slot) -> State:
     return self._threshold.state('norm')
 
-  def prepare(self, slot, state):
+  def prepare(self, slot: Slot, state: State) -> Params:
     return OrderedDict(state)
 
-  def encode(self, slot, params, value):
+  def encode(self, slot: Slot, params: Params, value: tf.Tensor) -> tuple[tf.Tensor, Numbers]:
     norm = structures.l2_norm(value)
     limit = tf.cast(self._threshold.limit(params, 'norm'), value.dtype)
     factor = tf.where(tf.math.is_finite(norm), 1 / tf.maximum(norm, limit), 0)
     clipped = tf.math.multiply_no_nan(value, factor)
     return clipped, self._threshold.message('below', norm <= limit, slot.dtype)
 
-  def decode(self, slot, params, total, sums):
+  def decode(self, slot: Slot, params: Params, total: tf.Tensor, sums: Numbers) -> tf.Tensor:
     return total * tf.cast(self._threshold.limit(params, 'norm'), total.dtype)
 
-  def update(self, slot, state, params, sums):
+  def update(
+    self, slot: Slot, state: State, params: Params, sums: Numbers
+  ) -> tuple[State, Measurements]:
     limit = tf.cast(self._threshold.limit(params, 'norm'), tf.float32)
     new_state, counted = self._threshold.update(state, 'norm', sums, 'below', counts_above=False)
     return new_state, OrderedDict(norm=limit, **counted)

@@ -6,9 +6,9 @@ import math
 import tensorflow as tf
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.aggregation.domains import RealVectors
+from tff_privacy_agg.aggregation.domains import Domain, RealVectors
 from tff_privacy_agg.aggregation.layers import _checks
-from tff_privacy_agg.aggregation.layers.base import Layer
+from tff_privacy_agg.aggregation.layers.base import Layer, Numbers, Params, Slot
 from tff_privacy_agg.errors import CompositionError
 
 
@@ -42,8 +42,8 @@ class CoordinateClipping(Layer):
     for position, bound in enumerate(self.maximum):
       _validate.positive(**{f'maximum[{position}]': bound})
 
-  def output_domain(self, domain):
-    _checks.takes(self.name, RealVectors, domain, fix='Clip before quantizing.')
+  def output_domain(self, domain: Domain) -> Domain:
+    domain = _checks.takes(self.name, RealVectors, domain, fix='Clip before quantizing.')
     _checks.require(
       not domain.l2_bounded and not domain.flat,
       self.name,
@@ -58,10 +58,10 @@ class CoordinateClipping(Layer):
       )
     return dataclasses.replace(domain, l2_bounded=True)
 
-  def encode(self, slot, params, value):
+  def encode(self, slot: Slot, params: Params, value: tf.Tensor) -> tuple[tf.Tensor, Numbers]:
     bounds = tf.constant(self.maximum, slot.dtype)
     value = tf.where(tf.math.is_finite(value), value, tf.zeros_like(value))
     return tf.clip_by_value(value / bounds, -1, 1) / math.sqrt(len(self.maximum)), {}
 
-  def decode(self, slot, params, total, sums):
+  def decode(self, slot: Slot, params: Params, total: tf.Tensor, sums: Numbers) -> tf.Tensor:
     return total * tf.constant(self.maximum, slot.dtype) * math.sqrt(len(self.maximum))

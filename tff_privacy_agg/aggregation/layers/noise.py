@@ -7,9 +7,10 @@ import tensorflow as tf
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import CENTRAL
-from tff_privacy_agg.aggregation.domains import IntegerVectors
+from tff_privacy_agg.accounting import RdpCurve
+from tff_privacy_agg.aggregation.domains import Domain, IntegerVectors
 from tff_privacy_agg.aggregation.layers import _checks
-from tff_privacy_agg.aggregation.layers.base import Mechanism
+from tff_privacy_agg.aggregation.layers.base import Mechanism, Numbers, Params, Slot
 from tff_privacy_agg.aggregation.layers.central import CentralDiscreteGaussianNoise
 from tff_privacy_agg.numerics import randomness, samplers
 
@@ -23,8 +24,10 @@ class _DistributedNoise(Mechanism):
   def __post_init__(self) -> None:
     _validate.positive(noise_multiplier=self.noise_multiplier)
 
-  def output_domain(self, domain):
-    _checks.takes(self.name, IntegerVectors, domain, fix='Put `Quantization` before the noise.')
+  def output_domain(self, domain: Domain) -> Domain:
+    domain = _checks.takes(
+      self.name, IntegerVectors, domain, fix='Put `Quantization` before the noise.'
+    )
     _checks.require(
       not domain.noised,
       self.name,
@@ -34,18 +37,18 @@ class _DistributedNoise(Mechanism):
     )
     return dataclasses.replace(domain, noised=True)
 
-  def random_words(self, slot):
+  def random_words(self, slot: Slot) -> Mapping[int, int]:
     return self._sampler(slot).random_words(randomness.MODEL_NOISE, slot.dim)
 
-  def encode(self, slot, params, value):
+  def encode(self, slot: Slot, params: Params, value: tf.Tensor) -> tuple[tf.Tensor, Numbers]:
     noise = self._sampler(slot).sample(params['randomness'], randomness.MODEL_NOISE, slot.dim)
     return value + tf.cast(noise, value.dtype), {}
 
-  def curve(self, slot, honest):
-    return slot.design.curve(honest)
+  def curve(self, slot: Slot, honest: int) -> RdpCurve:
+    return slot.integer_design.curve(honest)
 
-  def _sampler(self, slot):
-    return samplers.noise_sampler(self.mechanism, slot.design.local_variance)
+  def _sampler(self, slot: Slot) -> samplers.NoiseSampler:
+    return samplers.noise_sampler(self.mechanism, slot.integer_design.local_variance)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,7 @@ class DiscreteGaussianNoise(_DistributedNoise):
   name: str = 'discrete_gaussian_noise'
 
   @property
-  def mechanism(self):
+  def mechanism(self) -> str:
     return 'discrete_gaussian'
 
 
@@ -94,7 +97,7 @@ class SkellamNoise(_DistributedNoise):
   name: str = 'skellam_noise'
 
   @property
-  def mechanism(self):
+  def mechanism(self) -> str:
     return 'skellam'
 
 

@@ -3,13 +3,20 @@
 import dataclasses
 import math
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import tensorflow as tf
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.aggregation.domains import IntegerVectors, RealVectors
+from tff_privacy_agg.aggregation.domains import Domain, IntegerVectors, RealVectors
 from tff_privacy_agg.aggregation.layers import _checks
-from tff_privacy_agg.aggregation.layers.base import Layer
+from tff_privacy_agg.aggregation.layers.base import (
+  Layer,
+  Measurements,
+  Numbers,
+  Params,
+  Slot,
+)
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import modular, randomness, rounding
 
@@ -53,8 +60,8 @@ class Quantization(Layer):
       raise ConfigurationError(f'`beta` must be below 1, got {self.beta!r}.')
     _validate.fraction(modclip_prob=self.modclip_prob)
 
-  def output_domain(self, domain):
-    _checks.takes(self.name, RealVectors, domain, fix='Keep one layer that rounds.')
+  def output_domain(self, domain: Domain) -> Domain:
+    domain = _checks.takes(self.name, RealVectors, domain, fix='Keep one layer that rounds.')
     _checks.require(
       domain.l2_bounded,
       self.name,
@@ -64,28 +71,30 @@ class Quantization(Layer):
     )
     return IntegerVectors(dim=domain.dim, flat=domain.flat)
 
-  def random_words(self, slot):
+  def random_words(self, slot: Slot) -> Mapping[int, int]:
     return {randomness.ROUNDING: randomness.SEED_WORDS}
 
-  def encode(self, slot, params, value):
-    if slot.design.rounds_to_nearest:
-      scaled = value * tf.constant(slot.design.scaled_norm, slot.dtype)
-      return tf.cast(tf.math.rint(scaled), modular.dtype_for(slot.design.bits)), {}
+  def encode(self, slot: Slot, params: Params, value: tf.Tensor) -> tuple[tf.Tensor, Numbers]:
+    design = slot.integer_design
+    if design.rounds_to_nearest:
+      scaled = value * tf.constant(design.scaled_norm, slot.dtype)
+      return tf.cast(tf.math.rint(scaled), modular.dtype_for(design.bits)), {}
     rounded = rounding.conditional_round(
-      value * tf.constant(slot.design.scaled_norm, slot.dtype),
-      slot.design.l2_bound if slot.design.mechanism else math.inf,
+      value * tf.constant(design.scaled_norm, slot.dtype),
+      design.l2_bound if design.mechanism else math.inf,
       params['randomness'].seed(randomness.ROUNDING),
-      modular.dtype_for(slot.design.bits),
+      modular.dtype_for(design.bits),
     )
     return rounded, {}
 
-  def decode(self, slot, params, total, sums):
-    return tf.cast(total, slot.dtype) / tf.constant(slot.design.scaled_norm, slot.dtype)
+  def decode(self, slot: Slot, params: Params, total: tf.Tensor, sums: Numbers) -> tf.Tensor:
+    return tf.cast(total, slot.dtype) / tf.constant(slot.integer_design.scaled_norm, slot.dtype)
 
-  def measure(self, slot, total, sums):
-    if slot.design.mechanism is not None:
+  def measure(self, slot: Slot, total: tf.Tensor, sums: Numbers) -> Measurements:
+    design = slot.integer_design
+    if design.mechanism is not None:
       return OrderedDict()
     length = tf.norm(tf.cast(total, tf.float64))
-    one = tf.constant(slot.design.rounding_error(1), tf.float64)
+    one = tf.constant(design.rounding_error(1), tf.float64)
     error = one * tf.sqrt(sums['survivors']) / tf.maximum(length, 1.0)
     return OrderedDict(relative_error=tf.cast(error, tf.float32))

@@ -2,13 +2,21 @@
 
 import abc
 import dataclasses
+import types
 from collections import OrderedDict
 
 import tensorflow as tf
 
-from tff_privacy_agg.aggregation.domains import RealVectors
+from tff_privacy_agg.aggregation.domains import Domain, RealVectors
 from tff_privacy_agg.aggregation.layers import _checks
-from tff_privacy_agg.aggregation.layers.base import Layer
+from tff_privacy_agg.aggregation.layers.base import (
+  Layer,
+  Measurements,
+  Numbers,
+  Params,
+  Slot,
+  State,
+)
 from tff_privacy_agg.numerics import dft, hadamard
 
 
@@ -20,11 +28,11 @@ class _Rotation(Layer):
 
   @property
   @abc.abstractmethod
-  def _transform(self):
+  def _transform(self) -> types.ModuleType:
     """The module with `padded_dimension`, `rotate` and `unrotate`."""
 
-  def output_domain(self, domain):
-    _checks.takes(self.name, RealVectors, domain, fix='Rotate before quantizing.')
+  def output_domain(self, domain: Domain) -> Domain:
+    domain = _checks.takes(self.name, RealVectors, domain, fix='Rotate before quantizing.')
     _checks.require(
       not domain.flat,
       self.name,
@@ -35,21 +43,23 @@ class _Rotation(Layer):
     dim = None if domain.dim is None else self._transform.padded_dimension(domain.dim)
     return dataclasses.replace(domain, dim=dim, flat=True)
 
-  def init(self, slot):
+  def init(self, slot: Slot) -> State:
     # Public: it protects nothing, so TF's own seeding is enough.
     start = tf.random.uniform([], maxval=2**62, dtype=tf.int64)
     return OrderedDict(seed=tf.stack([start, tf.zeros_like(start)]))
 
-  def prepare(self, slot, state):
+  def prepare(self, slot: Slot, state: State) -> Params:
     return OrderedDict(seed=state['seed'])
 
-  def encode(self, slot, params, value):
+  def encode(self, slot: Slot, params: Params, value: tf.Tensor) -> tuple[tf.Tensor, Numbers]:
     return self._transform.rotate(value, params['seed']), {}
 
-  def decode(self, slot, params, total, sums):
+  def decode(self, slot: Slot, params: Params, total: tf.Tensor, sums: Numbers) -> tf.Tensor:
     return self._transform.unrotate(total, params['seed'], slot.dim)
 
-  def update(self, slot, state, params, sums):
+  def update(
+    self, slot: Slot, state: State, params: Params, sums: Numbers
+  ) -> tuple[State, Measurements]:
     return OrderedDict(seed=state['seed'] + tf.constant([0, 1], tf.int64)), OrderedDict()
 
 
@@ -63,7 +73,7 @@ class HadamardRotation(_Rotation):
   """
 
   @property
-  def _transform(self):
+  def _transform(self) -> types.ModuleType:
     return hadamard
 
 
@@ -79,5 +89,5 @@ class DFTRotation(_Rotation):
   """
 
   @property
-  def _transform(self):
+  def _transform(self) -> types.ModuleType:
     return dft

@@ -4,10 +4,12 @@ import abc
 import dataclasses
 from typing import Any
 
+import tensorflow as tf
+
 from tff_privacy_agg import _validate
-from tff_privacy_agg.aggregation.domains import IntegerVectors, ModularVectors, RealVectors
+from tff_privacy_agg.aggregation.domains import Domain, IntegerVectors, ModularVectors, RealVectors
 from tff_privacy_agg.aggregation.layers import _checks
-from tff_privacy_agg.aggregation.layers.base import Layer
+from tff_privacy_agg.aggregation.layers.base import Layer, Numbers, Params, Slot
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import modular, structures
 
@@ -31,8 +33,10 @@ class ModularTerminal(Terminal):
   def width(self) -> int:
     """Bits of the modulus."""
 
-  def output_domain(self, domain):
-    _checks.takes(self.name, IntegerVectors, domain, fix='Put `Quantization` before the sum.')
+  def output_domain(self, domain: Domain) -> Domain:
+    domain = _checks.takes(
+      self.name, IntegerVectors, domain, fix='Put `Quantization` before the sum.'
+    )
     _checks.require(
       not domain.central,
       self.name,
@@ -42,10 +46,10 @@ class ModularTerminal(Terminal):
     )
     return ModularVectors(modulus=2**self.width, dim=domain.dim, noised=domain.noised)
 
-  def encode(self, slot, params, value):
+  def encode(self, slot: Slot, params: Params, value: tf.Tensor) -> tuple[tf.Tensor, Numbers]:
     return modular.wrap(value, self.width), {}
 
-  def decode(self, slot, params, total, sums):
+  def decode(self, slot: Slot, params: Params, total: tf.Tensor, sums: Numbers) -> tf.Tensor:
     return modular.centre(modular.wrap(total, self.width), self.width)
 
 
@@ -80,7 +84,7 @@ class SecureModularSum(ModularTerminal):
       )
 
   @property
-  def width(self):
+  def width(self) -> int:
     return self.bits
 
 
@@ -125,7 +129,7 @@ class ForeignSum(ModularTerminal):
       )
 
   @property
-  def width(self):
+  def width(self) -> int:
     return int(self.modulus).bit_length() - 1
 
 
@@ -144,7 +148,7 @@ class PlainSum(Terminal):
 
   name: str = 'plain_sum'
 
-  def output_domain(self, domain):
+  def output_domain(self, domain: Domain) -> Domain:
     if not (isinstance(domain, IntegerVectors) and domain.central):
       _checks.takes(
         self.name, RealVectors, domain, fix='Use `SecureModularSum` for quantized vectors.'
@@ -152,5 +156,5 @@ class PlainSum(Terminal):
     noised = isinstance(domain, IntegerVectors)
     return ModularVectors(modulus=None, dim=domain.dim, noised=noised)
 
-  def encode(self, slot, params, value):
+  def encode(self, slot: Slot, params: Params, value: tf.Tensor) -> tuple[tf.Tensor, Numbers]:
     return value if value.dtype.is_integer else structures.finite_or_zero(value), {}

@@ -162,7 +162,7 @@ def _in_range(**values: Any) -> None:
       )
 
 
-def fraction_positive(sums, channel: str) -> tf.Tensor:
+def fraction_positive(sums: Mapping[str, tf.Tensor], channel: str) -> tf.Tensor:
   """Fraction of clients that sent +1, in [0, 1], from the noised sum of +-1 bits."""
   survivors = tf.maximum(tf.cast(sums['survivors'], tf.float32), 1)
   return tf.clip_by_value((tf.cast(sums[channel], tf.float32) / survivors + 1) / 2, 0.0, 1.0)

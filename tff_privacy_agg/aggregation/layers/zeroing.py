@@ -2,13 +2,25 @@
 
 import dataclasses
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import tensorflow as tf
 
-from tff_privacy_agg.aggregation.domains import RealVectors
+from tff_privacy_agg.aggregation.domains import Channel, Domain, RealVectors
 from tff_privacy_agg.aggregation.layers import _checks, thresholds
-from tff_privacy_agg.aggregation.layers.base import Layer
-from tff_privacy_agg.aggregation.layers.thresholds import Threshold
+from tff_privacy_agg.aggregation.layers.base import (
+  Layer,
+  Measurements,
+  Numbers,
+  Params,
+  Slot,
+  State,
+)
+from tff_privacy_agg.aggregation.layers.thresholds import (
+  AdaptiveQuantile,
+  FixedThreshold,
+  Threshold,
+)
 from tff_privacy_agg.numerics import structures
 
 
@@ -39,15 +51,17 @@ class Zeroing(Layer):
     thresholds.threshold_of(threshold=self.threshold)
 
   @property
-  def _threshold(self):
+  def _threshold(self) -> AdaptiveQuantile | FixedThreshold:
     return thresholds.threshold_of(threshold=self.threshold)
 
   @property
-  def channels(self):
+  def channels(self) -> Mapping[str, Channel]:
     return self._threshold.channels('above')
 
-  def output_domain(self, domain):
-    _checks.takes(self.name, RealVectors, domain, fix='Put `Zeroing` before `Quantization`.')
+  def output_domain(self, domain: Domain) -> Domain:
+    domain = _checks.takes(
+      self.name, RealVectors, domain, fix='Put `Zeroing` before `Quantization`.'
+    )
     _checks.require(
       not domain.l2_bounded,
       self.name,
@@ -57,13 +71,13 @@ class Zeroing(Layer):
     )
     return domain
 
-  def init(self, slot):
+  def init(self, slot: Slot) -> State:
     return self._threshold.state('estimate')
 
-  def prepare(self, slot, state):
+  def prepare(self, slot: Slot, state: State) -> Params:
     return OrderedDict(state)
 
-  def encode(self, slot, params, value):
+  def encode(self, slot: Slot, params: Params, value: tf.Tensor) -> tuple[tf.Tensor, Numbers]:
     norm = structures.l2_norm(value)
     kept = norm <= tf.cast(self._threshold.limit(params, 'estimate'), value.dtype)  # NaN is not
     value = tf.math.multiply_no_nan(value, tf.cast(kept, value.dtype))
@@ -71,7 +85,9 @@ class Zeroing(Layer):
     above = tf.logical_not(at_or_below)
     return value, self._threshold.message('above', above, slot.dtype)
 
-  def update(self, slot, state, params, sums):
+  def update(
+    self, slot: Slot, state: State, params: Params, sums: Numbers
+  ) -> tuple[State, Measurements]:
     new_state, counted = self._threshold.update(state, 'estimate', sums, 'above', counts_above=True)
     if not counted:
       return new_state, OrderedDict()
