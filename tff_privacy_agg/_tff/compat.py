@@ -39,6 +39,7 @@ StructWithPythonType = _language.StructWithPythonType
 TensorType = _language.TensorType
 Type = _language.Type
 Value = _language.Value
+Computation = _language.Computation
 to_type = _language.to_type
 tensorflow_to_type = (
   tff.types.tensorflow_to_type if hasattr(tff, 'types') else tff.tensorflow.to_type
@@ -92,7 +93,7 @@ def protocol_survivors() -> int | None:
   return None if report is None else len(report.survivors)
 
 
-def struct_items(struct_type: Type) -> list[tuple[str | None, Type]]:
+def struct_items(struct_type: Any) -> list[tuple[Any, Any]]:
   """The (name or None, type) pairs of a `StructType`, in declared order."""
   if hasattr(tff.structure, 'iter_elements'):
     return list(tff.structure.iter_elements(struct_type))

@@ -22,7 +22,7 @@ from tff_privacy_agg.errors import RuntimeUnavailableError
 class _ExitedContext(compat.SyncContext):
   """What computations meet while the interpreter exits."""
 
-  def invoke(self, comp, arg) -> None:
+  def invoke(self, comp: Any, arg: Any) -> None:
     raise RuntimeUnavailableError(
       'A computation was called while the interpreter exits, when TFF workers have ended. '
       'Call it before the program ends.'

@@ -204,7 +204,9 @@ def bit_channel(
   return discrete_gaussian(bound, bound, local_variance, honest, 1, adjacency=adjacency)
 
 
-def _check_distributed(l2, l1, variance, honest, adjacency) -> int:
+def _check_distributed(
+  l2: float, l1: float, variance: float | None, honest: int, adjacency: str
+) -> int:
   factor = sensitivity_factor(adjacency)
   _validate.positive(l2=l2, l1=l1)
   _validate.non_negative(variance=variance)

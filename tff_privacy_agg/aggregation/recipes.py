@@ -303,7 +303,9 @@ def _any_cohort(maximum_clients: int) -> Cohort:
 def _compose(
   layers: Sequence[Layer], weighted: bool, cohort: Cohort
 ) -> ComposedFactory | WeightedComposedFactory:
-  return (compose_weighted if weighted else compose)(layers, cohort=cohort)
+  if weighted:
+    return compose_weighted(layers, cohort=cohort)
+  return compose(layers, cohort=cohort)
 
 
 def _refuse_debugging(debug_measurements_fn: object) -> None:

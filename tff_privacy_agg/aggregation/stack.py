@@ -6,6 +6,7 @@ survivors and keeps the privacy account, so that no layer can forget them.
 
 import dataclasses
 import math
+import typing
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -276,7 +277,8 @@ class Stack:
 
   def _with_channel_noise(self, values: tf.Tensor, stream: RandomStream | None) -> tf.Tensor:
     for number, sampler, positions in self._channel_noise():
-      noise = sampler.sample(stream, number, len(positions))
+      # Who adds the noise has a stream.
+      noise = sampler.sample(typing.cast(RandomStream, stream), number, len(positions))
       values = tf.tensor_scatter_nd_add(
         values, [[position] for position in positions], tf.cast(noise, values.dtype)
       )

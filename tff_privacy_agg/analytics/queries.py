@@ -3,16 +3,18 @@
 import dataclasses
 import math
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._tff import compat
-from tff_privacy_agg.aggregation.layers import Clipping, CoordinateClipping
+from tff_privacy_agg.aggregation.layers import Clipping, CoordinateClipping, Layer
 from tff_privacy_agg.analytics import trees
 from tff_privacy_agg.analytics.base import Query
+from tff_privacy_agg.analytics.error_law import ErrorLaw
 from tff_privacy_agg.errors import ConfigurationError
 
 
@@ -31,31 +33,33 @@ class Sum(Query):
     _validate.positive(maximum=self.maximum)
 
   @property
-  def value_type(self):
+  def value_type(self) -> compat.Type:
     return compat.TensorType(np.float64)
 
   @property
-  def size(self):
+  def size(self) -> int:
     return 1
 
   @property
-  def bound(self):
+  def bound(self) -> Layer:
     return CoordinateClipping(maximum=(self.maximum,))
 
   @property
-  def unit(self):
+  def unit(self) -> float:
     return self.maximum
 
-  def encode(self, value):
+  def encode(self, value: tf.Tensor) -> tf.Tensor:
     return tf.reshape(value, [1])
 
-  def decode(self, sums, survivors, stddev):
+  def decode(
+    self, sums: tf.Tensor, survivors: tf.Tensor, stddev: tf.Tensor
+  ) -> Mapping[str, tf.Tensor]:
     return OrderedDict(sum=sums[0], stddev=stddev)
 
-  def precision(self, law, confidence):
+  def precision(self, law: ErrorLaw, confidence: float) -> Mapping[str, float]:
     return {'sum': law.half_width(confidence)}
 
-  def limits(self, survivors):
+  def limits(self, survivors: Any) -> Mapping[str, tuple[Any, Any]]:
     return {'sum': (-survivors * self.maximum, survivors * self.maximum)}
 
 
@@ -64,32 +68,34 @@ class Count(Query):
   """How many clients answer yes. The number of those who answered at all is public."""
 
   @property
-  def value_type(self):
+  def value_type(self) -> compat.Type:
     return compat.TensorType(np.bool_)
 
   @property
-  def size(self):
+  def size(self) -> int:
     return 1
 
   @property
-  def bound(self):
+  def bound(self) -> Layer:
     return CoordinateClipping(maximum=(1.0,))
 
   @property
-  def unit(self):
+  def unit(self) -> float:
     return 1.0
 
-  def encode(self, value):
+  def encode(self, value: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.cast(value, tf.float64), [1])
 
-  def decode(self, sums, survivors, stddev):
+  def decode(
+    self, sums: tf.Tensor, survivors: tf.Tensor, stddev: tf.Tensor
+  ) -> Mapping[str, tf.Tensor]:
     return OrderedDict(count=sums[0], fraction=sums[0] / survivors, stddev=stddev)
 
-  def precision(self, law, confidence):
+  def precision(self, law: ErrorLaw, confidence: float) -> Mapping[str, float]:
     half = law.half_width(confidence)
     return {'count': half, 'fraction': half / law.clients}
 
-  def limits(self, survivors):
+  def limits(self, survivors: Any) -> Mapping[str, tuple[Any, Any]]:
     return {'count': (0.0, survivors), 'fraction': (0.0, 1.0)}
 
 
@@ -113,32 +119,34 @@ class Mean(Query):
     _range(self.lower, self.upper)
 
   @property
-  def value_type(self):
+  def value_type(self) -> compat.Type:
     return compat.TensorType(np.float64)
 
   @property
-  def size(self):
+  def size(self) -> int:
     return 1
 
   @property
-  def bound(self):
+  def bound(self) -> Layer:
     return CoordinateClipping(maximum=(self.unit,))
 
   @property
-  def unit(self):
+  def unit(self) -> float:
     return (self.upper - self.lower) / 2
 
-  def encode(self, value):
+  def encode(self, value: tf.Tensor) -> tf.Tensor:
     return tf.reshape(value - self._middle, [1])
 
-  def decode(self, sums, survivors, stddev):
+  def decode(
+    self, sums: tf.Tensor, survivors: tf.Tensor, stddev: tf.Tensor
+  ) -> Mapping[str, tf.Tensor]:
     return OrderedDict(mean=self._middle + sums[0] / survivors, stddev=stddev / survivors)
 
-  def precision(self, law, confidence):
+  def precision(self, law: ErrorLaw, confidence: float) -> Mapping[str, float]:
     # No ratio of two noised numbers: the number of survivors is exact.
     return {'mean': law.half_width(confidence) / law.clients}
 
-  def limits(self, survivors):
+  def limits(self, survivors: Any) -> Mapping[str, tuple[Any, Any]]:
     return {'mean': (self.lower, self.upper)}
 
   @property
@@ -169,31 +177,33 @@ class Histogram(Query):
       )
 
   @property
-  def value_type(self):
+  def value_type(self) -> compat.Type:
     return compat.TensorType(np.bool_, [self.size])
 
   @property
-  def size(self):
+  def size(self) -> int:
     return len(self.categories)
 
   @property
-  def bound(self):
+  def bound(self) -> Layer:
     return Clipping(norm=self.unit)
 
   @property
-  def unit(self):
+  def unit(self) -> float:
     return math.sqrt(self.contributions)
 
-  def encode(self, value):
+  def encode(self, value: tf.Tensor) -> tf.Tensor:
     return tf.cast(value, tf.float64)
 
-  def decode(self, sums, survivors, stddev):
+  def decode(
+    self, sums: tf.Tensor, survivors: tf.Tensor, stddev: tf.Tensor
+  ) -> Mapping[str, tf.Tensor]:
     return OrderedDict(counts=sums, stddev=stddev)
 
-  def precision(self, law, confidence):
+  def precision(self, law: ErrorLaw, confidence: float) -> Mapping[str, float]:
     return {'counts': law.half_width(confidence)}
 
-  def limits(self, survivors):
+  def limits(self, survivors: Any) -> Mapping[str, tuple[Any, Any]]:
     return {'counts': (0.0, survivors)}
 
 
@@ -232,22 +242,22 @@ class Quantiles(Query):
       raise ConfigurationError(f'`levels` must be at most 12, got {self.levels}.')
 
   @property
-  def value_type(self):
+  def value_type(self) -> compat.Type:
     return compat.TensorType(np.float64)
 
   @property
-  def size(self):
+  def size(self) -> int:
     return trees.nodes(self.levels)
 
   @property
-  def bound(self):
+  def bound(self) -> Layer:
     return Clipping(norm=self.unit)
 
   @property
-  def unit(self):
+  def unit(self) -> float:
     return math.sqrt(self.levels)
 
-  def encode(self, value):
+  def encode(self, value: tf.Tensor) -> tf.Tensor:
     leaves = 2**self.levels
     place = (value - self.lower) / (self.upper - self.lower)
     # What is no number is nowhere; the comparison in `clip_by_value` would let it pass.
@@ -255,7 +265,9 @@ class Quantiles(Query):
     leaf = tf.cast(tf.clip_by_value(tf.floor(place * leaves), 0, leaves - 1), tf.int32)
     return trees.path(leaf, self.levels)
 
-  def decode(self, sums, survivors, stddev):
+  def decode(
+    self, sums: tf.Tensor, survivors: tf.Tensor, stddev: tf.Tensor
+  ) -> Mapping[str, tf.Tensor]:
     ranks = tf.cumsum(trees.consistent_leaves(sums, survivors, self.levels))
     rising = tf.clip_by_value(trees.monotone(ranks), 0, survivors)
     wanted = tf.constant(self.probabilities, tf.float64) * survivors
@@ -266,21 +278,23 @@ class Quantiles(Query):
       stddev=stddev * math.sqrt(trees.rank_variances(self.levels).max()),
     )
 
-  def precision(self, law, confidence):
+  def precision(self, law: ErrorLaw, confidence: float) -> Mapping[str, float]:
     # All ranks at once, so that the quantiles' are among them wherever they fall.
     at_once = 2**self.levels - 1
     worst = math.sqrt(trees.rank_variances(self.levels).max())
     rank = worst * law.normal_half_width(confidence, at_once)
     return {'rank': rank, 'fraction': rank / law.clients, 'leaf': self._leaf}
 
-  def limits(self, survivors):
+  def limits(self, survivors: Any) -> Mapping[str, tuple[Any, Any]]:
     return {'quantiles': (self.lower, self.upper)}
 
-  def cut(self, answer, survivors):
+  def cut(self, answer: Mapping[str, tf.Tensor], survivors: tf.Tensor) -> Mapping[str, Any]:
     """The answer as it is: no quantile lies beyond the leaves."""
     return answer
 
-  def intervals(self, found, law, confidence):
+  def intervals(
+    self, found: Mapping[str, Any], law: ErrorLaw, confidence: float
+  ) -> Mapping[str, np.ndarray]:
     """As in `Query`: of the clients' own quantiles, rounded outwards to whole leaves.
 
     The true quantile's leaf ends at or behind the first right end whose rank, raised by its

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_federated as tff
 
 from tff_privacy_agg import _validate, accounting
 from tff_privacy_agg._deprecation import renamed
@@ -182,12 +183,12 @@ class Statistic:
     return self.query.intervals(noised, self._law(survivors), confidence)
 
   @functools.cached_property
-  def initialize(self):
+  def initialize(self) -> compat.Computation:
     """TFF computation of the first state: an empty privacy account."""
     return self._process.initialize
 
   @functools.cached_property
-  def next(self):
+  def next(self) -> compat.Computation:
     """TFF computation of a round, (state at server, values at clients) -> (state, answer).
 
     It runs in every context that can run secure sums: `runtime.simulation_context()`,
@@ -196,13 +197,13 @@ class Statistic:
     process, query = self._process, self.query
 
     @compat.tensorflow_computation(query.value_type)
-    def encode(value):
+    def encode(value: tf.Tensor) -> tf.Tensor:
       return tf.ensure_shape(tf.cast(query.encode(value), tf.float64), [query.size])
 
     result_type = process.next.type_signature.result
 
     @compat.tensorflow_computation(result_type.result.member, result_type.measurements.member)
-    def decode(sums, measurements):
+    def decode(sums: tf.Tensor, measurements: Mapping[str, Any]) -> Mapping[str, tf.Tensor]:
       privacy = measurements['privacy']
       survivors = tf.cast(privacy['survivors'], tf.float64)
       stddev = tf.sqrt(survivors) * self._law(1).stddev
@@ -213,7 +214,7 @@ class Statistic:
       process.initialize.type_signature.result,
       compat.FederatedType(query.value_type, compat.CLIENTS),
     )
-    def next_round(state, values):
+    def next_round(state: compat.Value, values: compat.Value) -> tuple[compat.Value, compat.Value]:
       vectors = compat.federated_map(encode, values)
       output = process.next(state, vectors)
       answer = compat.federated_map(decode, (output.result, output.measurements))
@@ -232,7 +233,7 @@ class Statistic:
     )
 
   @functools.cached_property
-  def _process(self):
+  def _process(self) -> tff.templates.AggregationProcess:
     return self._factory.create(self._vector_type)
 
   @functools.cached_property

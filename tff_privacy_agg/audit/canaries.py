@@ -134,24 +134,26 @@ class _CanaryModel(tff.learning.models.VariableModel):
     self._inner = inner
 
   @property
-  def trainable_variables(self):
+  def trainable_variables(self) -> Sequence[tf.Variable]:
     return self._inner.trainable_variables
 
   @property
-  def non_trainable_variables(self):
+  def non_trainable_variables(self) -> Sequence[tf.Variable]:
     return self._inner.non_trainable_variables
 
   @property
-  def local_variables(self):
+  def local_variables(self) -> Sequence[tf.Variable]:
     return self._inner.local_variables
 
   @property
-  def input_spec(self):
+  def input_spec(self) -> Mapping[str, Any]:
     dimension = sum(variable.shape.num_elements() for variable in self.trainable_variables)
     pull = tf.TensorSpec([None, dimension], tf.float32)
     return OrderedDict(batch=self._inner.input_spec, pull=pull)
 
-  def forward_pass(self, batch_input, training=True):
+  def forward_pass(
+    self, batch_input: Any, training: bool = True
+  ) -> tff.learning.models.BatchOutput:
     output = self._inner.forward_pass(batch_input['batch'], training)
     pull = batch_input['pull']  # one row for a canary, none for others
     flat = tf.concat([tf.reshape(part, [-1]) for part in self.trainable_variables], axis=0)
@@ -163,7 +165,7 @@ class _CanaryModel(tff.learning.models.VariableModel):
     )
 
   @tf.function
-  def predict_on_batch(self, batch_input, training=True):
+  def predict_on_batch(self, batch_input: Any, training: bool = True) -> Any:
     return self._inner.predict_on_batch(batch_input['batch'], training)
 
   @tf.function

@@ -1,9 +1,10 @@
 """Membership inference on a linear model of the embedded digits."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.audit import membership, softmax
@@ -33,7 +34,7 @@ class DigitsMembership:
 
 
 def attack_digits(
-  weights,
+  weights: Sequence[ArrayLike],
   examples: data.FederatedExamples,
   *,
   shadows: int = 32,
@@ -93,7 +94,9 @@ def attack_digits(
   )
 
 
-def _all_examples(examples: data.FederatedExamples):
+def _all_examples(
+  examples: data.FederatedExamples,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
   """Pixels, labels, owners (from 0 among members, and among others), and who is a member."""
   xs, ys, owners = [], [], []
   for number, client in enumerate(examples.train.client_ids):

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 from tff_privacy_agg import _validate
@@ -123,7 +124,7 @@ def auc_interval(
   return Interval(value=area, low=max(0.0, area - half), high=min(1.0, area + half))
 
 
-def scores(**values) -> np.ndarray:
+def scores(**values: ArrayLike) -> np.ndarray:
   """The only argument as float64 `[n]`, n >= 2; raises where it is not finite numbers."""
   ((name, value),) = values.items()
   array = np.asarray(value, np.float64)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
+from numpy.typing import ArrayLike
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.audit import place_names, softmax
@@ -190,7 +191,9 @@ def _batches(x: np.ndarray, y: np.ndarray, epochs: int) -> tf.data.Dataset:
   return examples.repeat(epochs).batch(_BATCH)
 
 
-def _line_losses(weights, lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def _line_losses(
+  weights: Sequence[ArrayLike], lines: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> np.ndarray:
   """Total loss of each line."""
   x, y = (np.concatenate(part) for part in zip(*lines, strict=True))
   owners = np.repeat(np.arange(len(lines)), [len(labels) for _, labels in lines])

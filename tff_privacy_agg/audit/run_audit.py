@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow_federated as tff
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
@@ -55,7 +56,7 @@ class RunAudit:
 class _AuditedTask(TrainingTask):
   """The same training with canaries among its clients."""
 
-  def model_fn(self):
+  def model_fn(self) -> Callable[[], tff.learning.models.VariableModel]:
     return with_canaries(super().model_fn())
 
 
@@ -246,7 +247,9 @@ def _beside(path: pathlib.Path) -> Mapping[str, float]:
   return {}
 
 
-def _membership(path, task: TrainingTask, confidence: float, seed: int, progress: Progress):
+def _membership(
+  path: pathlib.Path, task: TrainingTask, confidence: float, seed: int, progress: Progress
+) -> digits_membership.DigitsMembership:
   if (task.data, task.model) != ('digits', 'linear'):
     raise ConfigurationError(
       f'The membership attack scores a linear model of the digits; this is {task.model} on '
@@ -294,7 +297,9 @@ def _count(progress: Progress, what: str, rounds: int, number: int, metrics: Any
   progress(what, number, rounds)
 
 
-def _entry(found: Mapping[str, Any], shown: CanaryResult | None, audits: list[str]):
+def _entry(
+  found: Mapping[str, Any], shown: CanaryResult | None, audits: list[str]
+) -> Mapping[str, Any]:
   """The note in the ledger: the numbers of the report's field, and the file's hash."""
   text = json.dumps(found, sort_keys=True, separators=(',', ':'))
   entry: dict[str, Any] = {

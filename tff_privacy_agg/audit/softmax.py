@@ -1,12 +1,15 @@
 """Softmax regression in NumPy: shadow models, and scores of linear models."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
 
 
-def logits(weights, x: np.ndarray) -> np.ndarray:
+def logits(weights: Sequence[ArrayLike], x: np.ndarray) -> np.ndarray:
   """Logits `[n, classes]` of a linear model.
 
   Args:
@@ -22,7 +25,7 @@ def logits(weights, x: np.ndarray) -> np.ndarray:
   return x @ parts[0] + parts[1]
 
 
-def losses(weights, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def losses(weights: Sequence[ArrayLike], x: np.ndarray, y: np.ndarray) -> np.ndarray:
   """Cross entropy of each example, `[n]`, nats; arguments as for `logits`."""
   values = logits(weights, x)
   values = values - values.max(axis=1, keepdims=True)

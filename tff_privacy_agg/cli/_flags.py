@@ -7,8 +7,9 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
+Commands: TypeAlias = 'argparse._SubParsersAction[argparse.ArgumentParser]'
 _PACKAGE = pathlib.Path(__file__).parents[1]
 _ARGUMENT = re.compile(r"`(\w+)`|`?\b(\w+)='?([\w.]+)'?`?")
 
@@ -57,7 +58,9 @@ def plain_warnings() -> Iterator[None]:
   with warnings.catch_warnings():
     shown = warnings.showwarning
 
-    def show(message, category, filename, *rest, **more) -> None:
+    def show(
+      message: Warning | str, category: type[Warning], filename: str, *rest: Any, **more: Any
+    ) -> None:
       if category is UserWarning and pathlib.Path(filename).is_relative_to(_PACKAGE):
         start = '\r\033[K' if sys.stderr.isatty() else ''  # where a line of progress may stand
         print(f'{start}note: {message}', file=sys.stderr, flush=True)

@@ -40,7 +40,7 @@ _DEFAULTS = {'contributions': 1, 'probabilities': [0.25, 0.5, 0.75], 'levels': 8
 _RULE = {'count': 'any', 'histogram': 'set', 'sum': 'sum', 'mean': 'mean', 'quantiles': 'mean'}
 
 
-def add(commands) -> None:
+def add(commands: _flags.Commands) -> None:
   """Adds the command to the parser."""
   analytics = commands.add_parser(
     'analytics',

@@ -5,6 +5,13 @@ import contextlib
 import json
 import pathlib
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tff_privacy_agg.cli import _flags
+
+if TYPE_CHECKING:
+  from tff_privacy_agg.audit.run_audit import RunAudit
 
 _AUDITS = ('canaries', 'membership', 'memorization', 'gallery')
 _EXAMPLES = """examples:
@@ -16,7 +23,7 @@ exit code 1: a lower bound on epsilon is above that of the ledger.
 """
 
 
-def add(commands) -> None:
+def add(commands: _flags.Commands) -> None:
   """Adds the command to the parser."""
   audit = commands.add_parser(
     'audit',
@@ -87,7 +94,7 @@ def _free_directory() -> pathlib.Path:
   return path
 
 
-def _summary(result, path) -> list[str]:
+def _summary(result: 'RunAudit', path: pathlib.Path) -> list[str]:
   found = result.found
   claim = found['claim']
   lines = [
@@ -133,7 +140,7 @@ def _summary(result, path) -> list[str]:
   return [*lines, f'{path}: audit.json, pictures audit_*.png; noted in ledger.jsonl']
 
 
-def _membership_line(name: str, attack) -> str:
+def _membership_line(name: str, attack: Mapping[str, Any]) -> str:
   area = attack['auc']
   parts = [f'membership, {name}: AUC {_interval(area)}']
   for rate, found in attack['tpr_at'].items():
@@ -145,9 +152,9 @@ def _membership_line(name: str, attack) -> str:
   return ', '.join(parts)
 
 
-def _interval(value) -> str:
+def _interval(value: Mapping[str, float]) -> str:
   return f'{value["value"]:.3f} [{value["low"]:.3f}, {value["high"]:.3f}]'
 
 
-def _short(value) -> str:
+def _short(value: str | float) -> str:
   return value if isinstance(value, str) else f'{value:.2f}'

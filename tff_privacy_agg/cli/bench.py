@@ -6,6 +6,7 @@ import functools
 import json
 
 from tff_privacy_agg._names import RANDOMNESS
+from tff_privacy_agg.cli import _flags
 
 _EXAMPLES = """examples:
   tff-privacy-agg bench --profile
@@ -15,7 +16,7 @@ Comparisons with other aggregators need a clone: benchmarks/README.md.
 """
 
 
-def add(commands) -> None:
+def add(commands: _flags.Commands) -> None:
   """Adds the command to the parser."""
   bench = commands.add_parser(
     'bench',

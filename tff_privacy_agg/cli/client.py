@@ -3,6 +3,8 @@
 import argparse
 import pathlib
 
+from tff_privacy_agg.cli import _flags
+
 _EXAMPLES = """example:
   tff-privacy-agg client --config north.toml
 
@@ -11,7 +13,7 @@ was interrupted joins the next session when the same command is run again.
 """
 
 
-def add(commands) -> None:
+def add(commands: _flags.Commands) -> None:
   """Adds the command to the parser."""
   client = commands.add_parser(
     'client',

@@ -2,8 +2,10 @@
 
 import argparse
 
+from tff_privacy_agg.cli import _flags
 
-def add(commands) -> None:
+
+def add(commands: _flags.Commands) -> None:
   """Adds the command to the parser."""
   completion = commands.add_parser(
     'completion',

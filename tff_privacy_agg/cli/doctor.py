@@ -2,6 +2,8 @@
 
 import argparse
 
+from tff_privacy_agg.cli import _flags
+
 _EXAMPLES = """examples:
   tff-privacy-agg doctor
   tff-privacy-agg doctor --json
@@ -10,7 +12,7 @@ exit code 1: something does not work; the line below it says the fix.
 """
 
 
-def add(commands) -> None:
+def add(commands: _flags.Commands) -> None:
   """Adds the command to the parser."""
   doctor = commands.add_parser(
     'doctor',

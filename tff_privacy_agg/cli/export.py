@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tff_privacy_agg._names import EXPORT_FORMATS
+from tff_privacy_agg.cli import _flags
 
 _EXAMPLES = """examples:
   tff-privacy-agg export runs/digits-private
@@ -18,7 +19,7 @@ The model is that of the last settled round. `privacy_card.json` and `MODEL_CARD
 """
 
 
-def add(commands) -> None:
+def add(commands: _flags.Commands) -> None:
   """Adds the command to the parser."""
   export = commands.add_parser(
     'export',

@@ -4,12 +4,14 @@ import argparse
 import json
 import pathlib
 
+from tff_privacy_agg.cli import _flags
+
 _EXAMPLES = """example:
   tff-privacy-agg keys keys north south east --host server.example.org
 """
 
 
-def add(commands) -> None:
+def add(commands: _flags.Commands) -> None:
   """Adds the command to the parser."""
   keys = commands.add_parser(
     'keys',

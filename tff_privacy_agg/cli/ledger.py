@@ -6,6 +6,8 @@ import json
 import math
 import pathlib
 
+from tff_privacy_agg.cli import _flags
+
 _EXAMPLES = """examples:
   tff-privacy-agg epsilon runs/digits-private/ledger.jsonl --json
   tff-privacy-agg verify runs/digits-private/ledger.jsonl   # exit code 1: a line is not true
@@ -13,7 +15,7 @@ _EXAMPLES = """examples:
 """
 
 
-def add(commands) -> None:
+def add(commands: _flags.Commands) -> None:
   """Adds the commands to the parser."""
   for name, run, about in (
     ('epsilon', _epsilon, 'what a ledger has spent, by view'),

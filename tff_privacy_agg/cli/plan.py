@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from tff_privacy_agg._names import DISTRIBUTED
+from tff_privacy_agg.cli import _flags
 
 _EXAMPLES = """examples:
   tff-privacy-agg plan --target-epsilon 4 --rounds 50 --clients-per-round 200 --population 20000 \\
@@ -28,7 +29,7 @@ _OF_CLIENTS: dict[str, Any] = {
 _OF_CORRELATED: dict[str, Any] = {'separation': None, 'bands': None, 'momentum': 0.0}
 
 
-def add(commands) -> None:
+def add(commands: _flags.Commands) -> None:
   """Adds the command to the parser."""
   plan = commands.add_parser(
     'plan',

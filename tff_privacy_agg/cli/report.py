@@ -4,6 +4,8 @@ import argparse
 import json
 import pathlib
 
+from tff_privacy_agg.cli import _flags
+
 _EXAMPLES = """examples:
   tff-privacy-agg report runs/digits-private
   tff-privacy-agg report runs/digits-private --beside runs/digits-no-privacy --output card.html
@@ -12,7 +14,7 @@ The page is one file: no script, no network. It rests on the ledger, which is ve
 """
 
 
-def add(commands) -> None:
+def add(commands: _flags.Commands) -> None:
   """Adds the command to the parser."""
   report = commands.add_parser(
     'report',

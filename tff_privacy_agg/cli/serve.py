@@ -3,7 +3,7 @@
 import argparse
 import pathlib
 
-from tff_privacy_agg.cli import _closing
+from tff_privacy_agg.cli import _closing, _flags
 
 _EXAMPLES = """example:
   tff-privacy-agg serve --config server.toml
@@ -13,7 +13,7 @@ was interrupted goes on after its last checkpoint when the same command is run a
 """
 
 
-def add(commands) -> None:
+def add(commands: _flags.Commands) -> None:
   """Adds the command to the parser."""
   serve = commands.add_parser(
     'serve',

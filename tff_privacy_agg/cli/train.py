@@ -9,12 +9,16 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tff_privacy_agg import _names
 from tff_privacy_agg.cli import _closing, _flags, _progress, _run_config
 from tff_privacy_agg.learning import options
 from tff_privacy_agg.learning.options import TrainingOptions
+
+if TYPE_CHECKING:
+  from tff_privacy_agg.learning.training_task import TrainingTask
+  from tff_privacy_agg.runtime import RoundReport
 
 _EXAMPLES = """examples:
   tff-privacy-agg train
@@ -31,7 +35,7 @@ goes on when the same command is run again; more --rounds continue one that has 
 _DECIMALS = 10_000  # of the fractions of a session
 
 
-def add(commands) -> None:
+def add(commands: _flags.Commands) -> None:
   """Adds the command to the parser."""
   train = commands.add_parser(
     'train',
@@ -177,7 +181,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _context(task) -> Iterator[Any]:
+def _context(task: 'TrainingTask') -> Iterator[Any]:
   """Where the training runs: a simulation, or the protocol with parties of this process."""
   from tff_privacy_agg import runtime, secagg
 
@@ -187,12 +191,9 @@ def _context(task) -> Iterator[Any]:
     return
   clients = task.clients_per_round
   dropouts = clients - task.minimum_clients
-  session = {
-    'colluding_fraction': 0.0,
-    'dropout_fraction': math.ceil(_DECIMALS * dropouts / clients) / _DECIMALS,
-  }
+  dropout_fraction = math.ceil(_DECIMALS * dropouts / clients) / _DECIMALS
   # Refuses what no session of so many clients can keep, before a worker starts.
-  secagg.find_parameters(clients, *session.values(), mode=task.secure_sum)
+  secagg.find_parameters(clients, 0.0, dropout_fraction, mode=task.secure_sum)
   drops = None
   if task.dropout_rate:
     drops = runtime.RandomDrops(rate=task.dropout_rate, seed=_drops_seed())
@@ -201,7 +202,8 @@ def _context(task) -> Iterator[Any]:
     minimum_clients=task.minimum_clients,
     maximum_clients=clients,
     drops=drops,
-    **session,
+    colluding_fraction=0.0,
+    dropout_fraction=dropout_fraction,
   )
   try:
     with runtime.use(context):
@@ -215,7 +217,7 @@ def _drops_seed() -> int:
   return int.from_bytes(os.urandom(4))
 
 
-def _facts(task, process) -> Mapping[str, Any]:
+def _facts(task: 'TrainingTask', process: Any) -> Mapping[str, Any]:
   if task.noise_multiplier is None:
     return {'private': False, 'note': 'trained without privacy: epsilon is infinite'}
   return {'private': True, **process.facts.stack, 'delta': process.facts.delta}
@@ -233,7 +235,7 @@ def _recorded(path: pathlib.Path) -> tuple[float, int] | None:
   return None if noise is None else (noise, found.get('planned_rounds') or found.get('rounds', 0))
 
 
-def _default_directory(task, plans: bool) -> pathlib.Path:
+def _default_directory(task: 'TrainingTask', plans: bool) -> pathlib.Path:
   """The first directory under runs/ that is free, or holds this training unfinished.
 
   Args:
@@ -259,7 +261,12 @@ def _default_directory(task, plans: bool) -> pathlib.Path:
     number += 1
 
 
-def _summary_text(task, summary, path, last_sum) -> str:
+def _summary_text(
+  task: 'TrainingTask',
+  summary: Mapping[str, Any],
+  path: pathlib.Path,
+  last_sum: 'RoundReport | None',
+) -> str:
   if task.noise_multiplier is None:
     privacy = 'no privacy: epsilon is infinite'
   else:

@@ -212,7 +212,9 @@ class Participant:
     self._exchange(offer, rounds[-1], message, last=True)
     self._events('session done', round=params.round_number)
 
-  def _input(self, work: Work, broadcast: Sequence[np.ndarray], leaves) -> Mapping[str, Any]:
+  def _input(
+    self, work: Work, broadcast: Sequence[np.ndarray], leaves: Sequence[secagg.Leaf]
+  ) -> Mapping[str, Any]:
     try:
       return work(broadcast, leaves)
     except PrivacyAggError:

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tff_privacy_agg import _validate
@@ -152,7 +153,7 @@ class _Authority:
       builder = builder.add_extension(alternatives, critical=False)
     return builder.sign(self._key, hashes.SHA256())
 
-  def _builder(self, name: x509.Name, key) -> x509.CertificateBuilder:
+  def _builder(self, name: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
     return x509.CertificateBuilder(
       issuer_name=self._name,
       subject_name=name,
@@ -178,7 +179,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
   return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _private_pem(key) -> bytes:
+def _private_pem(key: PrivateKeyTypes) -> bytes:
   return key.private_bytes(
     serialization.Encoding.PEM,
     serialization.PrivateFormat.PKCS8,

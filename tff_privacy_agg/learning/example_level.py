@@ -1,7 +1,7 @@
 """Differential privacy for single examples, in the clients' local training."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -91,34 +91,36 @@ class _ExampleLevelModel(tff.learning.models.VariableModel):
     )
 
   @property
-  def trainable_variables(self):
+  def trainable_variables(self) -> Sequence[tf.Variable]:
     return self._model.trainable_variables
 
   @property
-  def non_trainable_variables(self):
+  def non_trainable_variables(self) -> Sequence[tf.Variable]:
     return self._model.non_trainable_variables
 
   @property
-  def local_variables(self):
+  def local_variables(self) -> Sequence[tf.Variable]:
     return self._model.local_variables
 
   @property
-  def input_spec(self):
+  def input_spec(self) -> Any:
     return self._model.input_spec
 
-  def predict_on_batch(self, batch_input, training=True):
+  def predict_on_batch(self, batch_input: Any, training: bool = True) -> Any:
     return self._model.predict_on_batch(batch_input, training)
 
-  def report_local_unfinalized_metrics(self):
+  def report_local_unfinalized_metrics(self) -> Mapping[str, Any]:
     return self._model.report_local_unfinalized_metrics()
 
-  def metric_finalizers(self):
+  def metric_finalizers(self) -> Mapping[str, Any]:
     return self._model.metric_finalizers()
 
-  def reset_metrics(self):
-    return self._model.reset_metrics()
+  def reset_metrics(self) -> None:
+    self._model.reset_metrics()
 
-  def forward_pass(self, batch_input, training=True):
+  def forward_pass(
+    self, batch_input: Any, training: bool = True
+  ) -> tff.learning.models.BatchOutput:
     if not training:
       return self._model.forward_pass(batch_input, training)
     weights = list(self._model.trainable_variables)
@@ -126,7 +128,9 @@ class _ExampleLevelModel(tff.learning.models.VariableModel):
     state = self._query.initial_global_state()
     params = self._query.derive_sample_params(state)
 
-    def add_example(index, loss, total):
+    def add_example(
+      index: tf.Tensor, loss: tf.Tensor, total: Any
+    ) -> tuple[tf.Tensor, tf.Tensor, Any]:
       one = tf.nest.map_structure(lambda part: part[index : index + 1], batch_input)
       with tf.GradientTape() as tape:
         output = self._model.forward_pass(one, training)

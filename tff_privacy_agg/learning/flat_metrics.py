@@ -7,7 +7,9 @@ from typing import Any
 from tff_privacy_agg._tff import compat
 
 
-def no_metrics(metric_finalizers, local_unfinalized_metrics_type=None):
+def no_metrics(
+  metric_finalizers: object, local_unfinalized_metrics_type: compat.Type | None = None
+) -> compat.Computation:
   """Releases no training metrics: pass it as `metrics_aggregator`.
 
   TFF's default sums each client's loss, accuracy and example count in the clear,
@@ -23,7 +25,7 @@ def no_metrics(metric_finalizers, local_unfinalized_metrics_type=None):
   """
   del metric_finalizers
 
-  def drop(unused_metrics):
+  def drop(unused_metrics: compat.Value) -> compat.Value:
     return compat.federated_value(OrderedDict(), compat.SERVER)
 
   if local_unfinalized_metrics_type is None:

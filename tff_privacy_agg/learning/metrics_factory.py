@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from tff_privacy_agg._names import DISTRIBUTED
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.aggregation import binding, tff_values
 from tff_privacy_agg.aggregation.domains import Cohort
-from tff_privacy_agg.aggregation.factories import compose
+from tff_privacy_agg.aggregation.factories import ComposedFactory, compose
 from tff_privacy_agg.aggregation.layers import (
   CoordinateClipping,
   Quantization,
@@ -24,6 +24,8 @@ from tff_privacy_agg.aggregation.layers.noise import NOISE_LAYERS
 from tff_privacy_agg.errors import ConfigurationError
 
 Bounds = float | Sequence[float]
+# Name, TFF type and bounds of a released metric.
+_Chosen = tuple[str, compat.Type, tuple[float, ...]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,21 +64,25 @@ class PrivateMetrics:
     chosen = self._chosen(metrics_type)
     return self._factory(chosen).bind(_vector_type(chosen))
 
-  def __call__(self, metric_finalizers, local_unfinalized_metrics_type=None):
+  def __call__(
+    self,
+    metric_finalizers: Callable[[Any], Any] | Mapping[str, Callable[[Any], Any]],
+    local_unfinalized_metrics_type: compat.Type | None = None,
+  ) -> compat.Computation:
     """As TFF's metrics aggregators; the type may be left out, as TFF does."""
 
-    def aggregate(metrics):
+    def aggregate(metrics: compat.Value) -> compat.Value:
       metrics_type = metrics.type_signature.member
       chosen = self._chosen(metrics_type)
       process = self._factory(chosen).create(_vector_type(chosen))
 
       @compat.tensorflow_computation(metrics_type)
-      def flatten(value):
+      def flatten(value: Mapping[str, Any]) -> tf.Tensor:
         parts = [tff_values.to_vector(value[name], kind, tf.float64) for name, kind, _ in chosen]
         return tf.concat(parts, axis=0)
 
       @compat.tensorflow_computation(process.next.type_signature.result.result.member)
-      def finalize(sums):
+      def finalize(sums: tf.Tensor) -> Any:
         # What is negative is noise, and no finalizer is made for it.
         totals = _unflatten(tf.maximum(sums, 0), chosen)
         if callable(metric_finalizers):
@@ -91,7 +97,7 @@ class PrivateMetrics:
     placed = compat.FederatedType(local_unfinalized_metrics_type, compat.CLIENTS)
     return compat.federated_computation(aggregate, placed)
 
-  def _chosen(self, metrics_type) -> list[tuple[str, Any, tuple[float, ...]]]:
+  def _chosen(self, metrics_type: compat.Type) -> list[_Chosen]:
     """Name, type and bounds of each released metric, in declared order."""
     declared = OrderedDict(compat.struct_items(metrics_type))
     if not isinstance(self.maximum, Mapping):
@@ -119,7 +125,7 @@ class PrivateMetrics:
       chosen.append((name, kind, given))
     return chosen
 
-  def _factory(self, chosen):
+  def _factory(self, chosen: Sequence[_Chosen]) -> ComposedFactory:
     noise = NOISE_LAYERS[self.mechanism](noise_multiplier=self.noise_multiplier)
     layers = [
       CoordinateClipping(maximum=tuple(bound for _, _, bounds in chosen for bound in bounds)),
@@ -179,7 +185,9 @@ def private_metrics(
   )
 
 
-def unfinalized_type(model) -> compat.Type:
+def unfinalized_type(
+  model: Callable[[], tff.learning.models.VariableModel] | tff.learning.models.FunctionalModel,
+) -> compat.Type:
   """TFF type of one client's unfinalized metrics.
 
   Args:
@@ -188,7 +196,7 @@ def unfinalized_type(model) -> compat.Type:
   """
 
   @compat.tensorflow_computation
-  def unfinalized():
+  def unfinalized() -> Mapping[str, Any]:
     if isinstance(model, tff.learning.models.FunctionalModel):
       return model.initialize_metrics_state()
     made = model()
@@ -201,11 +209,11 @@ def _each(bound: Bounds) -> tuple[float, ...]:
   return tuple(np.atleast_1d(np.asarray(bound, np.float64)).tolist())
 
 
-def _vector_type(chosen) -> compat.Type:
+def _vector_type(chosen: Sequence[_Chosen]) -> compat.Type:
   return compat.TensorType(np.float64, [sum(len(bounds) for _, _, bounds in chosen)])
 
 
-def _unflatten(sums: tf.Tensor, chosen) -> OrderedDict:
+def _unflatten(sums: tf.Tensor, chosen: Sequence[_Chosen]) -> OrderedDict[str, Any]:
   parts = tf.split(sums, [len(bounds) for _, _, bounds in chosen])
   return OrderedDict(
     (name, tff_values.from_vector(part, kind))

@@ -55,7 +55,9 @@ def softmax_regression(
   )
 
 
-def evaluate_softmax(examples: FederatedExamples, weights) -> Mapping[str, float]:
+def evaluate_softmax(
+  examples: FederatedExamples, weights: tff.learning.models.ModelWeights
+) -> Mapping[str, float]:
   """Loss and accuracy of a softmax regression, in float64."""
   kernel, bias = (np.asarray(part, np.float64) for part in weights.trainable)
   logits = examples.test_x @ kernel + bias

@@ -2,6 +2,7 @@
 
 import os
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -77,14 +78,14 @@ class PrivateLearningProcess(tff.learning.templates.LearningProcess):
     return ledger
 
 
-def _next(inner: tff.learning.templates.LearningProcess, halts: bool):
+def _next(inner: tff.learning.templates.LearningProcess, halts: bool) -> compat.Computation:
   """TFF's `next`, except that a round that is not accepted moves nothing but the account."""
   state_type, data_type = inner.next.type_signature.parameter
   state_member = state_type.member
 
   @compat.tensorflow_computation(np.bool_, state_member, state_member)
-  def keep(accepted, old, new):
-    def choose(name):
+  def keep(accepted: tf.Tensor, old: Any, new: Any) -> Any:
+    def choose(name: str) -> Any:
       if name == 'aggregator':
         return new.aggregator
       return tf.nest.map_structure(
@@ -97,12 +98,14 @@ def _next(inner: tff.learning.templates.LearningProcess, halts: bool):
     return type(new)(**OrderedDict((name, choose(name)) for name in names))
 
   @compat.tensorflow_computation(np.bool_, data_type.member)
-  def unless_halted(halted, data):
+  def unless_halted(halted: tf.Tensor, data: tf.data.Dataset) -> tf.data.Dataset:
     # What the clients learn from no example depends on no example.
     return data.take(tf.where(halted, tf.constant(0, tf.int64), tf.constant(-1, tf.int64)))
 
   @compat.federated_computation(state_type, data_type)
-  def next_round(state, client_data):
+  def next_round(
+    state: compat.Value, client_data: compat.Value
+  ) -> tff.learning.templates.LearningProcessOutput:
     if halts:
       halted = state.aggregator['privacy']['halted']
       pair = compat.federated_broadcast(halted), client_data

@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -173,18 +173,22 @@ def _beside(
   return beside
 
 
-def _as_weighted(factory):
+def _as_weighted(
+  factory: ComposedFactory | WeightedComposedFactory,
+) -> tff.aggregators.WeightedAggregationFactory:
   if isinstance(factory, tff.aggregators.WeightedAggregationFactory):
     return factory
   return tff.aggregators.as_weighted_aggregator(factory)
 
 
-def _weakest(sources) -> str:
+def _weakest(sources: Sequence[Any]) -> str:
   kinds = {source.randomness for source in sources if hasattr(source, 'randomness')}
   return 'philox' if 'philox' in kinds else 'chacha20'
 
 
-def weights_type_of(model) -> compat.Type:
+def weights_type_of(
+  model: Callable[[], tff.learning.models.VariableModel] | tff.learning.models.FunctionalModel,
+) -> compat.Type:
   """TFF type of a model's trainable weights.
 
   Args:
@@ -198,7 +202,9 @@ def weights_type_of(model) -> compat.Type:
   )
 
 
-def _private(name: str, stack, weights_type) -> Binding:
+def _private(
+  name: str, stack: ComposedFactory | WeightedComposedFactory, weights_type: compat.Type
+) -> Binding:
   if not isinstance(stack, ComposedFactory | WeightedComposedFactory):
     raise ConfigurationError(
       f'`{name}` must be a stack of this package, whose cost is known; got '
@@ -213,7 +219,9 @@ def _private(name: str, stack, weights_type) -> Binding:
   return bound
 
 
-def _check_account(name: str, stack, accounting: Accounting) -> None:
+def _check_account(
+  name: str, stack: ComposedFactory | WeightedComposedFactory, accounting: Accounting
+) -> None:
   """Refuses a stack that averages nothing, or was composed for another account."""
   if not any(isinstance(layer, Mean | WeightedMean) for layer in stack.layers):
     raise without_mean(f'`{name}`')
@@ -260,7 +268,11 @@ def reasons_of_tff(builder: str) -> Iterator[None]:
     ) from error
 
 
-def _metrics_aggregator(metrics, aggregator, bound: Binding):
+def _metrics_aggregator(
+  metrics: str | PrivateMetrics,
+  aggregator: ComposedFactory | WeightedComposedFactory,
+  bound: Binding,
+) -> Callable[..., compat.Computation]:
   if isinstance(metrics, PrivateMetrics):
     return metrics
   _validate.one_of(METRICS, metrics=metrics)
@@ -281,7 +293,7 @@ def _metrics_aggregator(metrics, aggregator, bound: Binding):
   )
 
 
-def _check_options(build, options) -> None:
+def _check_options(build: Callable[..., Any], options: Mapping[str, Any]) -> None:
   known = [name for name in inspect.signature(build).parameters if name not in _OURS][1:]
   unknown = sorted({*options} - {*known})
   if unknown:

@@ -128,7 +128,10 @@ def check_training(
   return local
 
 
-def _directory(where, process) -> RunDirectory | None:
+def _directory(
+  where: RunDirectory | str | os.PathLike[str] | None,
+  process: tff.learning.templates.LearningProcess,
+) -> RunDirectory | None:
   if where is None or isinstance(where, RunDirectory):
     return where
   if not isinstance(process, PrivateLearningProcess):

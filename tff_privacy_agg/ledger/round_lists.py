@@ -41,7 +41,13 @@ class SettledRounds(Sequence[Settled]):
   def __len__(self) -> int:
     return len(self._seqs)
 
-  def __getitem__(self, index):
+  @typing.overload
+  def __getitem__(self, index: int) -> Settled: ...
+
+  @typing.overload
+  def __getitem__(self, index: slice) -> list[Settled]: ...
+
+  def __getitem__(self, index: int | slice) -> Settled | list[Settled]:
     if isinstance(index, slice):
       return [self[one] for one in range(*index.indices(len(self)))]
     return Settled(self._seqs[index], *self._stated[self._numbers[index]])

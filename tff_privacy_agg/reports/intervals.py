@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tff_privacy_agg.reports import drawing
 from tff_privacy_agg.reports.charts import ticks
@@ -70,7 +70,7 @@ def intervals(
   return drawing.figure(key, title, drawing.svg(told, parts, _WIDTH, height))
 
 
-def _row(row: Measured, y: float, across) -> list[Html]:
+def _row(row: Measured, y: float, across: Callable[[float], float]) -> list[Html]:
   parts = [drawing.text(_NAMES - 8, y + 4, row.name, 'end')]
   ends = [one for one in (row.low, row.high) if not math.isnan(one)]
   if len(ends) == 2:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Mapping
 
 import tff_privacy_agg
 from tff_privacy_agg._files import write_bytes
@@ -201,7 +202,7 @@ def _origin(run: RunFiles) -> Html:
   )
 
 
-def _flat(config) -> list[tuple[str, object]]:
+def _flat(config: Mapping[str, object]) -> list[tuple[str, object]]:
   return [(key, one) for key, one in sorted(config.items()) if not isinstance(one, dict)]
 
 

@@ -66,7 +66,9 @@ def _bits(kind: str, bound: int, maximum_clients: int) -> tuple[int, int]:
   return secagg.bits_of_max_input(bound, maximum_clients), bound
 
 
-def _aggregand(kind, path, tensor_type, bound, maximum_clients) -> Aggregand:
+def _aggregand(
+  kind: str, path: str, tensor_type: compat.TensorType, bound: int, maximum_clients: int
+) -> Aggregand:
   name = f'{kind}/{path}' if path else kind
   shape = tensor_type.shape
   if shape is None or any(extent is None for extent in shape):

@@ -15,6 +15,7 @@ import platform
 import re
 import sys
 import time
+import types
 from collections.abc import Callable
 from typing import Literal
 
@@ -281,7 +282,7 @@ def _check_port(isolated: bool) -> Check:
   )
 
 
-def _sum_of_three(compat) -> int:
+def _sum_of_three(compat: types.ModuleType) -> int:
   import numpy as np
 
   clients = compat.FederatedType(np.int32, compat.CLIENTS)

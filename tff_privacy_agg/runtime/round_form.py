@@ -170,7 +170,7 @@ def _plain(leaf: Any) -> np.ndarray:
 def _check_type(signature: Any) -> int:
   """Refuses what is not (state, data ...) -> (state, output ...); returns how many data."""
 
-  def placed(element, placement):
+  def placed(element: compat.Type, placement: object) -> bool:
     return isinstance(element, compat.FederatedType) and element.placement is placement
 
   def refuse(found: str, fix: str) -> None:
@@ -210,7 +210,7 @@ def _form_of(computation: Any, data_count: int) -> Any:
       members = compat.to_type([one.member for one in given[1:]])
 
     @compat.federated_computation(given[0], compat.FederatedType(members, compat.CLIENTS))
-    def pair(state, values):
+    def pair(state: compat.Value, values: compat.Value) -> tuple[compat.Value, compat.Value]:
       data = [values] if data_count == 1 else [values[index] for index in range(data_count)]
       outputs = computation(state, *data)
       rest = [outputs[index] for index in range(1, len(returned))]
@@ -236,7 +236,7 @@ def _clear_sum(form: Any, clear_type: Any) -> Any:
     return lambda values: ()
 
   @compat.federated_computation(compat.FederatedType(clear_type, compat.CLIENTS))
-  def aggregate(values):
+  def aggregate(values: compat.Value) -> compat.Value:
     return compat.federated_aggregate(values, form.zero(), form.accumulate, form.merge, form.report)
 
   return aggregate

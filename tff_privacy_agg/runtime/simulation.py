@@ -5,6 +5,7 @@ import atexit
 import os
 import time
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -56,10 +57,12 @@ def _connect(worker: Worker) -> tuple[grpc.Channel, tff.framework.RemoteExecutor
   return channel, stub
 
 
-def _executor_factory(worker: Worker, stub: tff.framework.RemoteExecutorGrpcStub):
+def _executor_factory(
+  worker: Worker, stub: tff.framework.RemoteExecutorGrpcStub
+) -> tff.framework.ResourceManagingExecutorFactory:
   # TFF makes a new executor after every lost connection, and retries without
   # end: raising here is what ends the retries when the worker is gone.
-  def create(cardinalities):
+  def create(cardinalities: Mapping[Any, int]) -> tff.framework.RemoteExecutor:
     if not worker.alive:
       raise RuntimeUnavailableError(
         f'A computation was sent to the TFF worker; {worker.failure()} '

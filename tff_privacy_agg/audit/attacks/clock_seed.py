@@ -62,7 +62,7 @@ def run(seed: int = 0) -> AttackReport:
 
 
 @tf.function(autograph=False)
-def _draw(moment):
+def _draw(moment: tf.Tensor) -> tf.Tensor:
   normal = tf.random.stateless_normal([_DIM], tf.stack([moment, tf.zeros_like(moment)]))
   return tf.round(_STDDEV * normal)
 

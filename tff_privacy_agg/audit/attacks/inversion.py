@@ -1,6 +1,6 @@
 """Gradient inversion: the picture that a client trained on, from its update."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def run(seed: int = 0) -> AttackReport:
   )
 
 
-def update(model, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def update(model: Sequence[np.ndarray], x: np.ndarray, y: np.ndarray) -> np.ndarray:
   """One step of descent on `x`, `y`, flat: kernel, then bias."""
   values = softmax.logits(model, x)
   chances = np.exp(values - values.max(axis=1, keepdims=True))

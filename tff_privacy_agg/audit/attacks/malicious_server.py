@@ -1,6 +1,7 @@
 """A server that gives one client another model, so that the sum is that client's update."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -56,7 +57,9 @@ def run(seed: int = 0) -> AttackReport:
   )
 
 
-def _session(models, updates) -> tuple[tuple[int, ...], np.ndarray]:
+def _session(
+  models: Mapping[int, Sequence[np.ndarray]], updates: Mapping[int, np.ndarray]
+) -> tuple[tuple[int, ...], np.ndarray]:
   """A session in which every client's context is the model that it was given.
 
   Returns:
@@ -96,7 +99,7 @@ def _session(models, updates) -> tuple[tuple[int, ...], np.ndarray]:
   return server.result.survivors, ((residues + 2**31) % 2**32 - 2**31) / _SCALE
 
 
-def _gradient(model, x: np.ndarray, label: int) -> np.ndarray:
+def _gradient(model: Sequence[np.ndarray], x: np.ndarray, label: int) -> np.ndarray:
   """Gradient of a picture's cross entropy in the first layer: kernel, then bias."""
   kernel, bias, top = model
   before = x @ kernel + bias

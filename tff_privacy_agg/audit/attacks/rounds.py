@@ -8,6 +8,7 @@ import tensorflow as tf
 from tff_privacy_agg.aggregation import binding
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.layers import Layer
+from tff_privacy_agg.aggregation.layers.base import Measurements, Numbers, State
 from tff_privacy_agg.aggregation.stack import Stack
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import entropy, modular
@@ -29,7 +30,7 @@ def sender(stack: Stack) -> Callable[[np.ndarray], list[Message]]:
   """
 
   @tf.function(autograph=False)
-  def client(state, value):
+  def client(state: State, value: tf.Tensor) -> Numbers:
     params = stack.prepare(state)
     key = entropy.operating_system_key(params['round'])
     return stack.client(params, value, RandomStream(kind='philox', key=key))
@@ -49,7 +50,7 @@ def received(stack: Stack, sent: Sequence[Message]) -> Message:
   return {name: modular.wrap(totals[name], bits[name]).numpy() for name in bits}
 
 
-def decoded(stack: Stack, sums: Message):
+def decoded(stack: Stack, sums: Message) -> tuple[State, tf.Tensor, Measurements]:
   """What the server makes of the sums: next state, vector, measurements."""
   dtypes = {name: modular.dtype_for(bits) for name, bits in _bits(stack).items()}
   typed = {name: tf.constant(sums[name], dtypes[name]) for name in sums}

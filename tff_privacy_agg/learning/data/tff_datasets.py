@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,12 @@ _BATCH = 500
 _SQLITE = b'SQLite format 3\0'
 
 
-def _grey(example):
+def _grey(example: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
   return OrderedDict(x=1.0 - tf.reshape(example['pixels'], [28 * 28]), y=example['label'])
 
 
 def _colours(label: str, side: int) -> Callable[[Any], Any]:
-  def convert(example):
+  def convert(example: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
     image = tf.reshape(tf.cast(example['image'], tf.float32), [side * side * 3])
     return OrderedDict(x=image / 255.0, y=tf.cast(example[label], tf.int32))
 
@@ -34,7 +34,7 @@ def _colours(label: str, side: int) -> Callable[[Any], Any]:
 
 
 def _text(field: str) -> Callable[[Any], Any]:
-  def pieces(example):
+  def pieces(example: Mapping[str, tf.Tensor]) -> tf.data.Dataset:
     codes = tf.cast(tf.io.decode_raw(example[field], tf.uint8), tf.int32)
     rows = -(-tf.size(codes) // _TEXT_PIECE)
     padded = tf.pad(codes, [[1, rows * _TEXT_PIECE - tf.size(codes)]])

@@ -158,7 +158,9 @@ def _named(weights: Any, made: Any) -> list[tuple[str, np.ndarray]]:
   return found
 
 
-def _write(file: pathlib.Path, format: str, named, made: Any, weights: Any) -> None:
+def _write(
+  file: pathlib.Path, format: str, named: Sequence[tuple[str, np.ndarray]], made: Any, weights: Any
+) -> None:
   if format == 'npz':
     with file.open('wb') as out:
       np.savez(out, **_distinct(named))
