@@ -41,7 +41,7 @@ class Limits:
     held: {client: bytes of its messages that are being read or computed with}.
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     self.calls: collections.Counter[int] = collections.Counter()
     self.held: collections.Counter[int] = collections.Counter()
     self._told: dict[Hashable, tuple[float, int]] = {}
