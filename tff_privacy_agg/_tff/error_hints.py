@@ -72,6 +72,10 @@ def explain(error: BaseException) -> str | None:
   Args:
     error: An exception from calling a TFF computation. Its causes are searched
       too.
+
+  Example:
+    >>> tpa.runtime.explain(RuntimeError('Error parsing message')).split(',')[0]
+    'A computation or an argument could not be read back by protobuf'
   """
   seen: list[BaseException] = []
   current: BaseException | None = error
@@ -90,6 +94,11 @@ def explained() -> Iterator[None]:
 
   What a round of this package asserts becomes a `ConfigurationError` of one sentence.
   Other errors pass unchanged.
+
+  Example:
+    >>> with tpa.runtime.explained():
+    ...   print('a computation of TFF runs here')
+    a computation of TFF runs here
   """
   try:
     yield

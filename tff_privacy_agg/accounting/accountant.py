@@ -37,6 +37,10 @@ def conversion_offsets(orders: ArrayLike, delta: float) -> np.ndarray:
   Args:
     orders: Renyi orders above 1, shape [m].
     delta: Strictly between 0 and 1.
+
+  Example:
+    >>> tpa.accounting.conversion_offsets([2.0, 8.0, 32.0], delta=1e-5).round(2)
+    array([10.13,  1.21,  0.23])
   """
   _validate.fraction(delta=delta)
   a = np.asarray(orders, dtype=np.float64)
@@ -63,6 +67,11 @@ def epsilon(
   Returns:
     Epsilon in nats, at least 0, and the order that gives it. (inf, nan) if the
     curve is infinite, or the distance leaves nothing of `delta`.
+
+  Example:
+    >>> epsilon, order = tpa.accounting.epsilon(tpa.accounting.gaussian(1.0), delta=1e-5)
+    >>> round(epsilon, 3), order
+    (4.728, 5.431849669541421)
   """
 
   _validate.fraction(delta=delta)
@@ -96,6 +105,14 @@ def epsilon_at_orders(
     orders: Orders above 1, shape [m].
     delta: Strictly between 0 and 1.
     distance: Total variation distance of all that was drawn from its law, at least 0.
+
+  Example:
+    >>> orders = tpa.accounting.table_orders(integer_only=True)
+    >>> epsilon, order = tpa.accounting.epsilon_at_orders(
+    ...   orders / 2, orders, 1e-5, distance=0.0
+    ... )
+    >>> round(epsilon, 3), order
+    (4.753, 5.0)
   """
   bounds = rdp + conversion_offsets(orders, delta * NEARLY)
   best = int(np.argmin(bounds))
@@ -197,6 +214,10 @@ def delta(curve: RdpCurve, epsilon: float, orders: ArrayLike | None = None) -> f
     curve: The total over all rounds and channels.
     epsilon: In nats, finite, at least 0.
     orders: As for the function `epsilon`.
+
+  Example:
+    >>> f'{tpa.accounting.delta(tpa.accounting.gaussian(1.0), epsilon=4.0):.1e}'
+    '2.0e-04'
   """
   _validate.non_negative(epsilon=epsilon)
 
@@ -216,6 +237,10 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
     mu: L2 sensitivity over standard deviation, at least 0. `T` rounds with
       noise multiplier `z` have mu = sqrt(T)/z.
     epsilon: In nats, finite, at least 0.
+
+  Example:
+    >>> f'{tpa.accounting.gaussian_delta(1.0, epsilon=4.0):.1e}'
+    '4.7e-05'
   """
   _validate.non_negative(mu=mu, epsilon=epsilon)
   if mu == 0:
@@ -231,6 +256,10 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
   Args:
     mu: As for `gaussian_delta`; `math.inf` gives infinity.
     delta: Strictly between 0 and 1.
+
+  Example:
+    >>> round(tpa.accounting.gaussian_epsilon(1.0, delta=1e-5), 3)
+    4.377
   """
   _validate.fraction(delta=delta)
   if mu == math.inf:
@@ -257,6 +286,10 @@ def table_orders(integer_only: bool) -> np.ndarray:
 
   Args:
     integer_only: Whether the curve is proved for integer orders only.
+
+  Example:
+    >>> tpa.accounting.table_orders(integer_only=True)[:4]
+    array([2., 3., 4., 5.])
   """
   if integer_only:
     coarse = np.rint(np.geomspace(20, 4096, 80))
@@ -277,6 +310,15 @@ def rdp_table(
   Returns:
     float64 array of shape [maximum + 1, m]. Row 0 is infinite: with no honest
     share there is no privacy.
+
+  Example:
+    >>> tpa.accounting.rdp_table(
+    ...   lambda honest: tpa.accounting.gaussian(max(honest, 1)), 3, [2.0]
+    ... ).round(3)
+    array([[  inf],
+           [1.   ],
+           [0.25 ],
+           [0.111]])
   """
   _validate.at_least(1, maximum=maximum)
   grid = np.asarray(orders, dtype=np.float64)

@@ -130,14 +130,41 @@ Account = GaussianAccount | RenyiAccount
 
 
 def account_of(price: RoundPrice) -> Account:
-  """The account that rounds of one kind take: by mu where they have one, or no noise at all."""
+  """The account that rounds of one kind take: by mu where they have one, or no noise at all.
+
+  Example:
+    >>> vector = tpa.accounting.noisy_vector(
+    ...   name='update',
+    ...   mechanism='skellam',
+    ...   dimension=8,
+    ...   l2_bound=10,
+    ...   l1_bound=20,
+    ...   local_variance=4.0,
+    ...   fewest=80,
+    ...   most=100,
+    ... )
+    >>> price = tpa.accounting.RoundPrice(
+    ...   mechanism='skellam',
+    ...   holds_against_server=True,
+    ...   minimum=80,
+    ...   maximum=100,
+    ...   vectors=(vector,),
+    ... )
+    >>> type(tpa.accounting.account_of(price)).__name__
+    'RenyiAccount'
+  """
   if price.has_mu or not price.private:
     return GaussianAccount()
   return RenyiAccount(table_orders(integer_only=price.mechanism == 'skellam'))
 
 
 def as_numbers(total: np.ndarray) -> tuple[float, float, float]:
-  """(mu, C1, C2) of a total of the Gaussian account, never below it."""
+  """(mu, C1, C2) of a total of the Gaussian account, never below it.
+
+  Example:
+    >>> tpa.accounting.as_numbers(np.array([tpa.accounting.UNIT, 0, 0]))
+    (1.0000000000000004, 0.0, 0.0)
+  """
   mu_squared, c1, c2 = (int(part) for part in total)
   if max(mu_squared, c1, c2) >= INFINITE:
     return math.inf, math.inf, math.inf

@@ -44,6 +44,10 @@ class Budget:
 
   Raises:
     ConfigurationError: If an argument is outside its range.
+
+  Example:
+    >>> tpa.Budget(epsilon=4.0, delta=1e-6).view
+    'server'
   """
 
   epsilon: float

@@ -48,6 +48,10 @@ def split_noise_multiplier(total: float, bit_multipliers: Sequence[float]) -> fl
 
   Raises:
     ConfigurationError: If the other channels spend the whole budget.
+
+  Example:
+    >>> round(tpa.accounting.split_noise_multiplier(1.0, [5.0, 5.0]), 3)
+    1.043
   """
   _validate.positive(total=total)
   for multiplier in bit_multipliers:
@@ -78,6 +82,13 @@ def find_noise_multiplier(
 
   Raises:
     ConfigurationError: If no noise multiplier reaches the target.
+
+  Example:
+    >>> z = tpa.accounting.find_noise_multiplier(
+    ...   8.0, 1e-6, lambda z: tpa.accounting.gaussian(z).scaled(100)
+    ... )
+    >>> round(z, 3)
+    6.893
   """
   _validate.fraction(delta=delta)
   return smallest_noise_multiplier(target_epsilon, lambda z: accountant.epsilon(curve(z), delta)[0])
@@ -90,6 +101,10 @@ def find_gaussian_noise_multiplier(target_epsilon: float, delta: float, rounds: 
     target_epsilon: In nats, positive.
     delta: Strictly between 0 and 1.
     rounds: At least 1.
+
+  Example:
+    >>> round(tpa.accounting.find_gaussian_noise_multiplier(8.0, 1e-6, rounds=100), 3)
+    6.529
   """
   _validate.fraction(delta=delta)
   _validate.at_least(1, rounds=rounds)

@@ -48,6 +48,13 @@ def central_design(
 
   Raises:
     ConfigurationError: If the noise is more than the samplers draw at one step a clip norm.
+
+  Example:
+    >>> design = tpa.accounting.central_design(
+    ...   noise_multiplier=1.0, cohort_maximum=100, dimension=1000
+    ... )
+    >>> round(design.scaled_norm), design.mechanism
+    (999719, 'central_discrete_gaussian')
   """
   _validate.positive(noise_multiplier=noise_multiplier)
   _validate.at_least(1, cohort_maximum=cohort_maximum, dimension=dimension)

@@ -38,8 +38,9 @@ def composed_epsilon(
     c2: Total of the logs of the second factors, at least 0.
     distance: Total variation distance of all that was drawn from its law, at least 0.
 
-  >>> round(composed_epsilon(1.0, 1e-6), 3)
-  5.047
+  Example:
+    >>> round(tpa.accounting.composed_epsilon(1.0, 1e-6), 3)
+    4.887
   """
   _validate.fraction(delta=delta)
   if math.isinf(mu) or math.isinf(c1 + c2) or math.isinf(distance):
@@ -74,6 +75,10 @@ def composed_delta(
     c1: Total of the logs of the first factors.
     c2: Total of the logs of the second factors.
     distance: Total variation distance of all that was drawn from its law.
+
+  Example:
+    >>> f'{tpa.accounting.composed_delta(1.0, epsilon=4.0):.2e}'
+    '4.71e-05'
   """
   _validate.non_negative(epsilon=epsilon)
   if math.isinf(mu) or math.isinf(c1 + c2) or math.isinf(distance):
@@ -156,8 +161,9 @@ def attack_power(
     c2: Total of the logs of the second factors.
     distance: Total variation distance of all that was drawn from its law.
 
-  >>> round(attack_power(0.01, 1.0), 3)
-  0.092
+  Example:
+    >>> round(tpa.accounting.attack_power(0.01, 1.0), 3)
+    0.092
   """
   _validate.fraction(false_positive_rate=false_positive_rate)
   alarm = false_positive_rate + distance

@@ -114,6 +114,11 @@ def compose(curves: Sequence[RdpCurve]) -> RdpCurve:
   Raises:
     ConfigurationError: If there is no curve.
     CompositionError: If the adjacencies differ.
+
+  Example:
+    >>> year = tpa.accounting.compose([tpa.accounting.gaussian(10.0)] * 365)
+    >>> round(tpa.accounting.epsilon(year, 1e-6)[0], 2)
+    11.07
   """
   if not curves:
     raise ConfigurationError('`curves` must hold at least one curve, got none.')

@@ -156,6 +156,18 @@ def solve(
   Raises:
     ConfigurationError: If the bits cannot carry the noise; names the smallest
       bit width that can.
+
+  Example:
+    >>> design = tpa.accounting.solve(
+    ...   noise_multiplier=1.0,
+    ...   cohort_maximum=100,
+    ...   minimum_honest=80,
+    ...   bits=16,
+    ...   dimension=1024,
+    ...   mechanism='discrete_gaussian',
+    ... )
+    >>> round(design.scaled_norm), design.local_variance
+    (706, 6248.8125)
   """
   _validate.non_negative(noise_multiplier=noise_multiplier or 0.0)
   z = float(noise_multiplier or 0.0)

@@ -56,6 +56,13 @@ def joint_design(
     modclip_prob: Probability that a coordinate of the sum wraps, in (0, 1).
     rho: Flatness of the rotation, positive.
     beta: Bias parameter of the rounding, in [0, 1).
+
+  Example:
+    >>> joint = tpa.accounting.joint_design(
+    ...   noise_multiplier=1.0, cohort_maximum=100, minimum_honest=80, bits=16, dimension=1024
+    ... )
+    >>> joint.feasible, round(joint.scaled_norm)
+    (True, 2538)
   """
   _validate.positive(noise_multiplier=noise_multiplier, rho=rho)
   scales.validate_cohort(cohort_maximum, minimum_honest, bits)
@@ -118,6 +125,12 @@ def smallest_bits(
 
   Raises:
     ConfigurationError: If not even 62 bits are enough.
+
+  Example:
+    >>> tpa.accounting.smallest_bits(
+    ...   noise_multiplier=1.0, cohort_maximum=100, minimum_honest=80, dimension=1024
+    ... )
+    8
   """
   for bits in range(1, scales.MAXIMUM_BITS + 1):
     found = joint_design(

@@ -25,6 +25,10 @@ def tau(local_variance: float, honest: int) -> float:
   Args:
     local_variance: sigma^2 of one share, integer units, positive.
     honest: Number of honest shares in the sum, at least 1.
+
+  Example:
+    >>> f'{tpa.accounting.tau(1.0, honest=100):.1e}'
+    '5.5e-04'
   """
   _validate.positive(local_variance=local_variance)
   _validate.at_least(1, honest=honest)
@@ -41,6 +45,14 @@ def discrete_gaussian_terms(
 
   The first holds by closeness to one discrete Gaussian, the others are concentrated
   DP; arXiv:2102.06387, Theorem 1. The arguments are those of `discrete_gaussian`.
+
+  Example:
+    >>> tpa.accounting.discrete_gaussian_terms(
+    ...   [2.0, 8.0], 100, 1000, 100, honest=100, dimension=512
+    ... )
+    array([[1., 4.],
+           [1., 4.],
+           [1., 4.]])
   """
   a = np.asarray(orders, dtype=np.float64)
   t = tau(local_variance, honest)
@@ -76,6 +88,13 @@ def discrete_gaussian(
       survivors less the colluders, never the planned cohort.
     dimension: Padded number of coordinates, at least 1.
     adjacency: 'zero_out' or 'replace_one'.
+
+  Example:
+    >>> curve = tpa.accounting.discrete_gaussian(
+    ...   l2=100, l1=1000, local_variance=100, honest=100, dimension=512
+    ... )
+    >>> round(tpa.accounting.epsilon(curve, 1e-5)[0], 3)
+    4.728
   """
   factor = _check_distributed(l2, l1, local_variance, honest, adjacency)
   _validate.at_least(1, dimension=dimension)
@@ -114,6 +133,11 @@ def skellam(
     local_variance: variance of one share, together with
     honest: the number of shares whose noise the adversary does not know.
     adjacency: 'zero_out' or 'replace_one'.
+
+  Example:
+    >>> curve = tpa.accounting.skellam(l2=100, l1=1000, local_variance=100, honest=100)
+    >>> round(tpa.accounting.epsilon(curve, 1e-5)[0], 3)
+    4.753
   """
   if (central_variance is None) == (local_variance is None) or (local_variance is None) != (
     honest is None
@@ -146,6 +170,10 @@ def gaussian(noise_multiplier: float, *, adjacency: str = 'zero_out') -> RdpCurv
     noise_multiplier: `z`, standard deviation over one client's L2 bound, at
       least 0; 0 gives an infinite curve.
     adjacency: Any of the three; 'replace_one' halves `z`.
+
+  Example:
+    >>> tpa.accounting.gaussian(2.0).rdp([2.0, 8.0])
+    array([0.25, 1.  ])
   """
   _validate.non_negative(noise_multiplier=noise_multiplier)
   factor = sensitivity_factor(adjacency, distributed=False)
@@ -168,6 +196,11 @@ def central_discrete_gaussian(
     l2_squared: Largest squared L2 norm of one client's integer vector, positive.
     variance: `V`, variance parameter of the noise, in squared steps; 0 gives an infinite curve.
     adjacency: Any of the three; 'replace_one' doubles the norm.
+
+  Example:
+    >>> curve = tpa.accounting.central_discrete_gaussian(l2_squared=100.0**2, variance=100.0**2)
+    >>> round(tpa.accounting.epsilon(curve, 1e-5)[0], 3)
+    4.728
   """
   factor = sensitivity_factor(adjacency, distributed=False)
   _validate.positive(l2_squared=l2_squared)
@@ -197,6 +230,13 @@ def bit_channel(
     local_variance: Variance of one share, integer units, at least 0.
     honest: Shares whose noise the adversary does not know, at least 0.
     adjacency: 'zero_out' or 'replace_one' (+S against -S).
+
+  Example:
+    >>> curve = tpa.accounting.bit_channel(
+    ...   'discrete_gaussian', 64, local_variance=1e4, honest=100
+    ... )
+    >>> round(tpa.accounting.epsilon(curve, 1e-5)[0], 3)
+    0.232
   """
   _validate.one_of(DISTRIBUTED, mechanism=mechanism)
   if mechanism == 'skellam':

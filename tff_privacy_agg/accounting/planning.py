@@ -166,6 +166,18 @@ def plan(
   Raises:
     ConfigurationError: If an argument is outside its range, a claim is not proved, or no
       noise reaches the target.
+
+  Example:
+    >>> plan = tpa.accounting.plan(
+    ...   target_epsilon=8,
+    ...   target_delta=1e-6,
+    ...   rounds=100,
+    ...   clients_per_round=500,
+    ...   population=100_000,
+    ...   dimension=10_000,
+    ... )
+    >>> round(plan.noise_multiplier, 2), plan.bits
+    (6.53, 15)
   """
   _validate.positive(target_epsilon=target_epsilon)
   _validate.fraction(target_delta=target_delta)

@@ -65,8 +65,9 @@ def poisson_epsilon(
   Returns:
     Epsilon in nats; infinite if none is proved at `delta`.
 
-  >>> round(poisson_epsilon([(1.0, 1000)], 0.01, 1e-6), 4)
-  2.1245
+  Example:
+    >>> round(tpa.accounting.poisson_epsilon([(1.0, 1000)], 0.01, 1e-6), 4)
+    2.1245
   """
   for mu, count in rounds:
     _validate.at_least(1, rounds=count)
@@ -104,6 +105,29 @@ def fixed_rounds_epsilon(
     rate: As there, like the others.
     delta: As there.
     distance: As there.
+
+  Example:
+    >>> vector = tpa.accounting.noisy_vector(
+    ...   name='update',
+    ...   mechanism='discrete_gaussian',
+    ...   dimension=8,
+    ...   l2_bound=100,
+    ...   l1_bound=200,
+    ...   local_variance=100.0,
+    ...   fewest=80,
+    ...   most=100,
+    ... )
+    >>> price = tpa.accounting.RoundPrice(
+    ...   mechanism='discrete_gaussian',
+    ...   holds_against_server=True,
+    ...   minimum=80,
+    ...   maximum=100,
+    ...   vectors=(vector,),
+    ... )
+    >>> round(
+    ...   tpa.accounting.fixed_rounds_epsilon(price, {100: 1000}, 0.01, 1e-5, distance=0.0), 2
+    ... )
+    1.84
   """
   sampling.poisson_round(price, 1, rate)  # refuses what is not proved
   if price.has_mu:

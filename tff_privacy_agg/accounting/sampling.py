@@ -58,6 +58,28 @@ def poisson_round(price: RoundPrice, honest: int, rate: float) -> RdpCurve:
 
   Raises:
     ConfigurationError: If neighbours replace a client's data by other data.
+
+  Example:
+    >>> vector = tpa.accounting.noisy_vector(
+    ...   name='update',
+    ...   mechanism='discrete_gaussian',
+    ...   dimension=8,
+    ...   l2_bound=100,
+    ...   l1_bound=200,
+    ...   local_variance=100.0,
+    ...   fewest=80,
+    ...   most=100,
+    ... )
+    >>> price = tpa.accounting.RoundPrice(
+    ...   mechanism='discrete_gaussian',
+    ...   holds_against_server=True,
+    ...   minimum=80,
+    ...   maximum=100,
+    ...   vectors=(vector,),
+    ... )
+    >>> curve = tpa.accounting.poisson_round(price, 100, rate=0.01)
+    >>> round(tpa.accounting.epsilon(curve.scaled(1000), 1e-5)[0], 2)
+    2.11
   """
   check_rate(rate)
   base = price.curve(honest)
@@ -102,6 +124,11 @@ def poisson(
 
   Raises:
     ConfigurationError: If the combination has no proof.
+
+  Example:
+    >>> sampled = tpa.accounting.poisson(tpa.accounting.gaussian(1.0), rate=0.01).scaled(1000)
+    >>> round(tpa.accounting.epsilon(sampled, 1e-5)[0], 2)
+    2.1
   """
   check_rate(rate)
   _check_base(base)
@@ -152,6 +179,12 @@ def without_replacement(base: RdpCurve, *, population: int, cohort: int) -> RdpC
 
   Raises:
     ConfigurationError: If `base` is not a curve under 'replace_one'.
+
+  Example:
+    >>> base = tpa.accounting.gaussian(1.0, adjacency='replace_one')
+    >>> sampled = tpa.accounting.without_replacement(base, population=10_000, cohort=100)
+    >>> round(tpa.accounting.epsilon(sampled.scaled(100), 1e-5)[0], 2)
+    11.21
   """
   _validate.at_least(1, cohort=cohort)
   _validate.at_least(cohort, population=population)
@@ -191,6 +224,13 @@ def participation_cap(curve: RdpCurve, *, rounds: int, cap: int) -> RdpCurve:
     curve: One round's curve.
     rounds: Number of rounds, at least 0.
     cap: Most rounds in which one client takes part, at least 0.
+
+  Example:
+    >>> capped = tpa.accounting.participation_cap(
+    ...   tpa.accounting.gaussian(4.0), rounds=100, cap=10
+    ... )
+    >>> round(tpa.accounting.epsilon(capped, 1e-5)[0], 3)
+    3.617
   """
   _validate.at_least(0, rounds=rounds, cap=cap)
   return curve.scaled(min(rounds, cap))

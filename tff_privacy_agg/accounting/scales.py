@@ -21,6 +21,10 @@ def clip_stddevs(modclip_prob: float) -> float:
 
   Args:
     modclip_prob: Probability that a coordinate of the sum wraps, in (0, 1).
+
+  Example:
+    >>> round(tpa.accounting.clip_stddevs(1e-4), 2)
+    3.89
   """
   _validate.fraction(modclip_prob=modclip_prob)
   return math.sqrt(2.0) * float(special.erfcinv(modclip_prob))
@@ -38,6 +42,13 @@ def norm_bounds(scaled_norm: float, dimension: int, beta: float) -> tuple[float,
     dimension: `D`, at least 1.
     beta: A try of the conditional rounding is kept with probability at least
       1 - beta, in (0, 1); 0 means unconditional rounding.
+
+  Example:
+    >>> [
+    ...   round(bound, 1)
+    ...   for bound in tpa.accounting.norm_bounds(500.0, dimension=1024, beta=0.6)
+    ... ]
+    [500.8, 16024.9]
   """
   _validate.non_negative(scaled_norm=scaled_norm, beta=beta)
   _validate.at_least(1, dimension=dimension)
@@ -73,6 +84,12 @@ def fits_modulus(
     dimension: `D`, at least 1.
     modclip_prob: In (0, 1).
     rho: Flatness of the rotation: 1 after a random rotation, `dimension` without.
+
+  Example:
+    >>> tpa.accounting.fits_modulus(
+    ...   500.0, 1e3, clients=100, bits=16, dimension=1024, modclip_prob=1e-4, rho=1.0
+    ... )
+    True
   """
   k = clip_stddevs(modclip_prob)
   signal = rho * (scaled_norm * clients) ** 2 / dimension
@@ -106,6 +123,20 @@ def scale_from_bits(
 
   Raises:
     ConfigurationError: If rounding errors alone overflow the modulus.
+
+  Example:
+    >>> round(
+    ...   tpa.accounting.scale_from_bits(
+    ...     clip=1.0,
+    ...     noise_multiplier=1.0,
+    ...     expected_clients=100,
+    ...     bits=16,
+    ...     dimension=1024,
+    ...     modclip_prob=1e-4,
+    ...   ),
+    ...   1,
+    ... )
+    2566.9
   """
   _validate.positive(clip=clip, rho=rho)
   _validate.non_negative(noise_multiplier=noise_multiplier)
@@ -130,6 +161,15 @@ def noise_multiplier_supremum(
     dimension: Padded dimension, at least 1.
     modclip_prob: In (0, 1).
     beta: As for `norm_bounds`.
+
+  Example:
+    >>> round(
+    ...   tpa.accounting.noise_multiplier_supremum(
+    ...     clients=100, bits=16, dimension=1024, modclip_prob=1e-4, beta=0.6
+    ...   ),
+    ...   1,
+    ... )
+    510.5
   """
   _validate.at_least(1, clients=clients)
   k = clip_stddevs(modclip_prob)

@@ -23,6 +23,10 @@ def honest_survivors(survivors: int, colluding_fraction: float) -> int:
   Args:
     survivors: Clients in the sum, at least 0.
     colluding_fraction: Share of survivors whose noise the server knows, in [0, 1].
+
+  Example:
+    >>> tpa.accounting.honest_survivors(95, colluding_fraction=0.1)
+    86
   """
   _validate.at_least(0, survivors=survivors)
   _validate.non_negative(colluding_fraction=colluding_fraction)
@@ -47,6 +51,12 @@ def xnoise_components(
 
   Returns:
     T + 1 variances; component 0 is never removed.
+
+  Example:
+    >>> tpa.accounting.xnoise_components(
+    ...   sampled=10, tolerated_dropouts=2, central_variance=90.0
+    ... )
+    [9.0, 1.0, 1.25]
   """
   _validate.at_least(1, sampled=sampled)
   _validate.at_least(0, tolerated_dropouts=tolerated_dropouts)
@@ -72,6 +82,13 @@ def xnoise_remaining_variance(components: list[float], *, sampled: int, dropouts
 
   Raises:
     ConfigurationError: If more clients dropped out than are tolerated.
+
+  Example:
+    >>> parts = tpa.accounting.xnoise_components(
+    ...   sampled=10, tolerated_dropouts=2, central_variance=90.0
+    ... )
+    >>> round(tpa.accounting.xnoise_remaining_variance(parts, sampled=10, dropouts=1), 6)
+    90.0
   """
   _validate.at_least(0, dropouts=dropouts)
   if dropouts >= len(components):
@@ -93,6 +110,10 @@ def default_channel_stddev(noise_multiplier: float, expected: int, minimum_hones
     noise_multiplier: Of the whole round, positive.
     expected: Clients that a round is planned with.
     minimum_honest: Fewest honest survivors, 1 to `expected`.
+
+  Example:
+    >>> tpa.accounting.default_channel_stddev(1.0, expected=100, minimum_honest=80)
+    10.0
   """
   worst = math.sqrt(expected / minimum_honest)
   return max(expected / 10, 4 * noise_multiplier * worst)
@@ -111,6 +132,10 @@ def channel_resolution(
     stddev: As for `channel_share_variance`.
     expected: Clients that a round is planned with.
     widest_share: Largest standard deviation of one share, in steps, that the samplers draw.
+
+  Example:
+    >>> tpa.accounting.channel_resolution(64, stddev=10.0, expected=100)
+    64
   """
   per_step = stddev / math.sqrt(expected)
   finest = math.floor(min(_ROUNDED_UP * widest_share / per_step, 2.0**62))
@@ -126,6 +151,10 @@ def central_channel_resolution(resolution: int, stddev: float) -> int:
   Args:
     resolution: The least, if the samplers draw the noise at it.
     stddev: Standard deviation of the noise, in units.
+
+  Example:
+    >>> tpa.accounting.central_channel_resolution(64, stddev=10.0)
+    64
   """
   wanted = max(resolution, math.ceil(_SERVERS_STDDEV / stddev))
   return max(1, min(wanted, math.floor(_WIDEST_STDDEV / stddev)))
@@ -141,6 +170,10 @@ def channel_share_variance(resolution: int, stddev: float, expected: int) -> flo
     resolution: Integer steps in one unit of the channel's number.
     stddev: Standard deviation of the noise in the sum over `expected` clients, in units.
     expected: Clients that a round is planned with.
+
+  Example:
+    >>> tpa.accounting.channel_share_variance(64, stddev=10.0, expected=100)
+    4096.0
   """
   variance = (resolution * stddev) ** 2 / expected
   return max(1.0, math.ceil(16 * variance) / 16)

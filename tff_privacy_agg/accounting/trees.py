@@ -30,6 +30,10 @@ def tree_restart_sensitivity(
     steps_per_tree: Number of rounds of each tree, each at least 1.
     participations_per_tree: Most rounds of one tree in which a client takes
       part, at any distance, at least 1.
+
+  Example:
+    >>> tpa.accounting.tree_restart_sensitivity([16, 16, 16])
+    15
   """
   if not steps_per_tree:
     raise ConfigurationError('`steps_per_tree` must name at least one tree, got none.')
@@ -47,6 +51,10 @@ def tree_sensitivity(total_steps: int, max_participations: int, min_separation: 
     max_participations: Most rounds in which one client takes part, at least 1.
     min_separation: Smallest distance y - x of two participations of one client
       in rounds x < y, at least 1.
+
+  Example:
+    >>> tpa.accounting.tree_sensitivity(16, max_participations=2, min_separation=8)
+    12
   """
   _validate.at_least(1, total_steps=total_steps, max_participations=max_participations)
   _validate.at_least(0, min_separation=min_separation)
@@ -110,6 +118,12 @@ def banded_noise_multiplier(
 
   Raises:
     ConfigurationError: If participations may be nearer than `bands`.
+
+  Example:
+    >>> tpa.accounting.banded_noise_multiplier(
+    ...   8.0, bands=4, min_separation=10, max_participations=4
+    ... )
+    4.0
   """
   _validate.positive(noise_multiplier=noise_multiplier, column_norm=column_norm)
   _validate.at_least(1, bands=bands, max_participations=max_participations)
@@ -128,6 +142,13 @@ def correlated_gaussian(noise_multiplier: float, squared_sensitivity: float) -> 
   Args:
     noise_multiplier: Standard deviation of one node's noise over the clip norm, positive.
     squared_sensitivity: In units of the clip norm squared, positive.
+
+  Example:
+    >>> curve = tpa.accounting.correlated_gaussian(
+    ...   4.0, tpa.accounting.tree_sensitivity(16, 1, 1)
+    ... )
+    >>> round(tpa.accounting.epsilon(curve, 1e-5)[0], 3)
+    2.451
   """
   _validate.positive(noise_multiplier=noise_multiplier, squared_sensitivity=squared_sensitivity)
   return mechanisms.gaussian(noise_multiplier / math.sqrt(squared_sensitivity))

@@ -207,6 +207,21 @@ def compose(
   Raises:
     CompositionError: If the layers do not form a stack.
     ConfigurationError: If an argument is outside its range.
+
+  Example:
+    >>> factory = tpa.compose(
+    ...   [
+    ...     tpa.Mean(),
+    ...     tpa.Clipping(norm=1.0),
+    ...     tpa.Quantization(),
+    ...     tpa.DiscreteGaussianNoise(noise_multiplier=1.0),
+    ...     tpa.SecureModularSum(bits=16),
+    ...   ],
+    ...   cohort=tpa.Cohort(expected=100, minimum=80),
+    ... )
+    >>> bound = factory.bind(tff.TensorType(np.float32, [1000]))
+    >>> round(bound.noise_multiplier(80), 2), bound.holds_against_server
+    (1.0, True)
   """
   return ComposedFactory(layers, cohort, delta, randomness, budget)
 
@@ -234,5 +249,13 @@ def compose_weighted(
   Raises:
     CompositionError: If the layers do not form a stack, or none uses weights.
     ConfigurationError: If an argument is outside its range.
+
+  Example:
+    >>> factory = tpa.compose_weighted(
+    ...   [tpa.WeightedMean(maximum=10.0), tpa.Clipping(norm=1.0), tpa.PlainSum()],
+    ...   cohort=tpa.Cohort(expected=100),
+    ... )
+    >>> isinstance(factory, tff.aggregators.WeightedAggregationFactory)
+    True
   """
   return WeightedComposedFactory(layers, cohort, delta, randomness, budget)

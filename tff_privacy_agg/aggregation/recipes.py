@@ -128,6 +128,13 @@ def ddp_secure_aggregator(
 
   Reference: arXiv:2102.06387 and arXiv:2110.04995 for the mechanisms,
   arXiv:1905.03871 for the adaptive clip.
+
+  Example:
+    >>> factory = tpa.ddp_secure_aggregator(
+    ...   noise_multiplier=1.0, expected_clients_per_round=100
+    ... )
+    >>> [layer.name for layer in factory.layers]
+    ['mean', 'zeroing', 'clipping', 'rotation', 'quantization', 'discrete_gaussian_noise', 'secure_modular_sum']
   """
   _refuse_debugging(debug_measurements_fn)
   _validate.positive(noise_multiplier=noise_multiplier)
@@ -195,6 +202,10 @@ def secure_aggregator(
 
   Raises:
     ConfigurationError: If an argument is outside its range.
+
+  Example:
+    >>> [layer.name for layer in tpa.secure_aggregator(maximum_clients=100).layers]
+    ['zeroing', 'clipping', 'weighted_mean', 'quantization', 'secure_modular_sum']
   """
   _refuse_debugging(debug_measurements_fn)
   layers = [
@@ -238,6 +249,11 @@ def dp_aggregator(
     ConfigurationError: If an argument is outside its range.
 
   Reference: arXiv:1710.06963; arXiv:1905.03871 for the adaptive clip.
+
+  Example:
+    >>> factory = tpa.dp_aggregator(noise_multiplier=1.0, clients_per_round=100)
+    >>> [layer.name for layer in factory.layers]
+    ['mean', 'zeroing', 'clipping', 'central_discrete_gaussian_noise', 'plain_sum']
   """
   _validate.positive(noise_multiplier=noise_multiplier, clients_per_round=clients_per_round)
   expected = math.ceil(clients_per_round)
@@ -281,6 +297,10 @@ def robust_aggregator(
 
   Raises:
     ConfigurationError: If an argument is outside its range.
+
+  Example:
+    >>> [layer.name for layer in tpa.robust_aggregator().layers]
+    ['zeroing', 'clipping', 'weighted_mean', 'plain_sum']
   """
   _refuse_debugging(debug_measurements_fn)
   layers = [

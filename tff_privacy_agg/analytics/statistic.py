@@ -300,6 +300,13 @@ def private_statistic(
 
   Raises:
     ConfigurationError: If an argument is outside its range.
+
+  Example:
+    >>> statistic = tpa.analytics.private_statistic(
+    ...   tpa.analytics.Count(), tpa.Cohort(expected=1000), noise_multiplier=5.0
+    ... )
+    >>> round(statistic.precision(confidence=0.95)['count'], 1)
+    9.8
   """
   return Statistic(
     query=query,

@@ -33,6 +33,10 @@ def exposure(canary_loss: float, other_losses: np.ndarray) -> Exposure:
     canary_loss: Loss (log-perplexity) of the canary.
     other_losses: Losses of the other candidates, `[n]`; ties rank before the canary, so a
       model that knows nothing shows none.
+
+  Example:
+    >>> tpa.audit.exposure(1.0, np.arange(2.0, 1025.0))
+    Exposure(bits=10.0, rank=1, candidates=1024)
   """
   others = intervals.scores(other_losses=other_losses)
   if not math.isfinite(canary_loss):
@@ -53,6 +57,11 @@ def extrapolated_exposure(canary_loss: float, sampled_losses: np.ndarray) -> flo
   Args:
     canary_loss: Loss of the canary.
     sampled_losses: Losses of candidates drawn at random, `[n]`, n >= 100.
+
+  Example:
+    >>> others = np.random.default_rng(0).normal(10.0, 1.0, 1000)
+    >>> round(tpa.audit.extrapolated_exposure(6.0, others))
+    14
   """
   sample = intervals.scores(sampled_losses=sampled_losses)
   _validate.at_least(100, sampled_candidates=len(sample))

@@ -49,7 +49,13 @@ def rate_upper(successes: int, trials: int, confidence: float) -> float:
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-  """Two-sided Clopper-Pearson interval of a rate; arguments as for `rate_lower`."""
+  """Two-sided Clopper-Pearson interval of a rate; arguments as for `rate_lower`.
+
+  Example:
+    >>> found = tpa.audit.clopper_pearson(9, 10)
+    >>> round(found.low, 3), found.value, round(found.high, 3)
+    (0.555, 0.9, 0.997)
+  """
   _validate.fraction(confidence=confidence)
   side = 0.5 * (1 + confidence)
   return Interval(
@@ -86,6 +92,15 @@ def epsilon_from_rates(
 
   Returns:
     Epsilon in nats, at least 0.
+
+  Example:
+    >>> round(
+    ...   tpa.audit.epsilon_from_rates(
+    ...     true_positives=90, members=100, false_positives=5, non_members=100, delta=1e-5
+    ...   ),
+    ...   2,
+    ... )
+    1.99
   """
   _validate.fraction(confidence=confidence)
   _validate.non_negative(delta=delta)
@@ -113,6 +128,10 @@ def auc_interval(
     members: Scores of members, `[n]`, n >= 2; the higher, the likelier a member.
     non_members: Scores of non-members, `[m]`, m >= 2.
     confidence: Strictly between 0 and 1.
+
+  Example:
+    >>> tpa.audit.auc_interval(np.arange(20.0) + 5, np.arange(20.0)).value
+    0.71875
   """
   _validate.fraction(confidence=confidence)
   members, non_members = scores(members=members), scores(non_members=non_members)

@@ -51,6 +51,10 @@ def measure_attack(
     non_members: Scores of others, `[m]`.
     confidence: Strictly between 0 and 1.
     rates: False positive rates.
+
+  Example:
+    >>> tpa.audit.measure_attack(np.arange(20.0) + 5, np.arange(20.0)).auc.value
+    0.71875
   """
   _validate.fraction(confidence=confidence)
   members = intervals.scores(members=members)
@@ -81,6 +85,10 @@ def label_margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
   Args:
     logits: `[n, classes]`, finite.
     labels: `[n]`, integers.
+
+  Example:
+    >>> tpa.audit.label_margins(np.array([[2.0, 0.5, 1.0]]), np.array([0])).round(3)
+    array([0.526])
   """
   logits = np.asarray(logits, np.float64)
   labels = np.asarray(labels)
@@ -109,6 +117,11 @@ def offline_lira(
     target: Scores of the attacked model, `[n]`, from `label_margins`.
     shadows: Scores of shadow models of the same examples, `[m, n]`, m >= 4.
     trained_on: `[m, n]` booleans: which shadows saw which example; None if none did.
+
+  Example:
+    >>> shadows = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
+    >>> tpa.audit.offline_lira(np.array([4.0, 1.5]), shadows).round(2)
+    array([1.94, 0.  ])
   """
   target = intervals.scores(target=target)
   shadows = np.asarray(shadows, np.float64)
@@ -138,6 +151,10 @@ def client_scores(scores: np.ndarray, owners: np.ndarray) -> np.ndarray:
 
   Returns:
     float64 `[clients]`.
+
+  Example:
+    >>> tpa.audit.client_scores(np.array([1.0, 3.0, 5.0]), np.array([0, 0, 1]))
+    array([2., 5.])
   """
   scores, owners = intervals.scores(scores=scores), np.asarray(owners, np.int64)
   counts = np.bincount(owners, minlength=1)

@@ -53,6 +53,10 @@ def one_run_p_value(
     correct: `v`, at most `guesses`.
     epsilon: In nats, at least 0.
     delta: In [0, 1).
+
+  Example:
+    >>> f'{tpa.audit.one_run_p_value(canaries=100, guesses=100, correct=90, epsilon=1.0, delta=0.0):.1e}'
+    '2.7e-05'
   """
   _validate.at_least(1, canaries=canaries)
   _validate.at_least(0, guesses=guesses, correct=correct)
@@ -108,6 +112,11 @@ def one_run_lower_bound(
 
   Raises:
     ConfigurationError: If there are too few canaries to prove anything.
+
+  Example:
+    >>> included = np.arange(200) % 2 == 0
+    >>> round(tpa.audit.one_run_lower_bound(1.0 * included, included).lower, 2)
+    3.62
   """
   _validate.fraction(confidence=confidence)
   scores = intervals.scores(scores=scores)
@@ -146,7 +155,12 @@ def one_run_lower_bound(
 
 
 def canaries_for_bound(epsilon: float, *, confidence: float = 0.95) -> int:
-  """Canaries that `one_run_lower_bound` needs to reach `epsilon` if every guess is right."""
+  """Canaries that `one_run_lower_bound` needs to reach `epsilon` if every guess is right.
+
+  Example:
+    >>> tpa.audit.canaries_for_bound(3.0)
+    105
+  """
   _validate.positive(epsilon=epsilon)
   _validate.fraction(confidence=confidence)
   high = _fewest(confidence)

@@ -60,6 +60,10 @@ def cosines(directions: np.ndarray, observed: np.ndarray) -> np.ndarray:
 
   Returns:
     float64 `[k]`; zeros where nothing changed.
+
+  Example:
+    >>> tpa.audit.cosines(np.eye(3)[:2], np.array([3.0, 0.0, 4.0]))
+    array([0.6, 0. ])
   """
   directions = np.asarray(directions, np.float64)
   observed = np.asarray(observed, np.float64)
@@ -92,6 +96,10 @@ def combine_rounds(per_round: np.ndarray, took_part: np.ndarray, how: str = 'sum
 
   Returns:
     float64 `[k]`; zero for a canary that was in no round.
+
+  Example:
+    >>> tpa.audit.combine_rounds(np.array([[0.1], [0.3]]), np.array([[True], [True]])).round(3)
+    array([0.283])
   """
   _validate.one_of(('sum', 'max'), how=how)
   values = np.asarray(per_round, np.float64)
@@ -132,6 +140,12 @@ def estimate_epsilon(
 
   Raises:
     ConfigurationError: With fewer than ten canaries or a hundred coordinates.
+
+  Example:
+    >>> scores = np.random.default_rng(0).normal(0.02, 0.01, 50)
+    >>> found = tpa.audit.estimate_epsilon(scores, dimension=10_000, delta=1e-5)
+    >>> round(found.epsilon, 1), round(found.lower, 1)
+    (10.8, 9.5)
   """
   _validate.fraction(delta=delta, confidence=confidence)
   _validate.at_least(_FEWEST_DIMENSIONS, dimension=dimension)
@@ -174,6 +188,10 @@ def canaries_for_resolution(
     delta: Strictly between 0 and 1.
     resolution: In nats, positive, below `epsilon`.
     confidence: Of the lower bound.
+
+  Example:
+    >>> tpa.audit.canaries_for_resolution(8.0, delta=1e-5, resolution=1.0)
+    89
   """
   _validate.positive(epsilon=epsilon, resolution=resolution)
   _validate.fraction(delta=delta, confidence=confidence)
@@ -195,6 +213,10 @@ def gaussian_pair_epsilon(
     first: Mean and standard deviation.
     second: Mean and standard deviation.
     delta: Strictly between 0 and 1.
+
+  Example:
+    >>> round(tpa.audit.gaussian_pair_epsilon((1.0, 1.0), (0.0, 1.0), delta=1e-5), 3)
+    4.377
   """
   _validate.fraction(delta=delta)
   _validate.positive(first_stddev=first[1], second_stddev=second[1])

@@ -88,6 +88,12 @@ def make_keys(
   Raises:
     ConfigurationError: If a name will not do, a file is there already, or this system cannot
       keep files from other users.
+
+  Example:
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...   keys = tpa.deployment.make_keys(f'{directory}/keys', ['north', 'south'])
+    ...   print(len(list(keys.iterdir())))
+    11
   """
   if sys.platform == 'win32':
     raise ConfigurationError(

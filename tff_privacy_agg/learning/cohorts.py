@@ -165,8 +165,10 @@ class SeparatedCohorts:
   Raises:
     ConfigurationError: If there are fewer than `size * separation` clients, or two ids are alike.
 
-  >>> SeparatedCohorts(client_ids=['a', 'b', 'c'], size=1, separation=3).participation_cap(rounds=7)
-  3
+  Example:
+    >>> cohorts = tpa.SeparatedCohorts(client_ids=['a', 'b', 'c'], size=1, separation=3)
+    >>> cohorts.participation_cap(rounds=7)
+    3
   """
 
   client_ids: Sequence[str]

@@ -22,6 +22,10 @@ def no_metrics(
 
   Returns:
     A computation from metrics at the clients to an empty structure at the server.
+
+  Example:
+    >>> str(tpa.no_metrics({}, tff.TensorType(np.float32)).type_signature)
+    '({float32}@CLIENTS -> <>@SERVER)'
   """
   del metric_finalizers
 

@@ -174,6 +174,11 @@ def private_metrics(
 
   Raises:
     ConfigurationError: If an argument is outside its range.
+
+  Example:
+    >>> metrics = tpa.private_metrics(5.0, tpa.Cohort(expected=100), maximum={'loss': 10.0})
+    >>> metrics.noise_multiplier
+    5.0
   """
   return PrivateMetrics(
     noise_multiplier=noise_multiplier,

@@ -60,7 +60,12 @@ def sha256(data: bytes) -> str:
 
 
 def schema() -> dict[str, Any]:
-  """The JSON schema of one line of a ledger."""
+  """The JSON schema of one line of a ledger.
+
+  Example:
+    >>> tpa.ledger.schema()['$schema']
+    'https://json-schema.org/draft/2020-12/schema'
+  """
   source = importlib.resources.files('tff_privacy_agg.ledger') / 'schema.json'
   return json.loads(source.read_text(encoding='utf-8'))
 

@@ -226,6 +226,11 @@ def use(context: Any) -> Iterator[Any]:
 
   Args:
     context: A `tff.framework.SyncContext`.
+
+  Example:
+    >>> with tpa.runtime.use(tpa.runtime.InProcessContext(worker=False)):
+    ...   print(tff.tensorflow.computation(lambda: tf.constant(7))())
+    7
   """
   with _installed(context):
     yield context

@@ -246,6 +246,11 @@ def simulation_context(
   Raises:
     ConfigurationError: If `concurrency` is not a positive integer.
     RuntimeUnavailableError: If the worker does not start.
+
+  Example:
+    >>> with tpa.runtime.simulation_context():
+    ...   print(tff.federated_computation(lambda: tff.federated_value(7, tff.SERVER))())
+    7
   """
   _validate.at_least(1, concurrency=concurrency)
   context = SimulationContext(Worker(concurrency=concurrency, log_file=log_file))

@@ -67,6 +67,11 @@ def communication_cost(
     greater: Neighbours of a greater id than the client's, half of all by default. It sends them
       in round 1 what it is sent by the others in version 2.
     input_bits: Bits of one client's plain value, to which the expansion refers.
+
+  Example:
+    >>> cost = tpa.secagg.communication_cost(100, dimension=100_000, bits=16)
+    >>> cost.k, sum(cost.up), round(cost.expansion_up, 3)
+    (16, 231394, 1.157)
   """
   _validate.at_least(1, n=n, dimension=dimension, bits=bits, input_bits=input_bits)
   _validate.one_of(MODES, mode=mode)
@@ -117,6 +122,10 @@ def paper_expansion(n: int, dimension: int, input_bits: int = 16) -> float:
 
   2 n keys and 5 n - 4 shares of 256 bits, and ceil(log2 R) bits for each element,
   R = n (2**input_bits - 1) + 1; tags, ids and headers not counted.
+
+  Example:
+    >>> round(tpa.secagg.paper_expansion(100, 100_000), 3)
+    1.549
   """
   _validate.at_least(1, n=n, dimension=dimension, input_bits=input_bits)
   element = (n * (2**input_bits - 1)).bit_length()

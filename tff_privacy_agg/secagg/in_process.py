@@ -35,12 +35,23 @@ class _Meter:
 
 
 def generate_identities(clients: list[int]) -> dict[int, bytes]:
-  """A fresh Ed25519 private key, 32 raw bytes, for each client."""
+  """A fresh Ed25519 private key, 32 raw bytes, for each client.
+
+  Example:
+    >>> sorted(tpa.secagg.generate_identities([1, 2]))
+    [1, 2]
+  """
   return {client: bytes(keys.Secret().data) for client in clients}
 
 
 def roster_of(identities: Mapping[int, keys.Identity]) -> dict[int, bytes]:
-  """The Ed25519 public keys of private ones."""
+  """The Ed25519 public keys of private ones.
+
+  Example:
+    >>> identities = tpa.secagg.generate_identities([1, 2])
+    >>> [len(key) for key in tpa.secagg.roster_of(identities).values()]
+    [32, 32]
+  """
   return {
     client: keys.signing_key(identity).public_key().public_bytes_raw()
     for client, identity in identities.items()
@@ -176,6 +187,14 @@ def run_in_memory(
 
   Raises:
     SecAggError: If the session ends without a result, or an input does not fit.
+
+  Example:
+    >>> params = tpa.secagg.SessionParams(
+    ...   task='sum', round_number=1, leaves=[tpa.secagg.Leaf('x', (2,), bits=8)]
+    ... )
+    >>> inputs = {client: {'x': np.array([client, 1])} for client in (1, 2, 3)}
+    >>> tpa.secagg.run_in_memory(params, inputs).values['x']
+    array([6, 3])
   """
   if not inputs:
     raise ConfigurationError('`inputs` is empty. Give the values of each client.')

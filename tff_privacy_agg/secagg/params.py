@@ -37,6 +37,10 @@ def bits_of_modulus(modulus: int) -> int:
 
   Raises:
     UnsupportedModulusError: If it is no power of two between 2 and 2**62.
+
+  Example:
+    >>> tpa.secagg.bits_of_modulus(2**16)
+    16
   """
   _validate.at_least(1, modulus=modulus)
   modulus = int(modulus)
@@ -50,13 +54,23 @@ def bits_of_modulus(modulus: int) -> int:
 
 
 def bits_of_bitwidth(bitwidth: int, maximum_clients: int) -> int:
-  """Bits that hold the sum of values of `bitwidth` bits of so many clients."""
+  """Bits that hold the sum of values of `bitwidth` bits of so many clients.
+
+  Example:
+    >>> tpa.secagg.bits_of_bitwidth(8, maximum_clients=100)
+    15
+  """
   _validate.at_least(1, bitwidth=bitwidth, maximum_clients=maximum_clients)
   return bitwidth + (maximum_clients - 1).bit_length()
 
 
 def bits_of_max_input(max_input: int, maximum_clients: int) -> int:
-  """Bits that hold the sum of values from 0 to `max_input` of so many clients."""
+  """Bits that hold the sum of values from 0 to `max_input` of so many clients.
+
+  Example:
+    >>> tpa.secagg.bits_of_max_input(255, maximum_clients=100)
+    15
+  """
   _validate.at_least(1, max_input=max_input, maximum_clients=maximum_clients)
   return (max_input * maximum_clients).bit_length()
 
@@ -66,6 +80,10 @@ def context_digest(arrays: Sequence[Any]) -> bytes:
 
   Args:
     arrays: In one fixed order; each counts with its dtype, shape and contents.
+
+  Example:
+    >>> tpa.secagg.context_digest([np.zeros(3)]).hex()[:16]
+    'bff21197f9e7a207'
   """
   state = hashlib.sha256(keys.label('context'))
   for value in arrays:

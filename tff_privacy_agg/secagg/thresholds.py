@@ -199,6 +199,10 @@ def find_parameters(
 
   Raises:
     UnsafeParameters: If no k and t withstand the threat.
+
+  Example:
+    >>> tpa.secagg.find_parameters(100, 0.05, 0.1, mode='semi_honest')
+    GraphParameters(graph='ring', k=16, t=6, clients=100, colluding=5, dropouts=10)
   """
   _validate.at_least(1, n=n)
   check_bits(sigma=sigma, eta=eta)

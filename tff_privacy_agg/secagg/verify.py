@@ -65,7 +65,22 @@ class Receipt:
 
 
 def is_equivocation(first: Receipt, second: Receipt, server_key: bytes) -> bool:
-  """Whether two receipts prove that the server made differing statements on one session."""
+  """Whether two receipts prove that the server made differing statements on one session.
+
+  Example:
+    >>> server_key = tpa.secagg.roster_of(tpa.secagg.generate_identities([1]))[1]
+    >>> unsigned = tpa.secagg.Receipt(
+    ...   session_id=bytes(32),
+    ...   parameters=bytes(32),
+    ...   context=b'',
+    ...   survivors_digest=b'',
+    ...   survivors=3,
+    ...   sum_digest=b'',
+    ...   signature=b'',
+    ... )
+    >>> tpa.secagg.is_equivocation(unsigned, unsigned, server_key)
+    False
+  """
   public = keys.verifying_keys({0: server_key})[0]
   for receipt in (first, second):
     # Other lengths could spell one salt in two ways.

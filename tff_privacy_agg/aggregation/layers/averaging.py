@@ -28,6 +28,14 @@ class Mean(Layer):
 
   Domain: RealVectors -> RealVectors, unchanged. Sensitivity: unchanged.
   Channels: none. State: none. Reference: arXiv:1602.05629, Algorithm 1, with equal weights.
+
+  Example:
+    >>> from tff_privacy_agg.aggregation.layers import Slot
+    >>> slot = Slot(dim=2, cohort=tpa.Cohort(expected=2))
+    >>> tpa.Mean().decode(
+    ...   slot, {}, tf.constant([3.0, 4.0]), {'survivors': tf.constant(2.0)}
+    ... ).numpy()
+    array([1.5, 2. ], dtype=float32)
   """
 
   name: str = 'mean'
@@ -65,6 +73,15 @@ class WeightedMean(Layer):
 
   Raises:
     ConfigurationError: If a number is not finite and positive.
+
+  Example:
+    >>> from tff_privacy_agg.aggregation.layers import Slot
+    >>> slot = Slot(dim=2, cohort=tpa.Cohort(expected=2))
+    >>> value, numbers = tpa.WeightedMean(maximum=10.0).encode(
+    ...   slot, {'client_weight': 5}, tf.constant([3.0, 4.0])
+    ... )
+    >>> value.numpy(), numbers['weight'].numpy()
+    (array([1.5, 2. ], dtype=float32), 0.5)
   """
 
   maximum: float

@@ -38,6 +38,12 @@ class CentralDiscreteGaussianNoise(Mechanism):
 
   Raises:
     ConfigurationError: If `noise_multiplier` is not finite and positive.
+
+  Example:
+    >>> tpa.CentralDiscreteGaussianNoise(noise_multiplier=1.0).output_domain(
+    ...   tpa.RealVectors(dim=1000, l2_bounded=True)
+    ... )
+    IntegerVectors(dim=1000, flat=False, noised=True, central=True)
   """
 
   name: str = 'central_discrete_gaussian_noise'

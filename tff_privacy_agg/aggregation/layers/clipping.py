@@ -36,6 +36,12 @@ class Clipping(Layer):
 
   Raises:
     ConfigurationError: If `norm` is neither.
+
+  Example:
+    >>> from tff_privacy_agg.aggregation.layers import Slot
+    >>> slot = Slot(dim=2, cohort=tpa.Cohort(expected=2))
+    >>> tpa.Clipping(norm=1.0).encode(slot, {}, tf.constant([3.0, 4.0]))[0].numpy()
+    array([0.6, 0.8], dtype=float32)
   """
 
   norm: Threshold

@@ -66,6 +66,12 @@ class DiscreteGaussianNoise(_DistributedNoise):
 
   Raises:
     ConfigurationError: If `noise_multiplier` is not finite and positive.
+
+  Example:
+    >>> tpa.DiscreteGaussianNoise(noise_multiplier=1.0).output_domain(
+    ...   tpa.IntegerVectors(dim=1000)
+    ... )
+    IntegerVectors(dim=1000, flat=False, noised=True, central=False)
   """
 
   name: str = 'discrete_gaussian_noise'
@@ -92,6 +98,10 @@ class SkellamNoise(_DistributedNoise):
 
   Raises:
     ConfigurationError: If `noise_multiplier` is not finite and positive.
+
+  Example:
+    >>> tpa.SkellamNoise(noise_multiplier=1.0).output_domain(tpa.IntegerVectors(dim=1000))
+    IntegerVectors(dim=1000, flat=False, noised=True, central=False)
   """
 
   name: str = 'skellam_noise'

@@ -70,6 +70,10 @@ class HadamardRotation(_Rotation):
   Domain: RealVectors(d) -> RealVectors(padded, flat=True), padded under 1.1 d
   from d = 1,000 on. Sensitivity: L2 norms are kept. Channels: none.
   State: `seed`, int64 `[2]`, public. Reference: arXiv:1611.00429, section 3.
+
+  Example:
+    >>> tpa.HadamardRotation().output_domain(tpa.RealVectors(dim=1000, l2_bounded=True))
+    RealVectors(dim=1008, l2_bounded=True, flat=True)
   """
 
   @property
@@ -86,6 +90,10 @@ class DFTRotation(_Rotation):
   Domain: RealVectors(d) -> RealVectors(d + d % 2, flat=True).
   Sensitivity: L2 norms are kept. Channels: none.
   State: `seed`, int64 `[2]`, public. Reference: arXiv:2102.06387.
+
+  Example:
+    >>> tpa.DFTRotation().output_domain(tpa.RealVectors(dim=7))
+    RealVectors(dim=8, l2_bounded=False, flat=True)
   """
 
   @property

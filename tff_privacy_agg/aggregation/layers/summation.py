@@ -69,6 +69,10 @@ class SecureModularSum(ModularTerminal):
 
   Raises:
     ConfigurationError: If `bits` is not an integer from 2 to 62.
+
+  Example:
+    >>> tpa.SecureModularSum(bits=16).output_domain(tpa.IntegerVectors(dim=1000, noised=True))
+    ModularVectors(modulus=65536, dim=1000, noised=True)
   """
 
   bits: int = 16
@@ -110,6 +114,11 @@ class ForeignSum(ModularTerminal):
 
   Raises:
     ConfigurationError: If `modulus` is no such power, or `factory` cannot create.
+
+  Example:
+    >>> layer = tpa.ForeignSum(factory=tff.aggregators.SumFactory(), modulus=2**16)
+    >>> layer.output_domain(tpa.IntegerVectors(dim=1000, noised=True))
+    ModularVectors(modulus=65536, dim=1000, noised=True)
   """
 
   factory: Any
@@ -144,6 +153,10 @@ class PlainSum(Terminal):
 
   Args:
     name: Key of this layer.
+
+  Example:
+    >>> tpa.PlainSum().output_domain(tpa.RealVectors(dim=1000))
+    ModularVectors(modulus=None, dim=1000, noised=False)
   """
 
   name: str = 'plain_sum'

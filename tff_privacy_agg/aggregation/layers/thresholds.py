@@ -35,6 +35,11 @@ class AdaptiveQuantile:
 
   Raises:
     ConfigurationError: If a number is outside its range.
+
+  Example:
+    >>> median = tpa.AdaptiveQuantile(initial=1.0, target=0.5)
+    >>> list(tpa.Clipping(norm=median).channels)
+    ['below']
   """
 
   initial: float

@@ -42,6 +42,12 @@ class Zeroing(Layer):
 
   Raises:
     ConfigurationError: If `threshold` is neither.
+
+  Example:
+    >>> from tff_privacy_agg.aggregation.layers import Slot
+    >>> slot = Slot(dim=2, cohort=tpa.Cohort(expected=2))
+    >>> tpa.Zeroing(threshold=4.0).encode(slot, {}, tf.constant([3.0, 4.0]))[0].numpy()
+    array([0., 0.], dtype=float32)
   """
 
   threshold: Threshold

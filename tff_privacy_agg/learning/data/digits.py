@@ -27,6 +27,11 @@ def load_digits(
 
   Raises:
     ConfigurationError: If an argument is outside its range.
+
+  Example:
+    >>> digits = tpa.data.load_digits(50, concentration=0.3)
+    >>> digits.test_x.shape
+    (359, 64)
   """
   pixels, labels = datasets.load_digits(return_X_y=True)
   return split_among_clients(

@@ -52,6 +52,10 @@ def load(
 
   Raises:
     ConfigurationError: If there is no such dataset, or it cannot be had.
+
+  Example:
+    >>> len(tpa.data.load('digits', 10).train.client_ids)
+    10
   """
   check_name(name)
   if name == 'digits':

@@ -212,11 +212,12 @@ def plan(
   Raises:
     ConfigurationError: If an argument is outside its range, or no noise reaches the target.
 
-  >>> planned = plan(
-  ...   target_epsilon=8.0, rounds=12, clients_per_round=40, population=200, parameters=650
-  ... )
-  >>> planned.noise_multiplier
-  1.73118
+  Example:
+    >>> planned = tpa.plan(
+    ...   target_epsilon=8.0, rounds=12, clients_per_round=40, population=200, parameters=650
+    ... )
+    >>> planned.noise_multiplier
+    1.73118
   """
   count = parameters if isinstance(parameters, int) else _count(parameters)
   _validate.at_least(1, population=population, parameters=count)
