@@ -67,7 +67,7 @@ class NoisyVector:
   draw_distance: float = 0.0
   steps: tuple[int, ...] = ()
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     object.__setattr__(self, 'steps', tuple(self.steps))
     _validate.at_least(1, dimension=self.dimension)
     _validate.non_negative(
@@ -137,7 +137,7 @@ class RoundPrice:
   separation: int | None = None
   participations: int | None = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.one_of(('none', *INTEGER_NOISE, GAUSSIAN), mechanism=self.mechanism)
     sensitivity_factor(self.adjacency, distributed=self.distributed)
     _validate.at_least(1, minimum=self.minimum)

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
-from layer_cases import ALL_LAYERS, BITS, QUANTILE, AnyFactory, params_for, slot_for, stream
+from layer_cases import (
+  ALL_LAYERS,
+  BITS,
+  QUANTILE,
+  STRATEGY,
+  AnyFactory,
+  params_for,
+  slot_for,
+  stream,
+)
 
 import tff_privacy_agg as tpa
 from tff_privacy_agg.aggregation import binding, layers
@@ -29,6 +38,7 @@ ROWS = {
   'DiscreteGaussianNoise': layers.DiscreteGaussianNoise(noise_multiplier=1.0),
   'SkellamNoise': layers.SkellamNoise(noise_multiplier=1.0),
   'CentralDiscreteGaussianNoise': layers.CentralDiscreteGaussianNoise(noise_multiplier=1.0),
+  'CorrelatedNoise': layers.CorrelatedNoise(noise_multiplier=1.0, strategy=STRATEGY),
   'SecureModularSum': layers.SecureModularSum(bits=BITS),
   'ForeignSum': layers.ForeignSum(factory=AnyFactory(), modulus=2**BITS),
   'PlainSum': layers.PlainSum(),
@@ -57,6 +67,9 @@ class Tried:
   def alone(self, value, **sums):
     """What the server decodes if this client is the only one."""
     encoded, numbers = self.encode(value)
+    if self.layer.keeps_noise:
+      state, total = self.layer.init(self.slot), tf.constant(encoded)
+      return self.layer.decode_keeping(self.slot, self.params, total, state)[0].numpy()
     sums = {'survivors': tf.constant(1.0), **numbers, **sums}
     return self.layer.decode(self.slot, self.params, tf.constant(encoded), sums).numpy()
 

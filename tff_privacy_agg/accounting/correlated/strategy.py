@@ -36,7 +36,7 @@ class BandedColumn:
 
   steps: tuple[int, ...]
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not all(type(step) is int for step in self.steps):
       raise ConfigurationError(
         f'`steps` must be integers, multiples of 2^-24; got {self.steps!r}. Pass coefficients to '
@@ -174,7 +174,7 @@ class BandedToeplitz:
   separation: int
   participations: int | None = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _validate.instance(BandedColumn, column=self.column)
     _validate.at_least(1, separation=self.separation)
     if self.participations is not None:

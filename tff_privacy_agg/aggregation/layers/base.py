@@ -66,7 +66,7 @@ class Layer(abc.ABC):
   `uses_randomness` also holds `'randomness'`, a `RandomStream`; that of one that
   sets `uses_weight` holds `'client_weight'`, a scalar.
 
-  A layer that sets `keeps_noise` has secret state: `decode_keeping` takes the place of `decode`,
+  A layer with `keeps_noise` has secret state: `decode_keeping` takes the place of `decode`,
   and what it keeps is next round's state, whether the round is accepted or not. `prepare` is
   broadcast, so it must leave that state out.
   """
@@ -75,12 +75,16 @@ class Layer(abc.ABC):
 
   uses_randomness = False
   uses_weight = False
-  keeps_noise = False
 
   @property
   def channels(self) -> Mapping[str, Channel]:
     """Bounded numbers that this layer adds to the secure sum."""
     return {}
+
+  @property
+  def keeps_noise(self) -> bool:
+    """Whether `decode_keeping` takes the place of `decode`."""
+    return False
 
   @abc.abstractmethod
   def output_domain(self, domain: Domain) -> Domain:
@@ -130,7 +134,7 @@ class Layer(abc.ABC):
     del slot, params
     return total, state
 
-  def measure(self, slot: Slot, total: tf.Tensor, sums: Mapping[str, tf.Tensor]) -> Measurements:
+  def measure(self, slot: Slot, total: tf.Tensor, sums: Numbers) -> Measurements:
     """What this round's metrics say of the sum in this layer's output domain.
 
     Args:

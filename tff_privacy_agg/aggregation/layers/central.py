@@ -75,15 +75,17 @@ class CentralDiscreteGaussianNoise(Mechanism):
     )
     return IntegerVectors(dim=domain.dim, flat=domain.flat, noised=True, central=True)
 
-  def random_words(self, slot):
-    return self.sampler(slot.design).random_words(randomness.MODEL_NOISE, slot.dim)
+  def random_words(self, slot: Slot) -> Mapping[int, int]:
+    return self.sampler(slot.integer_design).random_words(randomness.MODEL_NOISE, slot.dim)
 
   def encode(self, slot: Slot, params: Params, value: tf.Tensor) -> tuple[tf.Tensor, Numbers]:
     scaled = value * tf.constant(slot.integer_design.scaled_norm, value.dtype)
     return rounding.nearest_round(scaled, slot.integer_design.l2_bound, tf.int64), {}
 
-  def decode(self, slot, params, total, sums):
-    noise = self.sampler(slot.design).sample(params['randomness'], randomness.MODEL_NOISE, slot.dim)
+  def decode(self, slot: Slot, params: Params, total: tf.Tensor, sums: Numbers) -> tf.Tensor:
+    noise = self.sampler(slot.integer_design).sample(
+      params['randomness'], randomness.MODEL_NOISE, slot.dim
+    )
     return self.to_floats(slot, total + tf.cast(noise, total.dtype))
 
   def curve(self, slot: Slot, honest: int) -> RdpCurve:
@@ -101,9 +103,9 @@ class CentralDiscreteGaussianNoise(Mechanism):
     """Draws the noise of one round, or where it is correlated what is fresh of it."""
     return samplers.noise_sampler(self.law, design.local_variance)
 
-  def to_floats(self, slot, noised):
+  def to_floats(self, slot: Slot, noised: tf.Tensor) -> tf.Tensor:
     """A noised sum in units of the clip norm."""
-    return tf.cast(noised, slot.dtype) / tf.constant(slot.design.scaled_norm, slot.dtype)
+    return tf.cast(noised, slot.dtype) / tf.constant(slot.integer_design.scaled_norm, slot.dtype)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

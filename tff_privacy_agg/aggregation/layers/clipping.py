@@ -8,8 +8,19 @@ import tensorflow as tf
 
 from tff_privacy_agg.aggregation.domains import Channel, Domain, RealVectors
 from tff_privacy_agg.aggregation.layers import _checks, thresholds
-from tff_privacy_agg.aggregation.layers.base import Layer
-from tff_privacy_agg.aggregation.layers.thresholds import AdaptiveQuantile, Threshold
+from tff_privacy_agg.aggregation.layers.base import (
+  Layer,
+  Measurements,
+  Numbers,
+  Params,
+  Slot,
+  State,
+)
+from tff_privacy_agg.aggregation.layers.thresholds import (
+  AdaptiveQuantile,
+  FixedThreshold,
+  Threshold,
+)
 from tff_privacy_agg.numerics import structures
 
 

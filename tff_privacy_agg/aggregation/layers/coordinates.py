@@ -36,7 +36,7 @@ class CoordinateClipping(Layer):
   Example:
     >>> layer = tpa.CoordinateClipping(maximum=[1.0, 5.0])
     >>> layer.output_domain(tpa.RealVectors(dim=2))
-    RealVectors(dim=2, l2_bounded=True, flat=False)
+    RealVectors(dim=2, l2_bounded=True, flat=False, moving=False)
   """
 
   maximum: tuple[float, ...]

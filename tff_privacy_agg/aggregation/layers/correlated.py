@@ -8,8 +8,9 @@ import tensorflow as tf
 from tff_privacy_agg import _validate, accounting
 from tff_privacy_agg._names import CORRELATED
 from tff_privacy_agg.accounting.correlated.strategy import FRACTION_BITS, ONE, BandedToeplitz
+from tff_privacy_agg.aggregation.domains import Domain, RealVectors
 from tff_privacy_agg.aggregation.layers import _checks
-from tff_privacy_agg.aggregation.layers.base import State
+from tff_privacy_agg.aggregation.layers.base import Params, Slot, State
 from tff_privacy_agg.aggregation.layers.central import CentralDiscreteGaussianNoise
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import randomness
@@ -51,25 +52,34 @@ class CorrelatedNoise(CentralDiscreteGaussianNoise):
 
   Raises:
     ConfigurationError: If `noise_multiplier` is not finite and positive.
+
+  Example:
+    >>> from tff_privacy_agg.accounting.correlated.strategy import BandedToeplitz
+    >>> strategy = BandedToeplitz.from_floats([1.0, 0.5], separation=3)
+    >>> tpa.CorrelatedNoise(noise_multiplier=1.0, strategy=strategy).output_domain(
+    ...   tpa.RealVectors(dim=1000, l2_bounded=True)
+    ... )
+    IntegerVectors(dim=1000, flat=False, noised=True, central=True)
   """
 
   strategy: BandedToeplitz
   name: str = 'correlated_noise'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     super().__post_init__()
     _validate.instance(BandedToeplitz, strategy=self.strategy)
 
   @property
-  def mechanism(self):
+  def mechanism(self) -> str:
     return CORRELATED
 
   @property
-  def keeps_noise(self):
+  def keeps_noise(self) -> bool:
     return self.strategy.bands > 1
 
-  def output_domain(self, domain):
+  def output_domain(self, domain: Domain) -> Domain:
     found = super().output_domain(domain)
+    domain = _checks.takes(self.name, RealVectors, domain, fix='Put it after `Clipping`.')
     _checks.require(
       not domain.moving,
       self.name,
@@ -79,7 +89,9 @@ class CorrelatedNoise(CentralDiscreteGaussianNoise):
     )
     return found
 
-  def integer_design(self, *, noise_multiplier, cohort_maximum, dimension):
+  def integer_design(
+    self, *, noise_multiplier: float, cohort_maximum: int, dimension: int
+  ) -> accounting.IntegerDesign:
     design = accounting.central_design(
       noise_multiplier=noise_multiplier,
       cohort_maximum=cohort_maximum,
@@ -97,13 +109,17 @@ class CorrelatedNoise(CentralDiscreteGaussianNoise):
       )
     return design
 
-  def init(self, slot):
+  def init(self, slot: Slot) -> State:
     if not self.keeps_noise:
       return OrderedDict()
     return OrderedDict(history=tf.zeros([self.strategy.bands - 1, slot.dim], tf.int64))
 
-  def decode_keeping(self, slot, params, total, state) -> tuple[tf.Tensor, State]:
-    fresh = self.sampler(slot.design).sample(params['randomness'], randomness.MODEL_NOISE, slot.dim)
+  def decode_keeping(
+    self, slot: Slot, params: Params, total: tf.Tensor, state: State
+  ) -> tuple[tf.Tensor, State]:
+    fresh = self.sampler(slot.integer_design).sample(
+      params['randomness'], randomness.MODEL_NOISE, slot.dim
+    )
     history = state['history']
     carried = tf.linalg.matvec(
       history, tf.constant(self.strategy.column.steps[1:], tf.int64), transpose_a=True

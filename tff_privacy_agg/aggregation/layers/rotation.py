@@ -73,7 +73,7 @@ class HadamardRotation(_Rotation):
 
   Example:
     >>> tpa.HadamardRotation().output_domain(tpa.RealVectors(dim=1000, l2_bounded=True))
-    RealVectors(dim=1008, l2_bounded=True, flat=True)
+    RealVectors(dim=1008, l2_bounded=True, flat=True, moving=False)
   """
 
   @property
@@ -93,7 +93,7 @@ class DFTRotation(_Rotation):
 
   Example:
     >>> tpa.DFTRotation().output_domain(tpa.RealVectors(dim=7))
-    RealVectors(dim=8, l2_bounded=False, flat=True)
+    RealVectors(dim=8, l2_bounded=False, flat=True, moving=False)
   """
 
   @property
