@@ -23,6 +23,7 @@ WITHOUT = {
   'tpa.build_private_learning_process': 'takes a model: examples/ and docs/migrating.md',
   'tpa.train': 'takes a process and data: the README',
   'tpa.export_model': 'takes the run directory of a training: docs/export.md',
+  'tpa.accounting.noisy_vector': 'the examples of `account_of` and `poisson_round` make one',
   'tpa.audit.mark_ordinary': 'takes a model with canaries: docs/audit.md',
   'tpa.audit.run_with_canaries': 'takes a process and data: docs/audit.md',
   'tpa.audit.with_canaries': 'takes a model: docs/audit.md',

@@ -357,20 +357,6 @@ def noisy_vector(
     most: Largest cohort; 1 for the server's noise.
     draw_distance: Total variation distance of one draw from its law.
     column: How the noise of rounds is correlated; None if it is not.
-
-  Example:
-    >>> vector = tpa.accounting.noisy_vector(
-    ...   name='update',
-    ...   mechanism='discrete_gaussian',
-    ...   dimension=8,
-    ...   l2_bound=10,
-    ...   l1_bound=20,
-    ...   local_variance=4.0,
-    ...   fewest=80,
-    ...   most=100,
-    ... )
-    >>> vector.l2_squared, vector.t_squared is None
-    (100, False)
   """
   vector = NoisyVector(
     name=name,
