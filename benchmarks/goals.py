@@ -1,4 +1,4 @@
-"""Puts the committed results beside the goals: a table in docs/performance.md, and a plot."""
+"""Puts the committed results next to the goals: a table in docs/performance.md, and a plot."""
 
 import argparse
 import json

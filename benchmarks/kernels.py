@@ -1,4 +1,4 @@
-"""Measures the parts of a client's work beside TensorFlow's own normal numbers: one core, CPU time."""
+"""Measures the parts of a client's work next to TensorFlow's own normal numbers: one core, CPU time."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""Measures a round of aggregation beside TFF's own aggregators: ratios of one run."""
+"""Measures a round of aggregation next to TFF's own aggregators: ratios of one run."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""Secure sums at run time: the context beside TFF's simulation, processes, workers.
+"""Secure sums at run time: the context next to TFF's simulation, processes, workers.
 
 python benchmarks/runtime.py [--only demo million grpc workers in_process isolation first_output] [--json FILE] [--rounds 5]
 """

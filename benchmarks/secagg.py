@@ -1,4 +1,4 @@
-"""Secure aggregation beside its floors: ratios of CPU seconds, and of one core's wall seconds.
+"""Secure aggregation next to its floors: ratios of CPU seconds, and of one core's wall seconds.
 
 python benchmarks/secagg.py [--json FILE] [--repeat 15] [--scaling] [--largest 10000] [--versions]
 

@@ -1,4 +1,4 @@
-"""The curves beside dp_accounting, where both are defined; for its releases 0.4.3 and 0.6.0."""
+"""The curves next to dp_accounting, where both are defined; for its releases 0.4.3 and 0.6.0."""
 
 import importlib.metadata
 import math

@@ -43,7 +43,7 @@ def asked(name, z):
 
 @each_case
 def test_the_answer_is_bit_for_bit_that_of_the_survivors_messages(context, simulation, name):
-  """Noise is fresh in each round, so the same messages are summed in the clear beside it."""
+  """Noise is fresh in each round, so the same messages are summed in the clear next to it."""
   statistic = asked(name, 1.0)
   with use(context):
     found = statistic.answer(CASES[name][1])

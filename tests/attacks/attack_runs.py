@@ -36,7 +36,7 @@ def plain_layers(bits=20, z=1.0):
 
 
 def adaptive_layers(threshold: AdaptiveQuantile, z=0.5, bits=20):
-  """A zeroing bit beside the vector."""
+  """A zeroing bit next to the vector."""
   return [Zeroing(threshold=threshold), *plain_layers(bits, z)]
 
 

@@ -1,4 +1,4 @@
-"""An exact count beside a noised one undoes the noise."""
+"""An exact count next to a noised one undoes the noise."""
 
 import numpy as np
 import tensorflow as tf

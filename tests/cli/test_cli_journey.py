@@ -58,7 +58,7 @@ def examples():
 
 
 def machine(capsys, *words):
-  """What a command prints for machines, and nothing beside it."""
+  """What a command prints for machines, and nothing next to it."""
   code = cli.main([*map(str, words)])
   return code, json.loads(capsys.readouterr().out)
 

@@ -45,7 +45,7 @@ def test_a_run_leaves_what_it_says(tmp_path, capsys):
   assert summary['epsilon'] == pytest.approx(epsilons[-1])
   assert list((tmp_path / 'run/tensorboard').iterdir())
   assert list((tmp_path / 'run/checkpoints').iterdir())
-  # The printed epsilon follows from the facts that are written beside it.
+  # The printed epsilon follows from the facts that are written next to it.
   design = facts['integer_design']
   released = [(math.floor(design['l2_bound'] ** 2), design['local_variance'])]
   released += [(one['resolution'] ** 2, one['local_variance']) for one in facts['channels']]

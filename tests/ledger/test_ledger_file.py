@@ -216,7 +216,7 @@ def test_other_facts_than_the_ledger_s_are_refused(path, changed, named):
 
 
 def with_distances(distance, beside):
-  """Facts with these distances of samplers; `beside` is that of a stack beside it."""
+  """Facts with these distances of samplers; `beside` is that of a stack next to it."""
   one = facts().stack
   other = {**one, 'sampler_distance_per_round': beside}
   both = {**one, 'sampler_distance_per_round': distance, 'beside': [other]}

@@ -126,7 +126,7 @@ def test_the_budget_judges_a_round_by_its_own_cost_and_refuses_without_a_trace(t
     cheap = dataclasses.replace(FIRST, stack=stack(z=8.0), task='cheap')
     ledger.settle(ledger.charge(1, facts=cheap), survivors=80, counted_by='runtime')
     with pytest.raises(BudgetExceededError):
-      ledger.charge(2)  # the first kind no longer fits beside the cheap one
+      ledger.charge(2)  # the first kind no longer fits next to the cheap one
     while True:
       try:
         ledger.settle(ledger.charge(2, facts=cheap), survivors=80, counted_by='runtime')

@@ -65,7 +65,7 @@ def test_ledger_and_process_state_one_epsilon_after_nineteen_rounds(tmp_path):
 
 
 def test_noise_that_protects_hardly_is_said_to(tmp_path):
-  """Epsilon 55.75 was printed beside a delta that had become 1."""
+  """Epsilon 55.75 was printed next to a delta that had become 1."""
   stack = bound(64, 8, 0.3, 20)
   facts = LedgerFacts(stack=stack.facts(), delta=1e-5, population=100, minimum_clients=8)
   with PrivacyLedger(tmp_path / 'ledger.jsonl', facts) as ledger:

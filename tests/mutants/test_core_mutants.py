@@ -1,6 +1,6 @@
 """Faulty variants of the core, and of each the one test that notices it.
 
-The tables beside this file hold the variants: a text of one module, what replaces it, and the test.
+The tables next to this file hold the variants: a text of one module, what replaces it, and the test.
 Each runs in a process of its own, against a copy of the package that has this one fault.
 """
 

@@ -116,7 +116,7 @@ def at_thresholds(table) -> Draws:
 
 
 def in_remainder(table) -> Draws:
-  """The ends and every threshold of the remainder, or a selection: at and beside both parts."""
+  """The ends and every threshold of the remainder, or a selection: at and next to both parts."""
   draws = Draws(table)
   last = table.columns - 1
   step = max(1, len(draws.bounds) // 30)

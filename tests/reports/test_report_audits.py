@@ -1,4 +1,4 @@
-"""What an audit measured stands beside the promise: its numbers, where they are drawn, its pictures."""
+"""What an audit measured stands next to the promise: its numbers, where they are drawn, its pictures."""
 
 import base64
 import copy

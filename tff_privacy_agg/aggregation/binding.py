@@ -143,7 +143,7 @@ class Binding:
 
   @functools.cached_property
   def price(self) -> accounting.RoundPrice:
-    """What one round releases, with what is beside it, and its price."""
+    """What one round releases, with what is next to it, and its price."""
     cohort, mechanism = self.cohort, self.mechanism
     vectors: tuple[accounting.NoisyVector, ...] = ()
     strategy = self.strategy
@@ -340,7 +340,7 @@ def _fitting(
   for other in beside:
     if mechanism is None or other.mechanism is None:
       raise ConfigurationError(
-        'Releases beside a stack are accounted with it; one of the two has no noise. '
+        'Releases with a stack are accounted with it; one of the two has no noise. '
         'Add a noise layer to both, or leave the release out.'
       )
     laws = [mechanism.mechanism]
@@ -348,8 +348,8 @@ def _fitting(
       laws.append(CENTRAL)  # of the server, too
     if other.cohort != cohort or other.law not in laws:
       raise ConfigurationError(
-        f'Releases beside a stack come from its cohort with its kind of noise; got '
-        f'{other.law} noise of {other.cohort} beside {mechanism.mechanism} noise '
+        f'Releases with a stack come from its cohort with its kind of noise; got '
+        f'{other.law} noise of {other.cohort} next to {mechanism.mechanism} noise '
         f'of {cohort}. Build both alike.'
       )
   return tuple(beside)

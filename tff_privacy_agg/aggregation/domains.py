@@ -129,7 +129,7 @@ class Cohort:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Channel:
-  """One bounded number a client adds to the secure sum beside its vector.
+  """One bounded number a client adds to the secure sum next to its vector.
 
   The client's number lies in [-1, 1]; it is sent as the integer nearest to
   `resolution` times it, plus a share of noise. A client that is zeroed out

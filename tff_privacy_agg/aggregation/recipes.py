@@ -97,7 +97,7 @@ def ddp_secure_aggregator(
       its advised bit widths the true epsilon was up to four times larger.
   *   Epsilon is in the measurements; upstream reports none.
   *   The counts for zeroing and clipping carry distributed noise; upstream
-      releases them, and two exact counts beside them, without.
+      releases them, and two exact counts next to them, without.
   *   The noise comes from a cipher keyed by the operating system, not from the
       clock, and the sum is modular before the server sees it, not after.
   *   Discrete Gaussian noise by default: its samples are exact at every scale

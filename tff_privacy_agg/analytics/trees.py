@@ -102,7 +102,7 @@ def quantile_places(ranks: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
 
 
 def _own_weight(height: int) -> float:
-  """What a node's own count weighs beside its children's; also its estimate's variance."""
+  """What a node's own count weighs next to its children's; also its estimate's variance."""
   return 2 ** (height - 1) / (2**height - 1)
 
 

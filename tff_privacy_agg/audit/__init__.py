@@ -1,4 +1,4 @@
-"""Measured leakage: what an attacker finds, beside what the ledger promises."""
+"""Measured leakage: what an attacker finds next to what the ledger promises."""
 
 from tff_privacy_agg import _requires_tff as _requires_tff  # refuses where it is not
 from tff_privacy_agg.audit.canaries import Canaries, mark_ordinary, with_canaries

@@ -1,4 +1,4 @@
-"""The audits of a training that lies in a run directory, beside what its ledger promises."""
+"""The audits of a training that lies in a run directory next to what its ledger promises."""
 
 import contextlib
 import dataclasses

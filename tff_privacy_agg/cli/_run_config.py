@@ -42,7 +42,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
   },
   'session': {'mode': 'secure_sum', 'dropout_rate': 'dropout_rate'},
 }
-# Options of the run itself, beside those of the task.
+# Options of the run itself, not those of the task.
 _OF_THE_RUN = {'no_privacy': bool, 'run_dir': str, 'json': bool}
 _KEY_OF = {
   option: (section, key) for section, keys in SECTIONS.items() for key, option in keys.items()

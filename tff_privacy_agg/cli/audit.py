@@ -1,4 +1,4 @@
-"""`tff-privacy-agg audit`: what a training leaks, measured, beside what its ledger promises."""
+"""`tff-privacy-agg audit`: what a training leaks, measured next to what its ledger promises."""
 
 import argparse
 import contextlib
@@ -113,7 +113,7 @@ def _summary(result: 'RunAudit', path: pathlib.Path) -> list[str]:
       f'{"?" if full is None else full} rounds',
       f'  cost: {shown["seconds_a_round"]:.2f} s a round'
       + (
-        f' beside {shown["seconds_a_round_without"]:.2f} s without canaries'
+        f' next to {shown["seconds_a_round_without"]:.2f} s without canaries'
         if 'seconds_a_round_without' in shown
         else ''
       ),

@@ -1,7 +1,7 @@
 """Configuration files of servers and clients: TOML, read strictly.
 
 Every key is known, of its type, and present unless it has a default; what is unset is left out.
-Paths are relative to the file. An entry point `module:function` is looked up beside the file first.
+Paths are relative to the file. An entry point `module:function` is looked up next to the file first.
 """
 
 import dataclasses

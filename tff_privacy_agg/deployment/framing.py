@@ -157,7 +157,7 @@ class Assembly:
 
 
 def gather(stream: Iterable[bytes], limit: int) -> tuple[dict[str, Any], bytes]:
-  """Reads one message of at most `limit` bytes beside its head.
+  """Reads one message of at most `limit` bytes next to its head.
 
   Raises:
     InvalidMessage: If the stream holds anything else. What came is let go.

@@ -13,7 +13,7 @@ class PrivacyLedgerReleaseManager(compat.ReleaseManager):
   """A release manager that settles each round from its metrics.
 
   For `tff.learning.programs.train_model`: pass it (in a `GroupingReleaseManager`) as
-  `train_metrics_manager`, beside a `CohortDataSource` with the same ledger, which charges
+  `train_metrics_manager`, with a `CohortDataSource` with the same ledger, which charges
   each round before it runs. A discarded round is never released, and stays charged.
 
   A round has the clients of its charged cohort, all of whom survive in a simulation. Under
@@ -91,7 +91,7 @@ def settle(ledger: PrivacyLedger, round_number: int, metrics: Any, *, counted: i
 
 
 def _open_charge(ledger: PrivacyLedger, round_number: int) -> int:
-  # Not those with facts of their own: what is released beside the training has no such metrics.
+  # Not those with facts of their own: what is released next to the training has no such metrics.
   charges = [
     charge
     for charge, charged in ledger.state.open.items()

@@ -66,11 +66,11 @@ def build_private_learning_process(
       clipped to 100 (`private_metrics(...)` in its place sets noise and bounds); 'clear'
       sums them in the clear, which leaves the account incomplete, and the ledger
       says so.
-    gradient_aggregator: Stack for the full gradients that Mime sums beside the model
+    gradient_aggregator: Stack for the full gradients that Mime sums next to the model
       updates; defaults to `aggregator`.
-    example_level: DP-SGD in the clients' local training, beside all that; the ledger then
+    example_level: DP-SGD in the clients' local training, on top of all that; the ledger then
       states the epsilon of one example, too.
-    **options: What TFF's builder of the algorithm takes beside: optimizers,
+    **options: What TFF's builder of the algorithm also takes: optimizers,
       `proximal_strength`, `client_weighting`, ... `loop_implementation` is
       `tff.learning.LoopImplementation.DATASET_ITERATOR` unless it is given: the same weights as
       with TFF's default, bit for bit, in less time.

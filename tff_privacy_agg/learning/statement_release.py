@@ -1,4 +1,4 @@
-"""The privacy statement beside the numbers: as text in TensorBoard, in an MLflow run."""
+"""The privacy statement next to the numbers: as text in TensorBoard, in an MLflow run."""
 
 import math
 import os
@@ -53,7 +53,7 @@ class MLflowReleaseManager(compat.ReleaseManager):
   Each round's numbers become metrics at the step of the round; infinite ones stay
   infinite, as far as the tracking store can hold them. The ledger's file and its statement
   become the artifacts `privacy/ledger.jsonl` and `privacy/statement.txt`, replaced each
-  round. The ledger's file names no client; the register of participants beside it is not sent.
+  round. The ledger's file names no client; the register of participants next to it is not sent.
 
   Needs `mlflow-skinny` below 3, which `make env-mlflow` installs from a lock. What later
   versions ask for, a newer typing_extensions, breaks TensorFlow 2.14.

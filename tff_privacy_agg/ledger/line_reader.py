@@ -61,7 +61,7 @@ class LineReader:
 
     Raises:
       LedgerError: If the file is missing or unreadable, or no ledger: no line of it is one of a
-        ledger, the first resembles no header, and no head is beside it.
+        ledger, the first resembles no header, and no head is next to it.
     """
     first, tail = b'', b''
     try:

@@ -1,4 +1,4 @@
-"""Who took part in which round: salted hashes in a file that stays beside the ledger.
+"""Who took part in which round: salted hashes in a file that stays next to the ledger.
 
 The ledger itself holds, for each round, one digest of the cohort and the largest
 number of rounds that any one client has taken part in. Whoever holds this file

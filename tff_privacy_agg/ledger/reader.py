@@ -95,7 +95,7 @@ def verify(path: str | os.PathLike[str], *, expected_hash: str | None = None) ->
   a round, its noise multiplier and divergences, every total, what the budget admits.
 
   Args:
-    path: The ledger. `NAME.head` and `NAME.participants` beside it are checked too.
+    path: The ledger. `NAME.head` and `NAME.participants` next to it are checked too.
     expected_hash: Hash of the last line as it was once published; it must be in the
       chain. Finds what somebody did who rewrote all files.
 

@@ -109,7 +109,7 @@ def price_of(stack: Mapping[str, Any], *, earlier: bool = False) -> RoundPrice:
   Raises:
     ConfigurationError: If the facts have no price and no integer design, or contradict it.
   """
-  of_round = float(stack['sampler_distance_per_round'])  # with what is beside it
+  of_round = float(stack['sampler_distance_per_round'])  # with what is next to it
   _validate.non_negative(sampler_distance_per_round=of_round)
   if 'price' not in stack:
     return _of_designs(stack, earlier, of_round)
@@ -163,7 +163,7 @@ def strategy_of(stack: Mapping[str, Any]) -> BandedToeplitz | None:
 def _of_designs(stack: Mapping[str, Any], earlier: bool, distance: float) -> RoundPrice:
   own = _own_price(stack, earlier, distance)
   if not own.vectors:
-    return own  # the multiplier of Gaussian noise covers what is beside it
+    return own  # the multiplier of Gaussian noise covers what is next to it
   return own.beside([_of_designs(other, earlier, 0.0) for other in stack.get('beside', ())])
 
 

@@ -73,7 +73,7 @@ class PrivacyLedger(OpenedLedger):
       planned_survivors: Clients that are asked, if `cohort` does not name them; the round
         settles with no more. With `cohort`, how many are expected to survive, for the report.
       cohort: Identities of the clients. Needed under a participation cap, where noise is correlated
-        over rounds and where the sampling is claimed; only salted hashes of them are kept, beside
+        over rounds and where the sampling is claimed; only salted hashes of them are kept, next to
         the ledger.
       drawn: What the sampler of the cohort did; must be what the facts claim, if they claim
         anything.

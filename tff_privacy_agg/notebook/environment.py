@@ -89,7 +89,7 @@ def _run(step: str, command: Sequence[str], by_hand: Sequence[Sequence[str]]) ->
 
 
 def _uv() -> list[str]:
-  """The command that runs uv, which is installed beside this Python if there is none."""
+  """The command that runs uv, which is installed next to this Python if there is none."""
   if found := shutil.which('uv'):
     return [found]
   module = [sys.executable, '-m', 'uv']

@@ -1,7 +1,7 @@
 """Randomized Hadamard rotation as a product of small Hadamard matrices.
 
 A Hadamard matrix of order n is a Kronecker product of factors of orders 12 to
-64. Orders 12, 20, 28, 36 and 44 (Paley) beside powers of two keep the padding of
+64. Orders 12, 20, 28, 36 and 44 (Paley) next to powers of two keep the padding of
 a vector of at least 1,000 coordinates under 10 %. Multiplying by one factor is a
 `matmul`; a transposed product moves the next axis into place, so no transpose is
 ever done on its own.

@@ -1,4 +1,4 @@
-"""Measured values with their intervals beside what was promised, as inline SVG."""
+"""Measured values with their intervals next to what was promised, as inline SVG."""
 
 import dataclasses
 import math

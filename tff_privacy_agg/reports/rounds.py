@@ -57,7 +57,7 @@ def spending(run: RunFiles) -> Html:
 
 
 def utility(run: RunFiles, beside: RunFiles | None) -> Html:
-  """How good the model became, beside another run."""
+  """How good the model became, compared with another run."""
   figures = []
   own = 'this run' if run.ledger else 'this run, no privacy'
   for name in run.measured():

@@ -1,4 +1,4 @@
-"""Bytes that secure aggregation costs a client, beside a plain upload and the papers' figures."""
+"""Bytes that secure aggregation costs a client, next to a plain upload and the papers' figures."""
 
 import statistics
 

@@ -99,7 +99,7 @@ class Custody:
       offers: Of those with a lower id, what they offer for the mask key.
 
     Returns:
-      For each ciphertext, what it holds beside the two shares.
+      For each ciphertext, what it holds next to the two shares.
 
     Raises:
       ContextMismatch: If no share opens.

@@ -29,7 +29,7 @@ def oracle_ddgauss_1d(inputs: Inputs, expected: Inputs) -> Values:
 def _of_oracle(
   exact: Callable[[list[float]], np.ndarray], bound: RdpCurve, expected: Inputs
 ) -> Values:
-  """Fields of an exact divergence beside its bound, at the orders that are expected."""
+  """Fields of an exact divergence next to its bound, at the orders that are expected."""
   names = list(expected.get('exact_renyi', ()))
   values = exact([float(name) for name in names]) if names else np.array([])
   limits = bound.rdp([float(name) for name in names])

@@ -41,7 +41,7 @@ def test_ddp_is_the_clipped_mean_plus_the_promised_noise():
   value = np.full([dim], 0.01, np.float32)  # of norm 0.32: clipped
   output = process.next(process.initialize(), [value] * clients)
   # The vector's noise is over 0.5 * clip / clients a coordinate, for the bits take a part;
-  # beside it, what rounding adds. A mean of 1,000 of them is 30 times sharper.
+  # next to it, what rounding adds. A mean of 1,000 of them is 30 times sharper.
   stddev = 0.5 * clip / clients
   assert abs(output.result.mean() - clip / np.sqrt(dim)) < 5 * stddev / np.sqrt(dim)
   assert stddev * 0.9 < output.result.std() < stddev * 1.3

@@ -1,4 +1,4 @@
-"""A budget inside the computation, and releases beside the stack."""
+"""A budget inside the computation, and releases next to the stack."""
 
 import dataclasses
 import math
@@ -203,5 +203,5 @@ def test_central_noise_beside_central_noise_adds_up():
   ids=['other law', 'other cohort', 'no noise'],
 )
 def test_what_cannot_be_accounted_together_is_refused(beside):
-  with pytest.raises(ConfigurationError, match='Releases beside a stack'):
+  with pytest.raises(ConfigurationError, match='Releases with a stack'):
     limited(3.0, beside=[beside()])
