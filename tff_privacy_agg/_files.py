@@ -101,7 +101,7 @@ def read_table(path: pathlib.Path) -> list[dict[str, str]]:
 
 
 def model_metrics(row: Mapping[str, Any]) -> dict[str, float]:
-  """What an evaluation measured, of the metrics of a round: finite numbers, loss and accuracy first."""
+  """The evaluation's metrics in a round's metrics: finite numbers, loss and accuracy first."""
   found = {
     name: float(value)
     for name, value in row.items()

@@ -1,1 +1,1 @@
-"""What depends on the shape of TFF: names that it moved, hints at its errors, its workers."""
+"""Adapters to TFF's internals: names that it moved, hints at its errors, its workers."""

@@ -38,14 +38,14 @@ class Checkpoints:
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
   def damage(self, number: int) -> str:
-    """What is wrong with the files of a checkpoint; empty if nothing is known to be."""
+    """Describes what is wrong with the files of a checkpoint; empty if nothing is."""
     found = self._digests().get(str(number))
     if found is not None and found != digest(self._of(number)):
       return 'its files are not what was written'
     return ''
 
   def value(self, number: int) -> Any:
-    """What the checkpoint of a round holds, as TensorFlow loads it.
+    """The value that a round's checkpoint holds, as TensorFlow loads it.
 
     Raises:
       ConfigurationError: If it is damaged.

@@ -20,7 +20,7 @@ from tff_privacy_agg.errors import RuntimeUnavailableError
 
 
 class _ExitedContext(compat.SyncContext):
-  """What computations meet while the interpreter exits."""
+  """The context that computations meet while the interpreter exits."""
 
   def invoke(self, comp: Any, arg: Any) -> None:
     raise RuntimeUnavailableError(
@@ -30,7 +30,7 @@ class _ExitedContext(compat.SyncContext):
 
 
 def _service_managers() -> Iterator[Any]:
-  """What holds TFF's workers, in all of TFF's contexts that are alive."""
+  """The holders of TFF's workers, in all of TFF's contexts that are alive."""
   for item in gc.get_objects():
     kind = type(item)
     if kind.__name__ == 'ServiceManager' and kind.__module__.startswith('tensorflow_federated.'):

@@ -53,7 +53,7 @@ class GaussianAccount:
     return np.full(3, INFINITE, dtype=object)
 
   def epsilon(self, total: np.ndarray, delta: float, distance: float) -> tuple[float, float]:
-    """(epsilon, NaN) of all rounds; `distance` is that of all their noise from its law."""
+    """(epsilon, NaN) of all rounds; `distance` is that of their noise from its distribution."""
     mu_squared, c1, c2 = (int(part) for part in total)
     return _gaussian_epsilon(mu_squared, c1, c2, delta, distance), math.nan
 
@@ -69,7 +69,7 @@ class RenyiAccount:
 
   Attributes:
     orders: float64, shape [m].
-    by_reserve: Whether part of delta is kept back for the noise's distance from its law as
+    by_reserve: Whether part of delta is kept back for the noise's distance from its distribution as
       ledgers of schema 1 and 2 did, so that their numbers stay what they state.
   """
 
@@ -105,7 +105,7 @@ class RenyiAccount:
     return np.full_like(self.orders, np.inf)
 
   def epsilon(self, total: np.ndarray, delta: float, distance: float) -> tuple[float, float]:
-    """(epsilon, order) of all rounds; `distance` is that of all their noise from its law."""
+    """(epsilon, order) of all rounds; `distance` is that of their noise from its distribution."""
     if not self.by_reserve:
       return epsilon_at_orders(total, self.orders, delta, distance)
 

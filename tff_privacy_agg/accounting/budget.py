@@ -18,7 +18,7 @@ from tff_privacy_agg.accounting.composition import (
 from tff_privacy_agg.accounting.price import INFINITE, UNIT
 
 VIEWS = ('server', 'release')
-# Of delta, for the distance of the noise from its law where Renyi divergence is accounted.
+# Of delta, for the distance of the noise from its distribution where Renyi divergence is accounted.
 _DISTANCE_SHARE = 0.01
 # Sums of distances are floating-point numbers; they may exceed the exact ones by less.
 _ROUNDING = 1 + 1e-9
@@ -71,7 +71,7 @@ class Budget:
       account: The account of the budget's view.
       worst: Cost of a round at its worst in that account.
       best: Cost of a round with the most unknown shares.
-      distance: Total variation distance of the noise of a full round from its law.
+      distance: Total variation distance of the noise of a full round from its distribution.
     """
     if isinstance(account, GaussianAccount):
       return self._fix_gaussian(account, worst, best, distance)
@@ -178,7 +178,7 @@ def budget_for(
     cost: Cost of a round as planned.
     worst: Cost of a round at its worst, which is what a charge counts until it settles.
     best: Cost of a round with the most unknown shares.
-    distance: Total variation distance of the noise of a full round from its law.
+    distance: Total variation distance of the noise of a full round from its distribution.
     delta: Strictly between 0 and 1.
 
   Returns:
@@ -229,7 +229,7 @@ class Filter:
     account: The one account that it looks at.
     parts: Positions in a cost that have a limit.
     limit: Largest total of each of these; negative if not even nothing fits.
-    most_distance: Largest total variation distance of all noise from its law.
+    most_distance: Largest total variation distance of all noise from its distribution.
     epsilon: What is proved at the budget's delta within these limits, at most its epsilon.
   """
 
@@ -252,7 +252,7 @@ class Filter:
 
     Args:
       total: Cost of all rounds in the account, the next one included.
-      distance: Total variation distance of all their noise from its law.
+      distance: Total variation distance of all their noise from its distribution.
     """
     within = all(total[i] <= limit for i, limit in zip(self.parts, self.limit, strict=True))
     return within and self.distance_fits(distance)
@@ -262,7 +262,7 @@ class Filter:
     return distance <= self.most_distance
 
   def rounds(self, spent: np.ndarray, round_cost: np.ndarray) -> int:
-    """How many rounds of one cost fit after what is spent, the noise's distance aside."""
+    """Number of rounds of one cost that fit after what is spent, the noise's distance aside."""
     left = [
       (limit - spent[i], round_cost[i]) for i, limit in zip(self.parts, self.limit, strict=True)
     ]

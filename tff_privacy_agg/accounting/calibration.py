@@ -137,7 +137,7 @@ def printed_noise_multiplier(
 def too_few_bits(
   bits: int, most: int, epsilon_at: Callable[[int], float], *, target: float, needs: str
 ) -> ConfigurationError:
-  """The refusal of a bit width that cannot carry the noise, with one that can.
+  """Error for a bit width that cannot carry the noise; names one that can.
 
   Args:
     bits: The width.

@@ -1,6 +1,6 @@
 """Renyi-DP curves of one round, as immutable objects that add up.
 
-A curve maps an order `a` to the Renyi divergence bound RDP(a) between the laws
+A curve maps an order `a` to the Renyi divergence bound RDP(a) between the distributions
 of what is released on two neighbouring cohorts. Curves of several channels or
 rounds are added; only the total is turned into epsilon (`accountant`).
 

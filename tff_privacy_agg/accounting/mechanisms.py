@@ -1,4 +1,4 @@
-"""Curves of the noise laws: what one round of each mechanism proves.
+"""Curves of the noise distributions: what one round of each mechanism proves.
 
 Symbols: `B` and `L1` the norm bounds of one client's vector, `v` the variance of
 one client's noise share, `h` the honest shares in the sum, `V = h v`. Everything is

@@ -55,7 +55,7 @@ _SAMPLING_REASONS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-  """What a training needs to end at a target epsilon.
+  """Noise, bits and error of a training that ends at a target epsilon.
 
   Attributes:
     noise_multiplier: Effective noise multiplier to give the noise layer.

@@ -53,7 +53,7 @@ class NoisyVector:
       squared steps; 0 without noise.
     t_squared: `t^2` of the reduction to a Gaussian, fixed before the first round; None if this
       noise is accounted by Renyi divergence alone.
-    draw_distance: Total variation distance of one draw from its law.
+    draw_distance: Total variation distance of one draw from its distribution.
     steps: First column of the matrix by which the noise of rounds is correlated, in units of 2^-24;
       empty where the noise of rounds is independent.
   """
@@ -105,7 +105,7 @@ class NoisyVector:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RoundPrice:
-  """What one round releases, with everything that is released next to it.
+  """The releases of one round and their price, other stacks of the cohort included.
 
   Where noise is correlated over rounds, it is the price of one participation: of all that one
   client moves by taking part in one round, in that round and in those that follow.
@@ -355,7 +355,7 @@ def noisy_vector(
     local_variance: Variance parameter of a share, or of the server's noise.
     fewest: Fewest honest survivors that the round is designed for; 1 for the server's noise.
     most: Largest cohort; 1 for the server's noise.
-    draw_distance: Total variation distance of one draw from its law.
+    draw_distance: Total variation distance of one draw from its distribution.
     column: How the noise of rounds is correlated; None if it is not.
   """
   vector = NoisyVector(

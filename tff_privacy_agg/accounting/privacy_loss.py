@@ -150,7 +150,7 @@ def fixed_rounds_epsilon(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Window:
-  """Where the sum of the losses is.
+  """The interval in which the sum of the losses lies.
 
   Attributes:
     low: What lies below is a small part of delta; it counts as a large loss.

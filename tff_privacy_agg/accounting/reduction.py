@@ -61,7 +61,7 @@ def coordinate_slack(
 ) -> tuple[float, float]:
   """The logs (c1, c2) of the factors per coordinate: P <= e^c1 P' and Q >= e^-c2 Q'.
 
-  P and Q are the laws of the sum on two neighbours, P' and Q' their images of the continuous
+  P and Q are the sum's distributions on two neighbours, P' and Q' their images of the continuous
   Gaussian of variance `V - t^2`; here for every number of shares from `fewest` to `most`.
 
   Args:
@@ -88,7 +88,7 @@ def renyi(
   """Renyi divergence of a sum of shares on two neighbours, shape of `orders`.
 
   `a l2^2 / (2V) + (2a - 1)/(a - 1) h` per coordinate: that of discrete Gaussians of the whole
-  variance `V` (arXiv:2004.00010, Proposition 5), and the factor of the sum on either law.
+  variance `V` (arXiv:2004.00010, Proposition 5), and the factor of the sum on either distribution.
 
   Args:
     orders: Real orders above 1.

@@ -216,7 +216,7 @@ def without_replacement(base: RdpCurve, *, population: int, cohort: int) -> RdpC
 def participation_cap(curve: RdpCurve, *, rounds: int, cap: int) -> RdpCurve:
   """Total of a client that takes part in at most `cap` of `rounds` rounds.
 
-  A round without the client has one law on both neighbours and costs it
+  A round without the client has one distribution on both neighbours and costs it
   nothing. Needs no secret, so it holds against the server too, but the cap must
   be enforced.
 
@@ -262,7 +262,7 @@ def gaussian_renyi(orders: np.ndarray, mu: float, rate: float) -> np.ndarray:
 
 
 def slack(orders: np.ndarray, c1: float, c2: float) -> np.ndarray:
-  """What factors e^c1 on one distribution and e^-c2 on the other add to a Renyi divergence."""
+  """Renyi divergence that factors e^c1 on one distribution and e^-c2 on the other add."""
   return (orders * c1 + (orders - 1) * c2) / (orders - 1)
 
 

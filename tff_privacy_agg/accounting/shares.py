@@ -1,4 +1,4 @@
-"""Who holds how much of the noise: colluders, channels, noise that is added to be removed."""
+"""Division of the noise among clients: colluders, channels, noise that is added to be removed."""
 
 import math
 from fractions import Fraction
@@ -41,7 +41,7 @@ def xnoise_components(
   """Returns the variances of one client's noise components; arXiv:2209.12528 (XNoise).
 
   `V/U`, then `V/((U-j+1)(U-j))` for j = 1..T: after `D <= T` drop-outs the
-  survivors reveal components j > D, and exactly `V` remains. Needs a law closed
+  survivors reveal components j > D, and exactly `V` remains. Needs a distribution closed
   under sums: Skellam.
 
   Args:

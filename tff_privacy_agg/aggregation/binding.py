@@ -143,7 +143,7 @@ class Binding:
 
   @functools.cached_property
   def price(self) -> accounting.RoundPrice:
-    """What one round releases, with what is next to it, and its price."""
+    """The releases of one round and their price, other stacks of the cohort included."""
     cohort, mechanism = self.cohort, self.mechanism
     vectors: tuple[accounting.NoisyVector, ...] = ()
     strategy = self.strategy
@@ -199,7 +199,7 @@ class Binding:
 
   @functools.cached_property
   def account(self) -> accounting.Account:
-    """What is added up round by round."""
+    """The account that rounds are added to."""
     return accounting.account_of(self.price)
 
   @functools.cached_property
@@ -218,7 +218,7 @@ class Binding:
 
   @property
   def sampler_distance(self) -> float:
-    """Total variation distance of a full round's noise from the accounted law."""
+    """Total variation distance of a full round's noise from the accounted distribution."""
     return self.price.distance(self.cohort.maximum)
 
   def limit(self, budget: accounting.Budget) -> accounting.Filter:
@@ -227,7 +227,7 @@ class Binding:
     return budget.fix(self.account, self.worst_round, best, self.sampler_distance)
 
   def facts(self) -> dict:
-    """What the guarantee rests on, as JSON values; infinities are left out."""
+    """Facts that the guarantee rests on, as JSON values; infinities are left out."""
     design = self.design
     return {
       'mechanism': self.law,

@@ -1,4 +1,4 @@
-"""What flows between layers: domains of vectors, the cohort, auxiliary channels."""
+"""Domains of the vectors that flow between layers, the cohort, auxiliary channels."""
 
 import dataclasses
 import math
@@ -75,7 +75,7 @@ Domain = RealVectors | IntegerVectors | ModularVectors
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cohort:
-  """How many clients take part in a round, and how many of them are honest.
+  """Number of clients in a round, and how many of them are honest.
 
   Attributes:
     expected: Clients that a round is planned with.

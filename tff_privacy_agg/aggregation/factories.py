@@ -21,7 +21,7 @@ _DEFAULT_DELTA = 1e-6
 
 
 class _ComposedFactory:
-  """What both factories share: a checked stack, and `create`."""
+  """Base of both factories: a checked stack, and `create`."""
 
   def __init__(
     self,
@@ -82,7 +82,7 @@ class _ComposedFactory:
 
   @property
   def randomness(self) -> str:
-    """Where the noise comes from: 'chacha20' or 'philox'."""
+    """Source of the noise: 'chacha20' or 'philox'."""
     return self._randomness
 
   @property

@@ -102,7 +102,7 @@ def build(
 
 
 def _limit(budget: Budget | None, bound: binding.Binding) -> Filter | None:
-  """The budget at its fixed order; refuses one that not even the first round is within."""
+  """The budget at its fixed order; refuses one that even the first round exceeds."""
   if budget is None:
     return None
   if bound.mechanism is None or (budget.view == 'server' and not bound.holds_against_server):

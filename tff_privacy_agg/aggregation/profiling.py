@@ -1,4 +1,4 @@
-"""Where a client's time goes: nanoseconds a value, layer by layer."""
+"""Measures a client's time layer by layer, in nanoseconds a value."""
 
 import dataclasses
 import time

@@ -1,4 +1,4 @@
-"""What rounding costs a stack without noise, told before the first round."""
+"""Loss by rounding in a stack without noise, reported before the first round."""
 
 import warnings
 from collections.abc import Sequence

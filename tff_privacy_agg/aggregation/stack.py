@@ -74,7 +74,7 @@ class Stack:
     return parts
 
   def prepare(self, state: State) -> Params:
-    """What is broadcast at the start of a round."""
+    """The broadcast at the start of a round."""
     params: OrderedDict[str, Any] = OrderedDict(round=state['privacy']['rounds'])
     if self.limit is not None:
       params['halted'] = state['privacy']['halted']
@@ -91,7 +91,7 @@ class Stack:
     stream: RandomStream | None,
     weight: tf.Tensor | None = None,
   ) -> Mapping[str, tf.Tensor]:
-    """What one client sends.
+    """The message of one client.
 
     Args:
       params: What `prepare` gave.
@@ -224,7 +224,7 @@ class Stack:
     return tf.constant(self.binding.costs)
 
   def _distance(self, shares: tf.Tensor) -> tf.Tensor:
-    """Total variation distance of so many shares of noise from their law."""
+    """Total variation distance of so many shares of noise from their distribution."""
     return tf.cast(shares, tf.float64) * self.binding.price.distance(1)
 
   @property

@@ -20,7 +20,7 @@ _NAME = 'tff_privacy_agg_stack'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StackMark:
-  """What is said of a stack.
+  """The description of a stack that TFF's factories carry along.
 
   Attributes:
     averages: Whether the sum is divided by the number, or the weights, of the clients.

@@ -1,4 +1,4 @@
-"""What a query is: a bounded vector of each client, and how the sum of them is read.
+"""Base class of queries: a bounded vector of each client, and the reading of their sum.
 
 It adds no noise itself.
 """
@@ -57,7 +57,7 @@ class Query(abc.ABC):
 
   @abc.abstractmethod
   def precision(self, law: ErrorLaw, confidence: float) -> Mapping[str, float]:
-    """How far off the answer is at most, known before it is asked, by name.
+    """Largest error of the answer by name, known before anybody is asked.
 
     Args:
       law: Of the error of each number of the sum.

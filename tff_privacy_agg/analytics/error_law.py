@@ -1,4 +1,4 @@
-"""The law of the error of a noised sum: survivors' noise and rounding, both known.
+"""The distribution of the error of a noised sum: survivors' noise and rounding, both known.
 
 It is public: it depends on the build and on the number of survivors alone. NumPy, no TFF.
 """

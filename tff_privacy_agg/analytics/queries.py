@@ -1,4 +1,4 @@
-"""What can be asked of the clients."""
+"""Queries: counts, sums, means, histograms, quantiles."""
 
 import dataclasses
 import math
@@ -65,7 +65,7 @@ class Sum(Query):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Count(Query):
-  """How many clients answer yes. The number of those who answered at all is public."""
+  """Number of clients that answer yes. The number of those who answered at all is public."""
 
   @property
   def value_type(self) -> compat.Type:
@@ -156,7 +156,7 @@ class Mean(Query):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Histogram(Query):
-  """How many clients hold each of some categories.
+  """Number of clients that hold each of some categories.
 
   Attributes:
     categories: Names of the categories, at least 1; no two alike.

@@ -77,7 +77,7 @@ class Statistic:
     task: str = '',
     unit: str = 'client',
   ) -> LedgerFacts:
-    """What a ledger that this statistic begins rests on: see `LedgerFacts`."""
+    """Facts of a ledger that this statistic begins: see `LedgerFacts`."""
     return LedgerFacts(
       stack=self.binding.facts(),
       delta=delta,
@@ -146,7 +146,7 @@ class Statistic:
   def precision(
     self, confidence: float = 0.95, *, survivors: int | None = None
   ) -> Mapping[str, float]:
-    """How far off the answer is at most, by name, known before anybody is asked.
+    """Largest error of the answer by name, known before anybody is asked.
 
     It is about the sum of what clients sent, after they were cut to the bounds. For
     `Quantiles`: `rank`, the most by which any rank is off, in clients, all at once; `fraction`,
@@ -164,7 +164,7 @@ class Statistic:
   ) -> Mapping[str, np.ndarray]:
     """Confidence intervals of an answer, `[..., 2]`, by name; docs/analytics.md has the formulas.
 
-    They are made of the answer and the law of its noise alone, so they cost no epsilon. They
+    They are made of the answer and the distribution of its noise alone: they cost no epsilon. They
     cover what the clients' values give after they were cut to the bounds, each interval for
     itself; of a round that was not accepted, they are all that is possible.
 
@@ -223,7 +223,7 @@ class Statistic:
     return next_round
 
   def _law(self, clients: int) -> ErrorLaw:
-    # Noise is a layer of every statistic's stack, so there is a design, and it has a law.
+    # Noise is a layer of every statistic's stack, so there is a design, and it has a distribution.
     design = typing.cast(accounting.IntegerDesign, self.binding.design)
     return ErrorLaw(
       mechanism=self.mechanism,

@@ -87,7 +87,7 @@ def monotone(values: tf.Tensor) -> tf.Tensor:
 
 
 def quantile_places(ranks: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
-  """Where the cumulated counts of the leaves reach some ranks, in [0, 1].
+  """Positions at which the cumulated counts of the leaves reach some ranks, in [0, 1].
 
   Args:
     ranks: float64 `[leaves]`, at the right ends of the leaves, never falling.
@@ -102,7 +102,7 @@ def quantile_places(ranks: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
 
 
 def _own_weight(height: int) -> float:
-  """What a node's own count weighs next to its children's; also its estimate's variance."""
+  """Weight of a node's own count against its children's; also its estimate's variance."""
   return 2 ** (height - 1) / (2**height - 1)
 
 

@@ -52,7 +52,7 @@ class Canaries:
 
   @functools.cached_property
   def included(self) -> np.ndarray:
-    """What the coins said: booleans `[count]`."""
+    """Results of the coins: booleans `[count]`."""
     return np.random.default_rng([self.seed, _COINS]).random(self.count) < 0.5
 
   def numbers(self, cohort: Sequence[str]) -> np.ndarray:
@@ -66,7 +66,7 @@ class Canaries:
     return np.stack([self._direction(number, dimension) for number in range(self.count)])
 
   def dataset(self, client_id: str, input_spec: Any) -> tf.data.Dataset:
-    """What a canary holds: one blank batch, and the pull of its direction.
+    """The dataset of a canary: one blank batch, and the pull of its direction.
 
     Args:
       client_id: One of `ids`.

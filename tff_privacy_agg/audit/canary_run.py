@@ -1,4 +1,4 @@
-"""What canaries show of a training: scores round by round, then bounds on epsilon."""
+"""Scores of canaries round by round, and the bounds on epsilon that follow."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ _BOUNDS = 2
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CanaryResult:
-  """What the canaries of one training showed.
+  """Result of the canaries of one training.
 
   Attributes:
     lower: The larger of two lower bounds on epsilon, that of `all_iterates` and that of

@@ -27,7 +27,7 @@ class Interval:
 
 
 def rate_lower(successes: int, trials: int, confidence: float) -> float:
-  """One-sided lower Clopper-Pearson bound of a rate: the exact one of the binomial law.
+  """One-sided lower Clopper-Pearson bound of a rate: the exact one of the binomial distribution.
 
   Args:
     successes: 0 to `trials`.

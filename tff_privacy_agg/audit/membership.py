@@ -17,7 +17,7 @@ _FEWEST_SHADOWS = 4
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MembershipResult:
-  """How well an attack tells members from others.
+  """Success of an attack at telling members from others.
 
   Attributes:
     auc: Area under the ROC curve; 0.5 for a guess.

@@ -16,7 +16,7 @@ _LARGEST_EPSILON = 700.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OneRunBound:
-  """What `one_run_lower_bound` found.
+  """Result of `one_run_lower_bound`.
 
   Attributes:
     lower: Epsilon is at least this, in nats.

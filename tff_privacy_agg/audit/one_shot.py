@@ -19,13 +19,13 @@ _BISECTIONS = 100
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OneShotEstimate:
-  """What the cosines of canaries say about epsilon.
+  """Estimate of epsilon from the cosines of canaries.
 
   The bounds hold for a mechanism whose noise is (about) Gaussian, as sums of many
   clients' shares are; `one_run_lower_bound` holds for every mechanism.
 
   Attributes:
-    epsilon: The estimate: epsilon of two normal laws of one variance, as those of the Gaussian
+    epsilon: The estimate: epsilon of two normal distributions of one variance, as of the Gaussian
       mechanism are, at the distance that was measured.
     fitted_epsilon: Algorithm 2 of the paper: the same with the variance of the
       cosines as measured; with few canaries its error weighs heavily.
@@ -89,9 +89,9 @@ def combine_rounds(per_round: np.ndarray, took_part: np.ndarray, how: str = 'sum
     took_part: `[T, k]` booleans: in which rounds a canary was in the cohort, which the server
       knows.
     how: 'sum': over the rounds of a canary, divided by the square root of their
-      number, so that directions that were not there keep the law N(0, 1/d); what
+      number, so that directions that were not there keep the distribution N(0, 1/d); what
       a client leaks in all its rounds adds up. 'max': the largest of these
-      cosines, as in Algorithm 3 of the paper; its law without the canary is not
+      cosines, as in Algorithm 3 of the paper; its distribution without the canary is not
       that normal one, so `estimate_epsilon` needs `absent`.
 
   Returns:
@@ -125,9 +125,9 @@ def estimate_epsilon(
 ) -> OneShotEstimate:
   """Epsilon from the cosines of canaries that took part.
 
-  A direction that was not there has a cosine of law N(0, 1/d) (arXiv:2302.03098,
+  A direction that was not there has a cosine of distribution N(0, 1/d) (arXiv:2302.03098,
   section 3). With noise of deviation `sigma` a coordinate the cosines of included unit
-  canaries have the law N(1/(sigma sqrt(d)), 1/d) for large d: the estimate is that of
+  canaries have the distribution N(1/(sigma sqrt(d)), 1/d) for large d: the estimate is that of
   the Gaussian mechanism. The interval is Student's for the mean.
 
   Args:
@@ -207,7 +207,7 @@ def canaries_for_resolution(
 def gaussian_pair_epsilon(
   first: tuple[float, float], second: tuple[float, float], delta: float
 ) -> float:
-  """Least epsilon at which two normal laws are `(epsilon, delta)` close, both ways.
+  """Least epsilon at which two normal distributions are `(epsilon, delta)` close, both ways.
 
   Args:
     first: Mean and standard deviation.
@@ -250,7 +250,7 @@ def _excess(p: tuple[float, float], q: tuple[float, float], epsilon: float) -> f
 
 
 def _above_zero(a: float, b: float, c: float) -> Sequence[tuple[float, float]]:
-  """Where `a x^2 + b x + c > 0`, as intervals."""
+  """Intervals on which `a x^2 + b x + c > 0`."""
   if abs(a) < 1e-12:
     if b == 0:
       return [(-math.inf, math.inf)] if c > 0 else []

@@ -39,7 +39,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunAudit:
-  """What the audits of a run found.
+  """Results of the audits of a run.
 
   Attributes:
     claim: The ledger's epsilon at its delta, of the view that the audit tests.
@@ -240,7 +240,7 @@ def _with_canaries(
 
 
 def _beside(path: pathlib.Path) -> Mapping[str, float]:
-  """What a round of the run itself took, if its metrics say."""
+  """Seconds that a round of the run itself took, if its metrics say."""
   rows = read_table(path / 'metrics.csv')
   with contextlib.suppress(ValueError, KeyError, statistics.StatisticsError):
     return {'seconds_a_round_without': statistics.median(float(row['seconds']) for row in rows)}

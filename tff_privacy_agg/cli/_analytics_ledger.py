@@ -30,7 +30,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def read(args: argparse.Namespace) -> 'LedgerRecord | None':
-  """What the ledger says so far; None if there is none yet.
+  """The ledger as it stands; None if there is none yet.
 
   Raises:
     LedgerError: If it cannot be believed.
@@ -100,7 +100,7 @@ def opened(
 
 
 def told(args: argparse.Namespace, ledger: 'PrivacyLedger') -> Mapping[str, Any]:
-  """What all questions of the ledger have cost, as JSON values."""
+  """Cost of all questions of the ledger, as JSON values."""
   spent, budget = ledger.spent('server'), ledger.budget
   return {
     'file': str(args.ledger),
@@ -113,7 +113,7 @@ def told(args: argparse.Namespace, ledger: 'PrivacyLedger') -> Mapping[str, Any]
 
 
 def sentence(spent: Mapping[str, Any]) -> str:
-  """The same for people, from `told`."""
+  """Formats `told` as a sentence."""
   from tff_privacy_agg.accounting.printing import rounded_up
 
   text = f'all {spent["questions"]} questions' if spent['questions'] > 1 else 'the only question'

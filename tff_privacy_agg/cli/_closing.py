@@ -1,4 +1,4 @@
-"""How `train` and `serve` end: a summary in the run directory, a last line, a failed sum."""
+"""Ending of `train` and `serve`: a summary in the run directory, a last line, a failed sum."""
 
 import contextlib
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def summary(result: Any, rounds: int) -> dict[str, Any]:
-  """What a training ended with, as JSON values; numbers that are infinite or missing are None.
+  """Summary of a finished training as JSON values; numbers that are infinite or missing are None.
 
   Args:
     result: A `TrainingResult`.
@@ -54,7 +54,7 @@ def ending(found: Mapping[str, Any]) -> str:
 
 
 def utility(found: Mapping[str, Any]) -> str:
-  """What was measured on held-out examples, the loss only if it is all; empty if nothing was."""
+  """Formats the metrics on held-out examples; the loss only if there is nothing else."""
   measured = found['metrics']
   shown = {name: value for name, value in measured.items() if name != 'loss'} or measured
   words = [

@@ -1,4 +1,4 @@
-"""How a command speaks: defaults in its help, flags in refusals, warnings in plain sentences."""
+"""Wording of commands: defaults in help, flags in refusals, warnings in plain sentences."""
 
 import argparse
 import contextlib

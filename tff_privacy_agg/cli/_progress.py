@@ -1,4 +1,4 @@
-"""What a person sees of long work: on stderr, redrawn on a terminal, plain lines elsewhere."""
+"""Progress of long work on stderr: redrawn on a terminal, plain lines elsewhere."""
 
 import contextlib
 import sys

@@ -55,7 +55,7 @@ _MOVED = {
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:
-  """What the file and the command line say of the task; the command line wins.
+  """Task options of the file and the command line; the command line wins.
 
   What the file says of the run itself is put into `args`; `args.flags` names what only the file
   says as the file does.
@@ -85,7 +85,7 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _of_file(path: pathlib.Path) -> dict[str, Any]:
-  """What a file says, by option."""
+  """Options of the configuration file, by name."""
   from tff_privacy_agg import _validate
   from tff_privacy_agg._config_file import read_sections
 

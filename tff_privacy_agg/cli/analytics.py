@@ -162,7 +162,7 @@ def _finite(value: Any) -> Any:
 
 
 def _note(args: argparse.Namespace) -> str | None:
-  """What the options make of a client, whatever the clients hold."""
+  """Note on what the options make of a client, whatever the clients hold."""
   counted = args.contributions
   if args.statistic != 'histogram' or not args.client or counted >= len(args.categories):
     return None

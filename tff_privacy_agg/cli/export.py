@@ -77,7 +77,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _model(args: argparse.Namespace) -> Callable[[], Any] | None:
-  """What makes the model that was trained; None if nothing says so."""
+  """The function that makes the trained model; None if nothing names it."""
   from tff_privacy_agg._entry_points import entry_point
   from tff_privacy_agg._files import read_json
 

@@ -53,7 +53,7 @@ def add(commands: _flags.Commands) -> None:
     '--mechanism',
     choices=DISTRIBUTED,
     default='discrete_gaussian',
-    help="law of the clients' noise",
+    help="distribution of the clients' noise",
   )
   plan.add_argument(
     '--bits', type=int, help='bits a coordinate (default: the fewest that are worthwhile)'

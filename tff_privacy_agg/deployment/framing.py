@@ -1,4 +1,4 @@
-"""How a message travels: a small head, then its bytes in chunks, the total announced first.
+"""Framing of a message: a small head, then its bytes in chunks, the total announced first.
 
 One gRPC service of generic handlers over raw bytes: no protobuf, no generated code.
 

@@ -41,7 +41,7 @@ Work = Callable[[Sequence[np.ndarray], Sequence[secagg.Leaf]], Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Member:
-  """Who a client is, and what it insists on.
+  """A client's identity, and its policy.
 
   Args:
     name: Name in its certificate.

@@ -69,7 +69,7 @@ class ServedRounds:
 
   @property
   def limits(self) -> SessionLimits:
-    """What every session keeps."""
+    """Limits that every session keeps."""
     return SessionLimits(
       minimum_clients=self.session['minimum_clients'],
       maximum_clients=self.clients,
@@ -158,7 +158,7 @@ class ServedRounds:
 
 
 def client_work(form: RoundForm, dataset: Any) -> Work:
-  """What a client computes when a session is offered: its own `work` on its own data.
+  """A client's computation when a session is offered: its own `work` on its own data.
 
   Args:
     form: The round, made by this client from its own code.

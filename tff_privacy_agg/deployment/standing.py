@@ -1,4 +1,4 @@
-"""Whom a training goes on without: for the rest of a round, or to its end."""
+"""Clients that a training goes on without: for the rest of a round, or to its end."""
 
 import json
 import os
@@ -16,7 +16,7 @@ STRIKES = 3
 
 
 class Standing:
-  """What sessions have shown of the clients of a roster.
+  """Record of what sessions have shown of the clients of a roster.
 
   A client that is proven to have sent what no honest client sends has a strike, and is not asked
   again in the round; after `strikes` of them it is out of the run. Of two clients of which one
@@ -90,7 +90,7 @@ class Standing:
     self._spare |= blame.silent
 
   def asked(self, clients: frozenset[int], minimum: int) -> frozenset[int]:
-    """Of these clients, those that may be asked in the round."""
+    """The clients, of these, that may be asked in the round."""
     left = clients - self.out - self._suspended
     return left - self._spare if len(left - self._spare) >= minimum else left
 

@@ -29,7 +29,7 @@ _SERVER = 'server'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Roster:
-  """Who may take part.
+  """The clients that may take part, by certificate.
 
   Attributes:
     ids: {name in the certificate: client id}.

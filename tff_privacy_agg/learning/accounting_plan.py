@@ -1,4 +1,4 @@
-"""What a training claims of its clients and cohorts, for its account."""
+"""Claims of a training about its clients and cohorts, for its account."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from tff_privacy_agg.ledger import LedgerFacts, Sampling
 @renamed(secagg_threshold='minimum_clients')
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Accounting:
-  """What the epsilon of a training is stated for.
+  """Population, delta, budget and claims that the epsilon of a training is stated for.
 
   Attributes:
     population: Clients in all.
@@ -55,7 +55,7 @@ class Accounting:
   def facts(
     self, stack: Mapping[str, Any], *, randomness: str, unaccounted: Sequence[str] = ()
   ) -> LedgerFacts:
-    """What the ledger of a training rests on.
+    """Facts for the ledger of a training.
 
     Args:
       stack: What `factory.bind(type).facts()` gives.

@@ -27,7 +27,7 @@ class Cohorts(Protocol):
 
   @property
   def sampling(self) -> Sampling:
-    """What the sampler does, as a ledger records it."""
+    """The sampler's distribution, as a ledger records it."""
 
   def cohort(self, round_number: int, eligible: Sequence[str] | None = None) -> list[str]:
     """Ids of the clients of a round, none twice.

@@ -1,4 +1,4 @@
-"""What may be asked of a training, checked without TensorFlow."""
+"""Options of a training, checked without TensorFlow."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -47,7 +47,7 @@ class PrivateLearningProcess(tff.learning.templates.LearningProcess):
 
   @property
   def facts(self) -> LedgerFacts:
-    """What the ledger of a training with this process rests on."""
+    """Facts for the ledger of a training with this process."""
     return self._facts
 
   @property

@@ -166,7 +166,7 @@ def round_of(
 def _beside(
   bound: Mapping[str, Binding], metrics_aggregator: Any, metrics_type: Callable[[], compat.Type]
 ) -> list[Binding]:
-  """What leaves the clients next to the model's updates."""
+  """Releases of the clients other than the model's updates."""
   beside = [bound['gradient_aggregator']] if 'gradient_aggregator' in bound else []
   if isinstance(metrics_aggregator, PrivateMetrics):
     beside.append(metrics_aggregator.bind(metrics_type()))

@@ -1,4 +1,4 @@
-"""Where the rounds of a training run: on this machine, or with real clients."""
+"""Rounds of a training: on this machine, or with real clients."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ _STEPS = 10_000  # of the fractions of a session
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SessionLimits:
-  """What the runtime keeps in every secure sum.
+  """Limits that the runtime keeps in every secure sum.
 
   Attributes:
     minimum_clients: Fewest clients in a sum that is opened.
@@ -36,7 +36,7 @@ class SessionLimits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RoundResult:
-  """What a round gave.
+  """Result of a round.
 
   Attributes:
     state: The process's new state.
@@ -88,7 +88,7 @@ class Rounds(Protocol):
 
 
 def round_result(output: Any, survivors: int | None) -> RoundResult:
-  """What a process's `next` returned, as a `RoundResult`.
+  """Converts the output of a process's `next` to a `RoundResult`.
 
   Args:
     output: A `LearningProcessOutput`, or a pair of state and metrics.

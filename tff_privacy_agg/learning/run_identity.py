@@ -1,4 +1,4 @@
-"""What a training computes, in a few words and digests that a resumed one must repeat."""
+"""Words and digests of what a training computes, which a resumed one must repeat."""
 
 import collections
 import hashlib
@@ -13,7 +13,7 @@ from tff_privacy_agg.learning.flat_metrics import flatten
 
 
 def identity_of(process: Any, initial: Any) -> dict[str, Any]:
-  """What a process computes.
+  """Words and digests of what a process computes.
 
   Args:
     process: A process with `initialize` and `next`.

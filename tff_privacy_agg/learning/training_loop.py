@@ -42,7 +42,7 @@ _RETRIED = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-  """What a training ends with.
+  """Result of a training.
 
   Attributes:
     state: The process's last state.
@@ -256,7 +256,7 @@ def _drop_outs(limits: SessionLimits | None, clients: int) -> int:
 
 
 def _cost(ledger: PrivacyLedger, charge: int, error: secagg.SecAggError) -> str:
-  """What a session without a sum costs, for people."""
+  """Formats the cost of a session without a sum."""
   if error.unopened and ledger.settle_unopened(charge, mode='semi_honest'):
     return '; it showed nothing, and costs nothing'
   total = ledger.epsilon('server')

@@ -108,7 +108,7 @@ class TrainingTask(TrainingOptions):
     return compose(layers, cohort=cohort, delta=self.delta, randomness=self.randomness)
 
   def accounting(self) -> Accounting:
-    """What the epsilon of this training is stated for."""
+    """The account of this training."""
     view = 'server' if NOISE_LAYERS[self.mechanism].distributed else 'release'
     epsilon = self.target_epsilon
     return Accounting(
@@ -122,7 +122,7 @@ class TrainingTask(TrainingOptions):
     )
 
   def process(self) -> tff.learning.templates.LearningProcess:
-    """The learning process; one that knows its account unless it has no privacy."""
+    """The learning process; it keeps an account unless the task has no privacy."""
     aggregator = self.aggregator()
     options = self._options()
     if aggregator is None:
@@ -176,7 +176,7 @@ class TrainingTask(TrainingOptions):
     return held_out_evaluator(self.model_fn(), examples)
 
   def cohorts(self, examples: FederatedExamples) -> UniformCohorts:
-    """Who takes part in which round."""
+    """The sampler of the cohorts."""
     return UniformCohorts(
       client_ids=examples.train.client_ids, size=self.clients_per_round, seed=self.seed
     )

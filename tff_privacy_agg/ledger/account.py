@@ -1,4 +1,4 @@
-"""What a ledger adds up to: its facts, its epsilons, what its budget leaves."""
+"""The account of a ledger: its facts, its epsilons, what its budget leaves."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from tff_privacy_agg.ledger.round_kinds import Kind
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spent:
-  """What one view may have learned so far.
+  """Most that one view may have learned so far.
 
   Attributes:
     view: 'server' or 'release'.
@@ -56,7 +56,7 @@ class LedgerAccount:
 
   @property
   def facts(self) -> LedgerFacts:
-    """What every number rests on."""
+    """Facts that every number rests on."""
     return self.state.facts
 
   @property
@@ -71,7 +71,7 @@ class LedgerAccount:
 
   @property
   def unaccounted(self) -> tuple[str, ...]:
-    """What leaves the clients outside the sum."""
+    """Values that leave the clients outside the sum."""
     return tuple(self.state.unaccounted)
 
   def epsilon(self, view: str, delta: float | None = None) -> float:

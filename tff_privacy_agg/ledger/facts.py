@@ -1,4 +1,4 @@
-"""What every number of a ledger rests on: the first line of the file."""
+"""Facts that every number of a ledger rests on: the first line of the file."""
 
 import dataclasses
 import functools
@@ -191,7 +191,7 @@ class LedgerFacts:
 
   @property
   def release_promise(self) -> str:
-    """What the release view counts on in every round, in words; empty if on nothing."""
+    """Conditions of the release view on every round, in words; empty if there are none."""
     parts = []
     if self.top_up is not None:
       parts.append(f'noise topped up to {self.top_up} shares')
@@ -210,7 +210,7 @@ class LedgerFacts:
 
   @functools.cached_property
   def price(self) -> RoundPrice:
-    """What one round releases, and its price.
+    """The releases of one round, and their price.
 
     Raises:
       ConfigurationError: If the stack has none.
@@ -224,12 +224,12 @@ class LedgerFacts:
     return account_of(self.price)
 
   def costs(self, account: Account | None = None) -> PlainCosts:
-    """What one round costs in an account, by default that of the server view."""
+    """Cost of one round in an account, by default that of the server view."""
     account = account or self.account('server')
     return PlainCosts(self.price, account, worst_honest=self.honest(self.worst_survivors))
 
   def release_costs(self, account: Account) -> PlainCosts | ReleaseCosts:
-    """What one round costs in the release view."""
+    """Cost of one round in the release view."""
     claim, total, costs = self.sampling, self.top_up, self.costs(account)
     if total is None and not claim.claims:
       return costs

@@ -24,7 +24,7 @@ class DpEvents:
     event: A `dp_accounting.DpEvent`: Gaussian mechanisms, composed.
     c1: Log of the factor on the first law, over all rounds.
     c2: Log of the factor on the second law, over all rounds.
-    distance: Total variation distance of all noise from its law.
+    distance: Total variation distance of all noise from its distribution.
   """
 
   event: Any

@@ -71,7 +71,7 @@ def schema() -> dict[str, Any]:
 
 
 def head_path(path: pathlib.Path) -> pathlib.Path:
-  """Where number and hash of the last line are kept."""
+  """Path of the file with number and hash of the last line."""
   return companion(path, 'head')
 
 

@@ -1,4 +1,4 @@
-"""Who took part in which round: salted hashes in a file that stays next to the ledger.
+"""Participants of every round: salted hashes in a file next to the ledger.
 
 The ledger itself holds, for each round, one digest of the cohort and the largest
 number of rounds that any one client has taken part in. Whoever holds this file
@@ -30,7 +30,7 @@ _HASH_SIZE = 24  # hexadecimal digits: 96 bits, no two of a million clients meet
 
 
 def register_path(path: pathlib.Path) -> pathlib.Path:
-  """Where the participants of a ledger's rounds are kept."""
+  """Path of the participants of a ledger's rounds."""
   return companion(path, 'participants')
 
 
@@ -296,7 +296,7 @@ class Participants:
 
 
 def missing(register: Iterable[str], charged: Iterable[str]) -> int:
-  """How many cohorts that the ledger charged are not in the register, in order."""
+  """Number of cohorts that the ledger charged and the register lacks, in order."""
   lacking = 0
   remaining = iter(register)
   for digest in charged:

@@ -17,7 +17,7 @@ from tff_privacy_agg.ledger.verification.recount import Recount
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verification:
-  """What `verify` found.
+  """Result of `verify`.
 
   Attributes:
     problems: What contradicts the ledger, in sentences; empty if nothing does.

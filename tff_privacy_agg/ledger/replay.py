@@ -38,7 +38,7 @@ class LedgerState(LedgerTotals):
       ) from error
 
   def kind_of(self, charge: int) -> Kind:
-    """What an open charge rests on."""
+    """Kind of round that an open charge is for."""
     return self._kind_of[charge]
 
   def charged_clients(self, charge: int) -> int | None:
@@ -191,7 +191,7 @@ class LedgerState(LedgerTotals):
     self.threshold_broken = self.threshold_broken or broken
 
   def _counted_by(self, line: Mapping[str, Any]) -> str:
-    """Who counted the survivors of a settled round; before schema 3 nobody else was asked."""
+    """Name of who counted the survivors of a settled round; before schema 3 it was the runtime."""
     name = 'survivors_counted_by'
     value = line[name] if self._says_who_counted else line.get(name, 'runtime')
     if value not in COUNTED_BY:

@@ -19,14 +19,14 @@ from tff_privacy_agg.errors import ConfigurationError
 
 
 class Costs(Protocol):
-  """What one round costs in a view.
+  """Cost of one round in a view.
 
   Attributes:
     account: The account of the view: what its rows mean.
     worst: Cost of a round of which only the facts are known.
     hopeless: The same, where the threshold is not kept either.
     best: Cost of a round with the most unknown shares.
-    most_distance: Total variation distance of the noise of a full round from its law.
+    most_distance: Total variation distance of the noise of a full round from its distribution.
   """
 
   account: Account
@@ -43,11 +43,11 @@ class Costs(Protocol):
     """Cost of one round with so many unknown shares."""
 
   def distance(self, honest: int) -> float:
-    """Total variation distance of its noise from the law that the cost is about."""
+    """Total variation distance of its noise from the distribution that the cost is about."""
 
 
 class PlainCosts:
-  """What rounds of a price cost where nothing is claimed of their cohorts.
+  """Cost of rounds where nothing is claimed of their cohorts.
 
   Args:
     price: What one round releases.
@@ -92,7 +92,7 @@ class PlainCosts:
     return self.account.worst(self.price, honest if self.price.distributed else 1)
 
   def distance(self, honest: int) -> float:
-    """Total variation distance of its noise from its law."""
+    """Total variation distance of its noise from its distribution."""
     if isinstance(self.account, RenyiAccount) and self.account.by_reserve:
       return self.most_distance  # what every round of an earlier ledger counts
     return self.price.distance(honest)

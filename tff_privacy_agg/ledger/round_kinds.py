@@ -52,7 +52,7 @@ class Kind:
 
   @property
   def costs(self) -> PlainCosts:
-    """What one round costs in the account of the server view."""
+    """Cost of one round in the account of the server view."""
     return cast(PlainCosts, self.views['server'].costs)
 
   def divergences(self, honest: int, top_up: int, claims: bool) -> dict[str, Any] | None:
@@ -96,7 +96,7 @@ class Kind:
 
 
 def own_facts(facts: LedgerFacts) -> dict[str, Any]:
-  """What a line states of facts that are not those of the header, as JSON values."""
+  """Facts in a line that are not those of the header, as JSON values."""
   return {'stack': facts.as_dict()['stack'], **{name: getattr(facts, name) for name in _OWN}}
 
 

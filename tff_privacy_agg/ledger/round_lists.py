@@ -11,7 +11,7 @@ _DIGEST = re.compile('[0-9a-f]{64}')
 
 @dataclasses.dataclass(frozen=True)
 class Settled:
-  """What happened in a settled round: line number, survivors, honest ones, noise multiplier."""
+  """A settled round: line number, survivors, honest ones, noise multiplier."""
 
   seq: int
   survivors: int

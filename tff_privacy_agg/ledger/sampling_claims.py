@@ -1,4 +1,4 @@
-"""What a ledger claims of its cohorts, and whether it is proved."""
+"""Claims of a ledger about its cohorts, and whether they are proved."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ _COUNT = 'number of survivors'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
-  """How the cohorts of a training are drawn.
+  """Distribution of the cohorts of a training.
 
   As a fact of a ledger it is a claim: what is written there of a kind other than 'none'
   lowers epsilon in the release view, so each round must show it. As the record of a
@@ -90,12 +90,12 @@ class Sampling:
 
   @property
   def claims(self) -> bool:
-    """Whether it lowers epsilon in the release view."""
+    """Whether this lowers epsilon in the release view."""
     return self.kind != 'none'
 
   @property
   def sentence(self) -> str:
-    """What was drawn, in words."""
+    """Describes the draw in words."""
     words = f' ({self.text})' if self.text else ''
     if self.kind == 'poisson':
       return f'each of {self.population} clients with probability {self.rate:g}{words}'
@@ -126,7 +126,7 @@ class Sampling:
     return sampling.poisson_orders(price) if self.kind == 'poisson' else sampling.SAMPLED_ORDERS
 
   def distance(self, maximum: int) -> float:
-    """Total variation distance of one round from the law that the bound is about.
+    """Total variation distance of one round from the distribution that the bound is about.
 
     Poisson cohorts of no client, or of more than a round admits, cannot run.
 

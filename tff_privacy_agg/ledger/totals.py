@@ -1,4 +1,4 @@
-"""What the rounds of a ledger add up to: cost, epsilon, distance, what a budget admits."""
+"""Totals over the rounds of a ledger: cost, epsilon, distance, what a budget admits."""
 
 import array
 import math
@@ -100,7 +100,7 @@ class LedgerTotals:
 
   @property
   def costs(self) -> PlainCosts:
-    """What a round of the header's facts costs in the server view's account."""
+    """Cost of a round of the header's facts in the server view's account."""
     return self.kinds[0].costs
 
   @property
@@ -162,7 +162,7 @@ class LedgerTotals:
   def epsilon(self, view: str, delta: float | None = None) -> tuple[float, float]:
     """Epsilon of all rounds at `delta`, and the order that gives it; NaN for that of mu.
 
-    The distance of the noise samplers from their laws takes its part of `delta`.
+    The distance of the noise samplers from their distributions takes its part of `delta`.
     """
     delta = self.facts.delta if delta is None else delta
     total = self.cost(view)
@@ -173,7 +173,7 @@ class LedgerTotals:
   def distance(
     self, view: str, *, more: int = 0, most: int | None = None, kind: Kind | None = None
   ) -> float:
-    """Total variation distance of one client's rounds from the laws of their costs.
+    """Total variation distance of one client's rounds from the distributions of their costs.
 
     The rounds of others are the same for both neighbours, whatever their noise is.
 

@@ -18,7 +18,7 @@ _UNITS = 400
 
 
 class ReleaseCosts:
-  """What one round costs in the release view, where cohorts are secret or the noise topped up.
+  """Cost of one round in the release view, where cohorts are secret or the noise topped up.
 
   A round that has not settled is not known to be drawn as claimed with nobody
   dropping out: it costs what it costs without the claim, unless drop-outs change nothing.
@@ -82,12 +82,12 @@ class ReleaseCosts:
     return self._rows[key]
 
   def distance(self, honest: int) -> float:
-    """Total variation distance of a round from the law that its cost is about."""
+    """Total variation distance of a round from the distribution that its cost is about."""
     return self._costs.distance(honest) + self._claim_distance
 
   @property
   def plain(self) -> PlainCosts:
-    """What rounds cost after one was found not to be as claimed, in the same account."""
+    """Cost of rounds after one broke the claim, in the same account."""
     return self._costs
 
 
@@ -132,7 +132,7 @@ class View:
     return self.costs.hopeless if threshold_broken else self.costs.worst
 
   def distance(self, *, waiting: int) -> float:
-    """Total variation distance of all rounds from the laws of their costs.
+    """Total variation distance of all rounds from the distributions of their costs.
 
     Args:
       waiting: Rounds that are charged at their worst.
@@ -174,5 +174,5 @@ class View:
 
 @functools.lru_cache(maxsize=4096)
 def _in_units(distance: float) -> int:
-  """A distance in units of 2^-_UNITS, rounded up; no two laws are further apart than 1."""
+  """A distance in units of 2^-_UNITS, rounded up; no two distributions are further apart than 1."""
   return math.ceil(Fraction(min(distance, 1.0)) * 2**_UNITS)

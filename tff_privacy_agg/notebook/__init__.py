@@ -83,7 +83,7 @@ def _sentence(message: str) -> RemoteError:
 
 
 def load_ipython_extension(shell: Any) -> None:
-  """What `%load_ext tff_privacy_agg.notebook` calls."""
+  """Loads the extension: `%load_ext tff_privacy_agg.notebook` calls it."""
   if importlib.util.find_spec('tensorflow_federated') is not None:
     return
   try:

@@ -34,7 +34,7 @@ class RemoteError(Exception):
     self._traceback = traceback
 
   def _render_traceback_(self) -> list[str]:
-    """What IPython shows."""
+    """Lines that IPython shows."""
     return self._traceback
 
 

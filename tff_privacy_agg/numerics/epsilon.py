@@ -20,7 +20,7 @@ def gaussian_epsilon(cost: tf.Tensor, distance: tf.Tensor, delta: float) -> tf.T
 
   Args:
     cost: int64 `[3]`: mu^2, C1 and C2 in units of 1/UNIT.
-    distance: float64 scalar, total variation distance of all noise from its law.
+    distance: float64 scalar, total variation distance of all noise from its distribution.
     delta: Strictly between 0 and 1.
 
   Returns:
@@ -61,7 +61,7 @@ def renyi_epsilon(
   Args:
     rdp: float64 `[m]`.
     orders: float64, shape [m], above 1.
-    distance: float64 scalar, total variation distance of all noise from its law.
+    distance: float64 scalar, total variation distance of all noise from its distribution.
     delta: Strictly between 0 and 1.
 
   Returns:

@@ -16,7 +16,7 @@ def conditional_round(
   vector is truncated towards zero, which never lengthens it; should that exceed
   the bound too (it cannot for a vector of norm at most `l2_bound`), zeros are
   sent. So the result always satisfies the bound, which is what privacy rests
-  on: any law of the rounding whose support lies in the ball is as private, and
+  on: any distribution of the rounding whose support lies in the ball is as private, and
   the coins need no secrecy.
 
   Args:

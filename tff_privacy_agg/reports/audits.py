@@ -1,4 +1,4 @@
-"""What audits measured next to what the ledger promises."""
+"""Measurements of audits next to what the ledger promises."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Who sees what: a picture, and the adversaries in words."""
+"""Views of the parties: a picture, and the adversaries in words."""
 
 import math
 import textwrap

@@ -1,4 +1,4 @@
-"""What happened round by round: epsilon, utility, clipping, noise, wrap-around, survivors."""
+"""The rounds one by one: epsilon, utility, clipping, noise, wrap-around, survivors."""
 
 import math
 import re
@@ -57,7 +57,7 @@ def spending(run: RunFiles) -> Html:
 
 
 def utility(run: RunFiles, beside: RunFiles | None) -> Html:
-  """How good the model became, compared with another run."""
+  """Utility of the model, compared with another run."""
   figures = []
   own = 'this run' if run.ledger else 'this run, no privacy'
   for name in run.measured():
@@ -76,7 +76,7 @@ def utility(run: RunFiles, beside: RunFiles | None) -> Html:
 
 
 def _title(name: str) -> str:
-  """What a metric of the model is called, with its unit."""
+  """Title of a metric of the model, with its unit."""
   unit = ', %' if name == 'accuracy' else ''
   return f'{name[:1].upper()}{name[1:]} on held-out examples{unit}'
 
@@ -198,7 +198,7 @@ def wrapped(design: IntegerDesign, *, clients: int, rotated: bool) -> float:
 
 
 def survivors(run: RunFiles) -> Html:
-  """Who took part to the end, and which rounds did not count."""
+  """Number of clients in each sum, and the rounds that did not count."""
   if run.ledger is None:
     return section('survivors', 'Survivors', element('p', 'Not recorded without a ledger.'))
   settled = [one for one in run.totals if one.survivors is not None]

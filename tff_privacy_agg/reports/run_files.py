@@ -1,4 +1,4 @@
-"""What a run directory holds, read and checked before anything is said of it."""
+"""Files of a run directory, read and checked before the report uses them."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ _WORDS = {'True': 1.0, 'False': 0.0, '': math.nan}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Total:
-  """What a ledger states after one charged round.
+  """Totals that a ledger states after one charged round.
 
   Attributes:
     number: 1 for the first charge; a round that ran twice has two.

@@ -13,7 +13,7 @@ _FLOAT_BYTES = 4
 
 
 def traffic(run: RunFiles) -> Html:
-  """What a client of this run sends and is sent in one round."""
+  """Bytes that a client of this run sends and receives in one round."""
   stack = None if run.ledger is None else run.ledger.facts.stack
   if run.ledger is None or stack is None or not run.ledger.facts.price.distributed:
     return section(

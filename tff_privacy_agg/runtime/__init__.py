@@ -1,4 +1,4 @@
-"""Where computations with secure sums run, and what to do where they cannot.
+"""Runtimes for computations with secure sums, and advice where they cannot run.
 
 `SecAggContext` runs them with the real protocol and simulated parties, `simulation_context` as
 plain sums. Real parties are in `deployment`. The rest names the fix when a computation meets a

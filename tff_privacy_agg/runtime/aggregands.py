@@ -1,4 +1,4 @@
-"""What a round's clients put into secure sums: leaves, bits, and the way there and back."""
+"""Clients' inputs to secure sums: leaves, bits, and the way there and back."""
 
 import dataclasses
 from collections.abc import Iterator

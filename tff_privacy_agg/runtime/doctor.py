@@ -160,7 +160,7 @@ def _platform() -> str:
 
 
 def _core_checks() -> list[Check]:
-  """What an installation without TensorFlow and TFF needs."""
+  """Checks of an installation without TensorFlow and TFF."""
   old = sys.version_info < (3, 11)
   python = Check(
     name='Python',

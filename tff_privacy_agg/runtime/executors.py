@@ -1,4 +1,4 @@
-"""Where the clients' work runs."""
+"""Executors of the clients' work."""
 
 import abc
 import collections
@@ -39,7 +39,7 @@ class Executor(abc.ABC):
 
 
 def clients_per_call(form: RoundForm) -> int:
-  """How many clients' results one call may bring back."""
+  """Number of clients whose results one call may return."""
   size = sum(one.size * np.dtype(one.dtype).itemsize for one in form.aggregands)
   return max(1, min(_CALL_CLIENTS, _CALL_BYTES // max(1, size)))
 

@@ -34,7 +34,7 @@ class PartsExecutor(Executor):
 
   @abc.abstractmethod
   def workers(self) -> int:
-    """How many parts may run at once."""
+    """Number of parts that may run at once."""
 
   @abc.abstractmethod
   def submit(self, slot: int, *part: Any) -> list[list[Any]]:

@@ -1,4 +1,4 @@
-"""What runs in a worker process of a pool or cluster: some clients' work, in its own process."""
+"""Worker process of a pool or cluster: runs some clients' work."""
 
 import functools
 import hashlib

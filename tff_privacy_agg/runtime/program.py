@@ -106,7 +106,7 @@ class _Evaluation:
     self._graphs, self._pool, self._clients = graphs, pool, clients
 
   def value(self, block: Any, names: Mapping[str, Any]) -> Any:
-    """What a building block stands for, where `names` are bound."""
+    """The value of a building block, where `names` are bound."""
     if isinstance(block, framework.CompiledComputation):
       return self._graph(block)
     if isinstance(block, framework.Reference):

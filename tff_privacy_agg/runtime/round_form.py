@@ -30,7 +30,7 @@ def secure_intrinsics(computation: Any) -> set[str]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClientResult:
-  """What one client's work gives.
+  """Result of one client's work.
 
   Attributes:
     inputs: {leaf: integers} for the secure sums.
@@ -108,7 +108,7 @@ class RoundForm:
 
   @property
   def schema(self) -> str:
-    """What server and client must agree on, as text."""
+    """Text that server and client must agree on."""
     return f'{self.work.type_signature.compact_representation()} {self.leaves}'
 
   def data_of(self, data: Sequence[Sequence[Any]]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What a simulated round did and cost."""
+"""Report of a simulated round: what it did and cost."""
 
 import dataclasses
 import statistics
@@ -9,7 +9,7 @@ from tff_privacy_agg import secagg
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RoundReport:
-  """What a round did and cost.
+  """Survivors, refusals, bytes and seconds of a round.
 
   Attributes:
     session: Number of the session of this context.

@@ -107,7 +107,7 @@ class SecAggContext(compat.SyncContext):
     return dict(self._session_arguments)
 
   def compile(self, computation: Any) -> RoundForm | None:
-    """What `computation` is run as: a `RoundForm`, or None if it has no secure sum.
+    """Compiles `computation` to a `RoundForm`, or returns None if it has no secure sum.
 
     Raises:
       ConfigurationError: If it has one and does not fit TFF's map-reduce form.

@@ -40,7 +40,7 @@ _LOG_LINES = 5
 
 
 def exposure(reason: str) -> str:
-  """What a worker outside of a namespace opens to others, in one line.
+  """Describes in one line what a worker outside of a namespace opens to others.
 
   Args:
     reason: Why it has none.

@@ -38,7 +38,7 @@ from tff_privacy_agg.secagg.wire import Kind
 
 
 class State(enum.Enum):
-  """What a client has last sent."""
+  """The last message that a client has sent."""
 
   NEW = 'nothing'
   ADVERTISED = 'its keys'

@@ -1,4 +1,4 @@
-"""Who advertised in round 0, and with which keys: the server's register."""
+"""The server's register of round 0: clients that advertised, and their keys."""
 
 from collections.abc import Sequence
 

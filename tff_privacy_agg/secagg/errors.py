@@ -25,7 +25,7 @@ Dispute = tuple[int, tuple[int, ...]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Blame:
-  """Whom the evidence of a session points at.
+  """Clients that the evidence of a session points at.
 
   Attributes:
     proven: Clients that sent what no honest client sends, as the server saw for itself.

@@ -1,4 +1,4 @@
-"""Who shares with whom: the complete graph, or a random ring; both k-regular."""
+"""The graph of clients that share secrets: complete, or a random ring; both k-regular."""
 
 import hashlib
 import itertools

@@ -44,7 +44,7 @@ class Layout:
 
   @property
   def sealed_bytes(self) -> int:
-    """What one client sends another: KEM ciphertext, two shares and a contribution, sealed."""
+    """Size of a message between two clients: KEM ciphertext, sealed shares and contribution."""
     plaintext = 2 * shamir.SHARE_BYTES + self.contribution_bytes
     return self.hybrid * kem.CIPHERTEXT_BYTES + plaintext + TAG_BYTES
 

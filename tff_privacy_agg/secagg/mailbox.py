@@ -1,4 +1,4 @@
-"""What the clients send one another in round 1, on its way through the server."""
+"""Messages between clients in round 1, on their way through the server."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a session is about: parameters that every party must hold identically."""
+"""Parameters of a session, which every party must hold identically."""
 
 import dataclasses
 import hashlib

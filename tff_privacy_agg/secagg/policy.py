@@ -1,4 +1,4 @@
-"""What a client insists on, whatever parameters it is offered."""
+"""A client's own conditions, whatever parameters it is offered."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What a session gives."""
+"""Results of a session."""
 
 import dataclasses
 

@@ -137,7 +137,7 @@ class Answers:
 
 
 class Recovered(NamedTuple):
-  """A secret, whether shares did not fit it, and whose, where that can be told."""
+  """A secret, whether shares did not fit it, and whose they were if that is known."""
 
   secret: Secret
   disputed: bool

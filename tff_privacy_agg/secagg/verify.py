@@ -33,7 +33,7 @@ _TAKES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder
 
 @dataclasses.dataclass(frozen=True)
 class Receipt:
-  """What the server said it has summed, for one client to keep.
+  """The server's statement of what it has summed, for one client to keep.
 
   Attributes:
     session_id: 32 bytes.
@@ -125,7 +125,7 @@ def signed_statement(
   packed: bytes,
   identity: Ed25519PrivateKey | None,
 ) -> tuple[bytes, int]:
-  """What a server says it has summed, signed if it has an identity, and the message's flags."""
+  """The server's statement of its sum, signed if it has an identity, and the message's flags."""
   statement = wire.Statement(
     survivors_digest(salt, roll, survivors), len(survivors), sum_digest(salt, packed)
   ).encode()
@@ -149,7 +149,7 @@ def pack_leaves(params: SessionParams, words: Sequence[np.ndarray]) -> bytes:
 
 
 def contribution_commitment(salt: bytes, contribution: bytes | bytearray) -> bytes:
-  """What fixes a client's part of the tag key before anyone opens it."""
+  """Commitment to a client's part of the tag key, made before anyone opens it."""
   return keys.digest('contribution', salt, contribution)
 
 

@@ -381,7 +381,7 @@ def encode_abort(
 
 
 def decode_abort(body: memoryview, version: int = VERSION) -> Abort:
-  """What `encode_abort` wrote; characters that could confuse a terminal or a log are replaced."""
+  """Decodes an abort; replaces characters that could confuse a terminal or a log."""
   head = 2 if version == 1 else 3
   count = 0 if version == 1 or len(body) < head else body[2]
   start = head + 4 * count

@@ -71,7 +71,7 @@ class AdaptiveQuantile:
     return {name: Channel(stddev=None if self.count_stddev is None else 2 * self.count_stddev)}
 
   def state(self, key: str) -> OrderedDict[str, tf.Tensor]:
-    """What a layer keeps, and broadcasts, under `key`: the estimate, float32."""
+    """The state that a layer keeps and broadcasts under `key`: the estimate, float32."""
     return OrderedDict({key: tf.constant(self.initial, tf.float32)})
 
   def estimate(self, params: Mapping[str, tf.Tensor], key: str) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""What an attack got: from the unprotected variant, and from this package."""
+"""Results of an attack: on the unprotected variant, and on this package."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -46,7 +46,7 @@ def _text(field: str) -> Callable[[Any], Any]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Kind:
-  """How one dataset is read.
+  """Reader of one dataset.
 
   Attributes:
     file: Its file in TFF's cache.

@@ -216,7 +216,7 @@ def _card(
 
 
 def _metrics(run: pathlib.Path, chosen: int) -> Mapping[str, float]:
-  """What was measured of the model after that round, as `summary.json` states it."""
+  """Metrics of the model after that round, as `summary.json` states them."""
   summary = read_json(run / 'summary.json', missing={})
   if summary.get('rounds') != chosen:
     return {}

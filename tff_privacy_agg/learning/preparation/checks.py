@@ -1,4 +1,4 @@
-"""What is refused before the first charge: shapes, cohorts, runtime, stacks that do not fit.
+"""Refusals before the first charge: shapes, cohorts, runtime, stacks that do not fit.
 
 `tpa.train`, the command `train` and `CohortDataSource` share `check_process` and `check_cohorts`, and
 run them before a ledger or a run directory is made.
@@ -178,7 +178,7 @@ def _check_size(cohort: Cohort, size: int | None, drawn: str) -> None:
 
 
 def _remedy(wanted: Any, element: Any) -> str:
-  """What to do about batches of another type."""
+  """Advice for batches of another type."""
   takes, gives = _leaves(wanted), _leaves(element)
   if takes is None or gives is None or [*takes] != [*gives]:
     return 'Map each client to these names and shapes in `preprocess`.'

@@ -24,7 +24,7 @@ _SAFE_SIDE = 1 - 1e-7
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-  """What a training needs to end at a target epsilon: see `plan`.
+  """Stack, cohort and account of a training that ends at a target epsilon: see `plan`.
 
   Attributes:
     numbers: Noise, bits, cost and reasons, as `accounting.plan` gives them.
@@ -100,7 +100,7 @@ class TrainingPlan:
     return compose(layers, cohort=self.cohort)
 
   def accounting(self, *, task: str = '') -> 'Accounting':
-    """What the epsilon is stated for, with a budget that admits exactly the planned rounds.
+    """The account of the plan, with a budget that admits exactly the planned rounds.
 
     Args:
       task: What is trained, for the report.
@@ -256,7 +256,7 @@ def plan(
 
 
 def _cautions(target: float, parameters: int, numbers: accounting.Plan) -> list[str]:
-  """What is planned as asked, and is of no use."""
+  """Warnings about a plan that works as asked and is of no use."""
   found = []
   if target > _EXCLUDES_NOTHING:
     found.append(

@@ -1,4 +1,4 @@
-"""What a field of the privacy card is, and how its numbers are written."""
+"""Fields of the privacy card, and the formatting of their numbers."""
 
 import dataclasses
 import statistics
@@ -66,7 +66,7 @@ def spread_text(found: dict[str, float | None]) -> str:
 
 
 def rows_of(record: LedgerAccount) -> str:
-  """Where the rounds stand in the file, as ranges of lines."""
+  """Positions of the rounds in the file, as ranges of lines."""
   settled = [one.seq + 1 for one in record.state.settled]
   waiting = [seq + 1 for seq in record.state.open]
   parts = []

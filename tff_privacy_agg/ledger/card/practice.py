@@ -31,7 +31,7 @@ _AUDITED_AGAIN = {
 
 
 def assumptions(record: LedgerAccount) -> list[str]:
-  """What must hold for the epsilons to hold, in plain sentences."""
+  """Conditions of the epsilons, in plain sentences."""
   facts, price = record.facts, record.facts.price
   sentences = []
   if price.distributed:
@@ -266,7 +266,7 @@ def _range(numbers: Sequence[int | None]) -> str:
 
 
 def _kinds(record: LedgerAccount) -> list[Field]:
-  """What the rounds rest on, if it is not the same for all of them."""
+  """Facts of the rounds, if they are not the same for all of them."""
   kinds = record.state.kinds
   if len(kinds) == 1:
     return []
@@ -339,7 +339,7 @@ def _covered(record: LedgerAccount) -> list[str]:
 
 
 def _covered_next_to(stack: Mapping[str, Any]) -> list[str]:
-  """What the rounds release of a stack next to their own, such as private metrics or gradients."""
+  """Releases of other stacks in the same rounds, such as private metrics or gradients."""
   design = stack['integer_design']
   numbers = (
     '' if design is None else f' of {design["dimension"]} numbers, {design["bits"]} bits each'

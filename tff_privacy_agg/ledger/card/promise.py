@@ -169,7 +169,7 @@ def _theorems(record: LedgerAccount, view: str) -> str:
 
 
 def _risks(record: LedgerAccount, rows: str) -> list[Field]:
-  """What an attacker can be right about, by view."""
+  """Success of an attacker, by view."""
   found = []
   for view in ('server', 'release'):
     bounds = risk.attack_bounds(record, view)
@@ -199,7 +199,7 @@ def _adjacency(record: LedgerAccount) -> tuple[str, str]:
 
 
 def _curves(record: LedgerAccount, rows: str) -> list[Field]:
-  """What the release view's account is at other deltas: mu, or the zCDP of a linear curve."""
+  """The release view's account at other deltas: mu, or the zCDP of a linear curve."""
   state = record.state
   account, total = state.accounts['release'], state.cost('release')
   mu, slack, rho = math.inf, 0.0, None

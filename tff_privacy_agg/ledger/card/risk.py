@@ -1,4 +1,4 @@
-"""What an epsilon means: how often an attacker can be right, in words."""
+"""Meaning of an epsilon: how often an attacker can be right, in words."""
 
 import math
 

@@ -1,1 +1,1 @@
-"""What `verify` computes anew: every number that the lines of a ledger state."""
+"""Recomputation, for `verify`, of every number that the lines of a ledger state."""

@@ -209,7 +209,7 @@ class Recount:
       self._differs(line, f'{error}')
 
   def _check_header(self, header: Mapping[str, Any]) -> None:
-    """What the header states of its accounts and its budget, and its facts do not give."""
+    """Statements of the header on accounts and budget that its facts do not give."""
     fixed = self.state.filter
     if not same(None if fixed is None else fixed.order, header.get('order', 'missing')):
       self.problems.append('Line 1 states another order for its budget than its facts give.')

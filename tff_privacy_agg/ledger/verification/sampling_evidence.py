@@ -181,7 +181,7 @@ class SamplingEvidence:
     return math.log1p(min(_STAKE, usual) * (couples.together(clients) / expected - 1))
 
   def _of_people(self, people: int, chances: int) -> float:
-    """All rates, weighted by a beta law around the claimed one, against that one."""
+    """All rates, weighted by a beta distribution around the claimed one, against that one."""
     rate = float(self._claim.rate or 0)
     others = (1 - rate) / rate
     mixed = _log_beta(people + 1, chances - people + others) - _log_beta(1, others)

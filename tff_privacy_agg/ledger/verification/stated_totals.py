@@ -65,7 +65,7 @@ class StatedTotals:
         self._flush(view)
 
   def finish(self) -> list[str]:
-    """What is stated otherwise than the rounds give, in sentences."""
+    """Statements that differ from what the rounds give, in sentences."""
     for view in VIEWS:
       self._flush(view)
     return self._problems

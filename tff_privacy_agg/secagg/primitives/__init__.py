@@ -1,1 +1,1 @@
-"""What the protocol is made of: keys and ciphers, masks, secret sharing, packed integers."""
+"""Building blocks of the protocol: keys and ciphers, masks, secret sharing, packed integers."""
