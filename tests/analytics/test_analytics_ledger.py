@@ -203,7 +203,7 @@ def test_the_command_adds_questions_up_and_stops_at_the_budget(table, capsys):
   before = ledger.read_bytes()
   code, out, err = run(capsys, *command(table, QUESTIONS[1]))
   assert (code, out) == (2, '')
-  assert 'could pass the budget' in err
+  assert 'past the budget' in err
   assert 'asking' not in err
   assert ledger.read_bytes() == before
   for wrong, sentence in (

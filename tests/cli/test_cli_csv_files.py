@@ -36,8 +36,8 @@ MALFORMED = {
   'too large': (b'minutes,who\n1e999,a\n', "has '1e999'"),
   'a date': (b'minutes,who\n2024-05-01,a\n', "has '2024-05-01'"),
   'other digits': ('minutes,who\n\u0661\u0662,a\n'.encode(), 'needs numbers'),
-  'an empty cell': (b'minutes,who\n,a\n', 'nothing in it'),
-  'nobody': (b'minutes,who\n3,\n', 'nothing in it'),
+  'an empty cell': (b'minutes,who\n,a\n', 'is empty in line 2'),
+  'nobody': (b'minutes,who\n3,\n', 'is empty in line 2'),
   'blanks around a client': (b'minutes,who\n3,a\n4,a \n', "names the client 'a ', with blanks"),
 }
 

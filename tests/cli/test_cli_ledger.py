@@ -74,7 +74,7 @@ def test_what_is_no_ledger_is_called_so(tmp_path, capsys, command):
   (tmp_path / 'metrics.csv').write_text('round,loss\n1,0.5\n')
   assert cli.main([command, str(tmp_path / 'metrics.csv')]) == 2
   error = capsys.readouterr().err
-  assert 'metrics.csv; that is not a ledger: its first line is no header of one.' in error
+  assert 'metrics.csv is not a ledger: its first line is no header of one.' in error
   assert 'changed' not in error
   ledger_at(tmp_path / 'ledger.jsonl')
   assert cli.main([command, str(tmp_path)]) == 2

@@ -86,7 +86,7 @@ def test_a_server_listens_on_a_port_there_is(listen, written):
 
 
 BAD = {
-  'no toml': ('[client', 'cannot be'),
+  'no toml': ('[client', 'Cannot read the configuration'),
   'unknown section': (CLIENT + KEYS + '[extra]\n', r'no \[extra\]; its sections are run, process'),
   'nearly a section': (CLIENT + KEYS + '[polcy]\n', "Did you mean 'policy'?"),
   'unknown key': (CLIENT + 'speed = 1\n' + KEYS, r"\[client\] has no 'speed'; it has name, server"),
@@ -185,7 +185,7 @@ def test_entry_points_beside_the_file(written):
     'no_such:x',
     'entry_points_beside:number',
   ):
-    with pytest.raises(ConfigurationError, match='entry point'):
+    with pytest.raises(ConfigurationError, match='does not name a `module:function`'):
       entry_point(bad, beside.parent)
   with pytest.raises(ConfigurationError, match='it failed with FileNotFoundError'):
     entry_point('entry_points_beside:fails', beside.parent)()

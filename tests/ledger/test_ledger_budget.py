@@ -45,7 +45,7 @@ def test_the_budget_is_never_passed(tmp_path_factory, epsilon, survivors):
     assert ledger.remaining() == 0
     assert ledger.would_exceed()
     lines = path.read_bytes()
-    with pytest.raises(BudgetExceededError, match='could pass the budget'):
+    with pytest.raises(BudgetExceededError, match='past the budget'):
       ledger.charge(ran)
     assert path.read_bytes() == lines
   again = PrivacyLedger(path, facts(), budget=budget)  # restarting does not help
@@ -74,7 +74,7 @@ def test_the_limits_are_fixed_before_the_first_round(tmp_path):
 
 def test_any_other_budget_can_be_asked_about(tmp_path):
   with PrivacyLedger(tmp_path / 'l.jsonl', facts()) as ledger:
-    with pytest.raises(LedgerError, match='begun without one'):
+    with pytest.raises(LedgerError, match='has no budget'):
       ledger.remaining()
     small, large = Budget(epsilon=1.0, delta=5e-4), Budget(epsilon=9.0, delta=5e-4)
     assert ledger.would_exceed(small)

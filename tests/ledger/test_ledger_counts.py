@@ -79,7 +79,7 @@ def test_a_count_of_clients_below_the_threshold_raises_the_cost(tmp_path):
   ledger, charge = charged(path, planned_survivors=20)
   with ledger:
     before = ledger.epsilon('server')
-    with pytest.raises(LedgerError, match='fewer than 10'):
+    with pytest.raises(LedgerError, match='assumes at least 10'):
       ledger.settle(charge, survivors=4)
     # Nobody knows that there were as many as 4.
     hopeless = PrivacyLedger(tmp_path / 'other.jsonl', facts(z=1.0, minimum=10, minimum_clients=1))
