@@ -61,7 +61,7 @@ def epsilon(
     delta: Strictly between 0 and 1; well below 1/population to mean anything.
     orders: The orders to try. By default a curve valid for real orders is
       minimised over a continuous order, any other over `INTEGER_ORDERS`.
-    distance: Total variation distance of all that was drawn from the law of the curve, such as
+    distance: Total variation distance of all draws from the distribution of the curve, such as
       `Binding.sampler_distance`; it takes its part of `delta`.
 
   Returns:
@@ -95,7 +95,7 @@ def epsilon(
 def epsilon_at_orders(
   rdp: np.ndarray, orders: np.ndarray, delta: float, distance: float
 ) -> tuple[float, float]:
-  """Returns (epsilon, order) of Renyi divergences at `orders` and noise near its law.
+  """Returns (epsilon, order) of Renyi divergences at `orders` and noise near its distribution.
 
   At each order `exp((a-1)(RDP(a) + ln(1-1/a) - e) - ln a) + (1 + e^e) distance` is a delta for
   every `e`; it falls, then rises. Epsilon is the least root up to the turn, infinite if none is.
@@ -104,7 +104,7 @@ def epsilon_at_orders(
     rdp: Renyi divergences, shape [m].
     orders: Orders above 1, shape [m].
     delta: Strictly between 0 and 1.
-    distance: Total variation distance of all that was drawn from its law, at least 0.
+    distance: Total variation distance of all that was drawn from its distribution, at least 0.
 
   Example:
     >>> orders = tpa.accounting.table_orders(integer_only=True)
@@ -180,13 +180,13 @@ def confirm_epsilons_at_orders(
 def at_distance(
   find: Callable[[float], tuple[float, float]], delta: float, distance: float
 ) -> tuple[float, float]:
-  """Returns (epsilon, order) of noise that is only near the law of its bound.
+  """Returns (epsilon, order) of noise that is only near the distribution of its bound.
 
   The probability of an event moves by `distance` on either neighbour, which takes
   distance * (1 + e^epsilon) of delta.
 
   Args:
-    find: Gives (epsilon, order) of the law at a delta.
+    find: Gives (epsilon, order) of the distribution at a delta.
     delta: Strictly between 0 and 1.
     distance: Total variation distance, at least 0.
 

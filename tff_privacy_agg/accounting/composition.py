@@ -2,7 +2,7 @@
 
 Rounds that are, up to factors `e^c1` and `e^c2`, post-processings of Gaussian mechanisms add up:
 their `mu^2`, `c1` and `c2` are summed, adaptively too (arXiv:1905.02383, arXiv:2210.17520). With `N`
-draws of noise, each within `2^-b` of its law in total variation,
+draws of noise, each within `2^-b` of its distribution in total variation,
 
   total(e) = e^C1 gaussian_delta(mu, e - C1 - C2) + (1 + e^e) N 2^-b
 
@@ -29,14 +29,14 @@ def composed_epsilon(
 ) -> float:
   """Epsilon of composed rounds, in nats; infinite if none is proved at `delta`.
 
-  `gaussian_epsilon(mu, delta e^-C1) + C1 + C2` where the noise has exactly its law.
+  `gaussian_epsilon(mu, delta e^-C1) + C1 + C2` where the noise has exactly its distribution.
 
   Args:
     mu: Square root of the total of `mu^2`, at least 0; infinite without noise.
     delta: Strictly between 0 and 1.
     c1: Total of the logs of the first factors, at least 0.
     c2: Total of the logs of the second factors, at least 0.
-    distance: Total variation distance of all that was drawn from its law, at least 0.
+    distance: Total variation distance of all that was drawn from its distribution, at least 0.
 
   Example:
     >>> round(tpa.accounting.composed_epsilon(1.0, 1e-6), 3)
@@ -74,7 +74,7 @@ def composed_delta(
     epsilon: In nats, finite, at least 0.
     c1: Total of the logs of the first factors.
     c2: Total of the logs of the second factors.
-    distance: Total variation distance of all that was drawn from its law.
+    distance: Total variation distance of all that was drawn from its distribution.
 
   Example:
     >>> f'{tpa.accounting.composed_delta(1.0, epsilon=4.0):.2e}'
@@ -159,7 +159,7 @@ def attack_power(
     mu: As for `composed_epsilon`, like the others.
     c1: Total of the logs of the first factors.
     c2: Total of the logs of the second factors.
-    distance: Total variation distance of all that was drawn from its law.
+    distance: Total variation distance of all that was drawn from its distribution.
 
   Example:
     >>> round(tpa.accounting.attack_power(0.01, 1.0), 3)

@@ -201,7 +201,7 @@ class RoundPrice:
     return 1 / math.sqrt(spent) / factor if spent else math.inf
 
   def distance(self, clients: int) -> float:
-    """Total variation distance of the noise in a sum of so many clients from its law."""
+    """Total variation distance of the noise in a sum of so many clients from its distribution."""
     return self.shares(clients) * self._draw_distance
 
   def gaussian(self, honest: int) -> tuple[int, int, int]:

@@ -182,7 +182,7 @@ def _train(args: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _context(task: 'TrainingTask') -> Iterator[Any]:
-  """Where the training runs: a simulation, or the protocol with parties of this process."""
+  """The runtime of the training: a simulation, or the protocol with parties of this process."""
   from tff_privacy_agg import runtime, secagg
 
   if task.secure_sum == 'simulated':

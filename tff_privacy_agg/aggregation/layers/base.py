@@ -1,4 +1,4 @@
-"""What a layer is: configuration, and pure functions on tensors.
+"""Base class of layers: configuration, and pure functions on tensors.
 
 A layer holds no tensors and knows nothing of TFF. The stack folds its functions:
 `prepare` at the start of a round on the server, `encode` on every client from
@@ -95,7 +95,7 @@ class Layer(abc.ABC):
     """
 
   def random_words(self, slot: Slot) -> Mapping[int, int]:
-    """How many random words `encode` draws from which stream, and hardly ever more."""
+    """Number of random words that `encode` draws from each stream; hardly ever more."""
     del slot
     return {}
 
@@ -105,7 +105,7 @@ class Layer(abc.ABC):
     return OrderedDict()
 
   def prepare(self, slot: Slot, state: State) -> Params:
-    """What clients need this round. Pure: the server recomputes it to decode."""
+    """Values that clients need this round. Pure: the server recomputes them to decode."""
     del slot, state
     return OrderedDict()
 
@@ -135,7 +135,7 @@ class Layer(abc.ABC):
     return total, state
 
   def measure(self, slot: Slot, total: tf.Tensor, sums: Numbers) -> Measurements:
-    """What this round's metrics say of the sum in this layer's output domain.
+    """Metrics of this round's sum in this layer's output domain.
 
     Args:
       slot: Static facts.
@@ -176,7 +176,7 @@ class Mechanism(Layer):
 
   @property
   def law(self) -> str:
-    """Name of the law of one draw, as in the samplers."""
+    """Name of the distribution of one draw, as in the samplers."""
     return self.mechanism
 
   @abc.abstractmethod

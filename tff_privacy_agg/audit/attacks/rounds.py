@@ -24,7 +24,7 @@ def stack_of(layers: Sequence[Layer], dimension: int, clients: int) -> Stack:
 
 
 def sender(stack: Stack) -> Callable[[np.ndarray], list[Message]]:
-  """What clients send: a function from `[clients, dimension]` to their messages.
+  """The clients' function from `[clients, dimension]` to their messages.
 
   Each client's noise is keyed by the operating system, as in a training.
   """
@@ -44,14 +44,14 @@ def sender(stack: Stack) -> Callable[[np.ndarray], list[Message]]:
 
 
 def received(stack: Stack, sent: Sequence[Message]) -> Message:
-  """What the server gets: the sums, modulo their moduli."""
+  """The sums that the server receives, modulo their moduli."""
   bits = _bits(stack)
   totals = {name: sum(one[name].astype(np.int64) for one in sent) for name in bits}
   return {name: modular.wrap(totals[name], bits[name]).numpy() for name in bits}
 
 
 def decoded(stack: Stack, sums: Message) -> tuple[State, tf.Tensor, Measurements]:
-  """What the server makes of the sums: next state, vector, measurements."""
+  """The server's decoding of the sums: next state, vector, measurements."""
   dtypes = {name: modular.dtype_for(bits) for name, bits in _bits(stack).items()}
   typed = {name: tf.constant(sums[name], dtypes[name]) for name in sums}
   return stack.server(stack.init(), typed, None)
