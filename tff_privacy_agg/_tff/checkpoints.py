@@ -94,17 +94,28 @@ class Checkpoints:
       )
     return None, 0, []
 
-  def save(self, state: Any, number: int) -> None:
+  def save(self, state: Any, number: int, *, private: bool = False) -> None:
     """Keeps the state after a round; the oldest checkpoints go.
 
     Checkpoints of this round and of later ones, which were not resumed from, are set aside.
+
+    Args:
+      state: The state.
+      number: Of the round.
+      private: Whether nobody but the owner may read it.
     """
     for other in self.rounds():
       if other >= number:
         aside = self._path / f'damaged_{other}'
         shutil.rmtree(aside, ignore_errors=True)
         self._of(other).rename(aside)
+    if private:
+      self._path.mkdir(parents=True, exist_ok=True)
+      self._path.chmod(0o700)  # before there is a file in it
     asyncio.run(self._manager().save(state, number))
+    if private:
+      for file in self._of(number).rglob('*'):
+        file.chmod(0o700 if file.is_dir() else 0o600)
     kept = {one: self._digests().get(str(one)) for one in self.rounds() if one != number}
     found = {str(one): known for one, known in kept.items() if known is not None}
     write_json(self._path / 'digests.json', {**found, str(number): digest(self._of(number))})

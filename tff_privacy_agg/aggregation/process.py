@@ -29,7 +29,7 @@ def build(
   budget: Budget | None,
 ) -> tff.templates.AggregationProcess:
   """The process of a stack that is bound to `value_type`; weighted if there is a `weight_type`."""
-  stack = Stack(binding=bound, delta=delta, limit=_limit(budget, bound))
+  stack = stack_of(bound, delta=delta, budget=budget)
   error_hints.warn_if_secure_sums_cannot_run()
   server_draws = bound.mechanism is not None and not bound.mechanism.distributed
   client_draws = any(layer.uses_randomness for layer in layers) and not server_draws
@@ -99,6 +99,15 @@ def build(
       lambda state, value, weight: run(state, value, weight), state_type, *placed
     )
   return tff.templates.AggregationProcess(initialize, next_round)
+
+
+def stack_of(bound: binding.Binding, *, delta: float, budget: Budget | None) -> Stack:
+  """The functions of a bound stack.
+
+  Raises:
+    ConfigurationError: If not even the first round is within the budget.
+  """
+  return Stack(binding=bound, delta=delta, limit=_limit(budget, bound))
 
 
 def _limit(budget: Budget | None, bound: binding.Binding) -> Filter | None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import tensorflow_federated as tff
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting import BandedToeplitz
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.factories import (
   ComposedFactory,
@@ -22,6 +23,7 @@ from tff_privacy_agg.aggregation.layers import (
   AdaptiveQuantile,
   CentralDiscreteGaussianNoise,
   Clipping,
+  CorrelatedNoise,
   DFTRotation,
   DiscreteGaussianNoise,
   HadamardRotation,
@@ -223,6 +225,8 @@ def dp_aggregator(
   clients_per_round: float,
   zeroing: bool = True,
   *,
+  correlated: BandedToeplitz | None = None,
+  clipping_norm: float | None = None,
   maximum_clients: int = _MANY_CLIENTS,
   delta: float | None = None,
 ) -> tff.aggregators.UnweightedAggregationFactory:
@@ -236,9 +240,13 @@ def dp_aggregator(
   of clients that took part, which is public under zero-out adjacency.
 
   Args:
-    noise_multiplier: Effective noise multiplier of a round. Positive.
+    noise_multiplier: Effective noise multiplier of a round, and with `correlated` of one
+      participation in all rounds that it moves. Positive.
     clients_per_round: Expected number of clients of a round.
     zeroing: Whether vectors far larger than most are replaced by zeros.
+    correlated: How noise is correlated over rounds (`CorrelatedNoise`), which takes a `clipping_norm`,
+      and cohorts as separate as it says; None for independent noise.
+    clipping_norm: L2 norm at which vectors are clipped; None adapts it to the median.
     maximum_clients: Most clients of a round.
     delta: Delta of the reported epsilon; None takes 1e-6.
 
@@ -248,7 +256,7 @@ def dp_aggregator(
   Raises:
     ConfigurationError: If an argument is outside its range.
 
-  Reference: arXiv:1710.06963; arXiv:1905.03871 for the adaptive clip.
+  Reference: arXiv:1710.06963; arXiv:1905.03871 for the adaptive clip; docs/proofs/correlated.md.
 
   Example:
     >>> factory = tpa.dp_aggregator(noise_multiplier=1.0, clients_per_round=100)
@@ -257,11 +265,19 @@ def dp_aggregator(
   """
   _validate.positive(noise_multiplier=noise_multiplier, clients_per_round=clients_per_round)
   expected = math.ceil(clients_per_round)
+  if correlated is not None and clipping_norm is None:
+    raise ConfigurationError(
+      '`correlated` noise cancels only in units that stay, and the clip norm adapts by default. '
+      'Pass `clipping_norm`, such as the median norm of an update.'
+    )
+  noise: Layer = CentralDiscreteGaussianNoise(noise_multiplier=noise_multiplier)
+  if correlated is not None:
+    noise = CorrelatedNoise(noise_multiplier=noise_multiplier, strategy=correlated)
   layers = [
     Mean(),
     *([_zeroing()] if zeroing else []),
-    _private_clipping(),
-    CentralDiscreteGaussianNoise(noise_multiplier=noise_multiplier),
+    _private_clipping() if clipping_norm is None else Clipping(norm=clipping_norm),
+    noise,
     PlainSum(),
   ]
   cohort = Cohort(expected=expected, minimum=1, maximum=max(expected, maximum_clients))

@@ -17,6 +17,7 @@ from tff_privacy_agg import accounting
 from tff_privacy_agg.aggregation.binding import Binding
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.layers.base import Layer, Measurements, Params, Slot, State
+from tff_privacy_agg.aggregation.noise_history import without_noise
 from tff_privacy_agg.numerics import epsilon, modular, randomness, samplers
 from tff_privacy_agg.numerics.randomness import RandomStream
 
@@ -66,10 +67,7 @@ class Stack:
       adds = self._adds(privacy['since_restart'] if number == 0 else zero, shares)
       cost = tf.where(adds, self._add(cost, self._costs[1]), cost)
       shares = shares + tf.cast(adds, tf.int64)
-    parts = OrderedDict(state)
-    for layer, slot in self._layers():
-      if layer.keeps_noise:
-        parts[layer.name] = layer.init(slot)
+    parts = OrderedDict(without_noise(state))
     parts['privacy'] = self._account_state(cost, shares, privacy['rounds'] + lost, zero)
     return parts
 

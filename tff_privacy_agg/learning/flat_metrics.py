@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tff_privacy_agg._tff import compat
+from tff_privacy_agg.aggregation.noise_history import holds_noise
+from tff_privacy_agg.errors import ConfigurationError
 
 
 def no_metrics(
@@ -38,8 +40,22 @@ def no_metrics(
   return compat.federated_computation(drop, placed)
 
 
+def refuse_noise(metrics: Any) -> None:
+  """Raises if what is to be released holds the noise that a process keeps for later rounds.
+
+  Raises:
+    ConfigurationError: If it does: a release less its noise is the exact sum.
+  """
+  if holds_noise(metrics):
+    raise ConfigurationError(
+      'A state was passed to be released that holds the noise of earlier rounds, and with it their '
+      'exact sums. Release metrics and model weights, and keep states where the training runs.'
+    )
+
+
 def flatten(metrics: Any, prefix: str = '') -> Mapping[str, Any]:
-  """Nested metrics as one level, with names joined by `/`."""
+  """Nested metrics as one level, with names joined by `/`; refuses the noise of a state."""
+  refuse_noise(metrics)
   flat: OrderedDict[str, Any] = OrderedDict()
   for name, value in metrics.items():
     path = f'{prefix}{name}'

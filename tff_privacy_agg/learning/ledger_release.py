@@ -6,6 +6,7 @@ from typing import Any
 
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import LedgerError
+from tff_privacy_agg.learning.flat_metrics import refuse_noise
 from tff_privacy_agg.ledger import PrivacyLedger
 
 
@@ -37,8 +38,10 @@ class PrivacyLedgerReleaseManager(compat.ReleaseManager):
 
     Raises:
       LedgerError: If the round was not charged, or its metrics have no account.
+      ConfigurationError: If they hold the noise of a state.
     """
     metrics = await compat.materialize_value(value)
+    refuse_noise(metrics)
     cohort = self._ledger.state.charged_clients(_open_charge(self._ledger, int(key)))
     settle(self._ledger, int(key), metrics, counted=None if compat.runs_protocol() else cohort)
 

@@ -10,7 +10,9 @@ import tensorflow_federated as tff
 
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.accounting import Budget
-from tff_privacy_agg.errors import LedgerError
+from tff_privacy_agg.aggregation.noise_history import holds_noise, map_stacks, without_noise
+from tff_privacy_agg.aggregation.stack import Stack
+from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.learning.example_level import ExampleLevel
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
 
@@ -23,6 +25,8 @@ class PrivateLearningProcess(tff.learning.templates.LearningProcess):
     facts: What the ledger of a training rests on.
     budget: The budget that the aggregator keeps; None without one.
     example_level: DP-SGD in the clients' local training; None without it.
+    stack: The aggregator's stack with the account of all that a round releases; None if its noise
+      is never restarted.
   """
 
   def __init__(
@@ -32,7 +36,9 @@ class PrivateLearningProcess(tff.learning.templates.LearningProcess):
     facts: LedgerFacts,
     budget: Budget | None,
     example_level: ExampleLevel | None = None,
+    stack: Stack | None = None,
   ):
+    self._stack = stack
     self._example_level = example_level
     self._facts = facts
     self._budget = budget
@@ -54,6 +60,35 @@ class PrivateLearningProcess(tff.learning.templates.LearningProcess):
   def budget(self) -> Budget | None:
     """The budget that the process keeps."""
     return self._budget
+
+  def restart_noise(self, state: Any, rounds: int | None = None) -> Any:
+    """The state with which correlated noise begins anew, after rounds whose own state is lost.
+
+    No round may run twice with the same noise of earlier rounds: if a round ran and may have been
+    released, and its state is not there, go on from what this returns, and call
+    `PrivacyLedger.restart_noise`. `TrainingLoop` and `train` do both. It costs accuracy, as noise of
+    before the restart no longer cancels, and not privacy beyond that of the lost rounds.
+
+    Args:
+      state: The last state that is left.
+      rounds: Rounds that ran in all, those that are lost included, as `ledger.state.rounds` counts
+        them; None for one more than the state has.
+
+    Raises:
+      ConfigurationError: If the noise of this process is not correlated over rounds.
+    """
+    if self._stack is None or not holds_noise(state):
+      raise ConfigurationError(
+        'The noise of this process is independent from round to round, so there is none to restart.'
+      )
+    account = state.aggregator['privacy']
+    counted = int(account['rounds'])
+    lost = 1 if rounds is None else max(rounds - counted, 0)
+    anew = without_noise(state)
+    aggregator = tf.nest.map_structure(np.asarray, self._stack.restarted(state.aggregator, lost))
+    names = [attribute.name for attribute in type(state).__attrs_attrs__]
+    parts = {name: getattr(anew, name) for name in names}
+    return type(state)(**{**parts, 'aggregator': aggregator})
 
   def open_ledger(self, path: str | os.PathLike[str]) -> PrivacyLedger:
     """The ledger of a training, begun or resumed.
@@ -95,7 +130,9 @@ def _next(inner: tff.learning.templates.LearningProcess, halts: bool) -> compat.
       )
 
     names = [name for name, _ in compat.struct_items(state_member)]
-    return type(new)(**OrderedDict((name, choose(name)) for name in names))
+    kept = type(new)(**OrderedDict((name, choose(name)) for name in names))
+    # Stacks decide for themselves; a round that is not accepted still moves correlated noise.
+    return map_stacks(lambda unused_kept, own: own, kept, new)
 
   @compat.tensorflow_computation(np.bool_, data_type.member)
   def unless_halted(halted: tf.Tensor, data: tf.data.Dataset) -> tf.data.Dataset:

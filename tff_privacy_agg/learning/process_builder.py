@@ -15,6 +15,7 @@ from tff_privacy_agg._tff.error_hints import last_line
 from tff_privacy_agg.aggregation.binding import Binding
 from tff_privacy_agg.aggregation.factories import ComposedFactory, WeightedComposedFactory
 from tff_privacy_agg.aggregation.layers import Mean, WeightedMean
+from tff_privacy_agg.aggregation.process import stack_of
 from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
 from tff_privacy_agg.learning.accounting_plan import Accounting
 from tff_privacy_agg.learning.example_level import ExampleLevel
@@ -126,15 +127,17 @@ def build_private_learning_process(
       metrics_aggregator=metrics_aggregator,
       **options,
     )
+  accounted_bound = accounted.bind(weights_type)
   return PrivateLearningProcess(
     inner,
     facts=accounting.facts(
-      accounted.bind(weights_type).facts(),
+      accounted_bound.facts(),
       randomness=_weakest([*stacks.values(), metrics_aggregator]),
       unaccounted=('training metrics, summed in the clear',) if metrics == 'clear' else (),
     ),
     budget=accounting.budget,
     example_level=example_level,
+    stack=stack_of(accounted_bound, delta=accounting.delta, budget=accounting.budget),
   )
 
 

@@ -27,6 +27,7 @@ import tff_privacy_agg
 from tff_privacy_agg._files import read_json, read_table, remove_leftovers, try_lock, write_json
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg._tff.checkpoints import Checkpoints
+from tff_privacy_agg.aggregation.noise_history import holds_noise
 from tff_privacy_agg.errors import ConfigurationError
 
 _CHECKPOINTS_KEPT = 3
@@ -209,8 +210,11 @@ class RunDirectory:
     return state, done
 
   def save(self, state: Any, round_number: int) -> None:
-    """Keeps the state after a round; the oldest checkpoints go."""
-    self._checkpoints.save(state, round_number)
+    """Keeps the state after a round; the oldest checkpoints go.
+
+    Nobody but the owner can read those that hold the noise of earlier rounds.
+    """
+    self._checkpoints.save(state, round_number, private=holds_noise(state))
 
   def last_metrics(self) -> Mapping[str, float]:
     """The metrics of the last round that was released; empty before the first."""

@@ -13,7 +13,8 @@ from tff_privacy_agg._telling import announced
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg._tff.error_hints import explained
 from tff_privacy_agg.accounting.printing import rounded_up
-from tff_privacy_agg.errors import BudgetExceededError, LedgerError
+from tff_privacy_agg.aggregation.noise_history import holds_noise
+from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
 from tff_privacy_agg.learning.flat_metrics import flatten
 from tff_privacy_agg.learning.ledger_release import account_of, settle
 from tff_privacy_agg.learning.preparation.checks import check_size
@@ -167,7 +168,7 @@ class TrainingLoop:
     """The state to go on from, and the rounds behind it."""
     initial = self.process.initialize()
     if self.directory is None:
-      return initial, 0
+      return self._with_noise_of(initial, 0), 0
     state, done = self.directory.latest(initial, self.report)
     if self.ledger is not None and self.ledger.state.rounds < done:
       raise LedgerError(
@@ -178,10 +179,35 @@ class TrainingLoop:
     for line in self.directory.begin(found, rounds=self.rounds, after=done):
       self.report(line)
     if state is None:
-      return initial, 0
+      return self._with_noise_of(initial, 0), 0
     cut = '; a round that was cut off runs again and stays charged' if done < self.rounds else ''
     self.report(f'resuming after round {done}{cut}')
-    return state, done
+    return self._with_noise_of(state, done), done
+
+  def _with_noise_of(self, state: Any, done: int) -> Any:
+    """A state to go on from; its correlated noise begins anew if a round after it may have run."""
+    if not holds_noise(state):
+      return state
+    if self.ledger is None:
+      # Nobody knows whether a round ran after the checkpoint.
+      return state if done == 0 else self._restarted(state)
+    same = self.ledger.state.rounds == int(state.aggregator['privacy']['rounds'])
+    if same and not self.ledger.must_restart(done + 1):
+      return state
+    return self._restarted(state)
+
+  def _restarted(self, state: Any) -> Any:
+    """A state whose correlated noise begins anew: no noise is used with two sums."""
+    if not hasattr(self.process, 'restart_noise'):
+      raise ConfigurationError(
+        'A round was lost, and its noise may not be used again; this process cannot restart its '
+        'noise. Build it with `build_private_learning_process`.'
+      )
+    self.report('the noise begins anew: a round after the last state may have run')
+    if self.ledger is None:
+      return self.process.restart_noise(state)
+    self.ledger.restart_noise()
+    return self.process.restart_noise(state, self.ledger.state.rounds)
 
   def _check_budget(self, round_number: int, state: Any) -> None:
     """Ends the training before clients are asked, if the budget is known to be spent."""
@@ -212,6 +238,8 @@ class TrainingLoop:
         )
         if attempt == attempts:
           raise
+        if holds_noise(state) and not error.unopened:
+          state = self._restarted(state)
         continue
       if ledger is not None and charge is not None:
         _settle(ledger, charge, round_number, result, cohort)

@@ -12,6 +12,7 @@ from tff_privacy_agg.aggregation.domains import Domain, RealVectors
 from tff_privacy_agg.aggregation.layers import _checks
 from tff_privacy_agg.aggregation.layers.base import Params, Slot, State
 from tff_privacy_agg.aggregation.layers.central import CentralDiscreteGaussianNoise
+from tff_privacy_agg.aggregation.noise_history import HISTORY
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import randomness
 
@@ -112,7 +113,7 @@ class CorrelatedNoise(CentralDiscreteGaussianNoise):
   def init(self, slot: Slot) -> State:
     if not self.keeps_noise:
       return OrderedDict()
-    return OrderedDict(history=tf.zeros([self.strategy.bands - 1, slot.dim], tf.int64))
+    return OrderedDict({HISTORY: tf.zeros([self.strategy.bands - 1, slot.dim], tf.int64)})
 
   def decode_keeping(
     self, slot: Slot, params: Params, total: tf.Tensor, state: State
@@ -120,11 +121,11 @@ class CorrelatedNoise(CentralDiscreteGaussianNoise):
     fresh = self.sampler(slot.integer_design).sample(
       params['randomness'], randomness.MODEL_NOISE, slot.dim
     )
-    history = state['history']
+    history = state[HISTORY]
     carried = tf.linalg.matvec(
       history, tf.constant(self.strategy.column.steps[1:], tf.int64), transpose_a=True
     )
     rounded = tf.bitwise.right_shift(carried + ONE // 2, tf.constant(FRACTION_BITS, tf.int64))
     noise = tf.cast(fresh, tf.int64) - rounded
     kept = tf.concat([noise[tf.newaxis], history[:-1]], axis=0)
-    return self.to_floats(slot, total + noise), OrderedDict(history=kept)
+    return self.to_floats(slot, total + noise), OrderedDict({HISTORY: kept})
