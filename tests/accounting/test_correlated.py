@@ -15,12 +15,13 @@ from tff_privacy_agg.accounting.correlated.strategy import ONE, BandedColumn, mo
 from tff_privacy_agg.errors import ConfigurationError
 
 
-def centres(column, contributions, releases):
+def centres(column, contributions, releases, restarts=()):
   """The integer centres q_t of all rounds, given what was released."""
   noise = releases - contributions
   found = []
   for t in range(len(releases)):
-    lags = range(1, min(t, column.bands - 1) + 1)
+    begun = max((start for start in restarts if start <= t), default=0)
+    lags = range(1, min(t - begun, column.bands - 1) + 1)
     carried = sum((column.steps[j] * noise[t - j] for j in lags), np.zeros_like(noise[0]))
     found.append(contributions[t] - (carried + ONE // 2) // ONE)
   return np.array(found)
@@ -50,6 +51,33 @@ def test_no_participation_pattern_moves_the_centres_further():
       assert (moved**2).sum() <= limit
       largest = max(largest, (moved**2).sum() / limit)
   assert largest > 0.9
+
+
+def test_participations_on_both_sides_of_a_restart_share_no_round():
+  """Also where a client of a lost round takes part in the next one, and in all of them."""
+  random = np.random.default_rng(1)
+  rounds, dimension = 6, 2
+  largest = 0.0
+  for bands, restarts in itertools.product((2, 3), ((3,), (2, 4), (1, 2, 3), (3, 4, 5))):
+    column = BandedColumn.from_floats([1.0, *random.uniform(-1, 1, bands - 1)])
+    segments = np.searchsorted(restarts, np.arange(rounds), side='right')
+    for steps in itertools.chain.from_iterable(
+      itertools.combinations(range(rounds), count) for count in range(1, rounds + 1)
+    ):
+      near = [y - x < bands and segments[x] == segments[y] for x, y in itertools.pairwise(steps)]
+      if any(near):
+        continue
+      others = random.integers(-9, 10, (rounds, dimension))
+      releases = random.integers(-99, 100, (rounds, dimension))
+      mine = np.zeros_like(others)
+      mine[list(steps)] = random.integers(-2, 3, (len(steps), dimension))
+      bound = max(int((mine**2).sum(axis=1).max()), 1)
+      both = (centres(column, all_of, releases, restarts) for all_of in (others + mine, others))
+      moved = next(both) - next(both)
+      limit = len(steps) * column.squared_sensitivity(bound, dimension)
+      assert (moved**2).sum() <= limit
+      largest = max(largest, (moved**2).sum() / limit)
+  assert largest > 0.8
 
 
 def test_most_participations_is_the_longest_pattern():

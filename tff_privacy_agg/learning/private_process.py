@@ -132,7 +132,7 @@ def _next(inner: tff.learning.templates.LearningProcess, halts: bool) -> compat.
     names = [name for name, _ in compat.struct_items(state_member)]
     kept = type(new)(**OrderedDict((name, choose(name)) for name in names))
     # Stacks decide for themselves; a round that is not accepted still moves correlated noise.
-    return map_stacks(lambda unused_kept, own: own, kept, new)
+    return map_stacks(lambda unused_kept, own: own, kept, new) if holds_noise(new) else kept
 
   @compat.tensorflow_computation(np.bool_, data_type.member)
   def unless_halted(halted: tf.Tensor, data: tf.data.Dataset) -> tf.data.Dataset:
