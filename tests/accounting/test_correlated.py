@@ -70,7 +70,7 @@ def test_participations_on_both_sides_of_a_restart_share_no_round():
       others = random.integers(-9, 10, (rounds, dimension))
       releases = random.integers(-99, 100, (rounds, dimension))
       mine = np.zeros_like(others)
-      mine[list(steps)] = random.integers(-2, 3, (len(steps), dimension))
+      mine[list(steps)] = 20 * random.choice([-1, 1], (len(steps), dimension))
       bound = max(int((mine**2).sum(axis=1).max()), 1)
       both = (centres(column, all_of, releases, restarts) for all_of in (others + mine, others))
       moved = next(both) - next(both)

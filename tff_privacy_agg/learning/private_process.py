@@ -81,14 +81,11 @@ class PrivateLearningProcess(tff.learning.templates.LearningProcess):
       raise ConfigurationError(
         'The noise of this process is independent from round to round, so there is none to restart.'
       )
-    account = state.aggregator['privacy']
-    counted = int(account['rounds'])
-    lost = 1 if rounds is None else max(rounds - counted, 0)
-    anew = without_noise(state)
-    aggregator = tf.nest.map_structure(np.asarray, self._stack.restarted(state.aggregator, lost))
-    names = [attribute.name for attribute in type(state).__attrs_attrs__]
-    parts = {name: getattr(anew, name) for name in names}
-    return type(state)(**{**parts, 'aggregator': aggregator})
+    own = state.aggregator
+    lost = 1 if rounds is None else max(rounds - int(own['privacy']['rounds']), 0)
+    aggregator = tf.nest.map_structure(np.asarray, self._stack.restarted(own, lost))
+    # Mime's gradients have a stack of their own, whose cost is in the account of this one.
+    return map_stacks(lambda one: aggregator if one is own else without_noise(one), state)
 
   def open_ledger(self, path: str | os.PathLike[str]) -> PrivacyLedger:
     """The ledger of a training, begun or resumed.
