@@ -208,7 +208,7 @@ def test_a_process_that_cannot_restart_is_not_resumed(process, tmp_path, monkeyp
   monkeypatch.delattr(PrivateLearningProcess, 'restart_noise')
   ledger = tmp_path / 'run/ledger.jsonl'
   with process.open_ledger(ledger) as opened:
-    opened.charge(2, cohort=IDS[4:8])
+    opened.charge(2, cohort=opened.eligible(IDS)[:SIZE])
   with pytest.raises(ConfigurationError, match='cannot restart its noise'):
     train_to(process, 2, tmp_path / 'run')
 
