@@ -45,7 +45,7 @@ def map_stacks(change: Callable[..., Mapping[str, Any]], value: Any, *others: An
     pairs = {
       key: map_stacks(change, value[key], *(other[key] for other in others)) for key in value
     }
-    return type(value)(pairs)
+    return _like(value, pairs)
   if hasattr(value, '_fields'):
     return type(value)(*(map_stacks(change, *one) for one in zip(value, *others, strict=True)))
   if isinstance(value, tuple | list):
@@ -72,7 +72,12 @@ def _begun_anew(stack: Mapping[str, Any]) -> Mapping[str, Any]:
     zeroed = {HISTORY, _MARK} & {*part} if isinstance(part, Mapping) else set()
     parts[name] = part
     if zeroed:
-      parts[name] = type(part)(
-        {key: np.zeros_like(part[key]) if key in zeroed else part[key] for key in part}
+      parts[name] = _like(
+        part, {key: np.zeros_like(part[key]) if key in zeroed else part[key] for key in part}
       )
-  return type(stack)(parts)
+  return _like(stack, parts)
+
+
+def _like(value: Any, items: Mapping[str, Any]) -> Any:
+  """Items in a dictionary of the type of `value`."""
+  return type(value)(items)
