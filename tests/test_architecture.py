@@ -257,6 +257,14 @@ def test_no_file_is_above_400_lines(path):
   assert len((ROOT / path).read_text().splitlines()) <= 400
 
 
+def test_no_file_of_tests_is_above_400_lines():
+  """The tests are read as a description; a long file describes more than one thing."""
+  files = sorted(pathlib.Path(__file__).parent.rglob('*.py'))
+  lengths = {file: len(file.read_text().splitlines()) for file in files}
+  assert len(lengths) > 100
+  assert {file.name: length for file, length in lengths.items() if length > 400} == {}
+
+
 @each_file
 def test_what_is_public_has_a_docstring(path):
   """Methods of layers and queries are documented by their base class; modules named `_x` are not public."""

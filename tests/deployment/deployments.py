@@ -159,3 +159,10 @@ def running(deployment, names=NAMES, **changed):
     deployment.close()
     for client in clients.values():
       client.join()
+
+
+def assert_sum(result, clients):
+  """Of inputs 2**client each: the total tells who is in it."""
+  assert result.survivors == tuple(clients)
+  np.testing.assert_array_equal(result.values['vector'], sum(2**client for client in clients))
+  assert result.values['count'] == len(clients)

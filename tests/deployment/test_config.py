@@ -56,7 +56,7 @@ def written(tmp_path):
   return write
 
 
-def test_a_client_file(written, tmp_path):
+def test_a_client_file_gives_the_arguments_of_a_client(written, tmp_path):
   found = config.read(
     written(CLIENT + KEYS + '[policy]\nminimum_clients = 4\n'), config.ClientConfig
   )
@@ -69,7 +69,7 @@ def test_a_client_file(written, tmp_path):
   assert found.policy.authenticated
 
 
-def test_a_server_file(written, tmp_path):
+def test_a_server_file_gives_the_arguments_of_a_server(written, tmp_path):
   found = config.read(written(SERVER + KEYS + '[deadlines]\nwork = 5\n'), config.ServerConfig)
   assert found.run.directory == str(tmp_path / 'run')
   assert found.deadlines.work == 5.0
@@ -102,7 +102,7 @@ BAD = {
 
 
 @pytest.mark.parametrize('name', BAD)
-def test_bad_files(name, written, capsys):
+def test_bad_files_are_refused_by_key(name, written, capsys):
   text, match = BAD[name]
   path = written(text)
   with pytest.raises(ConfigurationError, match=match):
@@ -167,7 +167,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize('command', ['serve', 'client'])
-def test_keys_that_are_not_there(command, written, capsys):
+def test_keys_that_are_not_there_are_named(command, written, capsys):
   path = written((SERVER if command == 'serve' else CLIENT) + KEYS)
   assert cli.main([command, '--config', str(path)]) == 2
   assert 'tff-privacy-agg keys' in capsys.readouterr().err
@@ -191,7 +191,7 @@ def test_entry_points_beside_the_file(written):
     entry_point('entry_points_beside:fails', beside.parent)()
 
 
-def test_the_command_that_makes_keys(tmp_path, capsys):
+def test_the_command_makes_keys_once(tmp_path, capsys):
   where = tmp_path / 'keys'
   assert cli.main(['keys', str(where), 'north', 'south', 'east']) == 0
   roster = tls.Roster.read(where / 'roster.json')
@@ -204,7 +204,7 @@ def test_the_command_that_makes_keys(tmp_path, capsys):
   'content',
   ['', '[]', '{"clients": {}}', '{"server": "zz", "clients": {"a": {"id": 0, "key": ""}}}'],
 )
-def test_rosters_that_are_none(content, tmp_path):
+def test_rosters_that_are_none_are_refused(content, tmp_path):
   (tmp_path / 'roster.json').write_text(content)
   with pytest.raises(ConfigurationError, match='roster'):
     tls.Roster.read(tmp_path / 'roster.json')

@@ -24,11 +24,6 @@ HERE = pathlib.Path(__file__).parent
 OTHERS = [name for name in NAMES if name != 'north']
 
 
-@pytest.fixture(scope='module')
-def keys(tmp_path_factory):
-  return tls.make_keys(tmp_path_factory.mktemp('pki') / 'keys', NAMES)
-
-
 @contextlib.contextmanager
 def connected(keys, address, count):
   """So many connections with north's certificate."""

@@ -10,17 +10,10 @@ import time
 import pytest
 from deployments import NAMES
 
-from tff_privacy_agg.deployment import tls
-
 pytestmark = pytest.mark.slow
 
 HERE = pathlib.Path(__file__).parent
 EXAMPLE = HERE.parents[1] / 'examples' / 'hospitals' / 'run.py'
-
-
-@pytest.fixture(scope='module')
-def keys(tmp_path_factory):
-  return tls.make_keys(tmp_path_factory.mktemp('pki') / 'keys', NAMES)
 
 
 @pytest.fixture
@@ -68,7 +61,7 @@ def told(process, code=0):
 
 @pytest.mark.parametrize('mode', ['semi_honest', 'authenticated'])
 @pytest.mark.parametrize('at', range(6))
-def test_a_client_is_killed(at, mode, start):
+def test_a_training_goes_on_after_a_client_is_killed(at, mode, start):
   if mode == 'semi_honest' and at == 3:
     return  # There is no such round.
   options = {name: {} for name in NAMES}

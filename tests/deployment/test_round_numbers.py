@@ -7,15 +7,10 @@ import pytest
 from deployments import NAMES, Deployment, Running, client_of
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.deployment import arrays, framing, served_rounds, tls
+from tff_privacy_agg.deployment import arrays, framing, served_rounds
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 
 TASK = deployments.TASK
-
-
-@pytest.fixture(scope='module')
-def keys(tmp_path_factory):
-  return tls.make_keys(tmp_path_factory.mktemp('pki') / 'keys', NAMES)
 
 
 @pytest.mark.parametrize('last', [0, 7, 2**40])

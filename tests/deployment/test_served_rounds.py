@@ -13,7 +13,7 @@ import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
 from tff_privacy_agg import secagg
-from tff_privacy_agg.deployment import served_rounds, tls
+from tff_privacy_agg.deployment import served_rounds
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.deployment.standing import Standing
 from tff_privacy_agg.errors import ConfigurationError
@@ -52,11 +52,6 @@ def in_context(context, work):
       return work(*arguments)
 
   return run
-
-
-@pytest.fixture(scope='module')
-def keys(tmp_path_factory):
-  return tls.make_keys(tmp_path_factory.mktemp('pki') / 'keys', deployments.NAMES)
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_only_listed_types_of_arrays_are_read(text):
     arrays.decode(len(head).to_bytes(4, 'little') + head + bytes(64))
 
 
-def test_arrays_travel():
+def test_arrays_come_back_from_bytes_as_they_were():
   values = [
     np.arange(6, dtype='>i4').reshape(2, 3),
     np.float64(2),
