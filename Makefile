@@ -8,6 +8,7 @@ DASK := $(VENV)/dask
 DOCS := $(VENV)/docs
 SBOM := $(VENV)/sbom
 FUZZ := $(VENV)/fuzz
+HOOKS := $(VENV)/hooks
 # Budget of each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 # Times in a wheel: those of the last commit, so that it builds the same bytes again.
@@ -22,7 +23,7 @@ CORE_TESTS := tests/core tests/reports/test_report.py tests/cli/test_cli_ledger.
   $(addprefix tests/ledger/test_ledger_,bad_input.py bounds.py budget.py rounds.py statement.py) \
   $(addprefix tests/secagg/test_secagg_,blame.py cost.py known_answers.py mutants.py privacy.py verify.py)
 
-.PHONY: help env env-dask env-mlflow demo test test-integration test-docs test-accounting test-core test-mlflow test-dask test-all conformance lint format fuzz bench bench-peers notebooks docs doctor lock sbom wheel clean
+.PHONY: help env env-dask env-mlflow demo test test-integration test-docs test-accounting test-core test-mlflow test-dask test-all conformance lint hooks format fuzz bench bench-peers notebooks docs doctor lock sbom wheel clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -112,6 +113,15 @@ lint: env  ## Check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+hooks: $(HOOKS)/.stamp  ## Check format, lint and types before each commit
+	$(HOOKS)/bin/pre-commit install
+
+# An environment of its own: what runs the hooks needs none of what they check.
+$(HOOKS)/.stamp: requirements/hooks.txt $(VENV)/.stamp
+	test -x $(HOOKS)/bin/python || $(PYTHON) -m venv $(HOOKS)
+	$(HOOKS)/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/hooks.txt
+	touch $@
 
 format: env  ## Format the code
 	$(BIN)/ruff format .
