@@ -71,6 +71,12 @@ POSITIVE_NUMBERS = {
     'noise_multiplier',
     lambda x: tpa.CentralDiscreteGaussianNoise(noise_multiplier=x),
   ),
+  'CorrelatedNoise': (
+    'noise_multiplier',
+    lambda x: tpa.CorrelatedNoise(
+      noise_multiplier=x, strategy=tpa.BandedToeplitz.from_floats([1.0], separation=1)
+    ),
+  ),
   'ddp_secure_aggregator': ('noise_multiplier', lambda x: tpa.ddp_secure_aggregator(x, 100)),
   'dp_aggregator.z': ('noise_multiplier', lambda x: tpa.dp_aggregator(x, 100)),
   'dp_aggregator.n': ('clients_per_round', lambda x: tpa.dp_aggregator(1.0, x)),

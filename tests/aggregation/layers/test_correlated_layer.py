@@ -97,6 +97,14 @@ def test_noise_that_the_integers_have_no_room_for_is_refused_when_bound(coeffici
     stack.bind(value_type)
 
 
+def test_the_recipe_takes_a_norm_with_a_strategy():
+  strategy = tpa.BandedToeplitz.from_floats([1.0, 0.5], separation=2)
+  with pytest.raises(ConfigurationError, match='Pass `clipping_norm`'):
+    tpa.dp_aggregator(1.0, 10, correlated=strategy)
+  noise = tpa.dp_aggregator(1.0, 10, correlated=strategy, clipping_norm=0.5).layers[-2]
+  assert noise == CorrelatedNoise(noise_multiplier=1.0, strategy=strategy)
+
+
 def test_a_strategy_is_asked_for():
   with pytest.raises(ConfigurationError, match='`strategy`'):
     CorrelatedNoise(noise_multiplier=1.0, strategy=[1.0, 0.5])
