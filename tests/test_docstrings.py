@@ -82,6 +82,14 @@ def public():
   return {name: value for value, name in found.items()}
 
 
+def test_examples_stand_where_the_site_finds_them():
+  """Elsewhere than under `Examples:`, a page would show `>>>` as quotations."""
+  for case in documented():
+    _, _, docstring = case.values
+    before = docstring[: docstring.index('>>> ')].rstrip()
+    assert before.endswith('Examples:'), case.id
+
+
 def test_every_public_function_and_layer_has_an_example_or_a_reason():
   without = {name for name, value in public().items() if '>>> ' not in inspect.getdoc(value)}
   assert without == {*WITHOUT, 'tpa.GaussianNoise'}  # the deprecated name of a layer

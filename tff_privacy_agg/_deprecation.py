@@ -24,12 +24,13 @@ def renamed(**new_name_of: str) -> Callable[[Named], Named]:
   Args:
     **new_name_of: The new name by the old one.
 
-  >>> @renamed(max_clients='cohort_maximum')
-  ... def size(*, cohort_maximum):
-  ...   return cohort_maximum
-  >>> with warnings.catch_warnings(record=True):
-  ...   size(max_clients=3)
-  3
+  Examples:
+    >>> @renamed(max_clients='cohort_maximum')
+    ... def size(*, cohort_maximum):
+    ...   return cohort_maximum
+    >>> with warnings.catch_warnings(record=True):
+    ...   size(max_clients=3)
+    3
   """
 
   def decorate(target: Named) -> Named:

@@ -73,7 +73,7 @@ def explain(error: BaseException) -> str | None:
     error: An exception from calling a TFF computation. Its causes are searched
       too.
 
-  Example:
+  Examples:
     >>> tpa.runtime.explain(RuntimeError('Error parsing message')).split(',')[0]
     'A computation or an argument could not be read back by protobuf'
   """
@@ -95,7 +95,7 @@ def explained() -> Iterator[None]:
   What a round of this package asserts becomes a `ConfigurationError` of one sentence.
   Other errors pass unchanged.
 
-  Example:
+  Examples:
     >>> with tpa.runtime.explained():
     ...   print('a computation of TFF runs here')
     a computation of TFF runs here

@@ -38,7 +38,7 @@ def conversion_offsets(orders: ArrayLike, delta: float) -> np.ndarray:
     orders: Renyi orders above 1, shape [m].
     delta: Strictly between 0 and 1.
 
-  Example:
+  Examples:
     >>> tpa.accounting.conversion_offsets([2.0, 8.0, 32.0], delta=1e-5).round(2)
     array([10.13,  1.21,  0.23])
   """
@@ -68,7 +68,7 @@ def epsilon(
     Epsilon in nats, at least 0, and the order that gives it. (inf, nan) if the
     curve is infinite, or the distance leaves nothing of `delta`.
 
-  Example:
+  Examples:
     >>> epsilon, order = tpa.accounting.epsilon(tpa.accounting.gaussian(1.0), delta=1e-5)
     >>> round(epsilon, 3), order
     (4.728, 5.431849669541421)
@@ -106,7 +106,7 @@ def epsilon_at_orders(
     delta: Strictly between 0 and 1.
     distance: Total variation distance of all that was drawn from its distribution, at least 0.
 
-  Example:
+  Examples:
     >>> orders = tpa.accounting.table_orders(integer_only=True)
     >>> epsilon, order = tpa.accounting.epsilon_at_orders(
     ...   orders / 2, orders, 1e-5, distance=0.0
@@ -215,7 +215,7 @@ def delta(curve: RdpCurve, epsilon: float, orders: ArrayLike | None = None) -> f
     epsilon: In nats, finite, at least 0.
     orders: As for the function `epsilon`.
 
-  Example:
+  Examples:
     >>> f'{tpa.accounting.delta(tpa.accounting.gaussian(1.0), epsilon=4.0):.1e}'
     '2.0e-04'
   """
@@ -238,7 +238,7 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
       noise multiplier `z` have mu = sqrt(T)/z.
     epsilon: In nats, finite, at least 0.
 
-  Example:
+  Examples:
     >>> f'{tpa.accounting.gaussian_delta(1.0, epsilon=4.0):.1e}'
     '4.7e-05'
   """
@@ -257,7 +257,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     mu: As for `gaussian_delta`; `math.inf` gives infinity.
     delta: Strictly between 0 and 1.
 
-  Example:
+  Examples:
     >>> round(tpa.accounting.gaussian_epsilon(1.0, delta=1e-5), 3)
     4.377
   """
@@ -287,7 +287,7 @@ def table_orders(integer_only: bool) -> np.ndarray:
   Args:
     integer_only: Whether the curve is proved for integer orders only.
 
-  Example:
+  Examples:
     >>> tpa.accounting.table_orders(integer_only=True)[:4]
     array([2., 3., 4., 5.])
   """
@@ -311,7 +311,7 @@ def rdp_table(
     float64 array of shape [maximum + 1, m]. Row 0 is infinite: with no honest
     share there is no privacy.
 
-  Example:
+  Examples:
     >>> tpa.accounting.rdp_table(
     ...   lambda honest: tpa.accounting.gaussian(max(honest, 1)), 3, [2.0]
     ... ).round(3)

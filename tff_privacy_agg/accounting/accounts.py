@@ -132,7 +132,7 @@ Account = GaussianAccount | RenyiAccount
 def account_of(price: RoundPrice) -> Account:
   """The account that rounds of one kind take: by mu where they have one, or no noise at all.
 
-  Example:
+  Examples:
     >>> vector = tpa.accounting.noisy_vector(
     ...   name='update',
     ...   mechanism='skellam',
@@ -161,7 +161,7 @@ def account_of(price: RoundPrice) -> Account:
 def as_numbers(total: np.ndarray) -> tuple[float, float, float]:
   """(mu, C1, C2) of a total of the Gaussian account, never below it.
 
-  Example:
+  Examples:
     >>> tpa.accounting.as_numbers(np.array([tpa.accounting.UNIT, 0, 0]))
     (1.0000000000000004, 0.0, 0.0)
   """

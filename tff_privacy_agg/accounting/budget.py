@@ -45,7 +45,7 @@ class Budget:
   Raises:
     ConfigurationError: If an argument is outside its range.
 
-  Example:
+  Examples:
     >>> tpa.Budget(epsilon=4.0, delta=1e-6).view
     'server'
   """

@@ -49,7 +49,7 @@ def split_noise_multiplier(total: float, bit_multipliers: Sequence[float]) -> fl
   Raises:
     ConfigurationError: If the other channels spend the whole budget.
 
-  Example:
+  Examples:
     >>> round(tpa.accounting.split_noise_multiplier(1.0, [5.0, 5.0]), 3)
     1.043
   """
@@ -83,7 +83,7 @@ def find_noise_multiplier(
   Raises:
     ConfigurationError: If no noise multiplier reaches the target.
 
-  Example:
+  Examples:
     >>> z = tpa.accounting.find_noise_multiplier(
     ...   8.0, 1e-6, lambda z: tpa.accounting.gaussian(z).scaled(100)
     ... )
@@ -102,7 +102,7 @@ def find_gaussian_noise_multiplier(target_epsilon: float, delta: float, rounds: 
     delta: Strictly between 0 and 1.
     rounds: At least 1.
 
-  Example:
+  Examples:
     >>> round(tpa.accounting.find_gaussian_noise_multiplier(8.0, 1e-6, rounds=100), 3)
     6.529
   """

@@ -49,7 +49,7 @@ def central_design(
   Raises:
     ConfigurationError: If the noise is more than the samplers draw at one step a clip norm.
 
-  Example:
+  Examples:
     >>> design = tpa.accounting.central_design(
     ...   noise_multiplier=1.0, cohort_maximum=100, dimension=1000
     ... )

@@ -38,7 +38,7 @@ def composed_epsilon(
     c2: Total of the logs of the second factors, at least 0.
     distance: Total variation distance of all that was drawn from its distribution, at least 0.
 
-  Example:
+  Examples:
     >>> round(tpa.accounting.composed_epsilon(1.0, 1e-6), 3)
     4.887
   """
@@ -76,7 +76,7 @@ def composed_delta(
     c2: Total of the logs of the second factors.
     distance: Total variation distance of all that was drawn from its distribution.
 
-  Example:
+  Examples:
     >>> f'{tpa.accounting.composed_delta(1.0, epsilon=4.0):.2e}'
     '4.71e-05'
   """
@@ -161,7 +161,7 @@ def attack_power(
     c2: Total of the logs of the second factors.
     distance: Total variation distance of all that was drawn from its distribution.
 
-  Example:
+  Examples:
     >>> round(tpa.accounting.attack_power(0.01, 1.0), 3)
     0.092
   """

@@ -115,7 +115,7 @@ def compose(curves: Sequence[RdpCurve]) -> RdpCurve:
     ConfigurationError: If there is no curve.
     CompositionError: If the adjacencies differ.
 
-  Example:
+  Examples:
     >>> year = tpa.accounting.compose([tpa.accounting.gaussian(10.0)] * 365)
     >>> round(tpa.accounting.epsilon(year, 1e-6)[0], 2)
     11.07

@@ -157,7 +157,7 @@ def solve(
     ConfigurationError: If the bits cannot carry the noise; names the smallest
       bit width that can.
 
-  Example:
+  Examples:
     >>> design = tpa.accounting.solve(
     ...   noise_multiplier=1.0,
     ...   cohort_maximum=100,

@@ -57,7 +57,7 @@ def joint_design(
     rho: Flatness of the rotation, positive.
     beta: Bias parameter of the rounding, in [0, 1).
 
-  Example:
+  Examples:
     >>> joint = tpa.accounting.joint_design(
     ...   noise_multiplier=1.0, cohort_maximum=100, minimum_honest=80, bits=16, dimension=1024
     ... )
@@ -126,7 +126,7 @@ def smallest_bits(
   Raises:
     ConfigurationError: If not even 62 bits are enough.
 
-  Example:
+  Examples:
     >>> tpa.accounting.smallest_bits(
     ...   noise_multiplier=1.0, cohort_maximum=100, minimum_honest=80, dimension=1024
     ... )

@@ -26,7 +26,7 @@ def tau(local_variance: float, honest: int) -> float:
     local_variance: sigma^2 of one share, integer units, positive.
     honest: Number of honest shares in the sum, at least 1.
 
-  Example:
+  Examples:
     >>> f'{tpa.accounting.tau(1.0, honest=100):.1e}'
     '5.5e-04'
   """
@@ -46,7 +46,7 @@ def discrete_gaussian_terms(
   The first holds by closeness to one discrete Gaussian, the others are concentrated
   DP; arXiv:2102.06387, Theorem 1. The arguments are those of `discrete_gaussian`.
 
-  Example:
+  Examples:
     >>> tpa.accounting.discrete_gaussian_terms(
     ...   [2.0, 8.0], 100, 1000, 100, honest=100, dimension=512
     ... )
@@ -89,7 +89,7 @@ def discrete_gaussian(
     dimension: Padded number of coordinates, at least 1.
     adjacency: 'zero_out' or 'replace_one'.
 
-  Example:
+  Examples:
     >>> curve = tpa.accounting.discrete_gaussian(
     ...   l2=100, l1=1000, local_variance=100, honest=100, dimension=512
     ... )
@@ -134,7 +134,7 @@ def skellam(
     honest: the number of shares whose noise the adversary does not know.
     adjacency: 'zero_out' or 'replace_one'.
 
-  Example:
+  Examples:
     >>> curve = tpa.accounting.skellam(l2=100, l1=1000, local_variance=100, honest=100)
     >>> round(tpa.accounting.epsilon(curve, 1e-5)[0], 3)
     4.753
@@ -171,7 +171,7 @@ def gaussian(noise_multiplier: float, *, adjacency: str = 'zero_out') -> RdpCurv
       least 0; 0 gives an infinite curve.
     adjacency: Any of the three; 'replace_one' halves `z`.
 
-  Example:
+  Examples:
     >>> tpa.accounting.gaussian(2.0).rdp([2.0, 8.0])
     array([0.25, 1.  ])
   """
@@ -197,7 +197,7 @@ def central_discrete_gaussian(
     variance: `V`, variance parameter of the noise, in squared steps; 0 gives an infinite curve.
     adjacency: Any of the three; 'replace_one' doubles the norm.
 
-  Example:
+  Examples:
     >>> curve = tpa.accounting.central_discrete_gaussian(l2_squared=100.0**2, variance=100.0**2)
     >>> round(tpa.accounting.epsilon(curve, 1e-5)[0], 3)
     4.728
@@ -231,7 +231,7 @@ def bit_channel(
     honest: Shares whose noise the adversary does not know, at least 0.
     adjacency: 'zero_out' or 'replace_one' (+S against -S).
 
-  Example:
+  Examples:
     >>> curve = tpa.accounting.bit_channel(
     ...   'discrete_gaussian', 64, local_variance=1e4, honest=100
     ... )

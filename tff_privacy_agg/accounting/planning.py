@@ -167,7 +167,7 @@ def plan(
     ConfigurationError: If an argument is outside its range, a claim is not proved, or no
       noise reaches the target.
 
-  Example:
+  Examples:
     >>> plan = tpa.accounting.plan(
     ...   target_epsilon=8,
     ...   target_delta=1e-6,

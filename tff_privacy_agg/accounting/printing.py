@@ -6,8 +6,9 @@ import math
 def rounded_up(value: float, digits: int) -> str:
   """A positive number in so many digits, never less than it is.
 
-  >>> rounded_up(1.23401, 4)
-  '1.235'
+  Examples:
+    >>> rounded_up(1.23401, 4)
+    '1.235'
   """
   text = f'{value:.{digits}g}'
   if not math.isfinite(value) or float(text) >= value:

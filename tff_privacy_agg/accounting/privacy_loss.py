@@ -65,7 +65,7 @@ def poisson_epsilon(
   Returns:
     Epsilon in nats; infinite if none is proved at `delta`.
 
-  Example:
+  Examples:
     >>> round(tpa.accounting.poisson_epsilon([(1.0, 1000)], 0.01, 1e-6), 4)
     2.1245
   """
@@ -106,7 +106,7 @@ def fixed_rounds_epsilon(
     delta: As there.
     distance: As there.
 
-  Example:
+  Examples:
     >>> vector = tpa.accounting.noisy_vector(
     ...   name='update',
     ...   mechanism='discrete_gaussian',

@@ -34,8 +34,9 @@ def lattice_gap(variance: float) -> float:
   Args:
     variance: `s^2`, positive.
 
-  >>> lattice_gap(2.0) < 2e-17
-  True
+  Examples:
+    >>> lattice_gap(2.0) < 2e-17
+    True
   """
   return float(_gaps(np.array([variance]))[0])
 

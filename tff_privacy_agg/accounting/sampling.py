@@ -59,7 +59,7 @@ def poisson_round(price: RoundPrice, honest: int, rate: float) -> RdpCurve:
   Raises:
     ConfigurationError: If neighbours replace a client's data by other data.
 
-  Example:
+  Examples:
     >>> vector = tpa.accounting.noisy_vector(
     ...   name='update',
     ...   mechanism='discrete_gaussian',
@@ -125,7 +125,7 @@ def poisson(
   Raises:
     ConfigurationError: If the combination has no proof.
 
-  Example:
+  Examples:
     >>> sampled = tpa.accounting.poisson(tpa.accounting.gaussian(1.0), rate=0.01).scaled(1000)
     >>> round(tpa.accounting.epsilon(sampled, 1e-5)[0], 2)
     2.1
@@ -180,7 +180,7 @@ def without_replacement(base: RdpCurve, *, population: int, cohort: int) -> RdpC
   Raises:
     ConfigurationError: If `base` is not a curve under 'replace_one'.
 
-  Example:
+  Examples:
     >>> base = tpa.accounting.gaussian(1.0, adjacency='replace_one')
     >>> sampled = tpa.accounting.without_replacement(base, population=10_000, cohort=100)
     >>> round(tpa.accounting.epsilon(sampled.scaled(100), 1e-5)[0], 2)
@@ -225,7 +225,7 @@ def participation_cap(curve: RdpCurve, *, rounds: int, cap: int) -> RdpCurve:
     rounds: Number of rounds, at least 0.
     cap: Most rounds in which one client takes part, at least 0.
 
-  Example:
+  Examples:
     >>> capped = tpa.accounting.participation_cap(
     ...   tpa.accounting.gaussian(4.0), rounds=100, cap=10
     ... )
@@ -250,8 +250,9 @@ def gaussian_renyi(orders: np.ndarray, mu: float, rate: float) -> np.ndarray:
     mu: Sensitivity over standard deviation, at least 0.
     rate: Probability of a client to take part, in (0, 1].
 
-  >>> float(gaussian_renyi(np.array([8.0]), 1.0, 0.01)[0]) < 8 / 2 / 4000
-  True
+  Examples:
+    >>> float(gaussian_renyi(np.array([8.0]), 1.0, 0.01)[0]) < 8 / 2 / 4000
+    True
   """
   a = np.asarray(orders, dtype=np.float64)
   unsampled = a * mu**2 / 2

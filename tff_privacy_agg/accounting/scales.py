@@ -22,7 +22,7 @@ def clip_stddevs(modclip_prob: float) -> float:
   Args:
     modclip_prob: Probability that a coordinate of the sum wraps, in (0, 1).
 
-  Example:
+  Examples:
     >>> round(tpa.accounting.clip_stddevs(1e-4), 2)
     3.89
   """
@@ -43,7 +43,7 @@ def norm_bounds(scaled_norm: float, dimension: int, beta: float) -> tuple[float,
     beta: A try of the conditional rounding is kept with probability at least
       1 - beta, in (0, 1); 0 means unconditional rounding.
 
-  Example:
+  Examples:
     >>> [
     ...   round(bound, 1)
     ...   for bound in tpa.accounting.norm_bounds(500.0, dimension=1024, beta=0.6)
@@ -85,7 +85,7 @@ def fits_modulus(
     modclip_prob: In (0, 1).
     rho: Flatness of the rotation: 1 after a random rotation, `dimension` without.
 
-  Example:
+  Examples:
     >>> tpa.accounting.fits_modulus(
     ...   500.0, 1e3, clients=100, bits=16, dimension=1024, modclip_prob=1e-4, rho=1.0
     ... )
@@ -124,7 +124,7 @@ def scale_from_bits(
   Raises:
     ConfigurationError: If rounding errors alone overflow the modulus.
 
-  Example:
+  Examples:
     >>> round(
     ...   tpa.accounting.scale_from_bits(
     ...     clip=1.0,
@@ -162,7 +162,7 @@ def noise_multiplier_supremum(
     modclip_prob: In (0, 1).
     beta: As for `norm_bounds`.
 
-  Example:
+  Examples:
     >>> round(
     ...   tpa.accounting.noise_multiplier_supremum(
     ...     clients=100, bits=16, dimension=1024, modclip_prob=1e-4, beta=0.6

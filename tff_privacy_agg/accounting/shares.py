@@ -24,7 +24,7 @@ def honest_survivors(survivors: int, colluding_fraction: float) -> int:
     survivors: Clients in the sum, at least 0.
     colluding_fraction: Share of survivors whose noise the server knows, in [0, 1].
 
-  Example:
+  Examples:
     >>> tpa.accounting.honest_survivors(95, colluding_fraction=0.1)
     86
   """
@@ -52,7 +52,7 @@ def xnoise_components(
   Returns:
     T + 1 variances; component 0 is never removed.
 
-  Example:
+  Examples:
     >>> tpa.accounting.xnoise_components(
     ...   sampled=10, tolerated_dropouts=2, central_variance=90.0
     ... )
@@ -83,7 +83,7 @@ def xnoise_remaining_variance(components: list[float], *, sampled: int, dropouts
   Raises:
     ConfigurationError: If more clients dropped out than are tolerated.
 
-  Example:
+  Examples:
     >>> parts = tpa.accounting.xnoise_components(
     ...   sampled=10, tolerated_dropouts=2, central_variance=90.0
     ... )
@@ -111,7 +111,7 @@ def default_channel_stddev(noise_multiplier: float, expected: int, minimum_hones
     expected: Clients that a round is planned with.
     minimum_honest: Fewest honest survivors, 1 to `expected`.
 
-  Example:
+  Examples:
     >>> tpa.accounting.default_channel_stddev(1.0, expected=100, minimum_honest=80)
     10.0
   """
@@ -133,7 +133,7 @@ def channel_resolution(
     expected: Clients that a round is planned with.
     widest_share: Largest standard deviation of one share, in steps, that the samplers draw.
 
-  Example:
+  Examples:
     >>> tpa.accounting.channel_resolution(64, stddev=10.0, expected=100)
     64
   """
@@ -152,7 +152,7 @@ def central_channel_resolution(resolution: int, stddev: float) -> int:
     resolution: The least, if the samplers draw the noise at it.
     stddev: Standard deviation of the noise, in units.
 
-  Example:
+  Examples:
     >>> tpa.accounting.central_channel_resolution(64, stddev=10.0)
     64
   """
@@ -171,7 +171,7 @@ def channel_share_variance(resolution: int, stddev: float, expected: int) -> flo
     stddev: Standard deviation of the noise in the sum over `expected` clients, in units.
     expected: Clients that a round is planned with.
 
-  Example:
+  Examples:
     >>> tpa.accounting.channel_share_variance(64, stddev=10.0, expected=100)
     4096.0
   """

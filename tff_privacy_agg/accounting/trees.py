@@ -31,7 +31,7 @@ def tree_restart_sensitivity(
     participations_per_tree: Most rounds of one tree in which a client takes
       part, at any distance, at least 1.
 
-  Example:
+  Examples:
     >>> tpa.accounting.tree_restart_sensitivity([16, 16, 16])
     15
   """
@@ -52,7 +52,7 @@ def tree_sensitivity(total_steps: int, max_participations: int, min_separation: 
     min_separation: Smallest distance y - x of two participations of one client
       in rounds x < y, at least 1.
 
-  Example:
+  Examples:
     >>> tpa.accounting.tree_sensitivity(16, max_participations=2, min_separation=8)
     12
   """
@@ -119,7 +119,7 @@ def banded_noise_multiplier(
   Raises:
     ConfigurationError: If participations may be nearer than `bands`.
 
-  Example:
+  Examples:
     >>> tpa.accounting.banded_noise_multiplier(
     ...   8.0, bands=4, min_separation=10, max_participations=4
     ... )
@@ -143,7 +143,7 @@ def correlated_gaussian(noise_multiplier: float, squared_sensitivity: float) -> 
     noise_multiplier: Standard deviation of one node's noise over the clip norm, positive.
     squared_sensitivity: In units of the clip norm squared, positive.
 
-  Example:
+  Examples:
     >>> curve = tpa.accounting.correlated_gaussian(
     ...   4.0, tpa.accounting.tree_sensitivity(16, 1, 1)
     ... )

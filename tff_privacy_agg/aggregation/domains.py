@@ -90,7 +90,7 @@ class Cohort:
   Raises:
     ConfigurationError: Unless 1 <= minimum <= expected <= maximum.
 
-  Example:
+  Examples:
     >>> tpa.Cohort(expected=100, colluding_fraction=0.1)
     Cohort(expected=100, maximum=100, minimum=90, colluding_fraction=0.1)
   """

@@ -208,7 +208,7 @@ def compose(
     CompositionError: If the layers do not form a stack.
     ConfigurationError: If an argument is outside its range.
 
-  Example:
+  Examples:
     >>> factory = tpa.compose(
     ...   [
     ...     tpa.Mean(),
@@ -250,7 +250,7 @@ def compose_weighted(
     CompositionError: If the layers do not form a stack, or none uses weights.
     ConfigurationError: If an argument is outside its range.
 
-  Example:
+  Examples:
     >>> factory = tpa.compose_weighted(
     ...   [tpa.WeightedMean(maximum=10.0), tpa.Clipping(norm=1.0), tpa.PlainSum()],
     ...   cohort=tpa.Cohort(expected=100),

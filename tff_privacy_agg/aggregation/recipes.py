@@ -131,7 +131,7 @@ def ddp_secure_aggregator(
   Reference: arXiv:2102.06387 and arXiv:2110.04995 for the mechanisms,
   arXiv:1905.03871 for the adaptive clip.
 
-  Example:
+  Examples:
     >>> factory = tpa.ddp_secure_aggregator(
     ...   noise_multiplier=1.0, expected_clients_per_round=100
     ... )
@@ -205,7 +205,7 @@ def secure_aggregator(
   Raises:
     ConfigurationError: If an argument is outside its range.
 
-  Example:
+  Examples:
     >>> [layer.name for layer in tpa.secure_aggregator(maximum_clients=100).layers]
     ['zeroing', 'clipping', 'weighted_mean', 'quantization', 'secure_modular_sum']
   """
@@ -258,7 +258,7 @@ def dp_aggregator(
 
   Reference: arXiv:1710.06963; arXiv:1905.03871 for the adaptive clip; docs/proofs/correlated.md.
 
-  Example:
+  Examples:
     >>> factory = tpa.dp_aggregator(noise_multiplier=1.0, clients_per_round=100)
     >>> [layer.name for layer in factory.layers]
     ['mean', 'zeroing', 'clipping', 'central_discrete_gaussian_noise', 'plain_sum']
@@ -314,7 +314,7 @@ def robust_aggregator(
   Raises:
     ConfigurationError: If an argument is outside its range.
 
-  Example:
+  Examples:
     >>> [layer.name for layer in tpa.robust_aggregator().layers]
     ['zeroing', 'clipping', 'weighted_mean', 'plain_sum']
   """

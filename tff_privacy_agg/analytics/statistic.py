@@ -301,7 +301,7 @@ def private_statistic(
   Raises:
     ConfigurationError: If an argument is outside its range.
 
-  Example:
+  Examples:
     >>> statistic = tpa.analytics.private_statistic(
     ...   tpa.analytics.Count(), tpa.Cohort(expected=1000), noise_multiplier=5.0
     ... )

@@ -34,7 +34,7 @@ def exposure(canary_loss: float, other_losses: np.ndarray) -> Exposure:
     other_losses: Losses of the other candidates, `[n]`; ties rank before the canary, so a
       model that knows nothing shows none.
 
-  Example:
+  Examples:
     >>> tpa.audit.exposure(1.0, np.arange(2.0, 1025.0))
     Exposure(bits=10.0, rank=1, candidates=1024)
   """
@@ -58,7 +58,7 @@ def extrapolated_exposure(canary_loss: float, sampled_losses: np.ndarray) -> flo
     canary_loss: Loss of the canary.
     sampled_losses: Losses of candidates drawn at random, `[n]`, n >= 100.
 
-  Example:
+  Examples:
     >>> others = np.random.default_rng(0).normal(10.0, 1.0, 1000)
     >>> round(tpa.audit.extrapolated_exposure(6.0, others))
     14

@@ -51,7 +51,7 @@ def rate_upper(successes: int, trials: int, confidence: float) -> float:
 def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
   """Two-sided Clopper-Pearson interval of a rate; arguments as for `rate_lower`.
 
-  Example:
+  Examples:
     >>> found = tpa.audit.clopper_pearson(9, 10)
     >>> round(found.low, 3), found.value, round(found.high, 3)
     (0.555, 0.9, 0.997)
@@ -93,7 +93,7 @@ def epsilon_from_rates(
   Returns:
     Epsilon in nats, at least 0.
 
-  Example:
+  Examples:
     >>> round(
     ...   tpa.audit.epsilon_from_rates(
     ...     true_positives=90, members=100, false_positives=5, non_members=100, delta=1e-5
@@ -129,7 +129,7 @@ def auc_interval(
     non_members: Scores of non-members, `[m]`, m >= 2.
     confidence: Strictly between 0 and 1.
 
-  Example:
+  Examples:
     >>> tpa.audit.auc_interval(np.arange(20.0) + 5, np.arange(20.0)).value
     0.71875
   """

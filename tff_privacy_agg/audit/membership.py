@@ -52,7 +52,7 @@ def measure_attack(
     confidence: Strictly between 0 and 1.
     rates: False positive rates.
 
-  Example:
+  Examples:
     >>> tpa.audit.measure_attack(np.arange(20.0) + 5, np.arange(20.0)).auc.value
     0.71875
   """
@@ -86,7 +86,7 @@ def label_margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     logits: `[n, classes]`, finite.
     labels: `[n]`, integers.
 
-  Example:
+  Examples:
     >>> tpa.audit.label_margins(np.array([[2.0, 0.5, 1.0]]), np.array([0])).round(3)
     array([0.526])
   """
@@ -118,7 +118,7 @@ def offline_lira(
     shadows: Scores of shadow models of the same examples, `[m, n]`, m >= 4.
     trained_on: `[m, n]` booleans: which shadows saw which example; None if none did.
 
-  Example:
+  Examples:
     >>> shadows = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
     >>> tpa.audit.offline_lira(np.array([4.0, 1.5]), shadows).round(2)
     array([1.94, 0.  ])
@@ -152,7 +152,7 @@ def client_scores(scores: np.ndarray, owners: np.ndarray) -> np.ndarray:
   Returns:
     float64 `[clients]`.
 
-  Example:
+  Examples:
     >>> tpa.audit.client_scores(np.array([1.0, 3.0, 5.0]), np.array([0, 0, 1]))
     array([2., 5.])
   """

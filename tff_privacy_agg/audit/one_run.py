@@ -54,7 +54,7 @@ def one_run_p_value(
     epsilon: In nats, at least 0.
     delta: In [0, 1).
 
-  Example:
+  Examples:
     >>> f'{tpa.audit.one_run_p_value(canaries=100, guesses=100, correct=90, epsilon=1.0, delta=0.0):.1e}'
     '2.7e-05'
   """
@@ -113,7 +113,7 @@ def one_run_lower_bound(
   Raises:
     ConfigurationError: If there are too few canaries to prove anything.
 
-  Example:
+  Examples:
     >>> included = np.arange(200) % 2 == 0
     >>> round(tpa.audit.one_run_lower_bound(1.0 * included, included).lower, 2)
     3.62
@@ -157,7 +157,7 @@ def one_run_lower_bound(
 def canaries_for_bound(epsilon: float, *, confidence: float = 0.95) -> int:
   """Canaries that `one_run_lower_bound` needs to reach `epsilon` if every guess is right.
 
-  Example:
+  Examples:
     >>> tpa.audit.canaries_for_bound(3.0)
     105
   """

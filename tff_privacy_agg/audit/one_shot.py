@@ -61,7 +61,7 @@ def cosines(directions: np.ndarray, observed: np.ndarray) -> np.ndarray:
   Returns:
     float64 `[k]`; zeros where nothing changed.
 
-  Example:
+  Examples:
     >>> tpa.audit.cosines(np.eye(3)[:2], np.array([3.0, 0.0, 4.0]))
     array([0.6, 0. ])
   """
@@ -97,7 +97,7 @@ def combine_rounds(per_round: np.ndarray, took_part: np.ndarray, how: str = 'sum
   Returns:
     float64 `[k]`; zero for a canary that was in no round.
 
-  Example:
+  Examples:
     >>> tpa.audit.combine_rounds(np.array([[0.1], [0.3]]), np.array([[True], [True]])).round(3)
     array([0.283])
   """
@@ -141,7 +141,7 @@ def estimate_epsilon(
   Raises:
     ConfigurationError: With fewer than ten canaries or a hundred coordinates.
 
-  Example:
+  Examples:
     >>> scores = np.random.default_rng(0).normal(0.02, 0.01, 50)
     >>> found = tpa.audit.estimate_epsilon(scores, dimension=10_000, delta=1e-5)
     >>> round(found.epsilon, 1), round(found.lower, 1)
@@ -189,7 +189,7 @@ def canaries_for_resolution(
     resolution: In nats, positive, below `epsilon`.
     confidence: Of the lower bound.
 
-  Example:
+  Examples:
     >>> tpa.audit.canaries_for_resolution(8.0, delta=1e-5, resolution=1.0)
     89
   """
@@ -214,7 +214,7 @@ def gaussian_pair_epsilon(
     second: Mean and standard deviation.
     delta: Strictly between 0 and 1.
 
-  Example:
+  Examples:
     >>> round(tpa.audit.gaussian_pair_epsilon((1.0, 1.0), (0.0, 1.0), delta=1e-5), 3)
     4.377
   """

@@ -89,7 +89,7 @@ def make_keys(
     ConfigurationError: If a name will not do, a file is there already, or this system cannot
       keep files from other users.
 
-  Example:
+  Examples:
     >>> with tempfile.TemporaryDirectory() as directory:
     ...   keys = tpa.deployment.make_keys(f'{directory}/keys', ['north', 'south'])
     ...   print(len(list(keys.iterdir())))

@@ -165,7 +165,7 @@ class SeparatedCohorts:
   Raises:
     ConfigurationError: If there are fewer than `size * separation` clients, or two ids are alike.
 
-  Example:
+  Examples:
     >>> cohorts = tpa.SeparatedCohorts(client_ids=['a', 'b', 'c'], size=1, separation=3)
     >>> cohorts.participation_cap(rounds=7)
     3

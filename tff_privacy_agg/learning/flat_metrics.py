@@ -25,7 +25,7 @@ def no_metrics(
   Returns:
     A computation from metrics at the clients to an empty structure at the server.
 
-  Example:
+  Examples:
     >>> str(tpa.no_metrics({}, tff.TensorType(np.float32)).type_signature)
     '({float32}@CLIENTS -> <>@SERVER)'
   """

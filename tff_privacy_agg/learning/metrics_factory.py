@@ -175,7 +175,7 @@ def private_metrics(
   Raises:
     ConfigurationError: If an argument is outside its range.
 
-  Example:
+  Examples:
     >>> metrics = tpa.private_metrics(5.0, tpa.Cohort(expected=100), maximum={'loss': 10.0})
     >>> metrics.noise_multiplier
     5.0

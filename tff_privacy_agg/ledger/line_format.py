@@ -62,7 +62,7 @@ def sha256(data: bytes) -> str:
 def schema() -> dict[str, Any]:
   """The JSON schema of one line of a ledger.
 
-  Example:
+  Examples:
     >>> tpa.ledger.schema()['$schema']
     'https://json-schema.org/draft/2020-12/schema'
   """

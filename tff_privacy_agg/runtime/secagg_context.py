@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from tff_privacy_agg import _validate, secagg
 from tff_privacy_agg._tff import compat
@@ -212,8 +212,11 @@ def _installed(context: Any) -> Iterator[None]:
     yield
 
 
+_Context = TypeVar('_Context')
+
+
 @contextlib.contextmanager
-def use(context: Any) -> Iterator[Any]:
+def use(context: _Context) -> Iterator[_Context]:
   """Runs the block's computations in `context`, then puts the former context back.
 
       context = tpa.runtime.SecAggContext()
@@ -227,7 +230,7 @@ def use(context: Any) -> Iterator[Any]:
   Args:
     context: A `tff.framework.SyncContext`.
 
-  Example:
+  Examples:
     >>> with tpa.runtime.use(tpa.runtime.InProcessContext(worker=False)):
     ...   print(tff.tensorflow.computation(lambda: tf.constant(7))())
     7

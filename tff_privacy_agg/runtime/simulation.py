@@ -247,7 +247,7 @@ def simulation_context(
     ConfigurationError: If `concurrency` is not a positive integer.
     RuntimeUnavailableError: If the worker does not start.
 
-  Example:
+  Examples:
     >>> with tpa.runtime.simulation_context():
     ...   print(tff.federated_computation(lambda: tff.federated_value(7, tff.SERVER))())
     7

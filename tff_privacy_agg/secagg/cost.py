@@ -68,7 +68,7 @@ def communication_cost(
       in round 1 what it is sent by the others in version 2.
     input_bits: Bits of one client's plain value, to which the expansion refers.
 
-  Example:
+  Examples:
     >>> cost = tpa.secagg.communication_cost(100, dimension=100_000, bits=16)
     >>> cost.k, sum(cost.up), round(cost.expansion_up, 3)
     (16, 231394, 1.157)
@@ -123,7 +123,7 @@ def paper_expansion(n: int, dimension: int, input_bits: int = 16) -> float:
   2 n keys and 5 n - 4 shares of 256 bits, and ceil(log2 R) bits for each element,
   R = n (2**input_bits - 1) + 1; tags, ids and headers not counted.
 
-  Example:
+  Examples:
     >>> round(tpa.secagg.paper_expansion(100, 100_000), 3)
     1.549
   """

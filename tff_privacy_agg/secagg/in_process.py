@@ -37,7 +37,7 @@ class _Meter:
 def generate_identities(clients: list[int]) -> dict[int, bytes]:
   """A fresh Ed25519 private key, 32 raw bytes, for each client.
 
-  Example:
+  Examples:
     >>> sorted(tpa.secagg.generate_identities([1, 2]))
     [1, 2]
   """
@@ -47,7 +47,7 @@ def generate_identities(clients: list[int]) -> dict[int, bytes]:
 def roster_of(identities: Mapping[int, keys.Identity]) -> dict[int, bytes]:
   """The Ed25519 public keys of private ones.
 
-  Example:
+  Examples:
     >>> identities = tpa.secagg.generate_identities([1, 2])
     >>> [len(key) for key in tpa.secagg.roster_of(identities).values()]
     [32, 32]
@@ -188,7 +188,7 @@ def run_in_memory(
   Raises:
     SecAggError: If the session ends without a result, or an input does not fit.
 
-  Example:
+  Examples:
     >>> params = tpa.secagg.SessionParams(
     ...   task='sum', round_number=1, leaves=[tpa.secagg.Leaf('x', (2,), bits=8)]
     ... )

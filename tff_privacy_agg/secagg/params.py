@@ -38,7 +38,7 @@ def bits_of_modulus(modulus: int) -> int:
   Raises:
     UnsupportedModulusError: If it is no power of two between 2 and 2**62.
 
-  Example:
+  Examples:
     >>> tpa.secagg.bits_of_modulus(2**16)
     16
   """
@@ -56,7 +56,7 @@ def bits_of_modulus(modulus: int) -> int:
 def bits_of_bitwidth(bitwidth: int, maximum_clients: int) -> int:
   """Bits that hold the sum of values of `bitwidth` bits of so many clients.
 
-  Example:
+  Examples:
     >>> tpa.secagg.bits_of_bitwidth(8, maximum_clients=100)
     15
   """
@@ -67,7 +67,7 @@ def bits_of_bitwidth(bitwidth: int, maximum_clients: int) -> int:
 def bits_of_max_input(max_input: int, maximum_clients: int) -> int:
   """Bits that hold the sum of values from 0 to `max_input` of so many clients.
 
-  Example:
+  Examples:
     >>> tpa.secagg.bits_of_max_input(255, maximum_clients=100)
     15
   """
@@ -81,7 +81,7 @@ def context_digest(arrays: Sequence[Any]) -> bytes:
   Args:
     arrays: In one fixed order; each counts with its dtype, shape and contents.
 
-  Example:
+  Examples:
     >>> tpa.secagg.context_digest([np.zeros(3)]).hex()[:16]
     'bff21197f9e7a207'
   """

@@ -200,7 +200,7 @@ def find_parameters(
   Raises:
     UnsafeParameters: If no k and t withstand the threat.
 
-  Example:
+  Examples:
     >>> tpa.secagg.find_parameters(100, 0.05, 0.1, mode='semi_honest')
     GraphParameters(graph='ring', k=16, t=6, clients=100, colluding=5, dropouts=10)
   """

@@ -67,7 +67,7 @@ class Receipt:
 def is_equivocation(first: Receipt, second: Receipt, server_key: bytes) -> bool:
   """Whether two receipts prove that the server made differing statements on one session.
 
-  Example:
+  Examples:
     >>> server_key = tpa.secagg.roster_of(tpa.secagg.generate_identities([1]))[1]
     >>> unsigned = tpa.secagg.Receipt(
     ...   session_id=bytes(32),

@@ -128,11 +128,12 @@ def plan_correlated(
   Raises:
     ConfigurationError: If an argument is outside its range, or the cohorts cannot keep the pattern.
 
-  >>> planned = plan_correlated(
-  ...   rounds=200, target_epsilon=8.0, clients_per_round=50, population=1000
-  ... )
-  >>> planned.participations, planned.strategy.separation, round(planned.gain, 1)
-  (10, 20, 3.2)
+  Examples:
+    >>> planned = plan_correlated(
+    ...   rounds=200, target_epsilon=8.0, clients_per_round=50, population=1000
+    ... )
+    >>> planned.participations, planned.strategy.separation, round(planned.gain, 1)
+    (10, 20, 3.2)
   """
   _validate.at_least(1, rounds=rounds)
   _validate.positive(target_epsilon=target_epsilon)

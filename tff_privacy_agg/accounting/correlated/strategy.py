@@ -72,8 +72,9 @@ class BandedColumn:
       l2_squared: `L^2`, largest squared norm of one client's integers, at least 1.
       dimension: Coordinates, at least 1.
 
-    >>> BandedColumn.from_floats([1.0]).squared_sensitivity(100, 4)
-    100
+    Examples:
+      >>> BandedColumn.from_floats([1.0]).squared_sensitivity(100, 4)
+      100
     """
     _validate.at_least(1, l2_squared=l2_squared, dimension=dimension)
     scaled = self.squared_steps * l2_squared
@@ -93,8 +94,9 @@ class BandedColumn:
     Raises:
       ConfigurationError: If the noise could grow without end.
 
-    >>> BandedColumn.from_floats([1.0, 0.5]).largest_noise(1000)
-    2003
+    Examples:
+      >>> BandedColumn.from_floats([1.0, 0.5]).largest_noise(1000)
+      2003
     """
     _validate.at_least(0, radius=radius)
     return math.ceil((radius + 0.5) * self._inverse_sum * _MARGIN)
@@ -165,9 +167,10 @@ class BandedToeplitz:
   Raises:
     ConfigurationError: If a client may return while its last participation still counts.
 
-  >>> strategy = BandedToeplitz.from_floats([1.0, 0.5], separation=3)
-  >>> strategy.most_participations(10)
-  4
+  Examples:
+    >>> strategy = BandedToeplitz.from_floats([1.0, 0.5], separation=3)
+    >>> strategy.most_participations(10)
+    4
   """
 
   column: BandedColumn
@@ -233,8 +236,9 @@ def most_participations(rounds: int, separation: int, cap: int | None = None) ->
     separation: At least 1.
     cap: Most rounds of one client whatever the separation leaves; None without a cap.
 
-  >>> most_participations(10, 3)
-  4
+  Examples:
+    >>> most_participations(10, 3)
+    4
   """
   _validate.at_least(0, rounds=rounds)
   _validate.at_least(1, separation=separation)

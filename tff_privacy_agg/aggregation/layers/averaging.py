@@ -29,7 +29,7 @@ class Mean(Layer):
   Domain: RealVectors -> RealVectors, unchanged. Sensitivity: unchanged.
   Channels: none. State: none. Reference: arXiv:1602.05629, Algorithm 1, with equal weights.
 
-  Example:
+  Examples:
     >>> from tff_privacy_agg.aggregation.layers import Slot
     >>> slot = Slot(dim=2, cohort=tpa.Cohort(expected=2))
     >>> tpa.Mean().decode(
@@ -74,7 +74,7 @@ class WeightedMean(Layer):
   Raises:
     ConfigurationError: If a number is not finite and positive.
 
-  Example:
+  Examples:
     >>> from tff_privacy_agg.aggregation.layers import Slot
     >>> slot = Slot(dim=2, cohort=tpa.Cohort(expected=2))
     >>> value, numbers = tpa.WeightedMean(maximum=10.0).encode(

@@ -39,7 +39,7 @@ class CentralDiscreteGaussianNoise(Mechanism):
   Raises:
     ConfigurationError: If `noise_multiplier` is not finite and positive.
 
-  Example:
+  Examples:
     >>> tpa.CentralDiscreteGaussianNoise(noise_multiplier=1.0).output_domain(
     ...   tpa.RealVectors(dim=1000, l2_bounded=True)
     ... )

@@ -48,7 +48,7 @@ class Clipping(Layer):
   Raises:
     ConfigurationError: If `norm` is neither.
 
-  Example:
+  Examples:
     >>> from tff_privacy_agg.aggregation.layers import Slot
     >>> slot = Slot(dim=2, cohort=tpa.Cohort(expected=2))
     >>> tpa.Clipping(norm=1.0).encode(slot, {}, tf.constant([3.0, 4.0]))[0].numpy()

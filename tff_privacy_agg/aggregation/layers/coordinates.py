@@ -33,7 +33,7 @@ class CoordinateClipping(Layer):
   Raises:
     ConfigurationError: If a bound is not positive.
 
-  Example:
+  Examples:
     >>> layer = tpa.CoordinateClipping(maximum=[1.0, 5.0])
     >>> layer.output_domain(tpa.RealVectors(dim=2))
     RealVectors(dim=2, l2_bounded=True, flat=False, moving=False)

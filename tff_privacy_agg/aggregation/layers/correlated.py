@@ -54,7 +54,7 @@ class CorrelatedNoise(CentralDiscreteGaussianNoise):
   Raises:
     ConfigurationError: If `noise_multiplier` is not finite and positive.
 
-  Example:
+  Examples:
     >>> from tff_privacy_agg.accounting.correlated.strategy import BandedToeplitz
     >>> strategy = BandedToeplitz.from_floats([1.0, 0.5], separation=3)
     >>> tpa.CorrelatedNoise(noise_multiplier=1.0, strategy=strategy).output_domain(

@@ -67,7 +67,7 @@ class DiscreteGaussianNoise(_DistributedNoise):
   Raises:
     ConfigurationError: If `noise_multiplier` is not finite and positive.
 
-  Example:
+  Examples:
     >>> tpa.DiscreteGaussianNoise(noise_multiplier=1.0).output_domain(
     ...   tpa.IntegerVectors(dim=1000)
     ... )
@@ -99,7 +99,7 @@ class SkellamNoise(_DistributedNoise):
   Raises:
     ConfigurationError: If `noise_multiplier` is not finite and positive.
 
-  Example:
+  Examples:
     >>> tpa.SkellamNoise(noise_multiplier=1.0).output_domain(tpa.IntegerVectors(dim=1000))
     IntegerVectors(dim=1000, flat=False, noised=True, central=False)
   """

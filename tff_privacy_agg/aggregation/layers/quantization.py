@@ -47,7 +47,7 @@ class Quantization(Layer):
   Raises:
     ConfigurationError: If a number is outside its range.
 
-  Example:
+  Examples:
     >>> tpa.Quantization().output_domain(tpa.RealVectors(dim=1000, l2_bounded=True))
     IntegerVectors(dim=1000, flat=False, noised=False, central=False)
   """

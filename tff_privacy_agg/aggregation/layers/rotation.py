@@ -71,7 +71,7 @@ class HadamardRotation(_Rotation):
   from d = 1,000 on. Sensitivity: L2 norms are kept. Channels: none.
   State: `seed`, int64 `[2]`, public. Reference: arXiv:1611.00429, section 3.
 
-  Example:
+  Examples:
     >>> tpa.HadamardRotation().output_domain(tpa.RealVectors(dim=1000, l2_bounded=True))
     RealVectors(dim=1008, l2_bounded=True, flat=True, moving=False)
   """
@@ -91,7 +91,7 @@ class DFTRotation(_Rotation):
   Sensitivity: L2 norms are kept. Channels: none.
   State: `seed`, int64 `[2]`, public. Reference: arXiv:2102.06387.
 
-  Example:
+  Examples:
     >>> tpa.DFTRotation().output_domain(tpa.RealVectors(dim=7))
     RealVectors(dim=8, l2_bounded=False, flat=True, moving=False)
   """

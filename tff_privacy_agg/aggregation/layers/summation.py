@@ -70,7 +70,7 @@ class SecureModularSum(ModularTerminal):
   Raises:
     ConfigurationError: If `bits` is not an integer from 2 to 62.
 
-  Example:
+  Examples:
     >>> tpa.SecureModularSum(bits=16).output_domain(tpa.IntegerVectors(dim=1000, noised=True))
     ModularVectors(modulus=65536, dim=1000, noised=True)
   """
@@ -115,7 +115,7 @@ class ForeignSum(ModularTerminal):
   Raises:
     ConfigurationError: If `modulus` is no such power, or `factory` cannot create.
 
-  Example:
+  Examples:
     >>> layer = tpa.ForeignSum(factory=tff.aggregators.SumFactory(), modulus=2**16)
     >>> layer.output_domain(tpa.IntegerVectors(dim=1000, noised=True))
     ModularVectors(modulus=65536, dim=1000, noised=True)
@@ -154,7 +154,7 @@ class PlainSum(Terminal):
   Args:
     name: Key of this layer.
 
-  Example:
+  Examples:
     >>> tpa.PlainSum().output_domain(tpa.RealVectors(dim=1000))
     ModularVectors(modulus=None, dim=1000, noised=False)
   """

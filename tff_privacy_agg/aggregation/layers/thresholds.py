@@ -36,7 +36,7 @@ class AdaptiveQuantile:
   Raises:
     ConfigurationError: If a number is outside its range.
 
-  Example:
+  Examples:
     >>> median = tpa.AdaptiveQuantile(initial=1.0, target=0.5)
     >>> list(tpa.Clipping(norm=median).channels)
     ['below']

@@ -43,7 +43,7 @@ class Zeroing(Layer):
   Raises:
     ConfigurationError: If `threshold` is neither.
 
-  Example:
+  Examples:
     >>> from tff_privacy_agg.aggregation.layers import Slot
     >>> slot = Slot(dim=2, cohort=tpa.Cohort(expected=2))
     >>> tpa.Zeroing(threshold=4.0).encode(slot, {}, tf.constant([3.0, 4.0]))[0].numpy()

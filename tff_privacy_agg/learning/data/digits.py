@@ -28,7 +28,7 @@ def load_digits(
   Raises:
     ConfigurationError: If an argument is outside its range.
 
-  Example:
+  Examples:
     >>> digits = tpa.data.load_digits(50, concentration=0.3)
     >>> digits.test_x.shape
     (359, 64)

@@ -53,7 +53,7 @@ def load(
   Raises:
     ConfigurationError: If there is no such dataset, or it cannot be had.
 
-  Example:
+  Examples:
     >>> len(tpa.data.load('digits', 10).train.client_ids)
     10
   """

@@ -212,7 +212,7 @@ def plan(
   Raises:
     ConfigurationError: If an argument is outside its range, or no noise reaches the target.
 
-  Example:
+  Examples:
     >>> planned = tpa.plan(
     ...   target_epsilon=8.0, rounds=12, clients_per_round=40, population=200, parameters=650
     ... )
