@@ -211,6 +211,15 @@ def test_the_threshold_is_the_least_that_any_round_was_to_keep(run):
   assert 'no sum of fewer than 8, as' not in page
 
 
+def test_a_metric_in_rows_without_a_number_of_the_round_is_left_out(run):
+  make_run(run)
+  lines = [line.split(',') for line in (run / 'metrics.csv').read_text().splitlines()]
+  at = lines[0].index('round')
+  rows = [[*line[:at], 'nan', *line[at + 1 :]] for line in lines[1:]]
+  (run / 'metrics.csv').write_text('\n'.join(map(','.join, [lines[0], *rows])) + '\n')
+  assert 'Accuracy' not in reports.render_report(run)
+
+
 def test_a_metric_of_the_users_own_has_a_tile_and_a_chart(run):
   make_run(run)
   text = (run / 'metrics.csv').read_text()

@@ -101,9 +101,9 @@ class RunFiles:
     )
 
   def measured(self) -> list[str]:
-    """Names of what was measured of the model, accuracy first."""
+    """Names of the model's metrics that have a value, accuracy first."""
     found = {name: None for row in self.rows for name in model_metrics(row)}
-    return sorted(found, key=lambda name: name != 'accuracy')
+    return sorted(filter(self.column, found), key=lambda name: name != 'accuracy')
 
   def column(self, name: str) -> list[tuple[float, float]]:
     """Round and value of one of the metrics, where it is a finite number."""
