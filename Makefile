@@ -130,7 +130,7 @@ format: env  ## Format the code
 bench: env  ## Measure rounds beside TFF's own aggregators
 	$(BIN)/python benchmarks/rounds.py $(ARGS)
 
-bench-peers: env  ## Measure other secure sums beside ours, each in an environment of its own
+bench-peers: env  ## Measure other secure sums next to ours, each in an environment of its own
 	$(BIN)/python benchmarks/peers.py --folder $(or $(FOLDER),/tmp/tff-privacy-agg-peers) $(ARGS)
 
 notebooks: env  ## Run the text twins and write the notebooks

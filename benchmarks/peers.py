@@ -1,6 +1,6 @@
 """Secure sums in Python side by side: seconds, bytes, messages, drop-outs. CPU time, one thread.
 
-python benchmarks/peers.py --folder DIR [--json FILE] [--repeat 3] [--small]
+python benchmarks/peers.py --folder DIR [--json FILE] [--repeat 3] [--small | --case N | --large]
 
 `make bench-peers` runs this. Each peer has an environment of its own in DIR, which is kept.
 """
@@ -21,19 +21,28 @@ import _secagg_peers as peers
 from secagg import machine
 
 # (clients, elements, drop-outs after the shares): values of 20 bits, the same for all.
-CASES = [(32, 10**6, 0), (100, 10**5, 10)]
+CASES = [(32, 10**6, 0), (50, 10**5, 5)]
+LARGE = [(100, 10**5, 10)]
 SMALL = [(10, 2000, 1)]
 
 
 def run(case, folder, repeat):
-  """One row for each program in one case; what cannot run has `failed`."""
-  rows = peers.ours(case, repeat)
+  """One row for each program in one case, printed as it comes; what cannot run has `failed`."""
+  where = {'n': case[0], 'd': case[1], 'asked_drops': case[2]}
+  rows = []
+
+  def add(found):
+    for row in found:
+      rows.append(where | row)
+      print('  ' + shown(rows[-1]), flush=True)
+
+  add(peers.ours(case, repeat))
   for name in peers.SCRIPTS:
     try:
-      rows += peers.measured(name, peers.environment(name, folder), case)
+      add(peers.measured(name, peers.environment(name, folder), case))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-      rows.append({'name': name, 'failed': str(error)})
-  return [{'n': case[0], 'd': case[1], 'asked_drops': case[2]} | row for row in rows]
+      add([{'name': name, 'failed': str(error)}])
+  return rows
 
 
 def shown(row):
@@ -70,13 +79,16 @@ def main():
   parser.add_argument('--json', help='write all figures to this file')
   parser.add_argument('--repeat', type=int, default=3, help='our own sessions for each case')
   parser.add_argument('--small', action='store_true', help='one small case, to try it out')
+  parser.add_argument('--case', type=int, help='only the first (0) or the second (1)')
+  parser.add_argument('--large', action='store_true', help='only 100 clients: Flower takes minutes')
   options = parser.parse_args()
+  cases = SMALL if options.small else LARGE if options.large else CASES
+  if options.case is not None:
+    cases = [cases[options.case]]
   figures = {'machine': machine(), 'unit': 'CPU seconds, bytes', 'rows': [], 'ratios': []}
-  for case in SMALL if options.small else CASES:
-    print(f'{case[0]} clients x {case[1]} elements, {case[2]} dropped')
+  for case in cases:
+    print(f'{case[0]} clients x {case[1]} elements, {case[2]} dropped', flush=True)
     rows = run(case, options.folder, options.repeat)
-    for row in rows:
-      print('  ' + shown(row))
     figures['rows'] += rows
     figures['ratios'] += against_goals(rows, case)
   if options.json:

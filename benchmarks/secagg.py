@@ -1,6 +1,7 @@
 """Secure aggregation next to its floors: ratios of CPU seconds, and of one core's wall seconds.
 
-python benchmarks/secagg.py [--json FILE] [--repeat 15] [--scaling] [--largest 10000] [--versions]
+python benchmarks/secagg.py [--json FILE] [--repeat 15] [--scaling] [--largest 10000]
+                            [--versions | --cases]
 
 All but the comparison of versions is of version 1, keys from X25519 alone. The floors take one core;
 `longest thread` is the CPU time of the busiest thread, what an idle machine takes in wall time.
@@ -190,14 +191,17 @@ def main():
   parser.add_argument('--scaling', action='store_true', help='also the table over n')
   parser.add_argument('--largest', type=int, default=10_000, help='largest n of that table')
   parser.add_argument('--versions', action='store_true', help='only versions 1 and 2 in turn')
+  parser.add_argument('--cases', action='store_true', help='only kernels and complete graphs')
   options = parser.parse_args()
   figures = {'machine': machine(), 'unit': 'CPU seconds; ..._wall: wall seconds'}
   if not options.versions:
     figures |= kernels(options.repeat)
     figures['cases'] = cases(options.repeat)
+  if not (options.versions or options.cases):
     figures['ring'] = ring(min(3, options.repeat))
-  figures['versions'] = versions(min(5, options.repeat))
-  figures['expansion'] = expansion()
+  if not options.cases:
+    figures['versions'] = versions(min(5, options.repeat))
+    figures['expansion'] = expansion()
   if options.scaling:
     figures['scaling'] = scaling(options.largest)
   if options.json:
