@@ -1,10 +1,14 @@
 """Cohorts: fixed size, no client twice or too soon, the same after a resume."""
 
+import dataclasses
+import types
+
 import numpy as np
 import pytest
 
 from tff_privacy_agg import errors
 from tff_privacy_agg.learning import PoissonCohorts, SeparatedCohorts, UniformCohorts
+from tff_privacy_agg.learning.preparation.checks import check_cohorts
 from tff_privacy_agg.ledger.participants import EligibleClients
 
 IDS = [f'c{i}' for i in range(40)]
@@ -126,3 +130,15 @@ def test_too_few_clients_for_a_separation_are_refused():
 
 def test_separated_cohorts_claim_no_amplification():
   assert not SeparatedCohorts(client_ids=IDS, size=10, separation=4).sampling.claims
+
+
+def test_cohorts_that_do_not_keep_the_separation_of_the_noise_are_refused():
+  facts = types.SimpleNamespace(population=40, separation=4, cap=5)
+  given = {'clients': IDS, 'stacks': [], 'facts': facts}
+  apart = SeparatedCohorts(client_ids=IDS, size=10, separation=4)
+  check_cohorts(apart, rounds=20, **given)
+  for cohorts in (UniformCohorts(client_ids=IDS, size=5), dataclasses.replace(apart, separation=3)):
+    with pytest.raises(errors.ConfigurationError, match='at least 4 apart'):
+      check_cohorts(cohorts, rounds=20, **given)
+  with pytest.raises(errors.ConfigurationError, match='cap of 5 participations'):
+    check_cohorts(apart, rounds=21, **given)
