@@ -82,6 +82,7 @@ def test_its_numbers_are_the_ledgers_and_not_the_metrics(run):
   assert page.texts['ledger-hash'] == digest
   card = json.loads(LedgerRecord.read(run / 'ledger.jsonl').statement('json'))
   assert all(sentence in page.texts['promises'] for sentence in card['promises'])
+  assert page.texts['summary'] == card['summary']
   assert all(field['text'] in page.texts['card'] for field in card['fields'])
   assert all(sentence in page.texts['assumptions'] for sentence in card['assumptions'])
   assert 'charged at the worst' in page.texts['every-round']
@@ -113,6 +114,26 @@ def test_the_chart_of_epsilon_holds_every_charge_and_the_budget(run):
   assert spent == sorted(spent)
   (path,) = re.findall(r'<path d="M([^"]*)" class="line style0"', _figure(text, 'chart-epsilon'))
   assert path.count(',') == ROUNDS
+
+
+def test_an_epsilon_has_its_attacker_next_to_it(run):
+  make_run(run)
+  record = LedgerRecord.read(run / 'ledger.jsonl')
+  for view in ('server', 'release'):
+    risk = json.loads(record.statement('json'))['fields']
+    (powers,) = (field['value'] for field in risk if field['name'] == f'risk_{view}')
+    tile = re.search(
+      rf'id="epsilon-{view}".*?attacker: at most ([\d.]+)%', reports.render_report(run)
+    )
+    assert powers['0.01'] <= float(tile[1]) / 100 <= powers['0.01'] * 1.01
+
+
+def test_every_chart_has_its_title_above_it(run):
+  make_run(run, audit=AUDIT)
+  text = reports.render_report(run)
+  figures = re.findall(r'<figure id="chart-.*?</figure>', text, re.DOTALL)
+  assert len(figures) > 8
+  assert all(re.match(r'<figure [^>]*><figcaption>\w.*?</figcaption><svg ', one) for one in figures)
 
 
 def _figure(text, key):

@@ -11,7 +11,7 @@ import urllib.parse
 import matplotlib.image
 import numpy as np
 import pytest
-from report_runs import AUDIT, make_plain_run, make_run
+from report_runs import AUDIT, CONFIG, make_plain_run, make_run, write_json
 
 from tff_privacy_agg import accounting, reports
 from tff_privacy_agg.ledger import LedgerRecord
@@ -42,6 +42,9 @@ def page(tmp_path_factory):
   folder = tmp_path_factory.mktemp('browser')
   make_plain_run(folder / 'plain')
   make_run(folder / 'run', audit=AUDIT, budget=accounting.Budget(epsilon=12.0, delta=1e-3))
+  # As many options as `train` records.
+  options = {**CONFIG, **{f'option_{number}': number for number in range(22)}}
+  write_json(folder / 'run/config.json', options)
   return reports.write_report(folder / 'run', beside=folder / 'plain')
 
 
@@ -110,7 +113,17 @@ def test_a_report_prints_on_three_to_twelve_pages(page, tmp_path):
   out = tmp_path / 'page.pdf'
   screenshot.browse(page, f'--print-to-pdf={out}', '--no-pdf-header-footer')
   pages = len(re.findall(rb'/Type\s*/Page[^s]', out.read_bytes()))
-  assert 3 <= pages <= 12
+  assert 3 <= pages <= 6
+
+
+def test_charts_stand_side_by_side_where_there_is_room(page, tmp_path):
+  """The blue of the first line is left and right of the middle, in the same rows."""
+  out = tmp_path / 'shot.png'
+  screenshot.browse(page, LIGHT, '--window-size=1000,1400', f'--screenshot={out}')
+  pixels = matplotlib.image.imread(out)[:, :, :3]
+  blue = np.abs(pixels - np.array([0x00, 0x72, 0xB2]) / 255).max(axis=2) < 0.02
+  both = blue[:, 50:490].any(axis=1) & blue[:, 510:].any(axis=1)
+  assert both.sum() > 10
 
 
 def test_the_script_takes_the_picture_of_the_readme(page, tmp_path, monkeypatch):

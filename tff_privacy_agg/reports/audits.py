@@ -117,7 +117,7 @@ def _beside_the_promise(found: Mapping[str, Any]) -> Html:
         least=0.4,
       )
     )
-  return joined(figures)
+  return element('div', *figures, class_='figures pair')
 
 
 def _measured(

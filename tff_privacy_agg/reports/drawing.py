@@ -19,8 +19,8 @@ def svg(said: str, parts: Iterable[object], width: int, height: int, **attribute
 
 
 def figure(key: str, caption: str, picture: Html, **attributes: object) -> Html:
-  """A picture above its caption."""
-  return element('figure', picture, element('figcaption', caption), id=key, **attributes)
+  """A picture under its title."""
+  return element('figure', element('figcaption', caption), picture, id=key, **attributes)
 
 
 def line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Html:

@@ -10,6 +10,8 @@ import tff_privacy_agg
 from tff_privacy_agg._files import write_bytes
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.ledger import LedgerRecord
+from tff_privacy_agg.ledger.card import risk
 from tff_privacy_agg.reports import audits, parties, rounds, traffic
 from tff_privacy_agg.reports.markup import (
   Html,
@@ -54,7 +56,6 @@ def render_report(
     parties.parties(run),
     _assumed(run),
     rounds.layers(run),
-    rounds.survivors(run),
     traffic.traffic(run),
     audits.audits(run),
     _card(run),
@@ -107,12 +108,12 @@ def _top(run: RunFiles) -> Html:
     text = 'This training has no privacy: epsilon is infinite. It is of use for comparison only.'
     return element('header', heading, element('p', text, class_='warning', id='promises'))
   facts, state = run.ledger.facts, run.ledger.state
-  promises = json.loads(run.ledger.statement('json'))['promises']
+  stated = json.loads(run.ledger.statement('json'))
   clear = run.config.get('secure_sum') == 'simulated'
   server_view = 'Epsilon, server view' + (', once sums are secure' if clear else '')
   cards = [
-    _figure(server_view, epsilon_of('epsilon-server', run.ledger.epsilon('server'))),
-    _figure('Epsilon, release view', epsilon_of('epsilon-release', run.ledger.epsilon('release'))),
+    _epsilon(run.ledger, 'server', server_view),
+    _epsilon(run.ledger, 'release', 'Epsilon, release view'),
     _figure(
       'Delta', element('data', rounded_up(facts.delta, 6), id='delta', value=repr(facts.delta))
     ),
@@ -124,12 +125,23 @@ def _top(run: RunFiles) -> Html:
     parts.append(element('p', _IN_THE_CLEAR, class_='warning', id='in-the-clear'))
   parts += [
     element('div', *cards, class_='cards'),
-    element('div', listed(promises), id='promises'),
+    element('p', stated['summary'], id='summary'),
+    element('div', listed(stated['promises']), id='promises'),
   ]
   if not run.ledger.complete:
     what = ', '.join(run.ledger.unaccounted)
     parts.append(element('p', f'NOT COMPLETE: these epsilons leave out: {what}.', class_='warning'))
   return element('header', *parts)
+
+
+def _epsilon(ledger: LedgerRecord, view: str, name: str) -> Html:
+  """An epsilon, and what it means: how many an attacker recognises at most."""
+  value = epsilon_of(f'epsilon-{view}', ledger.epsilon(view))
+  bound = risk.attack_bounds(ledger, view)[0.01]
+  line = f'attacker: at most {risk.percent(bound)} recognised at 1% wrongly accused'
+  return element(
+    'div', element('b', value), element('span', name), element('small', line), class_='card'
+  )
 
 
 def _quality(run: RunFiles) -> list[Html]:

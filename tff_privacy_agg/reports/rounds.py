@@ -20,10 +20,13 @@ _NOISE_OPTIONS = {
 }
 
 
+_SPENDING = 'Epsilon and clients over the rounds'
+
+
 def spending(run: RunFiles) -> Html:
-  """Epsilon over the charged rounds, by view, with the budget."""
+  """Epsilon over the charged rounds, by view, with the budget; who took part to the end."""
   if run.ledger is None:
-    return section('spending', 'Epsilon over the rounds', element('p', 'No ledger: no epsilon.'))
+    return section('spending', _SPENDING, element('p', 'No ledger: neither is recorded.'))
   lines, remarks = [], []
   for style, view in enumerate(('server', 'release')):
     points = [(float(one.number), one.epsilon[view]) for one in run.totals]
@@ -42,18 +45,44 @@ def spending(run: RunFiles) -> Html:
       )
   else:
     remarks.append('No budget was set.')
+  epsilons = chart(
+    'chart-epsilon',
+    f'Epsilon of one {run.ledger.facts.unit} at delta {rounded_up(run.ledger.facts.delta, 6)}',
+    lines,
+    x='charged rounds',
+    limit=None if budget is None else budget.epsilon,
+  )
   return section(
     'spending',
-    'Epsilon over the rounds',
-    chart(
-      'chart-epsilon',
-      f'Epsilon of one {run.ledger.facts.unit} at delta {rounded_up(run.ledger.facts.delta, 6)}',
-      lines,
-      x='charged rounds',
-      limit=None if budget is None else budget.epsilon,
-    ),
+    _SPENDING,
+    element('div', epsilons, _clients(run.totals), class_='figures'),
     element('p', ' '.join(remarks)),
+    _counts(run.totals, run.ledger.state.unsettled),
   )
+
+
+def _clients(totals: list[Total]) -> Html:
+  """Who took part to the end."""
+  planned = [(float(one.number), float(one.planned)) for one in totals if one.planned]
+  counts = [
+    (float(one.number), float(one.survivors)) for one in totals if one.survivors is not None
+  ]
+  lines = [Line(name='survivors', points=counts), Line(name='planned', points=planned, style=1)]
+  return chart('chart-survivors', 'Clients in the sum of a round', lines, x='charged rounds')
+
+
+def _counts(totals: list[Total], unsettled: int) -> Html:
+  """Rounds by how they ended."""
+  settled = [one for one in totals if one.survivors is not None]
+  dropped = sum(max(one.planned - (one.survivors or 0), 0) for one in settled if one.planned)
+  rows = [
+    ('Rounds charged', len(totals)),
+    ('of these settled', len(settled)),
+    ('charged at the worst, never settled', unsettled),
+    ('seen by the server, not taken by the model', sum(not one.accepted for one in settled)),
+    ('Clients that were planned and dropped out, all rounds', dropped),
+  ]
+  return table(['Rounds', 'number'], rows)
 
 
 def utility(run: RunFiles, beside: RunFiles | None) -> Html:
@@ -120,7 +149,7 @@ def layers(run: RunFiles) -> Html:
     ),
     chart(
       'chart-large',
-      'Fraction of clients, noised, with an update above ...',
+      'Fraction of clients (noised) whose update is above a limit',
       [
         Line(name='the clip norm', points=_above(run.column('clipping/below'))),
         Line(name='the outlier quantile', points=run.column('zeroing/above'), style=1),
@@ -145,10 +174,10 @@ def layers(run: RunFiles) -> Html:
       ),
       chart(
         'chart-signal',
-        'Signal-to-noise of the sum if every update is at full length and',
+        'Signal-to-noise of the sum, every update at full length',
         [
-          Line(name='all agree', points=_signal(solved, settled, 1.0)),
-          Line(name='none do', points=_signal(solved, settled, 0.5), style=1),
+          Line(name='all in one direction', points=_signal(solved, settled, 1.0)),
+          Line(name='all at right angles', points=_signal(solved, settled, 0.5), style=1),
         ],
         x='settled rounds',
       ),
@@ -195,38 +224,6 @@ def wrapped(design: IntegerDesign, *, clients: int, rotated: bool) -> float:
   rest = math.erfc(design.modulus / (2 * math.sqrt(2 * noise)))
   room = max(design.modulus / 2 - math.sqrt(length), 0.0)
   return math.erfc(room / math.sqrt(2 * noise)) + (design.dimension - 1) * rest
-
-
-def survivors(run: RunFiles) -> Html:
-  """Number of clients in each sum, and the rounds that did not count."""
-  if run.ledger is None:
-    return section('survivors', 'Survivors', element('p', 'Not recorded without a ledger.'))
-  settled = [one for one in run.totals if one.survivors is not None]
-  planned = [(float(one.number), float(one.planned)) for one in run.totals if one.planned]
-  counts = [(float(one.number), float(one.survivors or 0)) for one in settled]
-  dropped = sum(max(one.planned - (one.survivors or 0), 0) for one in settled if one.planned)
-  state = run.ledger.state
-  rows = [
-    ('Rounds charged', state.rounds),
-    ('of these settled', len(settled)),
-    ('charged at the worst, never settled', state.unsettled),
-    ('seen by the server, not taken by the model', sum(not one.accepted for one in settled)),
-    ('Clients that were planned and dropped out, all rounds', dropped),
-  ]
-  return section(
-    'survivors',
-    'Survivors and drop-outs',
-    chart(
-      'chart-survivors',
-      'Clients in the sum of a round',
-      [
-        Line(name='survivors', points=counts),
-        Line(name='planned', points=planned, style=1),
-      ],
-      x='charged rounds',
-    ),
-    table(['Rounds', 'number'], rows),
-  )
 
 
 def _above(below: list[tuple[float, float]]) -> list[tuple[float, float]]:

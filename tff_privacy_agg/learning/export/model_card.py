@@ -28,8 +28,10 @@ def markdown(card: Mapping[str, Any]) -> str:
     *(f'> **{warning}**\n' for warning in card['warnings']),
     '## Privacy',
     '',
-    *_items(card['promises'] or ['Nothing is promised: this training kept no ledger.']),
+    card['summary'],
   ]
+  if card['promises']:
+    lines += ['', *_items(card['promises'])]
   if card['unaccounted']:
     lines += ['', f'Not covered by these numbers: {", ".join(card["unaccounted"])}.']
   lines += ['', '## Evaluation', '']

@@ -196,6 +196,7 @@ def _card(
   stated = {} if record is None else json.loads(record.statement('json'))
   card = {
     'privacy_card': 1,
+    'summary': 'Nothing is promised: this training kept no ledger.',
     'promises': [],
     'complete': False,
     'unaccounted': [],

@@ -19,6 +19,7 @@ from tff_privacy_agg.ledger.card import field as statement_field, risk
 from tff_privacy_agg.ledger.card.field import Field
 from tff_privacy_agg.ledger.card.practice import assumptions, practised, verifiable
 from tff_privacy_agg.ledger.card.promise import promised
+from tff_privacy_agg.ledger.card.summary import summary
 
 FORMATS = ('text', 'json', 'html')
 _WIDTH = 96
@@ -95,6 +96,7 @@ def promises(record: LedgerAccount) -> list[str]:
 def _card(record: LedgerAccount, fields: list[Field]) -> dict[str, Any]:
   return {
     'privacy_card': 1,
+    'summary': summary(record),
     'promises': promises(record),
     'complete': record.complete,
     'unaccounted': list(record.unaccounted),
@@ -123,6 +125,7 @@ def _text(record: LedgerAccount, fields: list[Field]) -> str:
   lines = ['PRIVACY CARD', '']
   if record.facts.task:  # it says how sums are made, which the promises rest on
     lines += [*_wrapped(record.facts.task, ''), '']
+  lines += [*_wrapped(summary(record), ''), '']
   for sentence in promises(record):
     lines += _wrapped(sentence, '* ')
   for field in fields:
@@ -167,7 +170,7 @@ def _html(record: LedgerAccount, fields: list[Field]) -> str:
   return (
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Privacy card</title>'
     f'<style>{_STYLE}</style></head><body>\n<h1>Privacy card</h1>\n<p>{html.escape(record.facts.task)}</p>\n'
-    f'{items(promises(record))}\n'
+    f'<p id="summary">{html.escape(summary(record))}</p>\n{items(promises(record))}\n'
     '<table><thead><tr><th scope="col">Field</th><th scope="col">Finding and its origin</th>'
     f'<th scope="col">How to DP-fy ML; NIST SP 800-226</th></tr></thead>\n<tbody>{rows}</tbody>'
     f'</table>\n<h2>Assumptions</h2>\n{items(assumptions(record))}\n'

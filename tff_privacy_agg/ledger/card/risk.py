@@ -8,7 +8,7 @@ from tff_privacy_agg.ledger.account import LedgerAccount
 
 FALSE_POSITIVE_RATES = (0.001, 0.01, 0.05)
 # An attacker who may be this often right at 1 % false accusations is hardly bounded.
-_VACUOUS = 0.9
+VACUOUS = 0.9
 
 
 def attack_bounds(
@@ -39,13 +39,13 @@ def attack_bounds(
 
 def sentence(bounds: dict[float, float]) -> str:
   """The bounds in words; says so where they exclude almost nothing."""
-  rates = _listed([_percent(rate) for rate in bounds])
-  powers = _listed([_percent(power) for power in bounds.values()])
+  rates = _listed([percent(rate) for rate in bounds])
+  powers = _listed([percent(power) for power in bounds.values()])
   text = (
     f'An attacker who wrongly accuses {rates} of those whose data were not used recognises at most '
     f'{powers} of those whose data were'
   )
-  if bounds[0.01] >= _VACUOUS:
+  if bounds[0.01] >= VACUOUS:
     text += '; this bound excludes almost nothing'
   return text
 
@@ -58,7 +58,7 @@ def _by_epsilon(rate: float, epsilon: float, delta: float) -> float:
   return min(1.0, low, 1 - math.exp(-epsilon) * (1 - delta - rate))
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
   """A percentage, rounded up in its third digit."""
   scaled = 100 * value
   if scaled >= 99.95:
