@@ -73,7 +73,7 @@ def main() -> None:
     page = reports.write_report(
       args.run_dir, pathlib.Path(folder) / 'report.html', beside=args.beside
     )
-    browse(page.resolve(), '--window-size=1000,1240', f'--screenshot={args.output}')
+    browse(page.resolve(), '--window-size=1000,1500', f'--screenshot={args.output}')
   print(args.output)
 
 

@@ -110,6 +110,10 @@ def test_the_chart_of_epsilon_holds_every_charge_and_the_budget(run):
   assert [one.number for one in totals] == [1, 2, 3, 4, 5]
   assert [one.survivors for one in totals] == [10, 10, 10, 9, None]
   assert totals[-1].epsilon['server'] == pytest.approx(stated['server'])
+  assert (
+    'Rounds: 5 charged, 4 settled, 1 charged at the worst and never settled, 1 seen by the server and '
+    'not taken by the model. Planned clients that dropped out, all rounds: 1.'
+  ) in Page(text).texts['spending']
   spent = [one.epsilon['server'] for one in totals]
   assert spent == sorted(spent)
   (path,) = re.findall(r'<path d="M([^"]*)" class="line style0"', _figure(text, 'chart-epsilon'))
@@ -252,9 +256,19 @@ def test_a_metric_of_the_users_own_has_a_tile_and_a_chart(run):
   assert 'chart-accuracy' not in page.ids
 
 
+def test_a_metric_that_was_never_a_number_is_left_out(run):
+  make_run(run)
+  text = (run / 'metrics.csv').read_text()
+  lines = [f'{line},{"odd" if line.startswith("round") else "inf"}' for line in text.splitlines()]
+  (run / 'metrics.csv').write_text('\n'.join(lines) + '\n')
+  page = Page(reports.render_report(run))
+  assert 'chart-accuracy' in page.ids
+  assert 'chart-odd' not in page.ids
+
+
 def test_a_report_compares_a_run_with_another(tmp_path):
   make_run(tmp_path / 'run')
-  make_plain_run(tmp_path / 'other')
+  make_plain_run(tmp_path / 'other', planned_rounds=30)  # what `train --target-epsilon` records
   make_plain_run(tmp_path / 'unlike', seed=7)
   page = Page(reports.render_report(tmp_path / 'run', beside=tmp_path / 'other'))
   assert 'without privacy' in page.texts['chart-accuracy']

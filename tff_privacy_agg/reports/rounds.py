@@ -14,6 +14,7 @@ _NOISE_OPTIONS = {
   'mechanism',
   'bits',
   'target_epsilon',
+  'planned_rounds',
   'participation_cap',
   'metrics',
   'randomness',
@@ -56,8 +57,7 @@ def spending(run: RunFiles) -> Html:
     'spending',
     _SPENDING,
     element('div', epsilons, _clients(run.totals), class_='figures'),
-    element('p', ' '.join(remarks)),
-    _counts(run.totals, run.ledger.state.unsettled),
+    element('p', ' '.join([*remarks, _counts(run.totals, run.ledger.state.unsettled)])),
   )
 
 
@@ -71,18 +71,16 @@ def _clients(totals: list[Total]) -> Html:
   return chart('chart-survivors', 'Clients in the sum of a round', lines, x='charged rounds')
 
 
-def _counts(totals: list[Total], unsettled: int) -> Html:
-  """Rounds by how they ended."""
+def _counts(totals: list[Total], unsettled: int) -> str:
+  """How the rounds ended, in a sentence."""
   settled = [one for one in totals if one.survivors is not None]
   dropped = sum(max(one.planned - (one.survivors or 0), 0) for one in settled if one.planned)
-  rows = [
-    ('Rounds charged', len(totals)),
-    ('of these settled', len(settled)),
-    ('charged at the worst, never settled', unsettled),
-    ('seen by the server, not taken by the model', sum(not one.accepted for one in settled)),
-    ('Clients that were planned and dropped out, all rounds', dropped),
-  ]
-  return table(['Rounds', 'number'], rows)
+  refused = sum(not one.accepted for one in settled)
+  return (
+    f'Rounds: {len(totals)} charged, {len(settled)} settled, {unsettled} charged at the worst and never '
+    f'settled, {refused} seen by the server and not taken by the model. Planned clients that dropped '
+    f'out, all rounds: {dropped}.'
+  )
 
 
 def utility(run: RunFiles, beside: RunFiles | None) -> Html:
