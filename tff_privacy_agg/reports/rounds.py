@@ -61,7 +61,7 @@ def spending(run: RunFiles) -> Html:
   )
 
 
-def _clients(totals: list[Total]) -> Html:
+def _clients(totals: tuple[Total, ...]) -> Html:
   """Who took part to the end."""
   planned = [(float(one.number), float(one.planned)) for one in totals if one.planned]
   counts = [
@@ -71,7 +71,7 @@ def _clients(totals: list[Total]) -> Html:
   return chart('chart-survivors', 'Clients in the sum of a round', lines, x='charged rounds')
 
 
-def _counts(totals: list[Total], unsettled: int) -> str:
+def _counts(totals: tuple[Total, ...], unsettled: int) -> str:
   """How the rounds ended, in a sentence."""
   settled = [one for one in totals if one.survivors is not None]
   dropped = sum(max(one.planned - (one.survivors or 0), 0) for one in settled if one.planned)
