@@ -150,9 +150,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(deployment, names=NAMES, **changed):
+def running(deployment, names=NAMES, work=None, **changed):
   """Clients of the deployment as threads; ended with it."""
-  clients = {name: Running(client_of(deployment, name, **changed)) for name in names}
+  clients = {name: Running(client_of(deployment, name, **changed), work) for name in names}
   try:
     yield clients
   finally:

@@ -14,6 +14,7 @@ import time
 import deployments
 import grpc
 import grpc.aio
+import party
 import pytest
 from deployments import NAMES, Deployment, Running, client_of, running
 
@@ -91,9 +92,8 @@ def test_a_client_that_holds_calls_costs_nobody_a_round(keys, tmp_path):
   offered, flooded, released = threading.Event(), threading.Event(), threading.Event()
 
   def half():
-    session = deployment.coordinator._service.session
-    yield next(framing.frames({'session': session.id, 'round': 0, 'last': False}, bytes(900)))
     released.wait(30)
+    yield from ()
 
   def waits(client_id):
     def work(broadcast, leaves):
@@ -266,6 +266,7 @@ def test_announced_messages_are_counted_while_they_come(keys, tmp_path):
   deployment = Deployment(keys, tmp_path, limits=deployments.deadlines(work=5.0))
   service = deployment.coordinator._service
   released, codes = threading.Event(), []
+  leaves = [secagg.Leaf('vector', (2**18,), 20), deployments.LEAVES[1]]
 
   def announced():
     # All but its last frame, of the largest size.
@@ -276,8 +277,8 @@ def test_announced_messages_are_counted_while_they_come(keys, tmp_path):
 
   with connected(keys, deployment.coordinator.address, 1) as channels:
     join = call_of(channels[0], framing.JOIN)(iter([hello()]))
-    with running(deployment, OTHERS):
-      session = threading.Thread(target=deployment.session, daemon=True)
+    with running(deployment, OTHERS, work=party.large_work(0, 2**18)):
+      session = threading.Thread(target=deployment.session, kwargs={'leaves': leaves}, daemon=True)
       session.start()
       framing.gather(join, 2**20)
       calls = [call_of(channels[0], framing.EXCHANGE)(announced()) for _ in range(5)]

@@ -26,16 +26,19 @@ def test_frames_are_bounded():
     framing.frames({}, bytes(limit + 1)),
     [],
     [b'[]'],
-    [b'{"bytes": 5}', b'123'],
-    [b'{"bytes": 5}', b'123456'],
-    [b'{"bytes": 5}', b'', b'12345'],
-    [b'{"bytes": -1}'],
-    [b'{"bytes": true}', b'1'],
-    [b'{"bytes": 0.0}'],
+    [b'{"bytes": 5}\n123'],
+    [b'{"bytes": 5}\n123456'],
+    [b'{"bytes": 5}\n12345', b'6'],
+    [b'{"bytes": 5}\n', b'', b'12345'],
+    [b'{"bytes": 5}', b'12345'],
+    [b'{"bytes": -1}\n'],
+    [b'{"bytes": true}\n1'],
+    [b'{"bytes": 0.0}\n'],
+    [b' ' * 2**16 + b'{"bytes": 0}\n'],
     [b'\xff'],
     [b'[' * 60_000],
     # A message takes no more turns of the server than its bytes need.
-    [b'{"bytes": 5}', b'123', b'45'],
+    [b'{"bytes": 5}\n123', b'45'],
   ):
     with pytest.raises(secagg.InvalidMessage):
       framing.gather(stream, limit)
@@ -44,9 +47,9 @@ def test_frames_are_bounded():
 def test_a_message_that_is_announced_costs_nothing_until_it_comes():
   tracemalloc.start()
   try:
-    message = framing.Assembly(b'{"bytes": 1000000000}', 2**30)
-    message.add(bytes(framing.CHUNK_BYTES))
-    assert tracemalloc.get_traced_memory()[1] < 4 * framing.CHUNK_BYTES
+    message = framing.Assembly(b'{"bytes": 1000000000}\n' + bytes(framing.CHUNK_BYTES), 2**30)
+    assert tracemalloc.get_traced_memory()[1] < 8 * framing.CHUNK_BYTES
+    assert not message.complete
   finally:
     tracemalloc.stop()
 

@@ -6,7 +6,8 @@ One gRPC service of generic handlers over raw bytes: no protobuf, no generated c
     Exchange  client: head, round message      server: head, next message, once the round closes
 
 A head is JSON with `bytes`, the length of what follows. The receiver compares it with its own
-limit first, and takes not one byte more. Every chunk but the last has `CHUNK_BYTES`.
+limit first, and takes not one byte more. The first frame has the head, a line feed and the first
+chunk; each other frame one chunk. Every chunk but the last has `CHUNK_BYTES`.
 """
 
 import hashlib
@@ -23,11 +24,11 @@ from tff_privacy_agg.secagg import InvalidMessage
 
 SERVICE = 'tff_privacy_agg.SecureAggregation'
 JOIN, EXCHANGE = 'Join', 'Exchange'
-FORMAT = 'tff_privacy_agg/runtime/v1'
+FORMAT = 'tff_privacy_agg/runtime/v2'
 CHUNK_BYTES = 2**18
 _HEAD_BYTES = 2**16
-# A chunk and its frame, or a head; nothing larger is read off the wire.
-_LARGEST_FRAME = CHUNK_BYTES + 2**12
+# Nothing larger is read off the wire.
+_LARGEST_FRAME = CHUNK_BYTES + _HEAD_BYTES + 1
 
 _OPTIONS = (
   ('grpc.max_receive_message_length', _LARGEST_FRAME),
@@ -59,9 +60,10 @@ CLIENT_OPTIONS = (
 
 def frames(head: Mapping[str, Any], payload: bytes | bytearray = b'') -> Iterator[bytes]:
   """The frames of one message."""
-  yield json.dumps({**head, 'bytes': len(payload)}, sort_keys=True).encode('ascii')
   view = memoryview(payload)
-  for start in range(0, len(view), CHUNK_BYTES):
+  first = json.dumps({**head, 'bytes': len(view)}, sort_keys=True).encode('ascii')
+  yield b'%b\n%b' % (first, view[:CHUNK_BYTES])
+  for start in range(CHUNK_BYTES, len(view), CHUNK_BYTES):
     yield bytes(view[start : start + CHUNK_BYTES])
 
 
@@ -83,16 +85,17 @@ def served_round(hello: Mapping[str, Any]) -> int:
   return number
 
 
-def parse_head(data: bytes) -> dict[str, Any]:
-  """The head of a message.
+def parse_head(first: bytes) -> dict[str, Any]:
+  """The head in the first frame of a message.
 
   Raises:
-    InvalidMessage: If the bytes are none.
+    InvalidMessage: If there is none.
   """
   try:
-    if len(data) > _HEAD_BYTES:
+    end = _end(first)
+    if end > _HEAD_BYTES:
       raise ValueError('too long')
-    head = json.loads(data)
+    head = json.loads(first[:end])
     if not isinstance(head, dict):
       raise ValueError('no object')
   except (ValueError, RecursionError) as error:
@@ -100,6 +103,11 @@ def parse_head(data: bytes) -> dict[str, Any]:
       f'The head of a message was expected, got something else: {error}.'
     ) from None
   return head
+
+
+def _end(first: bytes) -> int:
+  end = first.find(b'\n', 0, _HEAD_BYTES + 1)
+  return len(first) if end < 0 else end
 
 
 class Assembly:
@@ -127,6 +135,14 @@ class Assembly:
     self.size = size
     # Grows with what comes: announcing costs the receiver nothing.
     self._payload = bytearray()
+    chunk = first[_end(first) + 1 :]
+    if chunk or size:
+      self.add(chunk)
+
+  @property
+  def complete(self) -> bool:
+    """Whether all that was announced has come."""
+    return len(self._payload) == self.size
 
   def add(self, chunk: bytes) -> None:
     """Takes the next frame.
@@ -149,7 +165,7 @@ class Assembly:
     Raises:
       InvalidMessage: If less than that came.
     """
-    if len(self._payload) != self.size:
+    if not self.complete:
       raise InvalidMessage(
         f'A message of {self.size} bytes was announced; it ended after {len(self._payload)}.'
       )

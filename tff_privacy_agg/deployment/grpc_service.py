@@ -173,7 +173,7 @@ class Service:
   async def _join(self, client: int, context: Any) -> None:
     try:
       async with _cut_after(limits.HELLO_SECONDS, context):
-        hello = framing.parse_head(await _frame(context) or b'')
+        hello = framing.parse_head(await _frame(context))
       served = framing.served_round(hello)
     except secagg.InvalidMessage as error:
       await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
@@ -273,10 +273,10 @@ class Service:
     try:
       # A client that stops in the middle of its message is cut off.
       async with _cut_after(self._deadlines.round, context):
-        message = framing.Assembly(await _frame(context) or b'', session.limit)
+        message = framing.Assembly(await _frame(context), session.limit)
         held.enter_context(self.limits.message(client, message.size, session.limit))
-        while (chunk := await _frame(context)) is not None:
-          message.add(chunk)
+        while not message.complete:
+          message.add(await _frame(context))
         return message.head, message.payload()
     except secagg.InvalidMessage:
       await self._compute(session.cast_out, client)
@@ -322,14 +322,14 @@ class Service:
       raise
 
 
-async def _frame(context: Any) -> bytes | None:
-  """The next frame of a call, None at its end.
+async def _frame(context: Any) -> bytes:
+  """The next frame of a call, empty at its end.
 
   gRPC's iterator over the frames refers to itself: a call that is not read to its end would be
   kept, and would count as one of its connection, until the garbage is collected.
   """
   frame = await context.read()
-  return None if frame is grpc.aio.EOF else frame
+  return b'' if frame is grpc.aio.EOF else frame
 
 
 @contextlib.asynccontextmanager

@@ -136,6 +136,8 @@ class Participant:
     self._channel = grpc.secure_channel(self._address, self._credentials, framing.CLIENT_OPTIONS)
     path = f'/{framing.SERVICE}/'
     self._join_call = self._channel.unary_stream(path + framing.JOIN)
+    # The same call on the wire; a stream costs the client a thread.
+    self._exchange_one = self._channel.unary_stream(path + framing.EXCHANGE)
     self._exchange_call = self._channel.stream_stream(path + framing.EXCHANGE)
 
   def _join(self) -> _Offer | None:
@@ -226,9 +228,7 @@ class Participant:
     """Tells the server that, and why, this client takes no part: nobody waits for it then."""
     head = {'session': offer.session, 'declined': str(error)[:_REASON_CHARACTERS]}
     self._patiently(
-      lambda: framing.gather(
-        self._exchange_call(framing.frames(head), timeout=_PATIENCE), _REASON_CHARACTERS
-      ),
+      lambda: self._send(head, b'', _PATIENCE, _REASON_CHARACTERS),
       min(_PATIENCE, self._patience),
       'to hear that it declines',
     )
@@ -249,9 +249,7 @@ class Participant:
     limit = framing.largest_message(offer.params, offer.params.maximum_clients or 2**10)
     seconds = offer.deadlines[at] + offer.deadlines[min(at + 1, 5)] + _PATIENCE
     answer, payload = self._patiently(
-      lambda: framing.gather(
-        self._exchange_call(framing.frames(head, message), timeout=seconds), limit
-      ),
+      lambda: self._send(head, message, seconds, limit),
       min(seconds, self._patience),
       f'to close round {at}',
     )
@@ -262,6 +260,14 @@ class Participant:
     if answer.get('state') != 'message' and not last:
       raise secagg.SessionAborted('The session is over for this client.', round=at)
     return payload
+
+  def _send(
+    self, head: Mapping[str, Any], message: bytes, seconds: float, limit: int
+  ) -> tuple[dict[str, Any], bytes]:
+    frames = framing.frames(head, message)
+    if len(message) <= framing.CHUNK_BYTES:
+      return framing.gather(self._exchange_one(next(frames), timeout=seconds), limit)
+    return framing.gather(self._exchange_call(frames, timeout=seconds), limit)
 
   def _patiently(self, call: Callable[[], Any], seconds: float, what: str) -> Any:
     """Repeats a call that finds no server, until `seconds` have passed since it was lost."""

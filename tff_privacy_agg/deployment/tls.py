@@ -6,6 +6,7 @@ deployment each client makes its own key and has it signed.
 
 import dataclasses
 import datetime
+import functools
 import ipaddress
 import json
 import os
@@ -260,9 +261,14 @@ def common_name(peer: Mapping[str, Sequence[bytes]]) -> str:
 
   gRPC tells the first of several, and an authority may have checked another.
   """
+  return _name_in((*peer.get('x509_pem_cert', ()), b'')[0])
+
+
+@functools.lru_cache(2**10)
+def _name_in(certificate: bytes) -> str:
   try:
-    certificate = x509.load_pem_x509_certificate(peer['x509_pem_cert'][0])
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-  except (KeyError, IndexError, ValueError):
+    subject = x509.load_pem_x509_certificate(certificate).subject
+  except ValueError:
     return ''
+  names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
   return str(names[0].value) if len(names) == 1 else ''

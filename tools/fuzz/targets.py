@@ -4,6 +4,7 @@ import contextlib
 import json
 import pathlib
 import tempfile
+from unittest import mock
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.deployment import arrays, config, framing
@@ -52,7 +53,8 @@ def _message(data: bytes, version: int, neighbours: int) -> None:
 
 def frames(data: bytes) -> None:
   """`deployment.framing`: chunks that end at zero bytes."""
-  with contextlib.suppress(secagg.InvalidMessage):
+  chunks = mock.patch.object(framing, 'CHUNK_BYTES', 4)
+  with contextlib.suppress(secagg.InvalidMessage), chunks:
     head, payload = framing.gather(data.split(b'\0'), 2**12)
     if head['bytes'] != len(payload):
       raise AssertionError('A payload of another size than announced.')
