@@ -6,6 +6,7 @@ OLDEST := $(VENV)/dp-accounting-oldest
 MLFLOW := $(VENV)/mlflow
 DASK := $(VENV)/dask
 DOCS := $(VENV)/docs
+PROMETHEUS := $(VENV)/prometheus
 SBOM := $(VENV)/sbom
 FUZZ := $(VENV)/fuzz
 HOOKS := $(VENV)/hooks
@@ -23,7 +24,7 @@ CORE_TESTS := tests/core tests/reports/test_report.py tests/cli/test_cli_ledger.
   $(addprefix tests/ledger/test_ledger_,bad_input.py bounds.py budget.py rounds.py statement.py) \
   $(addprefix tests/secagg/test_secagg_,blame.py cost.py known_answers.py mutants.py privacy.py verify.py)
 
-.PHONY: help env env-dask env-mlflow demo test test-integration test-docs test-accounting test-core test-mlflow test-dask test-all conformance lint hooks format fuzz bench bench-peers notebooks docs doctor lock sbom wheel clean
+.PHONY: help env env-dask env-mlflow env-prometheus demo test test-integration test-docs test-accounting test-core test-mlflow test-dask test-prometheus test-all conformance lint hooks format fuzz bench bench-peers notebooks docs doctor lock sbom wheel clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,12 +38,15 @@ $(VENV)/.stamp: requirements.lock setup.py
 
 env: $(VENV)/.stamp  ## Make the environment in .venv
 
-# Into the environment; `make env` alone has neither.
+# Into the environment; `make env` alone has none of them.
 env-dask: env  ## Add Dask to .venv, for `runtime.Cluster`
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/dask.txt
 
 env-mlflow: env  ## Add MLflow to .venv, for `learning.MLflowReleaseManager`
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/mlflow.txt
+
+env-prometheus: env  ## Add prometheus_client to .venv, for `serve --metrics`
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/prometheus.txt
 
 demo: env  ## Train a private federated model on real data, epsilon printed each round
 	$(BIN)/tff-privacy-agg train $(ARGS)
@@ -95,6 +99,14 @@ test-dask: $(DASK)/.stamp  ## Run the tests with Dask
 $(DASK)/.stamp: requirements/dask.txt $(VENV)/.stamp
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
 	  --target $(DASK) -r requirements/dask.txt
+	touch $@
+
+test-prometheus: $(PROMETHEUS)/.stamp  ## Run the tests of `serve --metrics`
+	PYTHONPATH=$(PROMETHEUS) $(BIN)/python -m pytest tests/deployment/test_metrics_port.py $(ARGS)
+
+$(PROMETHEUS)/.stamp: requirements/prometheus.txt $(VENV)/.stamp
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
+	  --target $(PROMETHEUS) -r requirements/prometheus.txt
 	touch $@
 
 test-mlflow: $(MLFLOW)/.stamp  ## Run the tests with MLflow

@@ -49,8 +49,8 @@ setuptools.setup(
     'grpcio>=1.60',
     'shtab>=1.7',
   ],
-  # No extras: pip cannot solve them with the pins above. `make env-dask` and `make env-mlflow`
-  # install from locks.
+  # No extras: pip cannot solve them with the pins above. `make env-dask`, `env-mlflow` and
+  # `env-prometheus` install from locks.
   cmdclass={'build_py': BuildWithLock},
   entry_points={'console_scripts': ['tff-privacy-agg=tff_privacy_agg.cli:main']},
   classifiers=[

@@ -23,6 +23,11 @@ def add(commands: _flags.Commands) -> None:
   serve.set_defaults(run=_serve, resumes=True)
   serve.add_argument('--config', type=pathlib.Path, required=True, help='TOML file')
   serve.add_argument('--json', action='store_true', help='events for machines')
+  serve.add_argument(
+    '--metrics',
+    metavar='ADDRESS',
+    help='host:port on which to serve counts and epsilon to a Prometheus server, in the clear',
+  )
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -30,9 +35,11 @@ def _serve(args: argparse.Namespace) -> int:
   from tff_privacy_agg.deployment import config, tls
   from tff_privacy_agg.deployment.events import Events
 
+  # Refused at once, before TensorFlow is imported.
+  if args.metrics is not None:
+    config.check_address('--metrics', args.metrics)
   settings = config.read(args.config, config.ServerConfig)
   asked, keys = settings.run, settings.keys
-  # Refused at once, before TensorFlow is imported.
   tls.Roster.read(keys.roster)
   tls.server_credentials(keys.ca, keys.certificate, keys.key)
   named = {
@@ -63,6 +70,7 @@ def _serve(args: argparse.Namespace) -> int:
       ledger_facts=make['ledger']() if 'ledger' in make else None,
       process_name=settings.process.source,
       events=events,
+      metrics=args.metrics,
     )
   summary = _closing.summary(result, asked.rounds)
   _closing.write(asked.directory, summary)

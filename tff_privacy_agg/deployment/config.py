@@ -143,6 +143,21 @@ class Session:
     params.basis_points('dropout_fraction', self.dropout_fraction)
 
 
+def check_address(name: str, address: str) -> tuple[str, int]:
+  """The host and the port of an address to listen on.
+
+  Raises:
+    ConfigurationError: If it is none.
+  """
+  # Taken modulo 2**16 where it is opened: 70000 would serve on 4464.
+  host, _, port = address.rpartition(':')
+  if not host or not (port.isascii() and port.isdigit()) or int(port) >= 2**16:
+    raise ConfigurationError(
+      f'`{name}` must be `host:port` with a port of 0 to 65535, got {address!r}.'
+    )
+  return host, int(port)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Listen:
   """Section `[server]`: where it listens, `host:port`."""
@@ -150,12 +165,7 @@ class Listen:
   listen: str
 
   def __post_init__(self) -> None:
-    # Taken modulo 2**16 where it is opened: 70000 would serve on 4464.
-    host, _, port = self.listen.rpartition(':')
-    if not host or not (port.isascii() and port.isdigit()) or int(port) >= 2**16:
-      raise ConfigurationError(
-        f'`listen` must be `host:port` with a port of 0 to 65535, got {self.listen!r}.'
-      )
+    check_address('listen', self.listen)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

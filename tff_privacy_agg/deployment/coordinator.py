@@ -113,6 +113,16 @@ class Coordinator:
     """{client: the greatest round number that it has served}, as these clients say."""
     return {client: self._service.served.get(client, 0) for client in clients}
 
+  @property
+  def traffic(self) -> Mapping[str, int]:
+    """Bytes of messages, 'received' and 'sent', without those of TLS and HTTP/2."""
+    return self._service.traffic
+
+  @property
+  def waiting(self) -> int:
+    """Clients that wait for a session."""
+    return len(self._service.waiting)
+
   def run(
     self, params: secagg.SessionParams, broadcast: bytes, cohort: frozenset[int]
   ) -> secagg.Aggregate:

@@ -43,6 +43,7 @@ class Service:
     session: The open session.
     ended: Why there will be no other, once that is so.
     limits: What each client holds.
+    traffic: Bytes of messages, 'received' and 'sent'.
   """
 
   def __init__(
@@ -60,6 +61,7 @@ class Service:
     self.session: LiveSession | None = None
     self.ended: str | None = None
     self.limits = limits.Limits()
+    self.traffic = {'received': 0, 'sent': 0}
     self._clients = dict(clients)
     self._names = {client: name for name, client in clients.items()}
     self._task, self._schema = task, schema
@@ -173,7 +175,7 @@ class Service:
   async def _join(self, client: int, context: Any) -> None:
     try:
       async with _cut_after(limits.HELLO_SECONDS, context):
-        hello = framing.parse_head(await _frame(context))
+        hello = framing.parse_head(await self._frame(context))
       served = framing.served_round(hello)
     except secagg.InvalidMessage as error:
       await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
@@ -273,10 +275,10 @@ class Service:
     try:
       # A client that stops in the middle of its message is cut off.
       async with _cut_after(self._deadlines.round, context):
-        message = framing.Assembly(await _frame(context), session.limit)
+        message = framing.Assembly(await self._frame(context), session.limit)
         held.enter_context(self.limits.message(client, message.size, session.limit))
         while not message.complete:
-          message.add(await _frame(context))
+          message.add(await self._frame(context))
         return message.head, message.payload()
     except secagg.InvalidMessage:
       await self._compute(session.cast_out, client)
@@ -296,10 +298,23 @@ class Service:
       return {'state': 'message'}, message
     return {'state': 'end', 'reason': 'the session is over for this client'}, b''
 
+  async def _frame(self, context: Any) -> bytes:
+    """The next frame of a call, empty at its end.
+
+    gRPC's iterator over the frames refers to itself: a call that is not read to its end would be
+    kept, and would count as one of its connection, until the garbage is collected.
+    """
+    frame = await context.read()
+    if frame is grpc.aio.EOF:
+      return b''
+    self.traffic['received'] += len(frame)
+    return bytes(frame)
+
   async def _send(self, context: Any, head: Mapping[str, Any], payload: bytes = b'') -> None:
     # Nobody holds a call open by not reading its answer.
     async with _cut_after(self._deadlines.work, context):
       for frame in framing.frames(head, payload):
+        self.traffic['sent'] += len(frame)
         await context.write(frame)
 
   async def _all_heard(self, session: LiveSession, at: secagg.Round) -> None:
@@ -320,16 +335,6 @@ class Service:
     except asyncio.CancelledError:
       await asyncio.wait({future})
       raise
-
-
-async def _frame(context: Any) -> bytes:
-  """The next frame of a call, empty at its end.
-
-  gRPC's iterator over the frames refers to itself: a call that is not read to its end would be
-  kept, and would count as one of its connection, until the garbage is collected.
-  """
-  frame = await context.read()
-  return b'' if frame is grpc.aio.EOF else frame
 
 
 @contextlib.asynccontextmanager

@@ -16,13 +16,14 @@ from tff_privacy_agg.deployment import served_rounds, tls
 from tff_privacy_agg.deployment.config import ClientPolicy, Keys, Session
 from tff_privacy_agg.deployment.coordinator import Coordinator
 from tff_privacy_agg.deployment.events import Events
+from tff_privacy_agg.deployment.metrics_port import MeasuredEvents, MetricsPort
 from tff_privacy_agg.deployment.participant import Member, Participant
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.deployment.served_session import Deadlines
 from tff_privacy_agg.deployment.standing import STRIKES, Standing
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning import RunDirectory, TrainingLoop, TrainingResult
-from tff_privacy_agg.learning.private_process import check_facts
+from tff_privacy_agg.learning.private_process import PrivateLearningProcess, check_facts
 from tff_privacy_agg.learning.rounds import SessionLimits, check_limits
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
 
@@ -44,6 +45,7 @@ def serve(
   process_name: str | None = None,
   release_managers: Sequence[compat.ReleaseManager] = (),
   events: Events | None = None,
+  metrics: str | None = None,
 ) -> TrainingResult:
   """Runs, or resumes, a training with clients in other processes, by the loop of `tpa.train`.
 
@@ -73,6 +75,8 @@ def serve(
       say the same.
     release_managers: Take each round's flat metrics.
     events: Takes what happens; None prints it.
+    metrics: `host:port` on which to serve counts and the price so far to a Prometheus server, in
+      the clear and to whoever reaches it; None for nowhere. Needs prometheus_client.
 
   Returns:
     The last state and metrics, and whether the budget ended the training.
@@ -80,7 +84,7 @@ def serve(
   Raises:
     ConfigurationError: If the process has something summed in the clear, the ledger counts on
       what sessions do not keep, or the run directory holds another run; nothing is charged then.
-    RuntimeUnavailableError: If the address cannot be listened on.
+    RuntimeUnavailableError: If an address cannot be listened on, or prometheus_client is missing.
     SecAggError: If a round had no sum in any of its sessions, or too few clients came.
   """
   _validate.at_least(1, rounds=rounds)
@@ -112,6 +116,19 @@ def serve(
     if ledger_facts is not None:  # otherwise the loop opens that of the process
       path, budget = directory.path / 'ledger.jsonl', getattr(process, 'budget', None)
       ledger = stack.enter_context(PrivacyLedger(path, ledger_facts, budget=budget))
+    managers = list(release_managers)
+    if metrics is not None:
+      if ledger is None and isinstance(process, PrivateLearningProcess):
+        ledger = stack.enter_context(process.open_ledger(directory.path / 'ledger.jsonl'))
+      events = measured = MeasuredEvents(events, rounds)
+      measured.ledger = ledger
+      measured.reprice()
+      port = MetricsPort(metrics, measured)
+      stack.callback(port.close)
+      events('metrics', address=port.address)
+      managers.append(_Measured(measured))
+    if events.as_json:
+      managers.append(_RoundEvents(events, rounds))
     coordinator = Coordinator(
       address=address,
       credentials=credentials,
@@ -129,6 +146,8 @@ def serve(
         events,
       ),
     )
+    if metrics is not None:
+      measured.coordinator = coordinator
     # After the loop has told the clients why it ended, this does nothing.
     stack.callback(coordinator.close, 'the server has stopped')
     remote = served_rounds.ServedRounds(
@@ -146,7 +165,7 @@ def serve(
       evaluate=evaluate,
       directory=directory,
       ledger=ledger,
-      managers=[*release_managers, *([_RoundEvents(events, rounds)] if events.as_json else [])],
+      managers=managers,
       report=events,
     )
     result = loop.run()
@@ -219,6 +238,16 @@ def take_part(
     return client.serve(served_rounds.client_work(form, data))
   finally:
     client.close()
+
+
+class _Measured(compat.ReleaseManager):
+  """Tells the metrics' port of each round."""
+
+  def __init__(self, measured: MeasuredEvents):
+    self._measured = measured
+
+  async def release(self, value: Mapping[str, Any], key: int) -> None:
+    self._measured.trained(key, float(value['survivors']))
 
 
 class _RoundEvents(compat.ReleaseManager):
