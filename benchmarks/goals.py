@@ -13,6 +13,7 @@ RESULTS = ROOT / 'benchmarks' / 'results'
 DOCUMENT = ROOT / 'docs' / 'performance.md'
 PLOT = ROOT / 'docs' / 'performance.svg'
 BEGIN, END = '<!-- begin: python benchmarks/goals.py -->', '<!-- end -->'
+SERVED = '<!-- begin: python benchmarks/goals.py, served -->'
 KINDS = ('philox', 'chacha20')
 SUM, INNER, DDP, NONE = 'tff sum', 'tff ddp sum', 'tff ddp', 'no aggregator'
 
@@ -191,6 +192,37 @@ class Goals:
       figure.savefig(PLOT, metadata={'Date': None})
 
 
+def served_table() -> str:
+  """The goals of a coordinator under load."""
+  found = load('served')
+  waiting, flower = found['waiting'], found['flower']
+  rows = [
+    _below(f'MB of memory, {waiting["clients"]:,} clients that wait', 1000, waiting['megabytes'])
+  ]
+  for cell in found['sessions']['cells']:
+    size = f'a session of {cell["clients"]:,} clients with {cell["elements"]:,} values'
+    for who, words in (('all_parties', 'all parties'), ('server', 'the server alone')):
+      what = f"CPU of {size} over the protocol's, {words}"
+      rows.append(_below(what, 1.5, cell[f'served_over_protocol_{who}']))
+  beside = (
+    f'Flower {flower["version"]}, {flower["clients"]} clients with {flower["elements"]:,} values'
+  )
+  (cell,) = (c for c in found['sessions']['cells'] if c['clients'] == flower['clients'])
+  ours = cell['cpu_seconds_server']['served']
+  rows += [
+    ['KB of the server a client that waits', '', f'{waiting["kilobytes_a_client"]:g}'],
+    [f'the same, {beside}', '', f'{flower["kilobytes_a_client"]:g}'],
+    [f'CPU seconds of the server a round, {cell["clients"]} clients', '', f'{ours:g}'],
+    [f'the same, {beside}, in the clear', '', f'{flower["cpu_seconds_server"]:g}'],
+  ]
+  lines = ['| what | goal | found |', '| --- | --- | ---: |']
+  return '\n'.join(lines + ['| ' + ' | '.join(row) + ' |' for row in rows])
+
+
+def _below(what: str, goal: float, value: float) -> list[str]:
+  return [what, f'at most {goal:g}', f'{value:g}, {"met" if value <= goal else "**not met**"}']
+
+
 def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--write', action='store_true', help='into docs/, else print')
@@ -198,12 +230,14 @@ def main() -> int:
   goals = Goals()
   goals.collect()
   if not args.write:
-    print(goals.table())
+    print(goals.table(), served_table(), sep='\n\n')
     return 0
   text = DOCUMENT.read_text(encoding='utf-8')
-  before, rest = text.split(BEGIN)
-  _, after = rest.split(END)
-  DOCUMENT.write_text(f'{before}{BEGIN}\n{goals.table()}\n{END}{after}', encoding='utf-8')
+  for begin, table in ((BEGIN, goals.table()), (SERVED, served_table())):
+    before, rest = text.split(begin)
+    after = rest.split(END, 1)[1]
+    text = f'{before}{begin}\n{table}\n{END}{after}'
+  DOCUMENT.write_text(text, encoding='utf-8')
   goals.plot()
   return 0
 

@@ -22,7 +22,8 @@ def test_the_table_is_that_of_the_results():
   found = goals.Goals()
   found.collect()
   page = goals.DOCUMENT.read_text(encoding='utf-8')
-  assert page.split(goals.BEGIN)[1].split(goals.END)[0].strip() == found.table()
+  for begin, table in ((goals.BEGIN, found.table()), (goals.SERVED, goals.served_table())):
+    assert page.split(begin)[1].split(goals.END)[0].strip() == table
 
 
 def test_a_goal_that_is_missed_is_said_to_be():
@@ -31,6 +32,8 @@ def test_a_goal_that_is_missed_is_said_to_be():
   (row,) = found.rows
   assert row[1] == '>= 2: 1.99, **not met**'
   assert row[2] == '>= 2: 2.00, met'
+  assert goals._below('twice', 1.5, 1.51)[2] == '1.51, **not met**'
+  assert goals._below('twice', 1.5, 1.5)[2] == '1.5, met'
 
 
 @pytest.mark.parametrize('name', secagg_tables.PAGES)
