@@ -9,7 +9,10 @@ DOCS := $(VENV)/docs
 PROMETHEUS := $(VENV)/prometheus
 SBOM := $(VENV)/sbom
 FUZZ := $(VENV)/fuzz
+COVERAGE := $(VENV)/coverage
 HOOKS := $(VENV)/hooks
+# What `make test` runs.
+FAST := not slow and not documents and not integration
 # Budget of each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 # Times in a wheel: those of the last commit, so that it builds the same bytes again.
@@ -24,7 +27,7 @@ CORE_TESTS := tests/core tests/reports/test_report.py tests/cli/test_cli_ledger.
   $(addprefix tests/ledger/test_ledger_,bad_input.py bounds.py budget.py rounds.py statement.py) \
   $(addprefix tests/secagg/test_secagg_,blame.py cost.py known_answers.py mutants.py privacy.py verify.py)
 
-.PHONY: help env env-dask env-mlflow env-prometheus demo test test-integration test-docs test-accounting test-core test-mlflow test-dask test-prometheus test-all conformance lint hooks format fuzz bench bench-peers notebooks docs doctor lock sbom wheel clean
+.PHONY: help env env-dask env-mlflow env-prometheus demo test coverage test-integration test-docs test-accounting test-core test-mlflow test-dask test-prometheus test-all conformance lint hooks format fuzz bench bench-peers notebooks docs doctor lock sbom wheel clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,7 +55,15 @@ demo: env  ## Train a private federated model on real data, epsilon printed each
 	$(BIN)/tff-privacy-agg train $(ARGS)
 
 test: env  ## Run the tests that are fast
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not documents and not integration' $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m '$(FAST)' $(ARGS)
+
+coverage: $(COVERAGE)/.stamp  ## Run the fast tests and measure what they cover, with a floor
+	PYTHONPATH=$(COVERAGE) $(BIN)/python -m pytest -n 2 --dist loadfile -m '$(FAST)' --cov $(ARGS)
+
+$(COVERAGE)/.stamp: requirements/coverage.txt $(VENV)/.stamp
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
+	  --target $(COVERAGE) -r requirements/coverage.txt
+	touch $@
 
 test-integration: env  ## Run the tests that train, serve or start processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'integration and not slow' $(ARGS)

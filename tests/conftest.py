@@ -11,6 +11,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
   signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items):
+  """Lets trainings, servers and documents run where a library that they use warns.
+
+  Elsewhere a warning is an error, but for those in pyproject.toml.
+  """
+  for item in items:
+    if item.get_closest_marker('integration') or item.get_closest_marker('documents'):
+      item.add_marker(pytest.mark.filterwarnings('default'))
+
+
 def pytest_sessionfinish():
   """Ends the workers of TFF's own contexts, whose finalizers come too late and say so at length."""
   if 'tensorflow_federated' in sys.modules:

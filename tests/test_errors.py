@@ -209,6 +209,7 @@ def test_a_foreign_sum_needs_a_factory(value):
     tpa.ForeignSum(factory=value, modulus=2**20)
 
 
+@pytest.mark.filterwarnings('ignore:.* bits round .* coordinates:UserWarning')
 def test_a_modulus_that_cannot_count_the_clients_is_refused():
   foreign = tpa.ForeignSum(factory=tff.aggregators.SumFactory(), modulus=2**6)
   factory = tpa.compose([CLIP, QUANTIZE, foreign], cohort=tpa.Cohort(expected=100, minimum=1))

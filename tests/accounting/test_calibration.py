@@ -339,8 +339,13 @@ def test_old_names_of_arguments_warn_and_work():
   new = accounting.smallest_bits(
     noise_multiplier=1.0, cohort_maximum=10, minimum_honest=10, dimension=16
   )
-  with pytest.warns(DeprecationWarning, match='`max_clients` is now `cohort_maximum`'):
+  with pytest.warns(DeprecationWarning, match='is now') as caught:
     old = accounting.smallest_bits(target_z_eff=1.0, max_clients=10, min_honest=10, dimension=16)
   assert old == new
+  assert sorted(str(one.message).partition(';')[0] for one in caught) == [
+    '`max_clients` is now `cohort_maximum`',
+    '`min_honest` is now `minimum_honest`',
+    '`target_z_eff` is now `noise_multiplier`',
+  ]
   with pytest.raises(TypeError, match='both were given'):
     accounting.smallest_bits(max_clients=1, cohort_maximum=1)

@@ -52,6 +52,7 @@ def test_what_our_server_gets_tells_the_sign_of_the_sum_only():
   np.testing.assert_array_equal(negatives(received), total < 0)
 
 
+@pytest.mark.filterwarnings('ignore:.* bits round .* coordinates:UserWarning')
 @pytest.mark.parametrize('bits', [8, 16, 30, 31, 62])
 def test_every_message_is_a_residue(bits):
   stack = stack_of(plain_layers(bits, z=0.0), 50)

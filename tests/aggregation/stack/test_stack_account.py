@@ -194,6 +194,7 @@ def test_a_foreign_sum_claims_nothing_against_the_server():
   assert measurements['privacy']['release_epsilon'] == pytest.approx(expected, rel=0.005)
 
 
+@pytest.mark.filterwarnings('ignore:.* bits round .* coordinates:UserWarning')
 @pytest.mark.parametrize(
   'layers',
   [
@@ -280,6 +281,7 @@ def test_a_custom_layer_cannot_exceed_the_sensitivity_of_its_channel(number, at_
     np.testing.assert_array_equal(sent[0][name], sent[1][name])
 
 
+@pytest.mark.filterwarnings('ignore:.* bits round .* coordinates:UserWarning')
 def test_channels_keep_to_the_layer_that_they_are_of():
   """Clipping's and zeroing's bits, exact in a stack without noise."""
   layers = [
