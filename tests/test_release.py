@@ -12,6 +12,8 @@ import zipfile
 
 import pytest
 
+import tff_privacy_agg
+
 ROOT = pathlib.Path(__file__).parents[1]
 PARTS = (
   'setup.py',
@@ -58,6 +60,16 @@ def test_a_wheel_builds_bit_for_bit_twice(tmp_path):
   assert sources <= set(names)
   others = ('ledger/schema.json', 'py.typed', 'requirements.lock')
   assert {f'tff_privacy_agg/{name}' for name in others} <= set(names)
+
+
+def test_every_file_that_states_the_version_states_this_one():
+  version = tff_privacy_agg.__version__
+  citation = (ROOT / 'CITATION.cff').read_text(encoding='utf-8')
+  assert re.findall(r'^version: (.+)$', citation, re.MULTILINE) == [version]
+  changelog = (ROOT / 'CHANGELOG.md').read_text(encoding='utf-8')
+  released = re.findall(r'^## \[(\d.+)\] - (.+)$', changelog, re.MULTILINE)
+  date = re.findall(r'^date-released: (.+)$', citation, re.MULTILINE)
+  assert released[0] == (version, *date)
 
 
 def test_the_bill_of_materials_lists_the_lock():

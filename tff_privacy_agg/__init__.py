@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tff_privacy_agg._lazy import lazy_names
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 # TensorFlow reads this when it is imported, and TFF's workers when they start: none of their notices
 # between a user's lines. What they call errors there (of the graph optimizer) are none; real ones are raised.
