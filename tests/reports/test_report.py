@@ -382,3 +382,19 @@ def test_a_report_into_a_missing_folder_is_refused_and_makes_none(run, capsys):
   assert not where.exists()
   assert cli.main(['report', str(run), '--output', str(run / 'card.html')]) == 0
   assert (run / 'card.html').exists()
+
+
+def test_a_chart_of_many_rounds_keeps_its_extremes_and_not_all_its_points():
+  points = [(float(x), 5.0) for x in range(10_000)]
+  points[4321], points[7000] = (4321.0, 9.0), (7000.0, 1.0)
+  few, many = (
+    re.search(
+      r'<path d="M([^"]*)"',
+      charts.chart('key', 'title', [charts.Line(name='line', points=some)], x='x'),
+    )[1]
+    for some in ([points[0], points[4321], points[7000], points[-1]], points)
+  )
+  places = many.split('L')
+  assert len(places) < 2000
+  assert {*few.split('L')} <= {*places}
+  assert places == sorted(places, key=lambda place: float(place.split(',')[0]))

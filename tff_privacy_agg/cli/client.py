@@ -1,6 +1,7 @@
 """`tff-privacy-agg client`: one client of a federated training, with its own data and keys."""
 
 import argparse
+import contextlib
 import pathlib
 
 from tff_privacy_agg.cli import _flags
@@ -27,6 +28,7 @@ def add(commands: _flags.Commands) -> None:
 
 def _client(args: argparse.Namespace) -> int:
   from tff_privacy_agg._entry_points import entry_point
+  from tff_privacy_agg._tff.quick_start import quick_start
   from tff_privacy_agg.deployment import config, tls
   from tff_privacy_agg.deployment.events import Events
 
@@ -37,16 +39,18 @@ def _client(args: argparse.Namespace) -> int:
   tls.channel_credentials(keys.ca, keys.certificate, keys.key)
   events = Events.to_terminal(section.name, as_json=args.json)
   events('building the process', process=settings.process.source)
-  make_process = entry_point(settings.process.source, args.config.parent)
-  make_data = entry_point(settings.data.source, args.config.parent)
+  with contextlib.ExitStack() as stack:
+    with quick_start():
+      make_process = entry_point(settings.process.source, args.config.parent)
+      make_data = entry_point(settings.data.source, args.config.parent)
+      from tff_privacy_agg import deployment
+      from tff_privacy_agg.runtime import InProcessContext
 
-  from tff_privacy_agg import deployment
-  from tff_privacy_agg.runtime import InProcessContext
-
-  with InProcessContext(worker=False):
+      stack.enter_context(InProcessContext(worker=False))
+      process, data = make_process(), make_data()
     done = deployment.take_part(
-      make_process(),
-      make_data(),
+      process,
+      data,
       name=section.name,
       task=settings.run.task,
       server=section.server,

@@ -1,6 +1,7 @@
 """`tff-privacy-agg serve`: the server of a federated training with real clients."""
 
 import argparse
+import contextlib
 import pathlib
 
 from tff_privacy_agg.cli import _closing, _flags
@@ -32,6 +33,7 @@ def add(commands: _flags.Commands) -> None:
 
 def _serve(args: argparse.Namespace) -> int:
   from tff_privacy_agg._entry_points import entry_point
+  from tff_privacy_agg._tff.quick_start import quick_start
   from tff_privacy_agg.deployment import config, tls
   from tff_privacy_agg.deployment.events import Events
 
@@ -47,16 +49,19 @@ def _serve(args: argparse.Namespace) -> int:
     'evaluate': settings.process.evaluate,
     'ledger': settings.privacy.ledger,
   }
-  make = {key: entry_point(name, args.config.parent) for key, name in named.items() if name}
   events = Events.to_terminal('server', as_json=args.json)
   events('building the process', process=settings.process.source)
+  with contextlib.ExitStack() as stack:
+    with quick_start():
+      make = {key: entry_point(name, args.config.parent) for key, name in named.items() if name}
+      from tff_privacy_agg import deployment
+      from tff_privacy_agg.runtime import InProcessContext
 
-  from tff_privacy_agg import deployment
-  from tff_privacy_agg.runtime import InProcessContext
-
-  with InProcessContext(worker=False), _closing.sums_that_fail(asked.directory):
+      stack.enter_context(InProcessContext(worker=False))
+      process = make['process']()
+    stack.enter_context(_closing.sums_that_fail(asked.directory))
     result = deployment.serve(
-      make['process'](),
+      process,
       asked.rounds,
       task=asked.task,
       address=settings.server.listen,

@@ -1,6 +1,7 @@
 """Line charts as inline SVG: told apart by dashes and markers, not by colour alone."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -69,7 +70,7 @@ def chart(
       drawing.text(_WIDTH - _RIGHT, down(limit) - 5, f'budget {limit:.4g}', anchor='end')
     )
   for line in lines:
-    places = [(across(a), down(b)) for a, b in line.points]
+    places = _thinned([(across(a), down(b)) for a, b in line.points])
     path = 'M' + 'L'.join(f'{a:.1f},{b:.1f}' for a, b in places)
     parts.append(element('path', d=path, class_=f'line style{line.style}'))
     every = math.ceil(len(places) / _MOST_MARKERS)
@@ -94,6 +95,17 @@ def ticks(low: float, high: float) -> list[float]:
   step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
   first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
   return [number * step for number in range(first, last + 1)]
+
+
+def _thinned(places: Points) -> Points:
+  """Of the places in one pixel's width the first, the highest, the lowest and the last."""
+  kept: list[tuple[float, float]] = []
+  for _, group in itertools.groupby(enumerate(places), lambda one: round(one[1][0])):
+    column = list(group)
+    by_height = sorted(column, key=lambda one: one[1][1])
+    chosen = dict([column[0], by_height[0], by_height[-1], column[-1]])
+    kept += [chosen[number] for number in sorted(chosen)]
+  return kept
 
 
 def _marker(style: int, x: float, y: float) -> Html:
