@@ -1,6 +1,7 @@
 """TFF computations whose secure sums run through the real protocol."""
 
 import collections
+import types
 import weakref
 from collections import OrderedDict
 
@@ -12,9 +13,10 @@ import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
 from tff_privacy_agg import secagg
-from tff_privacy_agg._tff import structures
+from tff_privacy_agg._tff import compat, structures
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.runtime import SecAggContext, executors, use
+from tff_privacy_agg.secagg import wire
 from tff_privacy_agg.secagg.in_process import LocalSession
 
 COMPUTATIONS = {
@@ -294,3 +296,60 @@ def test_one_clients_vector_lives_at_a_time():
   outcome = LocalSession(params, range(30)).run(inputs)
   assert outcome.values['vector'][0] == sum(range(30))
   assert max(most) <= 2  # the one that is made while the last is let go
+
+
+def test_a_clients_result_is_let_go_before_its_vector_is_packed(make_context, monkeypatch):
+  alive, most = weakref.WeakSet(), []
+  encode = wire.encode_masked
+
+  def packs(*arguments):
+    most.append(len(alive))
+    return encode(*arguments)
+
+  class Result(np.ndarray):
+    """An array that can be counted while anything refers to its numbers."""
+
+  class Holder:
+    pass
+
+  def made(client):
+    result, holder = Result(4, np.int32), Holder()
+    result[:] = client
+    result.holder = holder
+    alive.add(holder)
+    return result
+
+  class Makes(executors.LocalExecutor):
+    def run(self, form, data, broadcast):
+      return ((client, ((), (made(client),), (), ())) for client in data)
+
+  def total(value):
+    return tff.federated_secure_sum_bitwidth(value, 8)
+
+  monkeypatch.setattr(wire, 'encode_masked', packs)
+  computation = cases.with_state(
+    total, tff.FederatedType(tff.TensorType(np.int32, [4]), tff.CLIENTS)
+  )
+  context = make_context(executor=Makes(None))
+  with use(context):
+    result = computation(np.int32(1), [np.zeros(4, np.int32)] * 6)
+  assert result[1].tolist() == [15] * 4
+  assert most == [0] * 6
+
+
+@pytest.mark.parametrize(('values', 'at_once'), [(1000, 2), (2**23, 2), (2**25, 1)])
+def test_large_results_are_computed_no_further_ahead_than_memory_lets(values, at_once):
+  begun, done = [], []
+
+  class Form:
+    aggregands = (types.SimpleNamespace(size=values, dtype=np.int32),)
+
+    def work(self, data, broadcast):
+      begun.append(data)
+      return data
+
+  executor = executors.LocalExecutor(compat.get_context_stack().current, concurrency=2)
+  for client, _ in executor.run(Form(), dict.fromkeys(range(6), 0), None):
+    done.append(client)
+    assert len(begun) <= len(done) + at_once - 1
+  assert done == list(range(6))

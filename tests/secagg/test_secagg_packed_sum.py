@@ -55,3 +55,15 @@ def test_words_may_be_read_between_additions():
   assert (total.words() & 0xFFFFF).tolist() == list(range(64))
   total.add(vector)
   assert (total.words() & 0xFFFFF).tolist() == [2 * value for value in range(64)]
+
+
+def test_large_vectors_do_not_wait():
+  vector = packing.pack(np.ones(64, np.uint32), 20)
+  assert PackedSum(2**20, 20)._most == 8
+  assert PackedSum(2**26, 20)._most == 1
+  total = PackedSum(64, 20)
+  total._most = 1
+  for count in (1, 2):
+    total.add(vector)
+    assert not total._waiting
+    assert (total.words() & 0xFFFFF).tolist() == [count] * 64

@@ -50,9 +50,9 @@ class Aggregand:
     return self.size * self.largest.bit_length() / 8
 
   def encode(self, value: Any) -> np.ndarray:
-    """One client's values as the session takes them."""
+    """One client's values as the session takes them; a copy only where they must change."""
     array = np.asarray(value, self.dtype).reshape(self.shape)
-    if self.kind == MODULAR:
+    if self.kind == MODULAR and not (array.min() >= 0 and array.max() <= self.largest):
       return np.bitwise_and(array, self.dtype.type(self.largest))
     return array
 

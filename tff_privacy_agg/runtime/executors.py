@@ -16,6 +16,8 @@ from tff_privacy_agg.runtime.round_form import RoundForm
 # clients.
 _CALL_BYTES = 2**28
 _CALL_CLIENTS = 256
+# What may be computed ahead of its use in this process: large values come one at a time.
+_AHEAD_BYTES = 2**26
 
 
 class Executor(abc.ABC):
@@ -40,8 +42,16 @@ class Executor(abc.ABC):
 
 def clients_per_call(form: RoundForm) -> int:
   """Number of clients whose results one call may return."""
-  size = sum(one.size * np.dtype(one.dtype).itemsize for one in form.aggregands)
-  return max(1, min(_CALL_CLIENTS, _CALL_BYTES // max(1, size)))
+  return max(1, min(_CALL_CLIENTS, _CALL_BYTES // _value_bytes(form)))
+
+
+def _value_bytes(form: RoundForm) -> int:
+  """Bytes of what one client puts into the secure sums, at least 1."""
+  return max(1, sum(one.size * np.dtype(one.dtype).itemsize for one in form.aggregands))
+
+
+def _awaited(client: int, result: concurrent.futures.Future) -> tuple[int, Any]:
+  return client, result.result()
 
 
 class LocalExecutor(Executor):
@@ -59,7 +69,11 @@ class LocalExecutor(Executor):
   def run(
     self, form: RoundForm, data: Mapping[int, Any], broadcast: Any
   ) -> Iterator[tuple[int, Any]]:
-    """Yields results in the order of `data`, computed no further ahead than `concurrency`."""
+    """Yields results in the order of `data`, computed no further ahead than `concurrency`.
+
+    It keeps no result that it has yielded, and computes large ones no further ahead than 64 MB.
+    """
+    at_once = max(1, min(self._concurrency, _AHEAD_BYTES // _value_bytes(form)))
 
     def work(client: int) -> Any:
       with compat.get_context_stack().install(self._context):  # TFF keeps them per thread
@@ -67,15 +81,14 @@ class LocalExecutor(Executor):
 
     clients = iter(data)
     running: collections.deque[tuple[int, concurrent.futures.Future]] = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(self._concurrency, 'work') as pool:
+    with concurrent.futures.ThreadPoolExecutor(at_once, 'work') as pool:
       try:
         while True:
-          for client in itertools.islice(clients, self._concurrency - len(running)):
+          for client in itertools.islice(clients, at_once - len(running)):
             running.append((client, pool.submit(work, client)))
           if not running:
             return
-          client, result = running.popleft()
-          yield client, result.result()
+          yield _awaited(*running.popleft())
       finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

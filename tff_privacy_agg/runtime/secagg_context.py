@@ -1,6 +1,7 @@
 """A TFF execution context whose secure sums are secure: the real protocol, clients in process."""
 
 import contextlib
+import dataclasses
 import itertools
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -175,21 +176,26 @@ class SecAggContext(compat.SyncContext):
     )
     clear: dict[int, Any] = {}
 
+    def input_of(one: tuple[int, Any]) -> tuple[int, Mapping[str, Any]]:
+      client, result = one
+      split = form.split(result)
+      if form.clear:
+        clear[client] = split.clear
+      return client, split.inputs
+
     def inputs(clients: Sequence[int]) -> Iterator[tuple[int, Mapping[str, Any]]]:
       wanted = {client: data[client] for client in clients}
-      for client, result in self._executor.run(form, wanted, broadcast):
-        split = form.split(result)
-        if form.clear:
-          clear[client] = split.clear
-        yield client, split.inputs
+      # `map` keeps nothing of a client while the session works on its vector.
+      return map(input_of, self._executor.run(form, wanted, broadcast))
 
     clients = range(len(data))
-    local = LocalSession(params, clients, drops, self._identities_of(len(data)))
-    result = local.run(inputs)
+    result = LocalSession(params, clients, drops, self._identities_of(len(data))).run(inputs)
     start = time.perf_counter()
     with _installed(self._inner):
       kept = [clear[client] for client in result.survivors if form.clear]
-      output = form.update(state, form.join(result.values, kept))
+      joined = form.join(result.values, kept)
+      result = dataclasses.replace(result, values={})  # `update` works on its own copy
+      output = form.update(state, joined)
     self.last_round = RoundReport.of(
       result,
       session=session,

@@ -284,6 +284,7 @@ class Client:
     self.state = State.MASKED
     prg.add_masks(vectors, plus, minus)
     body = wire.encode_masked(verify.wire_leaves(params), vectors, self._custody.complaints)
+    del vectors  # before the message is put together: a large one is a copy
     return self._signed(Kind.MASKED, *body)
 
   def _members(self) -> list[int]:

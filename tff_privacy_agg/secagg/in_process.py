@@ -134,6 +134,7 @@ class LocalSession:
     while (one := self._meter.run(_WORK, next, drawn, None)) is not None:
       client, values = one
       self._meter.run(client, self._clients[client].provide, values)
+      del one, values  # the client has its own copy; this one goes before the vector is packed
       self._step(client, messages.pop(client))
       waiting.discard(client)
     self._silent.update(dict.fromkeys(waiting, Round.MASKED))

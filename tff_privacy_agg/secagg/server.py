@@ -382,9 +382,10 @@ class Server:
     unmasker.check_counts(sorted(positions + dropped))
     plus, minus = unmasker.masks(positions, dropped, mask_keys)
     prg.add_masks(self._sum, plus, minus)
-    values = inputs.restore(self.params, self._sum)
+    receipts = self._receipts(heard)
+    values, self._sum = inputs.restore(self.params, self._sum), []
     self.result = Aggregate(values, tuple(self._survivors), unmasker.blamed)
-    return self._receipts(heard)
+    return receipts
 
   def _receipts(self, heard: list[int]) -> dict[int, bytes]:
     packed = verify.pack_leaves(self.params, self._sum)

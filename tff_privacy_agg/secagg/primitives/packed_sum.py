@@ -16,8 +16,9 @@ from tff_privacy_agg.secagg.primitives import packing
 from tff_privacy_agg.secagg.primitives.packing import WORD, Tile
 from tff_privacy_agg.secagg.primitives.prg import word_dtype
 
-# Vectors that are added at once.
+# Vectors that are added at once, and bytes of them that may wait for it.
 _AT_ONCE = 8
+_WAITING_BYTES = 2**25
 
 
 class _Field(NamedTuple):
@@ -56,7 +57,7 @@ def _rows(bits: int) -> list[_Row]:
 
 
 class PackedSum:
-  """The sum of packed vectors, modulo 2**bits; holds up to 8 of them until it adds them.
+  """The sum of packed vectors, modulo 2**bits; holds up to 8 of them, of 32 MB together, until it adds them.
 
   Args:
     size: Elements of a vector.
@@ -68,7 +69,8 @@ class PackedSum:
     self._total = np.zeros(64 * packing.columns(size), word_dtype(bits))
     # A field has room for as many bits as lie between it and the next that it is summed with.
     room = [bits, *(row.crossing.start for row in self._rows if row.crossing is not None)]
-    self._most = min(_AT_ONCE, 2 ** min(room))
+    waiting = _WAITING_BYTES // packing.packed_bytes(size, bits)
+    self._most = max(1, min(_AT_ONCE, waiting, 2 ** min(room)))
     self._waiting: list[np.ndarray] = []
 
   def add(self, packed: np.ndarray) -> None:
