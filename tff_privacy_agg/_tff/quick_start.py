@@ -3,9 +3,11 @@
 import contextlib
 import gc
 import importlib.abc
+import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 # TFF imports tensorflow_privacy and dp_accounting; they import these for functions that it does
 # not call. Each loads, with all that it imports itself, when one of its names is first used.
@@ -58,7 +60,9 @@ def quick_start() -> Iterator[None]:
 
 
 class _Waiting(importlib.abc.MetaPathFinder):
-  def find_spec(self, fullname, path=None, target=None):
+  def find_spec(
+    self, fullname: str, path: Any = None, target: Any = None
+  ) -> importlib.machinery.ModuleSpec | None:
     if fullname not in WAITING:
       return None
     others = (finder for finder in sys.meta_path if finder is not self)
