@@ -28,6 +28,7 @@ class Goals:
   def __init__(self):
     self.rounds, self.growth = load('rounds'), load('growth')
     self.fedavg, self.kernels = load('fedavg'), load('kernels')
+    self.startup = load('startup')
     self.rows: list[list[str]] = []
     self.bars: list[tuple[str, float, dict[str, float]]] = []
 
@@ -101,6 +102,7 @@ class Goals:
     self._fedavg()
     self._kernels()
     self._growth()
+    self._startup()
 
   def _python_protobuf(self) -> None:
     for part, what in (('steady', 'a round'), ('first', 'create and first round')):
@@ -168,6 +170,17 @@ class Goals:
       f'extra time of a new number of clients over that of `{INNER}` (an empty round: {floor:.2f})'
     )
     self.add(what, dict.fromkeys(KINDS, 0.6), found, False)
+
+  def _startup(self) -> None:
+    for party in ('server', 'client'):
+      _, cpu = self.startup['start']['over_import_tensorflow'][party]
+      found = {'chacha20': cpu}
+      what = f'start of a {party} of `examples/hospitals` over `import tensorflow`, CPU'
+      self.add(what, {'chacha20': 2}, found, False)
+    report = self.startup['report']
+    of = f'`report` of {report["rounds"]:,} rounds'
+    self.add(f'{of}, CPU s', {'chacha20': 5}, {'chacha20': report['seconds_wall_cpu'][1]}, False)
+    self.add(f'{of}, MB', {'chacha20': 5}, {'chacha20': report['megabytes']}, False)
 
   def table(self) -> str:
     lines = ['| wall (CPU) | philox | chacha20 |', '| --- | --- | --- |']
