@@ -28,7 +28,7 @@ class Goals:
   def __init__(self):
     self.rounds, self.growth = load('rounds'), load('growth')
     self.fedavg, self.kernels = load('fedavg'), load('kernels')
-    self.startup = load('startup')
+    self.startup, self.memory = load('startup'), load('secagg-memory')
     self.rows: list[list[str]] = []
     self.bars: list[tuple[str, float, dict[str, float]]] = []
 
@@ -181,6 +181,13 @@ class Goals:
     of = f'`report` of {report["rounds"]:,} rounds'
     self.add(f'{of}, CPU s', {'chacha20': 5}, {'chacha20': report['seconds_wall_cpu'][1]}, False)
     self.add(f'{of}, MB', {'chacha20': 5}, {'chacha20': report['megabytes']}, False)
+
+    peak = self.memory['peak_over_one_value']['20 x 10^7']
+    what = 'peak memory of a round of `SecAggContext`, 20 x 10^7, over one of the values'
+    self.add(what, {'chacha20': 4}, {'chacha20': peak}, False)
+    for doubled, growth in self.memory['growth'].items():
+      what = f'time of a round of `SecAggContext` for twice the {doubled}, 10 x 10^7 before'
+      self.add(what, {'chacha20': 2.1}, {'chacha20': growth}, False)
 
   def table(self) -> str:
     lines = ['| wall (CPU) | philox | chacha20 |', '| --- | --- | --- |']
