@@ -382,9 +382,8 @@ class Server:
     unmasker.check_counts(sorted(positions + dropped))
     plus, minus = unmasker.masks(positions, dropped, mask_keys)
     prg.add_masks(self._sum, plus, minus)
-    receipts = self._receipts(heard)
-    values, self._sum = inputs.restore(self.params, self._sum), []
-    self.result = Aggregate(values, tuple(self._survivors), unmasker.blamed)
+    receipts, members = self._receipts(heard), tuple(self._survivors)  # no second sum yet
+    self.result = Aggregate(inputs.restore(self.params, self._sum), members, unmasker.blamed)
     return receipts
 
   def _receipts(self, heard: list[int]) -> dict[int, bytes]:
