@@ -47,7 +47,8 @@ class Stack:
         states[layer.name] = state
     nothing = tf.zeros_like(self._costs[0])
     zero = tf.constant(0, tf.int64)
-    states['privacy'] = self._account_state(nothing, zero, zero, zero)
+    correlated = self.binding.price.separation is not None
+    states['privacy'] = self._account_state(nothing, zero, zero, zero if correlated else None)
     return states
 
   def restarted(self, state: State, lost: int) -> State:
@@ -186,34 +187,36 @@ class Stack:
     return new_state, total, measurements
 
   def _account_state(
-    self, cost: tf.Tensor, shares: tf.Tensor, rounds: tf.Tensor, since_restart: tf.Tensor
+    self,
+    cost: tf.Tensor,
+    shares: tf.Tensor,
+    rounds: tf.Tensor,
+    since_restart: tf.Tensor | None = None,
   ) -> State:
     """The account; with a budget, whether the next round at its worst is outside it."""
     state: OrderedDict[str, tf.Tensor] = OrderedDict(cost=cost, shares=shares, rounds=rounds)
-    if self.binding.price.separation is not None:
+    if since_restart is not None:
       state['since_restart'] = since_restart
     if self.limit is not None:
       worst = tf.constant(self.binding.worst_round.astype(self.binding.costs.dtype))
-      adds = self._adds(since_restart, shares)
-      worst = tf.where(adds, worst, tf.zeros_like(worst))
+      most = shares + self.binding.price.shares(self._cohort.maximum)
+      if since_restart is not None:
+        adds = self._adds(since_restart, shares)
+        worst, most = tf.where(adds, worst, tf.zeros_like(worst)), tf.where(adds, most, shares)
       limit = self.limit.limit
       left = tf.constant(limit, cost.dtype) - tf.gather(worst, self.limit.parts)
       past = tf.gather(cost, self.limit.parts) > left
-      most = self.binding.price.shares(self._cohort.maximum)
-      distance = self._distance(shares + most * tf.cast(adds, tf.int64))
-      state['halted'] = tf.reduce_any(past) | (distance > self.limit.most_distance)
+      state['halted'] = tf.reduce_any(past) | (self._distance(most) > self.limit.most_distance)
     return state
 
   def _adds(self, since_restart: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
-    """Whether a client who paid for all that it could so far may pay once more in a round.
+    """Whether, of correlated noise, one client may pay once more in a round.
 
     Args:
-      since_restart: Rounds that share noise with it and stand before it.
-      shares: Draws so far: of correlated noise, how often one client paid.
+      since_restart: Rounds that share noise with it and precede it.
+      shares: Number of times that one client has paid.
     """
     price = self.binding.price
-    if price.separation is None:
-      return tf.constant(True)
     adds = tf.equal(since_restart % price.separation, 0)
     return adds if price.participations is None else adds & (shares < price.participations)
 
@@ -331,12 +334,12 @@ class Stack:
     rounds = state['rounds'] + tf.cast(~halted, tf.int64)
     infinite = tf.constant(math.inf, tf.float64)
     cost, shares = state['cost'], state['shares']
-    since_restart = state.get('since_restart', rounds)
+    since_restart = state.get('since_restart')  # where noise is correlated over rounds
     if binding.mechanism is None:
       spent = infinite
     else:
       counted = tf.cast(honest, tf.int64) if binding.distributed else tf.constant(1, tf.int64)
-      free = halted | ~self._adds(since_restart, shares)
+      free = halted if since_restart is None else halted | ~self._adds(since_restart, shares)
       cost = tf.where(free, cost, self._add(cost, tf.gather(self._costs, honest)))
       shares = tf.where(free, shares, shares + counted)
       spent = self._epsilon(cost, self._distance(shares))
@@ -354,7 +357,8 @@ class Stack:
     )
     if self.limit is not None:
       measurements['halted'] = halted
-    since_restart += tf.cast(~halted, tf.int64)
+    if since_restart is not None:
+      since_restart += tf.cast(~halted, tf.int64)
     return self._account_state(cost, shares, rounds, since_restart), measurements
 
   def _add(self, cost: tf.Tensor, one_round: tf.Tensor) -> tf.Tensor:
