@@ -329,8 +329,8 @@ def _check_base(base: RdpCurve) -> None:
   _validate.instance(RdpCurve, base=base)
   if base.mechanism == CORRELATED:
     raise ConfigurationError(
-      'Sampling was asked for noise that is correlated over rounds; no bound is proved for it here. '
-      'Claim the separation of participations alone, or use independent noise.'
+      'Sampling has no proved bound for noise that is correlated over rounds. Claim the separation '
+      'of participations alone, or use independent noise.'
     )
   if base.mechanism == 'sampled':
     raise ConfigurationError(

@@ -79,8 +79,8 @@ class Coordinator:
       port = self._grpc.add_secure_port(self._address, credentials)
     except RuntimeError as error:
       raise RuntimeUnavailableError(
-        f'The coordinator was to listen on {self._address}; the system refused ({error}). Choose '
-        'another address, or end the program that uses it.'
+        f'Cannot listen on {self._address}: {error}. Choose another address, or end the program '
+        'that uses it.'
       ) from None
     await self._grpc.start()
     return port

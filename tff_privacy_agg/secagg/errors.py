@@ -4,7 +4,7 @@
     ├── what one message got wrong: the sender is refused, the session goes on
     │     InvalidMessage, WrongRound (LateMessage), DuplicateMessage, SenderMismatch,
     │     UnknownClient, InvalidPublicKey, SignatureInvalid
-    ├── what a client was asked to put in
+    ├── an input that the client cannot send: refused before it is masked
     │     InputOutOfRange, CapacityError, UnsupportedModulusError, ClearAggregandError
     └── what ends a session, or keeps it from starting: nothing is revealed
           UnsafeParameters, GraphMismatch, ContextMismatch, NotEnoughClients, NotEnoughShares,
