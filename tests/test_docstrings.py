@@ -52,7 +52,7 @@ def documented():
           )
 
 
-@pytest.mark.parametrize(('module', 'file', 'docstring'), documented())
+@pytest.mark.parametrize(('module', 'file', 'docstring'), list(documented()))
 def test_an_example_shows_what_happens(module, file, docstring):
   names = {**vars(importlib.import_module(module)), **NAMES}
   parsed = doctest.DocTestParser().get_doctest(docstring, names, module, file, 0)

@@ -28,7 +28,8 @@ def renamed(**new_name_of: str) -> Callable[[Named], Named]:
     >>> @renamed(max_clients='cohort_maximum')
     ... def size(*, cohort_maximum):
     ...   return cohort_maximum
-    >>> with warnings.catch_warnings(record=True):
+    >>> with warnings.catch_warnings():
+    ...   warnings.simplefilter('ignore')
     ...   size(max_clients=3)
     3
   """

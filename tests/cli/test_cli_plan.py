@@ -95,6 +95,7 @@ def test_a_plan_is_of_the_server_view_unless_it_says_otherwise(capsys):
   assert (plan['view'], plan['adjacency']) == ('server', 'zero_out')
 
 
+@pytest.mark.filterwarnings('default::UserWarning')
 def test_a_warning_of_the_chosen_design_is_one_plain_sentence(capsys):
   """And those of designs that the search has passed are not shown."""
   assert cli.main([*PLAN, '--target-epsilon', '1000', '--bits', '8', '--json']) == 0

@@ -38,6 +38,7 @@ CASES = {
 }
 
 
+@pytest.mark.filterwarnings('default:.* bits round .* coordinates:UserWarning')  # of few bits
 @pytest.mark.parametrize(('bits', 'dim', 'settings'), CASES.values(), ids=CASES.keys())
 def test_too_few_bits_are_refused_naming_the_fewest_that_work(bits, dim, settings):
   value_type = tff.TensorType(np.float32, [dim])

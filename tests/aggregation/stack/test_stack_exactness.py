@@ -22,6 +22,8 @@ from tff_privacy_agg.aggregation.layers import (
   Zeroing,
 )
 
+# Few bits, so that rounding shows: a stack says how much it loses.
+pytestmark = pytest.mark.filterwarnings('default:.* bits round .* coordinates:UserWarning')
 MAXIMUM_WEIGHT = 8.0
 
 
