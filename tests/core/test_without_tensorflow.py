@@ -43,6 +43,7 @@ WORK = {
   'accounting',
   'deployment',
   'plan',
+  'plan_correlated',
   'learning',  # and `runtime`: their names load when they are used
   'ledger',
   'runtime',
