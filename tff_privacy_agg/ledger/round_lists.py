@@ -95,11 +95,8 @@ class Chain:
     self.restarts = 0
     self._separation = separation
     self._began = 0  # line of the last restart
-    self._last: tuple[int, int, int] = (
-      0,
-      -1,
-      -1,
-    )  # line of the last charge, its round, that before
+    # Line of the last charge, its round, and the round before.
+    self._last: tuple[int, int, int] = (0, -1, -1)
     self._lost = False
 
   def must_restart(self, number: int, open_charges: Iterable[int]) -> bool:
