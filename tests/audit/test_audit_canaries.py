@@ -194,7 +194,7 @@ def test_what_cannot_be_audited_is_refused():
   with pytest.raises(ConfigurationError, match='`model_fn` makes a int'):
     audit.with_canaries(lambda: 3)()
   found = audit.CanaryAudit(canaries, audited_weights())
-  with pytest.raises(ConfigurationError, match='no round was observed'):
+  with pytest.raises(ConfigurationError, match='no observed round to score'):
     found.result(delta=1e-5)
   found.observe(['client_0'], audited_weights())
   with pytest.raises(ConfigurationError, match='4 canaries were added; in 1 rounds 0 that'):

@@ -99,7 +99,7 @@ def refused(capsys, *arguments):
 def test_what_cannot_be_audited_is_refused_with_the_fix(trained, tmp_path, capsys):
   assert 'got neither. Give one of them.' in refused(capsys)
   assert 'got both' in refused(capsys, str(trained), '--fresh')
-  assert 'holds none. Train one' in refused(capsys, str(tmp_path))
+  assert 'holds no training to audit. Train one' in refused(capsys, str(tmp_path))
   (tmp_path / 'config.json').write_text((trained / 'config.json').read_text())
   assert 'has none. Audit a training with noise' in refused(capsys, str(tmp_path))
   (tmp_path / 'config.json').write_text('{"facts": {}}')

@@ -222,7 +222,7 @@ def test_an_iterator_survives_serialization_with_its_source():
   iterator.select(SIZE)
   restored.select(SIZE)
   assert restored.cohort == iterator.cohort == cohorts().cohort(2)
-  with pytest.raises(tpa.ConfigurationError, match='sampler of the cohorts chose 4'):
+  with pytest.raises(tpa.ConfigurationError, match='the cohort sampler chose 4'):
     iterator.select(5)
   lost = iterator.to_bytes().replace(source.key.encode(), b'0')
   with pytest.raises(tpa.ConfigurationError, match='Make the `CohortDataSource`'):

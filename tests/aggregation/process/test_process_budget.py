@@ -74,9 +74,13 @@ CENTRAL = (tpa.CentralDiscreteGaussianNoise(noise_multiplier=2.0), tpa.PlainSum(
 @pytest.mark.parametrize(
   ('budget', 'kwargs', 'sentence'),
   [
-    (tpa.Budget(epsilon=0.1, delta=1e-5), {}, 'not one round of noise multiplier 2 is within it'),
-    (BUDGET, {'last': CENTRAL}, "budget in the server's view .* view='release'"),
-    (BUDGET, {'last': (tpa.PlainSum(),)}, 'epsilon is infinite there. Add distributed noise'),
+    (
+      tpa.Budget(epsilon=0.1, delta=1e-5),
+      {},
+      'A single round at noise multiplier 2 exceeds the budget',
+    ),
+    (BUDGET, {'last': CENTRAL}, "the server's view, .* view='release'"),
+    (BUDGET, {'last': (tpa.PlainSum(),)}, 'epsilon is infinite. Add distributed noise'),
   ],
   ids=['too small', 'central', 'no noise'],
 )
