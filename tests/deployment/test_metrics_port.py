@@ -103,6 +103,7 @@ def test_other_requests_are_refused(port):
   ):
     with pytest.raises(urllib.error.HTTPError) as raised:
       page_of(port.address, path, **changed)
+    raised.value.close()
     assert raised.value.code == code
 
 
