@@ -186,7 +186,7 @@ class PrivacyLedger(OpenedLedger):
       LedgerError: If the charge is not open, if nobody survived or the runtime counted more
         than were charged: the round stays charged at its worst. Or if fewer survived than
         the threshold, or the round was not as the facts claim: the line is written
-        first, and from then on the claim counts for nothing.
+        first, and from then on the claim is dropped.
     """
     _validate.at_least(0, charge=charge, survivors=survivors, top_up=top_up)
     _validate.one_of(ledger_lines.COUNTED_BY, counted_by=counted_by)
