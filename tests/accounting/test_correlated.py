@@ -249,5 +249,7 @@ def test_no_amplification_is_claimed_for_correlated_noise():
       price.curve(1, adjacency='replace_one'), population=100, cohort=9
     ),
   ):
-    with pytest.raises(ConfigurationError, match='no proved bound for noise that is correlated over rounds'):
+    with pytest.raises(
+      ConfigurationError, match='no proved bound for noise that is correlated over rounds'
+    ):
       sampled()
