@@ -132,11 +132,14 @@ def test_liars_that_take_turns_cost_one_session_each(mode, keys, tmp_path, monke
   bad = {2: when(1), 6: when(2)}
   ledger, lines, _ = train(keys, tmp_path, mode, bad, monkeypatch)
   failed = [line.split(':')[0] for line in lines if 'has no sum' in line]
-  assert failed == [
+  # In round 2 both lie at once: suspensions are for one round.
+  first, *again, last = failed
+  assert (first, last) == (
     'round 1 has no sum, attempt 1 of 5',
-    'round 1 has no sum, attempt 2 of 5',
-    'round 2 has no sum, attempt 1 of 5',  # both at once: suspensions are for one round
-  ]
+    'round 2 has no sum, attempt 1 of 5',
+  )
+  # No repeat is lost where the first liar's complainant, left out with it, is the other liar.
+  assert again in ([], ['round 1 has no sum, attempt 2 of 5'])
   settled = [line['survivors'] for line in ledger if line['event'] == 'settle']
   assert len(settled) == ROUNDS
   assert min(settled) >= len(NAMES) - 2 * len(bad)  # each liar evicts at most one other
