@@ -147,7 +147,8 @@ def _epsilon(ledger: LedgerRecord, view: str, name: str) -> Html:
 def _quality(run: RunFiles) -> list[Html]:
   cards = []
   for name in run.measured():
-    for _, value in run.column(name)[-1:] if name != 'loss' else ():
+    if name != 'loss':
+      _, value = run.column(name)[-1]
       text = f'{100 * value:.1f} %' if name == 'accuracy' else short(value)
       cards.append(_figure(f'{name[:1].upper()}{name[1:]}, held-out', text))
   return cards
