@@ -11,7 +11,7 @@ import numpy as np
 
 HISTORY = 'history'
 # In the account of a stack whose noise is correlated, and of no other.
-_MARK = 'since_restart'
+SINCE_RESTART = 'since_restart'
 
 
 def holds_noise(value: Any) -> bool:
@@ -63,13 +63,13 @@ def map_stacks(change: Callable[..., Mapping[str, Any]], value: Any, *others: An
 
 def _is_stack(value: Mapping[str, Any]) -> bool:
   account = value.get('privacy')
-  return isinstance(account, Mapping) and _MARK in account
+  return isinstance(account, Mapping) and SINCE_RESTART in account
 
 
 def _begun_anew(stack: Mapping[str, Any]) -> Mapping[str, Any]:
   parts = {}
   for name, part in stack.items():
-    zeroed = {HISTORY, _MARK} & {*part} if isinstance(part, Mapping) else set()
+    zeroed = {HISTORY, SINCE_RESTART} & {*part} if isinstance(part, Mapping) else set()
     parts[name] = part
     if zeroed:
       parts[name] = _like(

@@ -17,7 +17,7 @@ from tff_privacy_agg import accounting
 from tff_privacy_agg.aggregation.binding import Binding
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.layers.base import Layer, Measurements, Params, Slot, State
-from tff_privacy_agg.aggregation.noise_history import without_noise
+from tff_privacy_agg.aggregation.noise_history import SINCE_RESTART, without_noise
 from tff_privacy_agg.numerics import epsilon, modular, randomness, samplers
 from tff_privacy_agg.numerics.randomness import RandomStream
 
@@ -65,7 +65,7 @@ class Stack:
     cost, shares = privacy['cost'], privacy['shares']
     zero = tf.constant(0, tf.int64)
     for number in range(lost):
-      adds = self._adds(privacy['since_restart'] if number == 0 else zero, shares)
+      adds = self._adds(privacy[SINCE_RESTART] if number == 0 else zero, shares)
       cost = tf.where(adds, self._add(cost, self._costs[1]), cost)
       shares = shares + tf.cast(adds, tf.int64)
     parts = OrderedDict(without_noise(state))
@@ -196,7 +196,7 @@ class Stack:
     """The account; with a budget, whether the next round at its worst is outside it."""
     state: OrderedDict[str, tf.Tensor] = OrderedDict(cost=cost, shares=shares, rounds=rounds)
     if since_restart is not None:
-      state['since_restart'] = since_restart
+      state[SINCE_RESTART] = since_restart
     if self.limit is not None:
       worst = tf.constant(self.binding.worst_round.astype(self.binding.costs.dtype))
       most = shares + self.binding.price.shares(self._cohort.maximum)
@@ -334,7 +334,7 @@ class Stack:
     rounds = state['rounds'] + tf.cast(~halted, tf.int64)
     infinite = tf.constant(math.inf, tf.float64)
     cost, shares = state['cost'], state['shares']
-    since_restart = state.get('since_restart')  # where noise is correlated over rounds
+    since_restart = state.get(SINCE_RESTART)  # where noise is correlated over rounds
     if binding.mechanism is None:
       spent = infinite
     else:

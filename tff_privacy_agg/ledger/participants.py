@@ -66,9 +66,8 @@ class Participants:
     self._salt = secrets.token_bytes(32)
     self._numbers: dict[str, int] = {}  # by hash, in the order of first participation
     self._taken = np.zeros(0, np.int64)  # rounds that each has taken part in, by number
-    self._last = np.zeros(
-      0, np.int64
-    )  # position of the last of them, where a separation is claimed
+    # Position of the last of them, where a separation is claimed.
+    self._last = np.zeros(0, np.int64)
     self._digests = Digests()
     self._descriptor = -1
     self._most = 0
