@@ -154,7 +154,7 @@ bench: env  ## Measure rounds beside TFF's own aggregators
 	$(BIN)/python benchmarks/rounds.py $(ARGS)
 
 bench-peers: env  ## Measure other secure sums next to ours, each in an environment of its own
-	$(BIN)/python benchmarks/peers.py --folder $(or $(FOLDER),/tmp/tff-privacy-agg-peers) $(ARGS)
+	$(BIN)/python benchmarks/peers.py --folder $(or $(FOLDER),$(CURDIR)/$(VENV)/peers) $(ARGS)
 
 notebooks: env  ## Run the text twins and write the notebooks
 	$(BIN)/python notebooks/build.py $(ARGS)
