@@ -224,16 +224,16 @@ def served_table() -> str:
     for who, words in (('all_parties', 'all parties'), ('server', 'the server alone')):
       what = f"CPU of {size} over the protocol's, {words}"
       rows.append(_below(what, 1.5, cell[f'served_over_protocol_{who}']))
-  beside = (
+  peer = (
     f'Flower {flower["version"]}, {flower["clients"]} clients with {flower["elements"]:,} values'
   )
   (cell,) = (c for c in found['sessions']['cells'] if c['clients'] == flower['clients'])
   ours = cell['cpu_seconds_server']['served']
   rows += [
     ['KB of the server a client that waits', '', f'{waiting["kilobytes_a_client"]:g}'],
-    [f'the same, {beside}', '', f'{flower["kilobytes_a_client"]:g}'],
+    [f'the same, {peer}', '', f'{flower["kilobytes_a_client"]:g}'],
     [f'CPU seconds of the server a round, {cell["clients"]} clients', '', f'{ours:g}'],
-    [f'the same, {beside}, in the clear', '', f'{flower["cpu_seconds_server"]:g}'],
+    [f'the same, {peer}, in the clear', '', f'{flower["cpu_seconds_server"]:g}'],
   ]
   lines = ['| what | goal | found |', '| --- | --- | ---: |']
   return '\n'.join(lines + ['| ' + ' | '.join(row) + ' |' for row in rows])
