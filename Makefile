@@ -58,7 +58,7 @@ test: env  ## Run the tests that are fast
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m '$(FAST)' $(ARGS)
 
 coverage: $(COVERAGE)/.stamp  ## Run the fast tests and measure what they cover, with a floor
-	PYTHONPATH=$(CURDIR)/$(COVERAGE) $(MAKE) test ARGS='--cov $(ARGS)'
+	PYTHONPATH=$(CURDIR)/$(COVERAGE) $(MAKE) test ARGS='$(ARGS) --cov'
 
 $(COVERAGE)/.stamp: requirements/coverage.txt $(VENV)/.stamp
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
