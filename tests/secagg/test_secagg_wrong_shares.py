@@ -135,13 +135,15 @@ def test_complaints_and_drop_outs_together_leave_too_few_shares():
 
 
 def forge_share(n):
-  """Changes the share for the first neighbour: client 1."""
+  """Changes the share for the first neighbour, client 1, to another one of field elements."""
 
   def forge(message):
     body = body_of(message)
     first = wire.bitmap_bytes(n - 1)
     for index in range(first + 2, first + 30):
       body[index] ^= 1 + (body[index - 1] + index) % 250
+    # Each limb's bit 16: next to a set one, low bits other than 0 are beyond the field.
+    body[first + 32 : first + shamir.SHARE_BYTES] = bytes(2)
     return rewrap(message, body)
 
   return forge
