@@ -18,7 +18,7 @@ class RealVectors:
       the clipping layer holds.
     flat: True after a random rotation: every coordinate of a vector of norm 1
       is then about `1 / sqrt(dim)`.
-    moving: True where that norm may change from round to round.
+    moving: True where that norm may change in all rounds.
   """
 
   dim: int | None = None

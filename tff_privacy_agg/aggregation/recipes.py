@@ -36,6 +36,7 @@ from tff_privacy_agg.aggregation.layers import (
   WeightedMean,
   Zeroing,
 )
+from tff_privacy_agg.aggregation.layers.thresholds import Threshold
 from tff_privacy_agg.errors import ConfigurationError
 
 _ROTATIONS = {'hd': HadamardRotation, 'dft': DFTRotation}
@@ -226,7 +227,7 @@ def dp_aggregator(
   zeroing: bool = True,
   *,
   correlated: BandedToeplitz | None = None,
-  clipping_norm: float | None = None,
+  clipping_norm: Threshold | None = None,
   maximum_clients: int = _MANY_CLIENTS,
   delta: float | None = None,
 ) -> tff.aggregators.UnweightedAggregationFactory:
@@ -246,7 +247,9 @@ def dp_aggregator(
     zeroing: Whether vectors far larger than most are replaced by zeros.
     correlated: How noise is correlated over rounds (`CorrelatedNoise`), which takes a `clipping_norm`,
       and cohorts as separate as it says; None for independent noise.
-    clipping_norm: L2 norm at which vectors are clipped; None adapts it to the median.
+    clipping_norm: L2 norm at which vectors are clipped, or an `AdaptiveQuantile`; None follows the
+      median. With `correlated` a quantile needs `frozen_after`: noise of the rounds before is in other
+      units and cancels in part.
     maximum_clients: Most clients of a round.
     delta: Delta of the reported epsilon; None takes 1e-6.
 
@@ -268,7 +271,8 @@ def dp_aggregator(
   if correlated is not None and clipping_norm is None:
     raise ConfigurationError(
       '`correlated` noise cancels only in units that stay, and the clip norm adapts by default. '
-      'Pass `clipping_norm`, such as the median norm of an update.'
+      'Pass `clipping_norm`: the median norm of an update, or an `AdaptiveQuantile` with '
+      '`frozen_after`.'
     )
   noise: Layer = CentralDiscreteGaussianNoise(noise_multiplier=noise_multiplier)
   if correlated is not None:

@@ -39,6 +39,7 @@ ALL_LAYERS = (
   layers.Zeroing(threshold=QUANTILE, name='zeroing_adaptive'),
   layers.Clipping(norm=0.5),
   layers.Clipping(norm=QUANTILE, name='clipping_adaptive'),
+  layers.Clipping(norm=dataclasses.replace(QUANTILE, frozen_after=2), name='clipping_frozen'),
   layers.CoordinateClipping(maximum=(1.0, 2.0, 0.5, 100.0, 1e-3, 1e3, 3.0)),
   layers.HadamardRotation(),
   layers.DFTRotation(name='rotation_dft'),

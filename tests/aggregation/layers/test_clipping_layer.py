@@ -1,5 +1,6 @@
 """Clipping, zeroing and their adaptive thresholds."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -173,3 +174,32 @@ def test_channels_exist_only_where_thresholds_adapt():
   # A count's deviation of 3 clients is one of 6 in the sum of +1 and -1.
   assert Clipping(norm=stated).channels == {'below': Channel(stddev=6.0)}
   assert Zeroing(threshold=QUANTILE).channels == {'above': Channel(stddev=None)}
+
+
+@pytest.mark.parametrize(
+  ('kind', 'key', 'channel'), [(Clipping, 'norm', 'below'), (Zeroing, 'estimate', 'above')]
+)
+def test_a_frozen_threshold_follows_as_many_rounds_as_it_says(kind, key, channel):
+  field = 'norm' if kind is Clipping else 'threshold'
+  followed = kind(**{field: QUANTILE})
+  frozen = kind(**{field: dataclasses.replace(QUANTILE, frozen_after=3)})
+  assert frozen.channels == followed.channels
+  slot = slot_of(3)
+  sums = {'survivors': tf.constant(8.0, tf.float64), channel: tf.constant(8.0, tf.float64)}
+  states = {layer: layer.init(slot) for layer in (followed, frozen)}
+  for number in range(6):
+    before = float(states[frozen][key])
+    for layer, state in states.items():
+      params = layer.prepare(slot, state)
+      assert list(params) == [key]
+      states[layer], _ = layer.update(slot, state, params, sums)
+    if number < 3:
+      assert states[frozen][key] == states[followed][key] != before
+    else:
+      assert states[frozen][key] == before != states[followed][key]
+
+
+@pytest.mark.parametrize('bad', [0, -1, 1.5, True, '3'])
+def test_a_number_of_rounds_that_is_none_is_refused(bad):
+  with pytest.raises(ConfigurationError, match='`frozen_after` must be'):
+    dataclasses.replace(QUANTILE, frozen_after=bad)

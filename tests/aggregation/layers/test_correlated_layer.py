@@ -1,5 +1,7 @@
 """Correlated noise: the integers of each round, their room, and what the layer refuses."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -66,11 +68,14 @@ def test_a_column_of_one_keeps_nothing_and_is_independent_noise():
   )
 
 
-def test_a_norm_that_adapts_is_refused():
+def test_a_norm_that_adapts_in_all_rounds_is_refused():
   assert LAYER.output_domain(RealVectors(l2_bounded=True)).central
   norm = tpa.AdaptiveQuantile(initial=1.0, target=0.5)
+  cohort = tpa.Cohort(expected=3)
   with pytest.raises(CompositionError, match='noise in other units would not cancel'):
-    tpa.compose([tpa.Clipping(norm=norm), LAYER, tpa.PlainSum()], cohort=tpa.Cohort(expected=3))
+    tpa.compose([tpa.Clipping(norm=norm), LAYER, tpa.PlainSum()], cohort=cohort)
+  frozen = tpa.Clipping(norm=dataclasses.replace(norm, frozen_after=5))
+  assert tpa.compose([frozen, LAYER, tpa.PlainSum()], cohort=cohort).layers[0] == frozen
   with pytest.raises(CompositionError, match='Use `PlainSum`'):
     tpa.compose(
       [tpa.Clipping(norm=1.0), LAYER, tpa.SecureModularSum()], cohort=tpa.Cohort(expected=3)
@@ -101,8 +106,11 @@ def test_the_recipe_takes_a_norm_with_a_strategy():
   strategy = tpa.BandedToeplitz.from_floats([1.0, 0.5], separation=2)
   with pytest.raises(ConfigurationError, match='Pass `clipping_norm`'):
     tpa.dp_aggregator(1.0, 10, correlated=strategy)
-  noise = tpa.dp_aggregator(1.0, 10, correlated=strategy, clipping_norm=0.5).layers[-2]
-  assert noise == CorrelatedNoise(noise_multiplier=1.0, strategy=strategy)
+  frozen = tpa.AdaptiveQuantile(initial=0.1, target=0.5, frozen_after=10)
+  for norm in (0.5, frozen):
+    layers = tpa.dp_aggregator(1.0, 10, correlated=strategy, clipping_norm=norm).layers
+    assert layers[-3] == tpa.Clipping(norm=norm)
+    assert layers[-2] == CorrelatedNoise(noise_multiplier=1.0, strategy=strategy)
 
 
 def test_a_strategy_is_asked_for():

@@ -24,12 +24,12 @@ COLUMN = [1.0, 0.55, 0.45, 0.4]
 ROUNDS, DIM = 20, 5000
 
 
-def layers_of(column=COLUMN, *, separation=4, participations=None, z=2.0, zeroing=()):
+def layers_of(column=COLUMN, *, separation=4, participations=None, z=2.0, norm=1.0, zeroing=()):
   strategy = tpa.BandedToeplitz.from_floats(
     column, separation=separation, participations=participations
   )
   noise = CorrelatedNoise(noise_multiplier=z, strategy=strategy)
-  return [*zeroing, Clipping(norm=1.0), noise, PlainSum()]
+  return [*zeroing, Clipping(norm=norm), noise, PlainSum()]
 
 
 def integers(stack, vector):
@@ -120,6 +120,28 @@ def test_channels_are_paid_once_a_participation():
   assert stack.binding.noise_multiplier(1) == pytest.approx(2.0, rel=1e-4)
   _, _, measured = run(stack, np.zeros([4, 3]))
   assert measured['privacy']['noise_multiplier'] == pytest.approx(2.0, rel=1e-4)
+
+
+def test_a_norm_that_is_frozen_after_some_rounds_changes_the_units_and_not_the_noise():
+  """Rounds without enough survivors do not count towards the freeze."""
+  cohort = tpa.Cohort(expected=4, minimum=2)
+  norm = AdaptiveQuantile(initial=1.0, target=0.5, learning_rate=1.0, frozen_after=2)
+  adapted = stack_of(layers_of(norm=norm), 3, cohort)
+  fixed = stack_of(layers_of(), 3, cohort)
+  assert adapted.binding.price.separation == fixed.binding.price.separation
+  norms, state, before = [], None, 1.0
+  for number in range(6):
+    clients = 1 if number == 1 else 4
+    state, vector, measured = run(adapted, np.zeros([clients, 3]), state, seed=number)
+    newest = state['correlated_noise']['history'].numpy()[0]
+    # Zeros are all that was sent: what is released is the noise in units of the round's norm.
+    steps = vector / before * adapted.binding.design.scaled_norm
+    np.testing.assert_allclose(steps, newest * measured['privacy']['accepted'], atol=0.01)
+    before = float(state['clipping']['norm'])
+    norms.append(before)
+  assert norms[0] == norms[1] != 1.0
+  assert len(set(norms[2:])) == 1
+  assert norms[2] != norms[1]
 
 
 def test_a_round_that_is_not_accepted_moves_the_noise_and_releases_nothing():

@@ -78,14 +78,13 @@ class Clipping(Layer):
       found=domain,
       fix='Keep one `Clipping`.',
     )
-    moving = isinstance(self.norm, AdaptiveQuantile)
-    return dataclasses.replace(domain, l2_bounded=True, moving=moving)
+    return dataclasses.replace(domain, l2_bounded=True, moving=not self._threshold.settles)
 
   def init(self, slot: Slot) -> State:
     return self._threshold.state('norm')
 
   def prepare(self, slot: Slot, state: State) -> Params:
-    return OrderedDict(state)
+    return self._threshold.params(state, 'norm')
 
   def encode(self, slot: Slot, params: Params, value: tf.Tensor) -> tuple[tf.Tensor, Numbers]:
     norm = structures.l2_norm(value)

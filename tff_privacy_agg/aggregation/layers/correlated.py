@@ -37,7 +37,7 @@ class CorrelatedNoise(CentralDiscreteGaussianNoise):
   and in its checkpoints, and no round may run twice with it: after a round that may have been
   released and whose state was lost, restart it (`PrivateLearningProcess.restart_noise`).
 
-  Domain: RealVectors(l2_bounded=True) whose norm does not move -> IntegerVectors(noised=True,
+  Domain: RealVectors(l2_bounded=True) whose norm stays, from some round on -> IntegerVectors(noised=True,
   central=True).
   Sensitivity: of one participation in all rounds together, the square root of
   `strategy.column.squared_sensitivity(B^2, d)`, with B as for `CentralDiscreteGaussianNoise`.
@@ -85,8 +85,8 @@ class CorrelatedNoise(CentralDiscreteGaussianNoise):
       not domain.moving,
       self.name,
       needs='a clip norm that stays: noise in other units would not cancel',
-      found='a norm that adapts',
-      fix='Pass `Clipping` a number.',
+      found='a norm that adapts in all rounds',
+      fix='Pass `Clipping` a number, or an `AdaptiveQuantile` with `frozen_after`.',
     )
     return found
 

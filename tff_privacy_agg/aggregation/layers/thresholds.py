@@ -12,6 +12,9 @@ from tff_privacy_agg.aggregation.domains import Channel
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import quantiles
 
+# In a layer's state, next to the estimate of a threshold that settles.
+_MOVES = 'moves'
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdaptiveQuantile:
@@ -32,6 +35,9 @@ class AdaptiveQuantile:
       clients, over `Cohort.expected` clients. None takes the larger of
       `expected / 20` and twice the noise multiplier, so that the bit costs at
       most a sixteenth of the round's privacy.
+    frozen_after: Number of accepted rounds after which the estimate stays as it
+      is; at least 1. None follows it always. The bits are sent and paid for in
+      all rounds.
 
   Raises:
     ConfigurationError: If a number is outside its range.
@@ -48,6 +54,7 @@ class AdaptiveQuantile:
   multiplier: float = 1.0
   increment: float = 0.0
   count_stddev: float | None = None
+  frozen_after: int | None = None
 
   def __post_init__(self) -> None:
     _validate.positive(learning_rate=self.learning_rate)
@@ -65,14 +72,28 @@ class AdaptiveQuantile:
       )
     if self.count_stddev is not None:
       _validate.positive(count_stddev=self.count_stddev)
+    if self.frozen_after is not None:
+      _validate.at_least(1, frozen_after=self.frozen_after)
+
+  @property
+  def settles(self) -> bool:
+    """Whether the threshold stays, from some round on."""
+    return self.frozen_after is not None
 
   def channels(self, name: str) -> dict[str, Channel]:
     """The channel of the bit: +1 or -1, so a count is half the sum plus half the clients."""
     return {name: Channel(stddev=None if self.count_stddev is None else 2 * self.count_stddev)}
 
   def state(self, key: str) -> OrderedDict[str, tf.Tensor]:
-    """The state that a layer keeps and broadcasts under `key`: the estimate, float32."""
-    return OrderedDict({key: tf.constant(self.initial, tf.float32)})
+    """The state of a layer: under `key` the estimate, float32, and how often it moved if that ends."""
+    state = OrderedDict({key: tf.constant(self.initial, tf.float32)})
+    if self.settles:
+      state[_MOVES] = tf.constant(0, tf.int64)
+    return state
+
+  def params(self, state: Mapping[str, tf.Tensor], key: str) -> OrderedDict[str, tf.Tensor]:
+    """What a layer broadcasts: the estimate."""
+    return OrderedDict({key: state[key]})
 
   def estimate(self, params: Mapping[str, tf.Tensor], key: str) -> tf.Tensor:
     """The estimate of a round."""
@@ -101,7 +122,11 @@ class AdaptiveQuantile:
     counted = fraction_positive(sums, name)
     below = 1 - counted if counts_above else counted
     moved = quantiles.geometric_update(state[key], below, self.target, self.learning_rate)
-    return OrderedDict({key: moved}), {name: counted}
+    if self.frozen_after is None:
+      return OrderedDict({key: moved}), {name: counted}
+    moves = state[_MOVES]
+    kept = tf.where(moves < self.frozen_after, moved, state[key])
+    return OrderedDict({key: kept, _MOVES: moves + 1}), {name: counted}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,12 +134,17 @@ class FixedThreshold:
   """A threshold that stays: the same methods as `AdaptiveQuantile`, without channel and state."""
 
   value: float
+  settles = True
 
   def channels(self, name: str) -> dict[str, Channel]:
     """None: no client says anything of its norm."""
     return {}
 
   def state(self, key: str) -> OrderedDict[str, tf.Tensor]:
+    """Nothing."""
+    return OrderedDict()
+
+  def params(self, state: Mapping[str, tf.Tensor], key: str) -> OrderedDict[str, tf.Tensor]:
     """Nothing."""
     return OrderedDict()
 

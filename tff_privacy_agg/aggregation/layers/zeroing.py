@@ -81,7 +81,7 @@ class Zeroing(Layer):
     return self._threshold.state('estimate')
 
   def prepare(self, slot: Slot, state: State) -> Params:
-    return OrderedDict(state)
+    return self._threshold.params(state, 'estimate')
 
   def encode(self, slot: Slot, params: Params, value: tf.Tensor) -> tuple[tf.Tensor, Numbers]:
     norm = structures.l2_norm(value)
