@@ -4,7 +4,9 @@ A cross-device task on 5,000 digits of MNIST: thousands of clients with an examp
 take part in a round and none soon again (`tpa.SeparatedCohorts`), and a linear model. The server
 adds the noise. Each mechanism is the one that a training uses, in the TFF runtime: its noise is what
 it gives for one client whose vector is zero, which does not depend on what the others send. Clients
-train, are clipped and added up in NumPy, for all of a cohort at once.
+train, are clipped and added up in NumPy, for all of a cohort at once. Where the clip norm adapts, the
+clients' updates go through the mechanism instead: with correlated noise it follows the median for a
+number of rounds and stays, and noise of those rounds cancels in part only.
 
 Epsilon holds for readers of the models only. Each mechanism takes the server learning rate of a grid
 that is best for it on seeds of their own. Seeds change cohorts and noise; the clients' examples
@@ -12,6 +14,7 @@ are the same.
 """
 
 import argparse
+import dataclasses
 import os
 import statistics
 import sys
@@ -31,7 +34,7 @@ from tff_privacy_agg.learning.data.mnist import load_mnist
 _CLASSES, _PIXELS = 10, 784
 _SIZE = _CLASSES * (_PIXELS + 1)
 _LAST_ROUNDS = 5
-_RATES = (0.1, 0.2, 0.5, 1.0, 2.0)
+_RATES = (0.2, 0.5, 1.0, 2.0, 5.0)
 _VALUE = tff.to_type((np.float32, [_SIZE]))
 _DELTA = 1e-5
 
@@ -51,14 +54,18 @@ class Clients:
     self._row = {one: row for row, one in enumerate(self.ids)}
     self._clip, self._step = args.clip, args.client_learning_rate
 
-  def clipped_sum(self, weights: np.ndarray, chosen: list[str]) -> np.ndarray:
-    """The sum of the chosen clients' clipped updates, after one step of gradient descent each."""
+  def updates(self, weights: np.ndarray, chosen: list[str]) -> np.ndarray:
+    """The chosen clients' updates, `[clients, pixels + 1, classes]`: one step of gradient descent."""
     rows = [self._row[one] for one in chosen]
     x, y = self._x[rows], self._y[rows]
     logits = x @ weights
     found = np.exp(logits - logits.max(axis=2, keepdims=True))
     errors = y - found / found.sum(axis=2, keepdims=True)
-    updates = self._step / x.shape[1] * (x.transpose(0, 2, 1) @ errors)
+    return (self._step / x.shape[1] * (x.transpose(0, 2, 1) @ errors)).astype(np.float32)
+
+  def clipped_sum(self, weights: np.ndarray, chosen: list[str]) -> np.ndarray:
+    """The sum of the chosen clients' updates, each clipped."""
+    updates = self.updates(weights, chosen)
     norms = np.linalg.norm(updates, axis=(1, 2), keepdims=True)
     return (updates * np.minimum(1, self._clip / np.maximum(norms, 1e-12))).sum(axis=0)
 
@@ -71,8 +78,26 @@ def _with_bias(x: np.ndarray) -> np.ndarray:
   return np.concatenate([x, np.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
 
 
+class Adaptive:
+  """A mechanism whose clip norm adapts: it takes the clients' updates."""
+
+  def __init__(self, process, size: int):
+    self._process, self._size = process, size
+
+  def begin(self):
+    self._state = self._process.initialize()
+
+  def noised_sum(self, updates: np.ndarray) -> np.ndarray:
+    output = self._process.next(self._state, list(updates.reshape(len(updates), -1)))
+    self._state = output.state
+    return self._size * np.asarray(output.result).reshape(updates.shape[1:])
+
+
 def mechanisms(args: argparse.Namespace) -> tuple[accounting.CorrelatedPlan, dict]:
-  """The plan, and by name a process and the factor from its result to the noise in a sum."""
+  """The plan, and by name a mechanism.
+
+  That is an `Adaptive`, or a process and the factor from its result to the noise in a sum.
+  """
   planned = accounting.plan_correlated(
     rounds=args.rounds,
     target_epsilon=args.epsilon,
@@ -104,7 +129,17 @@ def mechanisms(args: argparse.Namespace) -> tuple[accounting.CorrelatedPlan, dic
     record_specs=tf.TensorSpec([_SIZE], tf.float32),
   )
   found['tree of TFF'] = (tree, args.clients)
-  return planned, {name: (factory.create(_VALUE), by) for name, (factory, by) in found.items()}
+  mechanisms: dict = {name: (factory.create(_VALUE), by) for name, (factory, by) in found.items()}
+  follows = tpa.AdaptiveQuantile(initial=args.first_norm, target=0.5, learning_rate=1.0)
+  frozen = dataclasses.replace(follows, frozen_after=args.frozen_after)
+  for name, norm, layer in (
+    ('independent, norm adapts', follows, layers['independent']),
+    (f'correlated, norm adapts in {args.frozen_after} rounds', frozen, layers['correlated']),
+  ):
+    stack = [tpa.Mean(), tpa.Clipping(norm=norm), layer, tpa.PlainSum()]
+    process = tpa.compose(stack, cohort=tpa.Cohort(expected=args.clients)).create(_VALUE)
+    mechanisms[name] = Adaptive(process, args.clients)
+  return planned, mechanisms
 
 
 def noise_of(process, by: float, rounds: int) -> np.ndarray:
@@ -118,8 +153,16 @@ def noise_of(process, by: float, rounds: int) -> np.ndarray:
   return np.stack(found)
 
 
-def train(clients: Clients, args: argparse.Namespace, seed: int, noise: np.ndarray | float, rate):
-  """Accuracy, a mean over the last rounds."""
+def train(clients: Clients, args: argparse.Namespace, seed: int, noise, rate):
+  """Accuracy, a mean over the last rounds.
+
+  Args:
+    clients: The clients.
+    args: Of the command.
+    seed: Of the cohorts.
+    noise: Of each round's sum, `[rounds, pixels + 1, classes]`; 0 for none; or an `Adaptive`.
+    rate: The server's learning rate.
+  """
   if seed not in args.cohorts:
     apart = args.planned.strategy.separation
     drawn = tpa.SeparatedCohorts(
@@ -127,10 +170,16 @@ def train(clients: Clients, args: argparse.Namespace, seed: int, noise: np.ndarr
     )
     args.cohorts[seed] = [drawn.cohort(number) for number in range(1, args.rounds + 1)]
   weights, found = np.zeros((_PIXELS + 1, _CLASSES), np.float32), []
+  if isinstance(noise, Adaptive):
+    noise.begin()
   for number in range(1, args.rounds + 1):
-    total = clients.clipped_sum(weights, args.cohorts[seed][number - 1])
-    added = noise[number - 1] if isinstance(noise, np.ndarray) else 0.0
-    weights = weights + np.float32(rate) * (total + added).astype(np.float32) / args.clients
+    chosen = args.cohorts[seed][number - 1]
+    if isinstance(noise, Adaptive):
+      total = noise.noised_sum(clients.updates(weights, chosen))
+    else:
+      total = clients.clipped_sum(weights, chosen)
+      total = total + (noise[number - 1] if isinstance(noise, np.ndarray) else 0.0)
+    weights = weights + np.float32(rate) * total.astype(np.float32) / args.clients
     if number > args.rounds - _LAST_ROUNDS:
       found.append(clients.accuracy(weights))
   return statistics.mean(found)
@@ -140,6 +189,8 @@ def measure_one(name: str, mechanism, clients: Clients, args: argparse.Namespace
   """Accuracies of a mechanism at the rate that is best for it on the tuning seeds."""
 
   def drawn():
+    if isinstance(mechanism, Adaptive):
+      return mechanism
     return 0.0 if mechanism is None else noise_of(*mechanism, args.rounds)
 
   tuning = [(1000 + seed, drawn()) for seed in range(args.tuning_seeds)]
@@ -176,6 +227,8 @@ def main() -> int:
   parser.add_argument('--population', type=int, default=4000)
   parser.add_argument('--epsilon', type=float, default=2.0)
   parser.add_argument('--clip', type=float, default=1.0)
+  parser.add_argument('--first-norm', type=float, default=0.1, help='of norms that adapt')
+  parser.add_argument('--frozen-after', type=int, default=10, help='rounds in which a norm adapts')
   parser.add_argument('--client-learning-rate', type=float, default=0.5)
   args = parser.parse_args()
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from small_facts import server_stack
+
 from tff_privacy_agg import accounting
 from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.round_costs import price_of
@@ -46,9 +48,9 @@ def stack(
     )
     design = dataclasses.asdict(solved)
   if mechanism == 'central_discrete_gaussian':
-    return _of_server(clients, z)
+    return server_stack(clients, z)
   if mechanism == 'correlated_discrete_gaussian':
-    return _of_server(clients, z, strategy or STRATEGY)
+    return server_stack(clients, z, strategy or STRATEGY)
   given = {
     'mechanism': mechanism,
     'adjacency': 'zero_out',
@@ -67,48 +69,6 @@ def stack(
     'layers': ['Mean()', 'Clipping()'],
   }
   return {**given, 'noise_multiplier': price_of(given).noise_multiplier(minimum)}
-
-
-def _of_server(clients, z, strategy=None):
-  """A stack of 672 coordinates whose server adds the noise; no channels."""
-  column = None if strategy is None else strategy.column
-  design = accounting.central_design(
-    noise_multiplier=z, cohort_maximum=clients, dimension=672, column=column
-  )
-  update = accounting.noisy_vector(
-    name='update',
-    mechanism=design.mechanism,
-    dimension=672,
-    l2_bound=design.l2_bound,
-    l1_bound=design.l1_bound,
-    local_variance=design.local_variance,
-    fewest=1,
-    most=1,
-    draw_distance=1e-55,
-    column=column,
-  )
-  price = accounting.RoundPrice(
-    mechanism=design.mechanism,
-    minimum=1,
-    maximum=clients,
-    vectors=(update,),
-    separation=None if strategy is None else strategy.separation,
-    participations=None if strategy is None else strategy.participations,
-  )
-  return {
-    'mechanism': design.mechanism,
-    'adjacency': 'zero_out',
-    'holds_against_server': False,
-    'noise_multiplier': price.noise_multiplier(1),
-    'cohort': {'expected': clients, 'maximum': clients, 'minimum': 1, 'colluding_fraction': 0.0},
-    'integer_design': dataclasses.asdict(design),
-    'channels': [],
-    'public': ['number of survivors'],
-    'sampler_distance_per_round': price.distance(clients),
-    'layers': ['Mean()', 'Clipping()'],
-    'price': price.as_dict(),
-    **({} if strategy is None else {'strategy': strategy.as_dict()}),
-  }
 
 
 def facts(

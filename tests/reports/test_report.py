@@ -15,7 +15,7 @@ from tff_privacy_agg import accounting, cli, reports, secagg
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger
 from tff_privacy_agg.ledger.round_costs import price_of
-from tff_privacy_agg.reports import charts, rounds
+from tff_privacy_agg.reports import charts, noise
 from tff_privacy_agg.reports.run_files import RunFiles
 
 VOID = {'meta', 'img', 'picture-inside'}
@@ -344,14 +344,14 @@ def test_wrap_around_is_that_of_the_longest_sum():
   rng, sums = np.random.default_rng(0), 4000
   directions = rng.normal(size=(sums, design.dimension))
   directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-  noise = rng.normal(scale=math.sqrt(10 * (0.25 + design.local_variance)), size=directions.shape)
-  left = np.abs(10 * design.scaled_norm * directions + noise) > design.modulus / 2
-  expected = rounds.wrapped(design, clients=10, rotated=True)
+  added = rng.normal(scale=math.sqrt(10 * (0.25 + design.local_variance)), size=directions.shape)
+  left = np.abs(10 * design.scaled_norm * directions + added) > design.modulus / 2
+  expected = noise.wrapped(design, clients=10, rotated=True)
   error = 5 * math.sqrt(expected / sums)
   assert abs(left.sum() / sums - expected) < error
-  near_miss = rounds.wrapped(design, clients=9, rotated=True)
+  near_miss = noise.wrapped(design, clients=9, rotated=True)
   assert abs(left.sum() / sums - near_miss) > error
-  assert rounds.wrapped(design, clients=10, rotated=False) > 0.99  # all in one coordinate
+  assert noise.wrapped(design, clients=10, rotated=False) > 0.99  # all in one coordinate
 
 
 @pytest.mark.parametrize(

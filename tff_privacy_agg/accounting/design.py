@@ -56,12 +56,19 @@ class IntegerDesign:
   mechanism: str | None
   noise_multiplier: float
 
+  def noise_variance(self, shares: int) -> float:
+    """Variance of the noise in a coordinate of a sum: of so many clients' shares, or the server's.
+
+    Of a fresh draw, also where noise is correlated over rounds.
+    """
+    return self.local_variance * (1 if self.mechanism in (CENTRAL, CORRELATED) else shares)
+
   def z_eff(self, honest: int) -> float:
     """Effective noise multiplier `sqrt(h v) / B` with h honest shares; the server's is one.
 
     Of one round by itself, also where noise is correlated over rounds.
     """
-    return math.sqrt(self._shares(honest) * self.local_variance) / self.l2_bound
+    return math.sqrt(self.noise_variance(honest)) / self.l2_bound
 
   def error_over_central(self, honest: int) -> float:
     """Error of the sum of `honest` shares over that of a central Gaussian, at least about 1.
@@ -71,7 +78,7 @@ class IntegerDesign:
     """
     if self.noise_multiplier == 0:
       return math.inf
-    error = math.sqrt(self._shares(honest) * self.local_variance + honest * 0.25)
+    error = math.sqrt(self.noise_variance(honest) + honest * 0.25)
     return error / (self.noise_multiplier * self.scaled_norm)
 
   @property
@@ -115,9 +122,6 @@ class IntegerDesign:
       self.dimension,
       adjacency=adjacency,
     )
-
-  def _shares(self, honest: int) -> int:
-    return 1 if self.mechanism in (CENTRAL, CORRELATED) else honest
 
 
 def solve(

@@ -1,10 +1,10 @@
-"""The rounds one by one: epsilon, utility, clipping, noise, wrap-around, survivors."""
+"""The rounds one by one: epsilon, survivors, utility, what the layers did."""
 
 import math
 import re
 
-from tff_privacy_agg.accounting import IntegerDesign
 from tff_privacy_agg.accounting.printing import rounded_up
+from tff_privacy_agg.reports import noise
 from tff_privacy_agg.reports.charts import Line, chart
 from tff_privacy_agg.reports.markup import Html, element, joined, section, short, table
 from tff_privacy_agg.reports.run_files import RunFiles, Total
@@ -159,51 +159,10 @@ def layers(run: RunFiles) -> Html:
     'Of the updates above the outlier quantile, those above the zeroing threshold were replaced by '
     'zeros. Both fractions carry noise of their own, as the account counts them.'
   ]
-  design = None if run.ledger is None else run.ledger.facts.stack['integer_design']
-  if design is not None:
-    solved = IntegerDesign(**design)
-    settled = [one for one in run.totals if one.survivors]
-    figures += [
-      chart(
-        'chart-noise',
-        'Noise in one coordinate of the mean update (standard deviation)',
-        [Line(name='noise', points=_noise(run, solved, settled))],
-        x='round',
-      ),
-      chart(
-        'chart-signal',
-        'Signal-to-noise of the sum, every update at full length',
-        [
-          Line(name='all in one direction', points=_signal(solved, settled, 1.0)),
-          Line(name='all at right angles', points=_signal(solved, settled, 0.5), style=1),
-        ],
-        x='settled rounds',
-      ),
-      chart(
-        'chart-wrap',
-        'Wrap-around: coordinates expected to wrap, at most',
-        [
-          Line(
-            name='wrapped',
-            points=[
-              (
-                float(one.number),
-                wrapped(solved, clients=one.survivors or 1, rotated=_rotated(run)),
-              )
-              for one in settled
-            ],
-          )
-        ],
-        x='settled rounds',
-      ),
-    ]
-    spread = 'spread evenly by the rotation' if _rotated(run) else 'all in one coordinate'
-    remarks.append(
-      'Signal and wrap-around are computed from the integer design and the number of survivors, not '
-      'measured: the sums are not kept. The wrap-around assumes the longest sum that clipping admits, '
-      f'all clients in one direction, {spread}; formula as in arXiv:2102.06387. Real updates agree '
-      'less, so less of it wraps.'
-    )
+  if run.ledger is not None and run.ledger.facts.stack['integer_design'] is not None:
+    of_noise, said = noise.charts(run, run.ledger)
+    figures += of_noise
+    remarks += said
   return section(
     'layers',
     'What the layers did',
@@ -212,41 +171,5 @@ def layers(run: RunFiles) -> Html:
   )
 
 
-def wrapped(design: IntegerDesign, *, clients: int, rotated: bool) -> float:
-  """Coordinates of the longest sum of so many clients that are expected to leave the modulus."""
-  length = (clients * design.scaled_norm) ** 2
-  noise = clients * (0.25 + design.local_variance)
-  if rotated:
-    deviation = math.sqrt(length / design.dimension + noise)
-    return design.dimension * math.erfc(design.modulus / (2 * math.sqrt(2) * deviation))
-  rest = math.erfc(design.modulus / (2 * math.sqrt(2 * noise)))
-  room = max(design.modulus / 2 - math.sqrt(length), 0.0)
-  return math.erfc(room / math.sqrt(2 * noise)) + (design.dimension - 1) * rest
-
-
 def _above(below: list[tuple[float, float]]) -> list[tuple[float, float]]:
   return [(x, 1 - y) for x, y in below]
-
-
-def _noise(run: RunFiles, design: IntegerDesign, settled: list[Total]) -> list[tuple[float, float]]:
-  clients = {one.round_number: one.survivors for one in settled if one.survivors}
-  return [
-    (x, clip / design.scaled_norm * math.sqrt(design.local_variance / clients[int(x)]))
-    for x, clip in run.column('clipping/norm')
-    if int(x) in clients
-  ]
-
-
-def _signal(design: IntegerDesign, settled: list[Total], power: float) -> list[tuple[float, float]]:
-  """L2 norm of the sum over that of its noise: n K if all agree, sqrt(n) K if orthogonal."""
-  points = []
-  for one in settled:
-    clients = one.survivors or 0
-    noise = math.sqrt(design.dimension * clients * (design.local_variance + 0.25))
-    points.append((float(one.number), clients**power * design.scaled_norm / noise))
-  return points
-
-
-def _rotated(run: RunFiles) -> bool:
-  layer_names = () if run.ledger is None else run.ledger.facts.stack['layers']
-  return any('Rotation(' in name for name in layer_names)

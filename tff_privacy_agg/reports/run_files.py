@@ -29,6 +29,7 @@ class Total:
     noise_multiplier: Effective one of the round; None as above.
     accepted: Whether the model took the sum.
     planned: Survivors that were planned; None if that was not said.
+    restarted: Whether noise that is correlated over rounds began anew with this one.
   """
 
   number: int
@@ -38,6 +39,7 @@ class Total:
   noise_multiplier: float | None = None
   accepted: bool = False
   planned: int | None = None
+  restarted: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,7 @@ def _ledger(path: pathlib.Path) -> tuple[LedgerRecord, tuple[Total, ...]]:
       'file; `tff-privacy-agg verify` lists all that is wrong.'
     )
   totals: dict[int, Total] = {}
+  restarted = False
   for line in LineReader(path):
     if line['event'] == 'charge':
       totals[line['seq']] = Total(
@@ -146,7 +149,9 @@ def _ledger(path: pathlib.Path) -> tuple[LedgerRecord, tuple[Total, ...]]:
         round_number=line['round'],
         epsilon=_epsilons(line['total']),
         planned=line['planned_survivors'],
+        restarted=restarted,
       )
+      restarted = False
     elif line['event'] == 'settle':
       totals[line['of']] = dataclasses.replace(
         totals[line['of']],
@@ -156,7 +161,9 @@ def _ledger(path: pathlib.Path) -> tuple[LedgerRecord, tuple[Total, ...]]:
         accepted=line['updated'],
       )
     elif line['event'] == 'unopened':
-      del totals[line['of']]
+      restarted |= totals.pop(line['of']).restarted
+    elif line['event'] == 'restarted':
+      restarted = True
   return LedgerRecord.read(path), tuple(totals.values())
 
 
