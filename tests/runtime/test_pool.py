@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -18,7 +19,14 @@ import tensorflow_federated as tff
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.errors import ConfigurationError, RuntimeUnavailableError
-from tff_privacy_agg.runtime import SecAggContext, WorkerPool, pool, pool_worker, use
+from tff_privacy_agg.runtime import (
+  InProcessContext,
+  SecAggContext,
+  WorkerPool,
+  pool,
+  pool_worker,
+  use,
+)
 
 SEQUENCES = tff.FederatedType(tff.SequenceType(np.int32), tff.CLIENTS)
 
@@ -37,35 +45,38 @@ def _sums_of_datasets(state, datasets):
 class InThreads(pool.PartsExecutor):
   """Parts run in this process, some of them badly."""
 
-  def __init__(self, context, fate=lambda part: None):
+  def __init__(self, fate=lambda part: None):
     self._fate = fate
-    self._context = context
     self.ran = []
+    self.bytes_in_common = []
 
   def workers(self):
     return 3
 
-  def submit(self, slot, work, broadcast, data):
+  def submit(self, slot, digest, common, data):
     self.ran.append(len(data))
+    self.bytes_in_common.append(sum(map(len, common or ())))
     self._fate(self)
-    return pool_worker.run_part(work, broadcast, data)
+    return pool_worker.run_part(digest, common, data)
 
   def close(self):
     pass
 
 
 @pytest.fixture
-def run_in_threads(monkeypatch, simulation_worker):
+def run_in_threads(monkeypatch):
   made = []
-  monkeypatch.setattr(pool_worker, '_context', lambda: simulation_worker)
+  monkeypatch.setattr(pool_worker, '_rounds', pool_worker._Rounds())
+  with InProcessContext() as of_workers:
+    monkeypatch.setattr(pool_worker, '_context', lambda: of_workers)
 
-  def make(fate=lambda executor: None):
-    made.append(SecAggContext(executor=InThreads(simulation_worker, fate)))
-    return made[-1]
+    def make(fate=lambda executor: None):
+      made.append(SecAggContext(executor=InThreads(fate)))
+      return made[-1]
 
-  yield make
-  for context in made:
-    context.close()
+    yield make
+    for context in made:
+      context.close()
 
 
 def datasets(clients):
@@ -91,6 +102,65 @@ def test_structures_come_back_from_workers_as_they_were(run_in_threads, simulati
   expected = computation(np.int32(1), data)
   with use(run_in_threads()):
     cases.assert_same(computation(np.int32(1), data), expected)
+
+
+@tff.tensorflow.computation(
+  tff.SequenceType(OrderedDict(b=np.int32, a=np.int32)), tff.TensorType(np.int32)
+)
+def _digits(dataset, state):
+  return dataset.reduce(np.int32(0), lambda total, x: total + 100 * x['b'] + x['a']) * state
+
+
+@tff.federated_computation(
+  cases.STATE, tff.FederatedType(_digits.type_signature.parameter[0], tff.CLIENTS)
+)
+def _sums_of_digits(state, datasets):
+  values = tff.federated_map(_digits, (datasets, tff.federated_broadcast(state)))
+  return state, tff.federated_secure_sum_bitwidth(values, 16)
+
+
+@pytest.mark.parametrize('serialized', [True, False])
+def test_elements_keep_their_names_in_an_order_that_is_not_the_alphabet(
+  run_in_threads, monkeypatch, serialized
+):
+  monkeypatch.setattr(InProcessContext, 'runs', lambda self, comp: serialized)
+  data = [
+    tf.data.Dataset.from_tensor_slices(OrderedDict(b=[1, 2], a=[client, 0])).map(
+      lambda x: OrderedDict(b=tf.cast(x['b'], tf.int32), a=tf.cast(x['a'], tf.int32))
+    )
+    for client in range(8)
+  ]
+  with use(run_in_threads()):
+    assert _sums_of_digits(np.int32(1), data)[1] == 8 * 300 + sum(range(8))
+
+
+def test_computation_and_model_go_to_a_worker_once_a_round(run_in_threads):
+  context = run_in_threads()
+  with use(context):
+    for state in (1, 2, 3):
+      context._executor.bytes_in_common.clear()
+      assert _sums_of_datasets(np.int32(state), datasets(30))[1] == state * want(30)
+      sent = [size for size in context._executor.bytes_in_common if size]
+      # Three slots; a slot that found no part left was sent nothing.
+      assert len(context._executor.bytes_in_common) == 10
+      assert 1 <= len(sent) <= 3
+  assert len(pool_worker._rounds._rounds) == 2
+  assert len(pool_worker._rounds._works) == 1
+
+
+def test_a_worker_that_took_the_place_of_another_is_sent_the_round(run_in_threads):
+  forgot = []
+
+  def fate(executor):
+    if len(executor.ran) == 6:
+      forgot.append(pool_worker._rounds)
+      pool_worker._rounds = pool_worker._Rounds()
+
+  context = run_in_threads(fate)
+  with use(context):
+    assert _sums_of_datasets(np.int32(1), datasets(30))[1] == want(30)
+  assert forgot
+  assert context.last_round.survivors == tuple(range(30))
 
 
 def test_a_part_whose_worker_is_lost_runs_again(run_in_threads):

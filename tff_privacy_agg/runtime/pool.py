@@ -30,14 +30,19 @@ class PartsExecutor(Executor):
 
   A part whose worker is lost runs again on another, at most three times; then its clients
   have dropped out, with a warning. An error of the work itself is raised.
+
+  Attributes:
+    parts_per_worker: Parts that are on their way to a worker, or on it, at once.
   """
+
+  parts_per_worker = 1
 
   @abc.abstractmethod
   def workers(self) -> int:
-    """Number of parts that may run at once."""
+    """Number of worker processes now."""
 
   @abc.abstractmethod
-  def submit(self, slot: int, *part: Any) -> list[list[Any]]:
+  def submit(self, slot: int, *part: Any) -> list[list[Any]] | None:
     """Runs `pool_worker.run_part` in the given slot and returns its result.
 
     Raises:
@@ -58,10 +63,23 @@ class PartsExecutor(Executor):
     work = pool_worker.pack_value(form.work)
     params = pool_worker.pack_value(broadcast, form.broadcast_type)
 
-    def packed(part: Sequence[int]) -> list[bytes]:
-      return [pool_worker.pack_value(data[client], form.data_type) for client in part]
+    digest = pool_worker.digest_of(work, params)
+    served: set[int] = set()
 
-    run = _Run(parts, workers, lambda slot, part: self.submit(slot, work, params, packed(part)))
+    def submit(slot: int, part: Sequence[int]) -> list[list[Any]]:
+      packed = [pool_worker.pack_value(data[client], form.data_type) for client in part]
+      results = None
+      if slot in served:
+        # Computation and model go to a worker once, not with each part. A worker that took the
+        # place of another lacks them and says so.
+        results = self.submit(slot, digest, None, packed)
+      if results is None:
+        results = self.submit(slot, digest, (work, params), packed)
+      assert results is not None
+      served.add(slot)
+      return results
+
+    run = _Run(parts, self.parts_per_worker * workers, submit)
     for part, results in run.results():
       for client, leaves in zip(part, results, strict=True):
         yield client, structures.pack(iter(leaves), form.result_type)
@@ -73,7 +91,7 @@ class _Run:
   def __init__(
     self,
     parts: Sequence[Sequence[int]],
-    workers: int,
+    slots: int,
     submit: Callable[[int, Sequence[int]], list[list[Any]]],
   ):
     self._left = len(parts)
@@ -82,10 +100,10 @@ class _Run:
     for part in parts:
       self._todo.put((1, part))
     # Bounded: workers wait for the sum, so that memory does not grow with the clients.
-    self._done: queue.Queue[tuple[Sequence[int], Any]] = queue.Queue(workers)
+    self._done: queue.Queue[tuple[Sequence[int], Any]] = queue.Queue(slots)
     self._stopped = threading.Event()
     self._threads = [
-      threading.Thread(target=self._carry, args=(slot,), daemon=True) for slot in range(workers)
+      threading.Thread(target=self._carry, args=(slot,), daemon=True) for slot in range(slots)
     ]
 
   def results(self) -> Iterator[tuple[Sequence[int], list[list[Any]]]]:
@@ -133,7 +151,7 @@ class _Run:
 
 
 class WorkerPool(PartsExecutor):
-  """Worker processes on this machine; each holds a TFF worker of its own.
+  """Worker processes on this machine.
 
   They start with the first round (each imports TensorFlow, some seconds) and serve until
   `close`, the end of the program, or its death. A worker that dies is replaced.
@@ -159,7 +177,7 @@ class WorkerPool(PartsExecutor):
     """The number of processes."""
     return len(self._slots)
 
-  def submit(self, slot: int, *part: Any) -> list[list[Any]]:
+  def submit(self, slot: int, *part: Any) -> list[list[Any]] | None:
     """Runs a part in one process, started if there is none."""
     from tff_privacy_agg.runtime import pool_worker
 
@@ -206,6 +224,9 @@ class Cluster(PartsExecutor):
     RuntimeUnavailableError: If Dask is not installed, or the scheduler does not answer.
   """
 
+  # One travels while the other computes, so that a worker does not wait for the network.
+  parts_per_worker = 2
+
   def __init__(self, address: str):
     try:
       import distributed
@@ -230,7 +251,7 @@ class Cluster(PartsExecutor):
       raise RuntimeUnavailableError('The Dask cluster has no worker. Start one on some host.')
     return count
 
-  def submit(self, slot: int, *part: Any) -> list[list[Any]]:
+  def submit(self, slot: int, *part: Any) -> list[list[Any]] | None:
     """Runs a part on the worker that the scheduler chooses."""
     from tff_privacy_agg.runtime import pool_worker
 

@@ -18,6 +18,13 @@ class Same:
   value: Any
 
 
+@dataclasses.dataclass(frozen=True)
+class SerializedDataset:
+  """A dataset as TFF serializes it; whoever made it has compared its type."""
+
+  graph_def: bytes
+
+
 def placed(tff_type: Any) -> Iterator[tuple[str, Any]]:
   """Paths and types of all parts; none without a type."""
   return iter(()) if tff_type is None else structures.paths(tff_type)
@@ -79,6 +86,8 @@ def plain(value: Any, tff_type: Any) -> Any:
 
 
 def _sequence(value: Any, tff_type: Any) -> Any:
+  if isinstance(value, SerializedDataset):
+    return value.graph_def
   if not isinstance(value, tf.data.Dataset):  # A list of elements, or refused.
     return tff.framework.serialize_value(value, tff_type)[0].sequence.serialized_graph_def
   found = compat.SequenceType(compat.tensorflow_to_type(value.element_spec))
