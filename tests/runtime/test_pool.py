@@ -223,6 +223,15 @@ def test_a_cluster_without_dask_is_refused_in_a_sentence(monkeypatch):
     pool.Cluster('tcp://127.0.0.1:1')
 
 
+def test_what_a_scheduler_imports_is_small():
+  code = (
+    'import sys, tff_privacy_agg.runtime.cluster_task\n'
+    'print([name for name in ("numpy", "tensorflow") if name in sys.modules])'
+  )
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+  assert done.stdout == '[]\n', done.stderr
+
+
 def processes_of(executor):
   return [pid for slot in executor._slots if slot is not None for pid in slot._processes]
 
@@ -284,7 +293,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cluster_of_dask_gives_the_same_sum():
+def test_a_cluster_of_dask_gives_the_same_sum_when_a_worker_is_killed():
   distributed = pytest.importorskip('distributed')
   with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
     executor = pool.Cluster(local.scheduler_address)
@@ -292,7 +301,19 @@ def test_a_cluster_of_dask_gives_the_same_sum():
     context = SecAggContext(executor=executor)
     with use(context):
       assert _sums_of_datasets(np.int32(1), datasets(20))[1] == want(20)
+      submit = executor.submit
+
+      def submit_and_kill(*part):
+        if not killed:
+          killed.append(next(iter(local.workers.values())).pid)
+          os.kill(killed[0], signal.SIGKILL)
+        return submit(*part)
+
+      killed, executor.submit = [], submit_and_kill
+      assert _sums_of_datasets(np.int32(1), datasets(40))[1] == want(40)
+      assert context.last_round.survivors == tuple(range(40))
     context.close()
+    assert killed
 
 
 def test_a_scheduler_that_does_not_answer():

@@ -8,7 +8,7 @@ import queue
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._tff import structures
@@ -68,16 +68,14 @@ class PartsExecutor(Executor):
 
     def submit(slot: int, part: Sequence[int]) -> list[list[Any]]:
       packed = [pool_worker.pack_value(data[client], form.data_type) for client in part]
-      results = None
-      if slot in served:
-        # Computation and model go to a worker once, not with each part. A worker that took the
-        # place of another lacks them and says so.
-        results = self.submit(slot, digest, None, packed)
+      # Computation and model go to a worker once, not with each part. A worker that took the
+      # place of another lacks them and says so.
+      common = None if slot in served else (work, params)
+      results = self.submit(slot, digest, common, packed)
       if results is None:
         results = self.submit(slot, digest, (work, params), packed)
-      assert results is not None
       served.add(slot)
-      return results
+      return cast(list[list[Any]], results)
 
     run = _Run(parts, self.parts_per_worker * workers, submit)
     for part, results in run.results():
@@ -253,10 +251,10 @@ class Cluster(PartsExecutor):
 
   def submit(self, slot: int, *part: Any) -> list[list[Any]] | None:
     """Runs a part on the worker that the scheduler chooses."""
-    from tff_privacy_agg.runtime import pool_worker
+    from tff_privacy_agg.runtime import cluster_task
 
     try:
-      return self._client.submit(pool_worker.run_part, *part, pure=False).result()
+      return self._client.submit(cluster_task.run_part, *part, pure=False).result()
     except self._lost as error:
       raise WorkerLostError(str(error)) from error
 
