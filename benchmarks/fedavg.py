@@ -17,14 +17,15 @@ from tff_privacy_agg.learning.training_task import TrainingTask
 # TFF's own adaptive clip refuses 1.0 and more for 10 clients.
 NOISE_MULTIPLIER = 0.5
 BITS = 20
-NONE, REDUCE, CHACHA, PHILOX, UPSTREAM = (
+NONE, REDUCE, CHACHA, PHILOX, UPSTREAM, SECURE = (
   'no aggregator',
   'no aggregator, reduce loop',
   'ours, chacha20',
   'ours, philox',
   'tff ddp + zeroing',
+  'ours, chacha20, SecAggContext',
 )
-NAMES = (NONE, REDUCE, CHACHA, PHILOX, UPSTREAM)
+NAMES = (NONE, REDUCE, CHACHA, PHILOX, UPSTREAM, SECURE)
 
 
 def aggregator(name: str, clients: int):
@@ -102,16 +103,27 @@ def digits_batches(clients: int) -> list:
   ]
 
 
-def cell(model: str, clients: int, repeats: int) -> dict:
+def candidate(name: str, process, batches: list, secure):
+  """A round of the process; `SECURE` runs in a context of its own."""
+
+  def step(state):
+    return process.next(state, batches).state
+
+  def step_securely(state):
+    with tpa.runtime.use(secure):
+      return step(state)
+
+  return measure.stepper(process.initialize(), step_securely if name == SECURE else step)
+
+
+def cell(model: str, clients: int, repeats: int, secure) -> dict:
   candidates, failed = {}, {}
   model_fn = cnn if model == 'cnn' else TrainingTask().model_fn()
   batches = cnn_batches(clients) if model == 'cnn' else digits_batches(clients)
   for name in NAMES:
     try:
       process = build(model_fn, name, clients)
-      candidates[name] = measure.stepper(
-        process.initialize(), lambda state, process=process: process.next(state, batches).state
-      )
+      candidates[name] = candidate(name, process, batches, secure)
     except Exception as error:
       failed[name] = measure.first_line(error)
   return {'model': model, **costs_of(candidates, failed, clients, repeats)}
@@ -133,7 +145,7 @@ def costs_of(candidates: dict, failed: dict, clients: int, repeats: int) -> dict
 def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--json', metavar='FILE', help='write the results')
-  parser.add_argument('--clients', default='10,100')
+  parser.add_argument('--clients', default='10,100,300')
   parser.add_argument('--rounds', type=int, default=15, help='after two rounds of warm-up')
   parser.add_argument('--cnn-rounds', type=int, default=9, help='0 leaves the large model out')
   args = parser.parse_args()
@@ -142,6 +154,7 @@ def main() -> int:
   environment = measure.environment()
   print(environment)
   tpa.runtime.simulation_context()
+  secure = tpa.runtime.SecAggContext()
   installed = as_installed()
   print(f"\nTFF's own aggregator in federated averaging, as installed: {installed}")
   lifted = measure.lift_nesting_limit()
@@ -151,9 +164,10 @@ def main() -> int:
     if lifted
     else "protobuf: no switch for its nesting limit here; TFF's own aggregator runs as it can."
   )
-  cells = [cell('digits', int(clients), args.rounds) for clients in args.clients.split(',')]
+  cells = [cell('digits', int(clients), args.rounds, secure) for clients in args.clients.split(',')]
   if args.cnn_rounds:
-    cells.append(cell('cnn', 10, args.cnn_rounds))
+    cells.append(cell('cnn', 10, args.cnn_rounds, secure))
+  secure.close()
   print('\nA round of federated averaging, of 650 weights (digits) or 1,199,882 (cnn):\n')
   rows = [
     [

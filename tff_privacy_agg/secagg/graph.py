@@ -25,7 +25,8 @@ class _Numbers:
     while word is None:
       stream = prg.keystream(self._key, 0, self._segment)
       self._segment += 1
-      self._words = iter(np.frombuffer(stream, '<u4').tolist())
+      # Lazily: a ring of few clients takes few words of a segment.
+      self._words = map(int, np.frombuffer(stream, '<u4'))
       word = next(self._words, None)
     return word
 
