@@ -165,7 +165,8 @@ for rounds, population in ((200, 100), (30, 600), (200, 2000), (1000, 10_000)):
 
 # %% [markdown]
 # `tpa.CorrelatedNoise(noise_multiplier=p.noise_multiplier, strategy=p.strategy)` is the layer, and
-# `tpa.SeparatedCohorts` draws the cohorts. The ledger refuses a client that returns too soon.
+# `tpa.SeparatedCohorts` draws the cohorts. The ledger refuses a client that returns too soon. The clip norm is a
+# number, or an `AdaptiveQuantile` with `frozen_after`: noise cancels once the norm stays.
 #
 # ## From the plan to the stack
 #
