@@ -7,11 +7,11 @@ import tensorflow as tf
 
 from tff_privacy_agg import accounting
 
-# Points of a grid, and how often it is laid over the interval that holds the root.
-_GRID, _REFINEMENTS = np.linspace(0.0, 1.0, 257), 6
-# Below this the complementary error function loses digits, and six terms of the series have 12.
-_FAR = -25.0
-_NOTHING = -1e6
+# Fractions of an interval that its grid lies below its upper end, and how often a grid is laid.
+_GRID, _REFINEMENTS = np.linspace(1.0, 0.0, 257), 6
+# Below this the complementary error function comes near the least float64, and the fifth convergent
+# of Mills' ratio has 13 digits.
+_FAR = -35.0
 _BISECTIONS = 60
 
 
@@ -26,31 +26,38 @@ def gaussian_epsilon(cost: tf.Tensor, distance: tf.Tensor, delta: float) -> tf.T
   Returns:
     float64 scalar in nats; infinite where none is proved.
   """
-  numbers = tf.cast(cost, tf.float64) / accounting.UNIT
-  # Never 0, where the formulas divide by it; that much costs nothing.
-  mu = tf.sqrt(tf.maximum(numbers[0], 1e-30)) * (1 + 2**-51)
-  c1, c2 = numbers[1], numbers[2]
-  target = math.log(delta * accounting.SAFE)
+  mu_squared, c1, c2 = tf.unstack(tf.cast(cost, tf.float64) / accounting.UNIT)
+  # Never 0, where the formulas divide by it or take its logarithm; that much costs nothing.
+  mu = tf.sqrt(tf.maximum(mu_squared, 1e-30)) * (1 + 2**-51)
+  distance = tf.maximum(distance, 1e-300)
+  half, slack = 0.5 * mu, c1 + c2
+  sides = tf.reshape(tf.stack([half, -half]), [2, 1])
+  # In units of delta.
+  delta *= accounting.SAFE
+  moved, factor = distance / delta, tf.exp(c1) / delta
 
   def fits(epsilon: tf.Tensor) -> tf.Tensor:
-    return _log_delta(mu, c1, c2, distance, epsilon) <= target
+    x = epsilon - slack
+    first, second = tf.unstack(_log_ndtr(sides - x / mu))
+    shrink = tf.math.expm1(tf.minimum(x + second - first, 0.0))
+    return moved * (1 + tf.exp(epsilon)) - factor * tf.exp(first) * shrink <= 1
 
-  far = c1 + c2 + mu * (mu / 2 + tf.sqrt(2 * tf.maximum(c1 - target, 0.0))) + 1.0
-  level = tf.minimum(tf.maximum(distance, 1e-300) * tf.exp(c2), 0.5)
-  turn = c1 + c2 - mu * (tf.math.ndtri(level) + mu / 2)
-  low = tf.constant(0.0, tf.float64)
-  high = tf.maximum(tf.where(distance > 0, tf.minimum(turn, 1e6), far), 0.0)
-  proved = fits(high[tf.newaxis])[0] & tf.reduce_all(cost < accounting.INFINITE)
+  # Delta is least there, and falls up to it.
+  turn = slack - mu * (tf.math.ndtri(tf.minimum(distance * tf.exp(c2), 0.5)) + half)
+  infinite = tf.constant(math.inf, tf.float64)
 
   def refine(
-    i: tf.Tensor, low: tf.Tensor, high: tf.Tensor
-  ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    grid = low + (high - low) * tf.constant(_GRID)
-    first = tf.argmax(tf.concat([fits(grid[:-1]), [True]], 0))
-    return i + 1, grid[tf.maximum(first - 1, 0)], grid[first]
+    i: tf.Tensor, found: tf.Tensor, high: tf.Tensor, width: tf.Tensor
+  ) -> tuple[tf.Tensor, ...]:
+    grid = tf.maximum(high - width * _GRID, 0.0)
+    found = tf.minimum(found, tf.reduce_min(tf.where(fits(grid), grid, infinite)))
+    return i + 1, found, found, width / (len(_GRID) - 1)
 
-  _, _, high = tf.while_loop(lambda i, *_: i < _REFINEMENTS, refine, (0, low, high))
-  return tf.where(proved, high, tf.constant(math.inf, tf.float64))
+  end = tf.clip_by_value(turn, 0.0, 1e6)
+  _, found, _, _ = tf.while_loop(
+    lambda i, *_: i < _REFINEMENTS, refine, (0, infinite, end, end), parallel_iterations=1
+  )
+  return tf.where(tf.reduce_all(cost < accounting.INFINITE), found, infinite)
 
 
 def renyi_epsilon(
@@ -101,27 +108,11 @@ def renyi_epsilon(
   return tf.cond(negligible | tf.math.is_inf(least), lambda: least, by_search)
 
 
-def _log_delta(
-  mu: tf.Tensor, c1: tf.Tensor, c2: tf.Tensor, distance: tf.Tensor, epsilon: tf.Tensor
-) -> tf.Tensor:
-  x = epsilon - c1 - c2
-  first = log_ndtr(mu / 2 - x / mu)
-  second = x + log_ndtr(-mu / 2 - x / mu)
-  shrink = -tf.math.expm1(tf.minimum(second - first, 0.0))
-  noise = tf.where(shrink > 0, c1 + first + tf.math.log(shrink), _NOTHING)
-  moved = tf.where(
-    distance > 0, tf.math.log(tf.maximum(distance, 1e-300)) + tf.math.softplus(epsilon), _NOTHING
-  )
-  return tf.reduce_logsumexp(tf.stack([noise, moved]), axis=0)
-
-
-def log_ndtr(x: tf.Tensor) -> tf.Tensor:
+def _log_ndtr(x: tf.Tensor) -> tf.Tensor:
   """Log of the standard normal distribution function, float64, to an absolute or relative 1e-12."""
-  root = math.sqrt(0.5)
-  near = tf.math.log(0.5 * tf.math.erfc(-root * tf.maximum(x, _FAR)))
+  near = tf.math.log(0.5 * tf.math.erfc(-math.sqrt(0.5) * tf.maximum(x, _FAR)))
   y = tf.minimum(x, _FAR)
-  series = tf.constant(0.0, tf.float64)
-  for odd in (11, 9, 7, 5, 3, 1):  # 1 - 1/y^2 (1 - 3/y^2 (1 - 5/y^2 ...
-    series = odd / y**2 * (1 - series)
-  far = -0.5 * y**2 - tf.math.log(-y) - 0.5 * math.log(2 * math.pi) + tf.math.log1p(-series)
+  square = y * y
+  ratio = (square * (square + 9) + 8) / (y * (square * (square + 10) + 15))
+  far = tf.math.log(-math.sqrt(0.5 / math.pi) * ratio) - 0.5 * square
   return tf.where(x < _FAR, far, near)
