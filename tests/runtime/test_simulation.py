@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_privacy_agg._tff import compilation
 from tff_privacy_agg.errors import ConfigurationError, RuntimeUnavailableError
 from tff_privacy_agg.runtime import simulation, simulation_context, tff_worker
 
@@ -104,11 +105,11 @@ def test_dropped_context_ends_its_worker():
 def test_compiles_a_computation_once(modular_sum, monkeypatch):
   compiled = []
 
-  def compile_and_count(computation, compile_=simulation.compile_native):
+  def compile_and_count(computation, compile_=compilation.compile_native):
     compiled.append(computation)
     return compile_(computation)
 
-  monkeypatch.setattr(simulation, 'compile_native', compile_and_count)
+  monkeypatch.setattr(compilation, 'compile_native', compile_and_count)
   with simulation_context():
     # Another number of clients is another executor, not another compilation.
     assert [modular_sum(x) for x in ([1], [2], [1, 2])] == [1, 2, 3]

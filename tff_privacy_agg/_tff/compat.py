@@ -45,6 +45,9 @@ tensorflow_to_type = (
   tff.types.tensorflow_to_type if hasattr(tff, 'types') else tff.tensorflow.to_type
 )
 
+CompiledComputation = _language.framework.CompiledComputation
+ConcreteComputation = _language.framework.ConcreteComputation
+transform_postorder = _language.framework.transform_postorder
 SyncContext = _language.framework.SyncContext
 SyncExecutionContext = _language.framework.SyncExecutionContext
 get_context_stack = _language.framework.get_context_stack

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_privacy_agg._tff import compat, error_hints
+from tff_privacy_agg._tff import compat, compilation, error_hints
 from tff_privacy_agg.accounting import Budget, Filter
 from tff_privacy_agg.aggregation import binding, stack_mark, tff_values
 from tff_privacy_agg.aggregation.layers import ForeignSum, Layer, ModularTerminal, PlainSum
@@ -40,6 +40,7 @@ def build(
 
   @compat.tensorflow_computation
   def initialize_stack() -> State:
+    compilation.mark_as_written()
     return stack.init()
 
   stack_state_type = initialize_stack.type_signature.result
@@ -51,6 +52,7 @@ def build(
   params_type = prepare.type_signature.result
 
   def encode(params: Params, value: Any, weight: tf.Tensor | None) -> Numbers:
+    compilation.mark_as_written()
     vector = tff_values.to_vector(value, value_type, bound.dtype)
     drawn = draw(params['round']) if client_draws else None
     return stack.client(params, vector, drawn, weight)
@@ -65,6 +67,7 @@ def build(
 
   @compat.tensorflow_computation(stack_state_type, message_type)
   def finish(state: State, sums: Numbers) -> tuple[State, Any, Measurements]:
+    compilation.mark_as_written()
     stack_mark.write(layers, bound.cohort)
     drawn = draw(state['privacy']['rounds']) if server_draws else None
     new_state, vector, measurements = stack.server(state, sums, drawn)

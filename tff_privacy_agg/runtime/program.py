@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow_federated as tff
 
-from tff_privacy_agg._tff import structures
+from tff_privacy_agg._tff import compilation, structures
 from tff_privacy_agg.runtime.graph_function import GraphFunction
 from tff_privacy_agg.runtime.program_values import (
   Same,
@@ -19,7 +19,6 @@ from tff_privacy_agg.runtime.program_values import (
   placed,
   plain,
 )
-from tff_privacy_agg.runtime.simulation import compile_native
 
 framework = tff.framework
 
@@ -67,7 +66,7 @@ class Program:
     self._type = computation.type_signature
     self._pool = pool
     self._graphs: dict[int, GraphFunction] = {}
-    self._block = compile_native(computation).to_building_block()
+    self._block = compilation.compile_native(computation).to_building_block()
     self._has_clients = any(
       is_at_clients(below) and not below.all_equal for _, below in placed(self._type.parameter)
     )

@@ -14,6 +14,7 @@ import tensorflow_federated as tff
 from tff_privacy_agg import _validate
 from tff_privacy_agg._tff import (
   compat,
+  compilation,
   error_hints,
   worker_cleanup as worker_cleanup,  # its exit hook
 )
@@ -34,12 +35,6 @@ _CHANNEL_OPTIONS = (
   # The worker is on this host: a proxy of the environment must not be asked.
   ('grpc.enable_http_proxy', 0),
 )
-
-
-def compile_native(computation: Any) -> Any:
-  """`computation` as TFF's runtime runs it, secure sums replaced by their plain simulation."""
-  simulated = tff.backends.test.replace_secure_intrinsics_with_bodies(computation)
-  return tff.backends.native.desugar_and_transform_to_native(simulated)
 
 
 def _connect(worker: Worker) -> tuple[grpc.Channel, tff.framework.RemoteExecutorGrpcStub]:
@@ -103,7 +98,7 @@ class SimulationContext(compat.SyncContext):
     self._entered = False
     self._inner = compat.SyncExecutionContext(
       executor_fn=_executor_factory(worker, stub),
-      compiler_fn=compile_native,
+      compiler_fn=compilation.compile_native,
       transform_args=tff.tensorflow.transform_args,
       transform_result=tff.tensorflow.transform_result,
     )
