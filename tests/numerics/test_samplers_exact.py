@@ -56,6 +56,8 @@ class Script:
 
   def words(self, stream, count):
     words = self.by_stream.get(stream, np.zeros(0, np.int32))  # traced, and not drawn from
+    if not tf.is_tensor(count):  # for as many ties as there are draws
+      words = np.pad(words, (0, count - len(words)))
     check = tf.debugging.assert_equal(count, len(words))
     with tf.control_dependencies([check] if check is not None else []):
       return tf.constant(words, tf.int32)

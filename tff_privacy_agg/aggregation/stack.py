@@ -264,14 +264,16 @@ class Stack:
   def _channels(
     self, contributions: Mapping[tuple[str, str], tf.Tensor], stream: RandomStream | None
   ) -> tf.Tensor:
-    dtype = modular.dtype_for(self.binding.channel_bits)
-    columns = [tf.constant(1, dtype)]
+    # One for the count of survivors, of which nothing is rounded, clipped or noised.
+    numbers = [tf.constant(1, tf.float64)]
     for plan in self.binding.channels:
-      number = tf.cast(contributions[plan.layer, plan.name], tf.float64)
-      # The account rests on this bound, so it is enforced here, whatever the layer sent.
-      number = tf.clip_by_value(tf.where(tf.math.is_finite(number), number, 0.0), -1.0, 1.0)
-      columns.append(tf.cast(tf.math.round(plan.resolution * number), dtype))
-    values = tf.stack(columns)
+      numbers.append(tf.cast(contributions[plan.layer, plan.name], tf.float64))
+    # The account rests on this bound, so it is enforced here, whatever the layer sent.
+    bounded = tf.stack(numbers)
+    bounded = tf.clip_by_value(tf.where(tf.math.is_finite(bounded), bounded, 0.0), -1.0, 1.0)
+    resolutions = [1.0, *(plan.resolution for plan in self.binding.channels)]
+    dtype = modular.dtype_for(self.binding.channel_bits)
+    values = tf.cast(tf.math.round(tf.constant(resolutions, tf.float64) * bounded), dtype)
     if self.binding.distributed:
       values = self._with_channel_noise(values, stream)
     return modular.wrap(values, self.binding.channel_bits)
@@ -290,15 +292,15 @@ class Stack:
   ) -> tuple[tf.Tensor, dict[str, dict[str, tf.Tensor]]]:
     bits = self.binding.channel_bits
     values = modular.centre(modular.wrap(sums, bits), bits)
-    survivors = self._check_cohort(tf.cast(values[0], tf.int32))
-    plans = self.binding.channels
     if not self.binding.distributed:
       values = self._with_channel_noise(tf.cast(values, tf.int64), stream)
-    layer_sums = {
-      layer.name: {SURVIVORS: tf.cast(survivors, tf.float64)} for layer in self.binding.layers
-    }
-    for position, plan in enumerate(plans):
-      number = tf.cast(values[position + 1], tf.float64) / plan.resolution
+    plans = self.binding.channels
+    resolutions = [1.0, *(plan.resolution for plan in plans)]
+    count, *numbers = tf.unstack(tf.cast(values, tf.float64) / resolutions)
+    survivors = self._check_cohort(tf.cast(count, tf.int32))
+    as_float = tf.cast(survivors, tf.float64)
+    layer_sums = {layer.name: {SURVIVORS: as_float} for layer in self.binding.layers}
+    for plan, number in zip(plans, numbers, strict=True):
       layer_sums[plan.layer][plan.name] = number
     return survivors, layer_sums
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.numerics import structures
 
 WORDS_PER_BLOCK = 16
 # TensorFlow runs an operation on a [4, 4096] matrix in one thread. It splits larger ones between
@@ -35,60 +36,68 @@ def _word(value: int) -> tf.Tensor:
   return tf.constant(value, tf.uint32)
 
 
-def _rotate_left(x: tf.Tensor, bits: int) -> tf.Tensor:
-  high = tf.bitwise.right_shift(x, _word(32 - bits))
-  return tf.bitwise.bitwise_xor(x * _word(1 << bits), high)
+class _Rounds:
+  """Rounds of the cipher in one graph, where each of their constants is one operation."""
+
+  def __init__(self) -> None:
+    self._factors = {bits: _word(1 << bits) for bits in (16, 12, 8, 7)}
+    self._shifts = {bits: _word(32 - bits) for bits in self._factors}
+    self._orders = {by: tf.constant([(i + by) % 4 for i in range(4)]) for by in (1, 2, 3)}
+    self._axis = tf.constant(0)
+
+  def double(self, a: tf.Tensor, b: tf.Tensor, c: tf.Tensor, d: tf.Tensor) -> _Rows:
+    a, b, c, d = self._quarters(a, b, c, d)
+    # Diagonals become columns, and columns again.
+    a, b, c, d = self._quarters(a, self._turn(b, 1), self._turn(c, 2), self._turn(d, 3))
+    return a, self._turn(b, 3), self._turn(c, 2), self._turn(d, 1)
+
+  def _quarters(self, a: tf.Tensor, b: tf.Tensor, c: tf.Tensor, d: tf.Tensor) -> _Rows:
+    """RFC 8439 2.1 on all columns: each argument is one row of the square."""
+    for d_bits, b_bits in ((16, 12), (8, 7)):
+      a = a + b
+      d = self._rotate_left(tf.bitwise.bitwise_xor(d, a), d_bits)
+      c = c + d
+      b = self._rotate_left(tf.bitwise.bitwise_xor(b, c), b_bits)
+    return a, b, c, d
+
+  def _rotate_left(self, x: tf.Tensor, bits: int) -> tf.Tensor:
+    high = tf.bitwise.right_shift(x, self._shifts[bits])
+    return tf.bitwise.bitwise_xor(x * self._factors[bits], high)
+
+  def _turn(self, x: tf.Tensor, by: int) -> tf.Tensor:
+    return tf.gather(x, self._orders[by], axis=self._axis)
 
 
-def _quarter_rounds(a: tf.Tensor, b: tf.Tensor, c: tf.Tensor, d: tf.Tensor) -> _Rows:
-  """RFC 8439 2.1 on all columns: each argument is one row of the square."""
-  for d_bits, b_bits in ((16, 12), (8, 7)):
-    a = a + b
-    d = _rotate_left(tf.bitwise.bitwise_xor(d, a), d_bits)
-    c = c + d
-    b = _rotate_left(tf.bitwise.bitwise_xor(b, c), b_bits)
-  return a, b, c, d
+def _blocks(key: tf.Tensor, positions: tf.Tensor, at_once: int = 2) -> tf.Tensor:
+  """The key stream's blocks of which `positions` has counter and nonce, uint32 `[16 * blocks]`.
 
-
-def _rotate_rows(b: tf.Tensor, c: tf.Tensor, d: tf.Tensor, steps: int) -> tuple:
-  """Turns diagonals into columns (steps=1), or back (steps=-1)."""
-
-  def turn(x: tf.Tensor, by: int) -> tf.Tensor:
-    return tf.gather(x, [(i + by) % 4 for i in range(4)])
-
-  return turn(b, steps), turn(c, 2), turn(d, -steps)
-
-
-def _double_round(a: tf.Tensor, b: tf.Tensor, c: tf.Tensor, d: tf.Tensor) -> _Rows:
-  a, b, c, d = _quarter_rounds(a, b, c, d)
-  a, b, c, d = _quarter_rounds(a, *_rotate_rows(b, c, d, 1))
-  return a, *_rotate_rows(b, c, d, -1)
-
-
-@functools.partial(
-  tf.function,
-  autograph=False,
-  input_signature=[
-    tf.TensorSpec([8], tf.uint32),
-    tf.TensorSpec([4, None], tf.uint32),
-  ],
-)
-def _blocks(key: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-  """The key stream's blocks of which `positions` has counter and nonce, uint32 `[16 * blocks]`."""
+  Args:
+    key: uint32 `[8]`.
+    positions: uint32 `[4, blocks]`.
+    at_once: Double rounds in one turn of the loop, 1, 2, 5 or 10: more are faster for few blocks,
+      and as many times the operations.
+  """
   shape = tf.shape(positions)
-  start = (
-    tf.broadcast_to(tf.constant(_CONSTANTS, tf.uint32)[:, tf.newaxis], shape),
-    tf.broadcast_to(key[:4, tf.newaxis], shape),
-    tf.broadcast_to(key[4:, tf.newaxis], shape),
-    positions,
-  )
-  _, *final = tf.while_loop(
-    lambda i, *rows: i < _DOUBLE_ROUNDS,
-    lambda i, *rows: (i + 2, *_double_round(*_double_round(*rows))),
-    (0, *start),
-  )
+  constants = tf.constant(_CONSTANTS, tf.uint32, [4, 1])
+  halves = tf.split(tf.reshape(key, [8, 1]), 2)
+  start = *(tf.broadcast_to(column, shape) for column in (constants, *halves)), positions
+
+  def turn(i: tf.Tensor, *rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    rounds = _Rounds()
+    for _ in range(at_once):
+      rows = rounds.double(*rows)
+    return i + at_once, *rows
+
+  _, *final = tf.while_loop(lambda i, *_: i < _DOUBLE_ROUNDS, turn, (0, *start))
   square = tf.concat([x + y for x, y in zip(final, start, strict=True)], axis=0)
   return tf.reshape(tf.transpose(square), [-1])
+
+
+_blocks_function = tf.function(
+  _blocks,
+  autograph=False,
+  input_signature=[tf.TensorSpec([8], tf.uint32), tf.TensorSpec([4, None], tf.uint32)],
+)
 
 
 def chacha20_words(
@@ -124,11 +133,10 @@ def chacha20_words(
   nonce_words = tf.constant(nonce, tf.uint32)
   blocks = -(-count // WORDS_PER_BLOCK)
   if static_count is not None and blocks <= BLOCKS_PER_CHUNK:
-    words = _blocks(key_words, _positions(nonce_words, _word(first_block), blocks))
+    words = _blocks_function(key_words, _positions(nonce_words, _word(first_block), blocks))
   else:
     words = _chunks(key_words, nonce_words, first_block, blocks)
-  words = tf.ensure_shape(words[:count], [static_count])
-  return tf.bitcast(words, tf.int32)
+  return tf.ensure_shape(structures.first(tf.bitcast(words, tf.int32), count), [static_count])
 
 
 @functools.partial(
@@ -153,7 +161,8 @@ def rare_words(key: tf.Tensor, nonce: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     count: int32 scalar.
   """
   blocks = -(-count // WORDS_PER_BLOCK)
-  return tf.bitcast(_chunks(tf.bitcast(key, tf.uint32), nonce, 0, blocks)[:count], tf.int32)
+  words = _blocks(tf.bitcast(key, tf.uint32), _positions(nonce, _word(0), blocks), at_once=1)
+  return structures.first(tf.bitcast(words, tf.int32), count)
 
 
 def chacha20_streams(key: tf.Tensor, counts: Mapping[int, int]) -> Mapping[int, tf.Tensor]:
@@ -174,20 +183,20 @@ def chacha20_streams(key: tf.Tensor, counts: Mapping[int, int]) -> Mapping[int, 
     positions[0, start : start + size] = np.arange(size)
     positions[1, start : start + size] = number
     start += size
-  words = _blocks(tf.bitcast(tf.ensure_shape(key, [8]), tf.uint32), tf.constant(positions))
-  words = tf.bitcast(tf.ensure_shape(words, [WORDS_PER_BLOCK * positions.shape[1]]), tf.int32)
-  found, start = {}, 0
+  # In a graph no function of its own: to prepare one in a session takes longer than its operations.
+  run = _blocks_function if tf.executing_eagerly() else _blocks
+  words = run(tf.bitcast(tf.ensure_shape(key, [8]), tf.uint32), tf.constant(positions))
+  sizes = []
   for number, count in counts.items():
-    found[number] = words[start : start + count]
-    start += WORDS_PER_BLOCK * blocks[number]
-  return found
+    sizes += [count, WORDS_PER_BLOCK * blocks[number] - count]
+  return dict(zip(counts, tf.split(tf.bitcast(words, tf.int32), sizes)[::2], strict=True))
 
 
 def _positions(nonce: tf.Tensor, first: tf.Tensor, blocks: int | tf.Tensor) -> tf.Tensor:
   """Counters `first` to `first + blocks - 1` above the nonce, uint32 `[4, blocks]`."""
   counters = tf.cast(tf.range(blocks), tf.uint32) + first
-  nonces = tf.broadcast_to(nonce[:, tf.newaxis], tf.stack([3, blocks]))
-  return tf.concat([counters[tf.newaxis], nonces], axis=0)
+  nonces = tf.broadcast_to(tf.reshape(nonce, [3, 1]), [3, blocks])
+  return tf.concat([tf.reshape(counters, [1, -1]), nonces], axis=0)
 
 
 def _chunks(
@@ -200,7 +209,7 @@ def _chunks(
 
   def body(i: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
     first = _word(first_block) + tf.cast(i, tf.uint32) * stride
-    return i + 1, parts.write(i, _blocks(key, _positions(nonce, first, size)))
+    return i + 1, parts.write(i, _blocks_function(key, _positions(nonce, first, size)))
 
   parts = tf.TensorArray(tf.uint32, size=chunks)
   _, parts = tf.while_loop(lambda i, _: i < chunks, body, (0, parts))

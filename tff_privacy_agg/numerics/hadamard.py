@@ -26,8 +26,8 @@ def flip(vector: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
   dim = vector.shape[0]
   words = randomness.philox_words(seed, -(-dim // 32))
   # Products move each bit of a word to the top, where a float has its sign.
-  moved = words[:, tf.newaxis] * tf.constant(_POWERS_OF_TWO)
-  top = tf.bitwise.bitwise_and(tf.reshape(moved, [-1])[:dim], tf.int32.min)
+  moved = tf.reshape(tf.reshape(words, [-1, 1]) * tf.constant(_POWERS_OF_TWO), [-1])
+  top = tf.bitwise.bitwise_and(structures.first(moved, dim), tf.int32.min)
   if vector.dtype == tf.float64:
     top = tf.cast(top, tf.int64) * 2**32
   flipped = tf.bitwise.bitwise_xor(tf.bitcast(vector, top.dtype), top)
@@ -44,8 +44,7 @@ def _transform(vector: tf.Tensor, *, inverse: bool) -> tf.Tensor:
       vector = tf.matmul(tf.reshape(vector, [size, -1]), scaled, transpose_a=True)
     else:
       vector = tf.matmul(scaled, tf.reshape(vector, [-1, size]), transpose_b=True)
-    vector = tf.reshape(vector, [order])
-  return vector
+  return tf.reshape(vector, [order])
 
 
 def rotate(vector: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -68,4 +67,4 @@ def rotate(vector: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 def unrotate(vector: tf.Tensor, seed: tf.Tensor, dim: int) -> tf.Tensor:
   """Inverse of `rotate`: from `[padded_dimension(dim)]` to `[dim]`."""
-  return flip(_transform(vector, inverse=True)[:dim], seed)
+  return flip(structures.first(_transform(vector, inverse=True), dim), seed)

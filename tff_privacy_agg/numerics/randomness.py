@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import RANDOMNESS
-from tff_privacy_agg.numerics import chacha
+from tff_privacy_agg.numerics import chacha, structures
 
 SEED_WORDS = 4
 _PHILOX = 1  # TensorFlow's number of the algorithm
@@ -42,10 +42,12 @@ def philox_words(seed: tf.Tensor, count: int | tf.Tensor, stream: int | tf.Tenso
     count: Number of words, at most 2^42, a Python integer or an int32 scalar tensor.
     stream: From 0 on, below 2^24: those of one seed never overlap.
   """
+  key, high = tf.split(tf.bitcast(seed, tf.uint64), 2)
   if isinstance(stream, int):
     _validate.at_least(0, stream=stream)
-  key, high = tf.split(tf.bitcast(seed, tf.uint64), 2)
-  low = tf.cast(tf.reshape(stream, [1]), tf.uint64) * tf.constant(_PHILOX_STREAM, tf.uint64)
+    low = tf.constant([stream * _PHILOX_STREAM], tf.uint64)
+  else:
+    low = tf.reshape(tf.cast(stream, tf.uint64) * _PHILOX_STREAM, [1])
   return tf.raw_ops.StatelessRandomUniformFullIntV2(
     shape=[count], key=key, counter=tf.concat([low, high], axis=0), alg=_PHILOX, dtype=tf.int32
   )
@@ -73,9 +75,13 @@ class RandomStream:
   kind: str
   key: tf.Tensor
   ready: Mapping[int, tf.Tensor] = dataclasses.field(default_factory=dict)
+  _folded: tf.Tensor | None = dataclasses.field(init=False, repr=False, default=None)
 
   def __post_init__(self) -> None:
     _validate.one_of(tuple(RANDOMNESS), kind=self.kind)
+    if self.kind == 'philox':  # here, and not in a branch of the graph that cannot be left
+      folded = tf.bitwise.bitwise_xor(*tf.split(self.key, 2))
+      object.__setattr__(self, '_folded', tf.bitcast(tf.reshape(folded, [2, 2]), tf.int64))
 
   def prefetch(self, counts: Mapping[int, int]) -> 'RandomStream':
     """The same stream, with words of several streams drawn by one run of the cipher.
@@ -108,21 +114,20 @@ class RandomStream:
     if known is not None:
       if ready is None or known > ready.shape[0]:
         return chacha.chacha20_words(self.key, nonce, count)
-      return ready[:known]
+      return structures.first(ready, int(known))
 
     def beyond() -> tf.Tensor:
       return chacha.rare_words(self.key, tf.constant(nonce, tf.uint32), count)
 
     if ready is None:
       return beyond()
-    return tf.cond(count <= ready.shape[0], lambda: ready[:count], beyond)
+    return tf.cond(count <= ready.shape[0], lambda: structures.first(ready, count), beyond)
 
   def words(self, stream: int, count: int | tf.Tensor) -> tf.Tensor:
     """Uniform 32-bit words, int32 `[count]`; `count` may be a scalar tensor."""
-    if self.kind == 'chacha20':
+    if self._folded is None:
       return self._cipher_words(stream, count)
-    folded = tf.bitwise.bitwise_xor(self.key[:4], self.key[4:])
-    return philox_words(tf.bitcast(tf.reshape(folded, [2, 2]), tf.int64), count, stream)
+    return philox_words(self._folded, count, stream)
 
   def seed(self, stream: int) -> tf.Tensor:
     """A seed for TensorFlow's stateless generators, for coins that need no secrecy.

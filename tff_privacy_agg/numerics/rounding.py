@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tff_privacy_agg.numerics import randomness
+from tff_privacy_agg.numerics import randomness, structures
 
 _MOST_TRIES = 16
 
@@ -33,18 +33,23 @@ def conditional_round(
   if l2_bound == float('inf'):
     return tf.cast(_attempt(vector, seed, 0), dtype)
 
-  def try_again() -> tf.Tensor:
-    rounded, _ = tf.while_loop(
-      lambda current, tries: (tries < _MOST_TRIES) & ~_within(current, l2_bound),
-      lambda _, tries: (_attempt(vector, seed, tries), tries + 1),
-      (first, tf.constant(1)),
-      parallel_iterations=1,
-    )
-    rounded = tf.cond(_within(rounded, l2_bound), lambda: rounded, lambda: _truncate(vector))
-    return tf.cond(_within(rounded, l2_bound), lambda: rounded, lambda: tf.zeros_like(vector))
+  def attempt(
+    _: tf.Tensor, tries: tf.Tensor, fits: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    rounded = _attempt(vector, seed, tries)
+    return rounded, tries + 1, _within(rounded, l2_bound)
 
-  first = _attempt(vector, seed, 0)
-  return tf.cast(tf.cond(_within(first, l2_bound), lambda: first, try_again), dtype)
+  def fallback() -> tf.Tensor:
+    shorter = _truncate(vector)
+    return tf.where(_within(shorter, l2_bound), shorter, tf.zeros_like(vector))
+
+  rounded, _, fits = tf.while_loop(
+    lambda _, tries, fits: (tries < _MOST_TRIES) & ~fits,
+    attempt,
+    (vector, 0, False),
+    parallel_iterations=1,
+  )
+  return tf.cast(tf.cond(fits, lambda: rounded, fallback), dtype)
 
 
 def nearest_round(vector: tf.Tensor, l2_bound: float, dtype: tf.DType) -> tf.Tensor:
@@ -73,14 +78,14 @@ def nearest_round(vector: tf.Tensor, l2_bound: float, dtype: tf.DType) -> tf.Ten
 def _within(rounded: tf.Tensor, l2_bound: float) -> tf.Tensor:
   # Exact: a sum of squares of integers, and half of it, is exact in float64 below 2^53, and one
   # above stays above any bound that lies below.
-  limit = tf.constant(int(l2_bound**2), tf.float64)
-  return 2 * tf.nn.l2_loss(tf.cast(rounded, tf.float64)) <= limit
+  limit = tf.constant(int(l2_bound**2) / 2, tf.float64)
+  return tf.nn.l2_loss(tf.cast(rounded, tf.float64)) <= limit
 
 
 def _attempt(vector: tf.Tensor, seed: tf.Tensor, attempt: int | tf.Tensor) -> tf.Tensor:
   """Rounds up with the probability that is the fraction, to within 2^-17."""
   words = randomness.philox_words(seed, -(-vector.shape[0] // 2), stream=attempt)
-  halves = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[: vector.shape[0]]
+  halves = structures.first(tf.reshape(tf.bitcast(words, tf.uint16), [-1]), vector.shape[0])
   # At the middle of each of 2^16 equal cells, so that the error is as often up as down.
   coins = (tf.cast(halves, vector.dtype) + 0.5) * 2.0**-16
   return tf.floor(vector + coins)

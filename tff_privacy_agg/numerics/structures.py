@@ -46,6 +46,12 @@ def pad(vector: tf.Tensor, length: int) -> tf.Tensor:
   return vector if missing == 0 else tf.pad(vector, [[0, missing]])
 
 
+def first(vector: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
+  """The first `count` elements; no operation where `vector` is known to have no more."""
+  is_all = not tf.is_tensor(count) and vector.shape[0] == count
+  return vector if is_all else tf.slice(vector, [0], [count])
+
+
 def l2_norm(vector: tf.Tensor) -> tf.Tensor:
   """L2 norm of `[d]`; NaN or infinite where any coordinate is, or on overflow."""
   return tf.sqrt(2 * tf.nn.l2_loss(vector))

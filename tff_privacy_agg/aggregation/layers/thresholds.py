@@ -101,11 +101,14 @@ class AdaptiveQuantile:
 
   def limit(self, params: Mapping[str, tf.Tensor], key: str) -> tf.Tensor:
     """The threshold of a round."""
-    return params[key] * self.multiplier + self.increment
+    limit = params[key]
+    if self.multiplier != 1:
+      limit *= self.multiplier
+    return limit + self.increment if self.increment else limit
 
   def message(self, name: str, bit: tf.Tensor, dtype: tf.DType) -> dict[str, tf.Tensor]:
     """One client's bit in the channel `name`."""
-    return {name: 2.0 * tf.cast(bit, dtype) - 1.0}
+    return {name: tf.where(bit, tf.constant(1, dtype), tf.constant(-1, dtype))}
 
   def update(
     self, state: Mapping[str, tf.Tensor], key: str, sums: Any, name: str, *, counts_above: bool
