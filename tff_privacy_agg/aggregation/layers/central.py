@@ -105,7 +105,8 @@ class CentralDiscreteGaussianNoise(Mechanism):
 
   def to_floats(self, slot: Slot, noised: tf.Tensor) -> tf.Tensor:
     """A noised sum in units of the clip norm."""
-    return tf.cast(noised, slot.dtype) / tf.constant(slot.integer_design.scaled_norm, slot.dtype)
+    scale = slot.dtype.as_numpy_dtype(slot.integer_design.scaled_norm)
+    return tf.cast(noised, slot.dtype) * (1 / scale)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,8 @@ class Quantization(Layer):
     return rounded, {}
 
   def decode(self, slot: Slot, params: Params, total: tf.Tensor, sums: Numbers) -> tf.Tensor:
-    return tf.cast(total, slot.dtype) / tf.constant(slot.integer_design.scaled_norm, slot.dtype)
+    scale = slot.dtype.as_numpy_dtype(slot.integer_design.scaled_norm)
+    return tf.cast(total, slot.dtype) * (1 / scale)
 
   def measure(self, slot: Slot, total: tf.Tensor, sums: Numbers) -> Measurements:
     design = slot.integer_design
