@@ -39,17 +39,18 @@ def conditional_round(
     rounded = _attempt(vector, seed, tries)
     return rounded, tries + 1, _within(rounded, l2_bound)
 
-  def fallback() -> tf.Tensor:
+  # A function of its own: few clients need it, and to prepare its operations takes all of them long.
+  @tf.function(autograph=False, experimental_attributes={'_noinline': True})
+  def try_again() -> tf.Tensor:
+    rounded, _, fits = tf.while_loop(
+      lambda _, tries, fits: (tries < _MOST_TRIES) & ~fits, attempt, (first, 1, False)
+    )
     shorter = _truncate(vector)
-    return tf.where(_within(shorter, l2_bound), shorter, tf.zeros_like(vector))
+    shorter = tf.where(_within(shorter, l2_bound), shorter, tf.zeros_like(vector))
+    return tf.where(fits, rounded, shorter)
 
-  rounded, _, fits = tf.while_loop(
-    lambda _, tries, fits: (tries < _MOST_TRIES) & ~fits,
-    attempt,
-    (vector, 0, False),
-    parallel_iterations=1,
-  )
-  return tf.cast(tf.cond(fits, lambda: rounded, fallback), dtype)
+  first = _attempt(vector, seed, 0)
+  return tf.cast(tf.cond(_within(first, l2_bound), lambda: first, try_again), dtype)
 
 
 def nearest_round(vector: tf.Tensor, l2_bound: float, dtype: tf.DType) -> tf.Tensor:
