@@ -26,8 +26,9 @@ from tff_privacy_agg.deployment import tls
 
 HERE = pathlib.Path(__file__).parent
 MODE = 'authenticated'
-# Sessions by clients.
-SESSIONS = {100: 3, 1000: 1}
+# Clients, mode and repetitions of sessions. With 1,000 clients the authenticated mode would have a
+# complete graph of half a million pairs.
+SESSIONS = ((100, 'authenticated', 3), (100, 'semi_honest', 3), (1000, 'semi_honest', 1))
 PROCESSES = 4
 
 
@@ -114,15 +115,15 @@ def waiting(clients):
     }
 
 
-def protocol(clients):
+def protocol(clients, mode):
   """CPU seconds of a session of the protocol alone: (server, all parties)."""
   with keys_of(clients) as keys:
     roster = tls.Roster.read(keys / 'roster.json')
     identities = {
       index: tls.read_identity(str(keys / f'client-{index}.identity')) for index in range(clients)
     }
-  authenticated = MODE == 'authenticated'
-  params = party.params(MODE)
+  authenticated = mode == 'authenticated'
+  params = party.params(mode)
   server = secagg.Server(params, roster.keys if authenticated else None)
   start, own = time.process_time(), 0.0
   members = {}
@@ -144,13 +145,13 @@ def protocol(clients):
   return own, time.process_time() - start
 
 
-def served(keys, clients, repeat):
+def served(keys, clients, mode, repeat):
   """CPU seconds of a served session: (server, all parties), less what it takes to come."""
-  with Parties(keys, clients, mode=MODE) as parties:
+  with Parties(keys, clients, mode=mode) as parties:
     parties.come()
     rows = [parties.ask('session') for _ in range(repeat)]
     together = parties.end()
-  with Parties(keys, clients, mode=MODE) as parties:
+  with Parties(keys, clients, mode=mode) as parties:
     parties.come()
     while parties.ask('count')['waiting'] < clients:
       time.sleep(0.2)
@@ -178,18 +179,18 @@ def floor(keys, clients, repeat):
 
 def sessions():
   rows = []
-  for clients, repeat in SESSIONS.items():
+  for clients, mode, repeat in SESSIONS:
     with keys_of(clients) as keys:
       row = {
         'clients': clients,
         'elements': party.ELEMENTS,
         'bits': party.BITS,
-        'mode': MODE,
+        'mode': mode,
         'sessions': repeat,
       }
       seconds = {
-        'protocol': protocol(clients),
-        'served': served(keys, clients, repeat),
+        'protocol': protocol(clients, mode),
+        'served': served(keys, clients, mode, repeat),
         'grpc_alone': floor(keys, clients, repeat),
       }
     for position, who in enumerate(('server', 'all_parties')):

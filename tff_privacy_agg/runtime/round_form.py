@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_privacy_agg import secagg
@@ -219,7 +220,7 @@ def _form_of(computation: Any, data_count: int) -> Any:
   else:
     pair = computation
   try:
-    return tff.backends.mapreduce.get_map_reduce_form_for_computation(pair)
+    return tff.backends.mapreduce.get_map_reduce_form_for_computation(pair, _as_it_is())
   except Exception as error:
     text = str(error).strip().split('\n')[0].split(' Examples are')[0]
     raise ConfigurationError(
@@ -228,6 +229,13 @@ def _form_of(computation: Any, data_count: int) -> Any:
       f'{type(error).__name__}: {text[:300]} '
       'Let no sum, and no broadcast, depend on another sum of the same round.'
     ) from error
+
+
+def _as_it_is() -> tf.compat.v1.ConfigProto:
+  """Leaves the graphs alone: their sessions optimize them, and TFF's pass keeps large constants."""
+  config = tf.compat.v1.ConfigProto()
+  config.graph_options.rewrite_options.disable_meta_optimizer = True
+  return config
 
 
 def _clear_sum(form: Any, clear_type: Any) -> Any:

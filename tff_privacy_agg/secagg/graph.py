@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ class _Numbers:
   def __init__(self, key: bytes):
     self._key = key
     self._segment = 0
-    self._words = iter(())
+    self._words: Iterator[int] = iter(())
 
   def _word(self) -> int:
     word = next(self._words, None)
