@@ -203,3 +203,11 @@ def test_a_frozen_threshold_follows_as_many_rounds_as_it_says(kind, key, channel
 def test_a_number_of_rounds_that_is_none_is_refused(bad):
   with pytest.raises(ConfigurationError, match='`frozen_after` must be'):
     dataclasses.replace(QUANTILE, frozen_after=bad)
+
+
+def test_a_threshold_that_never_settles_is_written_as_in_ledgers_of_before():
+  assert repr(AdaptiveQuantile(initial=10.0, target=0.98)) == (
+    'AdaptiveQuantile(initial=10.0, target=0.98, learning_rate=0.2, multiplier=1.0, increment=0.0, '
+    'count_stddev=None)'
+  )
+  assert repr(dataclasses.replace(QUANTILE, frozen_after=3)).endswith('frozen_after=3)')

@@ -75,6 +75,13 @@ class AdaptiveQuantile:
     if self.frozen_after is not None:
       _validate.at_least(1, frozen_after=self.frozen_after)
 
+  def __repr__(self) -> str:
+    # A ledger knows its layers by it: one that was begun before thresholds could settle goes on.
+    given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    if not self.settles:
+      del given['frozen_after']
+    return f'AdaptiveQuantile({", ".join(f"{name}={value!r}" for name, value in given.items())})'
+
   @property
   def settles(self) -> bool:
     """Whether the threshold stays, from some round on."""
