@@ -91,11 +91,11 @@ def test_the_page_says_what_correlated_noise_was_worth(tmp_path):
   found = ends(text, 'chart-accumulated')
   gain = found['independent, same epsilon'] / found['correlated']
   assert f'has {gain:.1f} times less noise than independent noise' in text
-  assert 'The noise was restarted 1 times' in text
+  assert 'Restarts of the noise: 1;' in text
   make(tmp_path / 'no gain', [1.0], separation=1)
   text = reports.render_report(tmp_path / 'no gain')
   assert 'Independent noise of the same epsilon would have left as little' in text
-  assert 'restarted' not in text.partition('id="layers"')[2].partition('</section>')[0]
+  assert 'Restarts' not in text.partition('id="layers"')[2].partition('</section>')[0]
 
 
 def test_noise_of_the_server_is_drawn_once_and_not_by_each_client(tmp_path):

@@ -113,7 +113,7 @@ def _accumulated(
     'keeps no secret from round to round: use it for a training like this one.'
   )
   restarts = sum(one.restarted for one in totals)
-  lost = f' The noise was restarted {restarts} times, and what was added before is not taken back.'
+  lost = f' Restarts of the noise: {restarts}; what was added before one is not taken back.'
   return figure, (
     f'{said}{lost if restarts else ""} Both are computed from the strategy, for a clip norm that stays '
     'and a server that adds up the means as they are.'
