@@ -95,7 +95,7 @@ def _accumulated(
   independent = [design.local_variance / norm * count for count in range(1, len(found) + 1)]
   figure = chart(
     'chart-accumulated',
-    "Noise in one coordinate of all rounds' sums together (standard deviation, clip norms)",
+    'Noise in one coordinate of the sum of all rounds (standard deviation, clip norms)',
     [
       Line(name=name, points=_deviations(design, variances), style=style)
       for style, (name, variances) in enumerate(
