@@ -19,6 +19,8 @@ import signal
 import sys
 import time
 
+sys.path.append(str(pathlib.Path(__file__).parents[1]))  # pytest is not here to do it
+
 from ledger_stacks import facts, stack
 
 from tff_privacy_agg.ledger.reader import LedgerRecord, verify
