@@ -12,11 +12,9 @@ import sys
 import time
 
 import numpy as np
-import tensorflow_federated as tff
 from _scaleout_net import forget_high_water, high_water
-from runtime import linear_model
+from runtime import averaging
 
-from tff_privacy_agg import learning
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.runtime import Cluster, InProcessContext, SecAggContext, use
 
@@ -39,18 +37,6 @@ def clocks():
   return time.perf_counter(), time.process_time()
 
 
-def process_of():
-  return tff.learning.algorithms.build_unweighted_fed_avg(
-    linear_model,
-    tff.learning.optimizers.build_sgdm(0.1),
-    model_aggregator=tff.aggregators.UnweightedMeanFactory(
-      tff.aggregators.SecureSumFactory(4.0, -4.0), tff.aggregators.SecureSumFactory(1, 0)
-    ),
-    metrics_aggregator=learning.no_metrics,
-    loop_implementation=tff.learning.LoopImplementation.DATASET_ITERATOR,
-  )
-
-
 def digest(weights):
   return hashlib.sha256(b''.join(np.asarray(part).tobytes() for part in weights)).hexdigest()
 
@@ -63,7 +49,7 @@ def main():
     task.preprocess(examples.train.create_tf_dataset_for_client(client))
     for client in examples.train.client_ids
   ]
-  process = process_of()
+  process = averaging()
   if address == 'here':
     plain = InProcessContext(concurrency=2)
     contexts, executor = {1: plain, 2: plain}, None

@@ -255,15 +255,9 @@ def linear_model(hidden=()):
   )
 
 
-def workers(rounds, clients=1000):
-  """Rounds a minute with 1,000 clients; the same model, bit for bit, from every executor."""
-  task = TrainingTask(population=clients, clients_per_round=clients)
-  examples = task.load()
-  data = [
-    task.preprocess(examples.train.create_tf_dataset_for_client(client))
-    for client in examples.train.client_ids
-  ]
-  process = tff.learning.algorithms.build_unweighted_fed_avg(
+def averaging():
+  """Federated averaging of the linear model over secure sums, without noise."""
+  return tff.learning.algorithms.build_unweighted_fed_avg(
     linear_model,
     tff.learning.optimizers.build_sgdm(0.1),
     model_aggregator=tff.aggregators.UnweightedMeanFactory(
@@ -272,6 +266,17 @@ def workers(rounds, clients=1000):
     metrics_aggregator=learning.no_metrics,
     loop_implementation=tff.learning.LoopImplementation.DATASET_ITERATOR,
   )
+
+
+def workers(rounds, clients=1000):
+  """Rounds a minute with 1,000 clients; the same model, bit for bit, from every executor."""
+  task = TrainingTask(population=clients, clients_per_round=clients)
+  examples = task.load()
+  data = [
+    task.preprocess(examples.train.create_tf_dataset_for_client(client))
+    for client in examples.train.client_ids
+  ]
+  process = averaging()
   rates, models = {}, {}
   for name, count in (
     ('in the context', 0),

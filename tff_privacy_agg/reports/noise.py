@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from scipy import signal
 
 from tff_privacy_agg.accounting import BandedToeplitz, IntegerDesign
 from tff_privacy_agg.accounting.correlated.strategy import ONE
@@ -85,14 +84,11 @@ def _accumulated(
   design: IntegerDesign, strategy: BandedToeplitz, totals: tuple[Total, ...]
 ) -> tuple[Html, str]:
   """Noise in the sums of all rounds so far, next to independent noise of the same epsilon."""
-  steps, done, found = _inverse(strategy, len(totals)), 0.0, []
-  squares = np.cumsum(np.cumsum(steps) ** 2)
-  for since, _ in _since_restart(totals):
-    done += squares[since] - (squares[since - 1] if since else 0.0)
-    found.append(done)
-  norm = sum((step / ONE) ** 2 for step in strategy.column.steps)
-  correlated = [design.local_variance * done for done in found]
-  independent = [design.local_variance / norm * count for count in range(1, len(found) + 1)]
+  added = np.cumsum(strategy.column.inverse(len(totals))) ** 2
+  since_restart = [since for since, _ in _since_restart(totals)]
+  correlated = design.local_variance * np.cumsum(added[since_restart])
+  norm = strategy.column.squared_steps / ONE**2
+  independent = design.local_variance / norm * np.arange(1, len(totals) + 1)
   figure = chart(
     'chart-accumulated',
     'Noise in one coordinate of the sum of all rounds (standard deviation, clip norms)',
@@ -120,17 +116,11 @@ def _accumulated(
   )
 
 
-def _deviations(design: IntegerDesign, variances: list[float]) -> list[tuple[float, float]]:
+def _deviations(design: IntegerDesign, variances: np.ndarray) -> list[tuple[float, float]]:
   return [
     (float(number), math.sqrt(variance) / design.scaled_norm)
     for number, variance in enumerate(variances, start=1)
   ]
-
-
-def _inverse(strategy: BandedToeplitz, rounds: int) -> np.ndarray:
-  """First column of the inverse of the matrix: what a draw adds to each round from its own on."""
-  column = np.array(strategy.column.steps, np.float64) / ONE
-  return signal.lfilter([1.0], column, np.eye(1, rounds)[0])
 
 
 def _since_restart(totals: tuple[Total, ...]) -> list[tuple[int, Total]]:
@@ -149,7 +139,7 @@ def _variances(
   """Variance of the noise in a coordinate of each settled round's sum, by the round's charge."""
   if strategy is None:
     return {one.number: design.noise_variance(one.survivors) for one in totals if one.survivors}
-  squares = np.cumsum(_inverse(strategy, len(totals)) ** 2)
+  squares = np.cumsum(strategy.column.inverse(len(totals)) ** 2)
   return {
     one.number: design.local_variance * float(squares[since])
     for since, one in _since_restart(totals)

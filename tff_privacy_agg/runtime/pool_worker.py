@@ -73,20 +73,21 @@ class _Rounds:
     return self._rounds.get(digest)
 
   def add(self, digest: bytes, work: bytes, broadcast: bytes) -> _Round:
-    known = self._work(work), unpack_value(broadcast)
-    newest = list(self._rounds.items())[1 - _KEPT_ROUNDS :]
-    self._rounds = {**dict(newest), digest: _Round(*known)}
+    known = _Round(self._work(work), unpack_value(broadcast))
+    self._rounds = _with_newest(self._rounds, digest, known)
     return self._rounds[digest]
 
   def _work(self, data: bytes) -> Any:
     digest = hashlib.sha256(data).digest()
     if digest not in self._works:
-      newest = list(self._works.items())[1 - _KEPT_ROUNDS :]
-      self._works = {
-        **dict(newest),
-        digest: compat.deserialize_computation(unpack_value(data)),
-      }
+      work = compat.deserialize_computation(unpack_value(data))
+      self._works = _with_newest(self._works, digest, work)
     return self._works[digest]
+
+
+def _with_newest(known: dict[bytes, Any], digest: bytes, value: Any) -> dict[bytes, Any]:
+  """What is known and one more, without the oldest beyond those that are kept."""
+  return {**dict(list(known.items())[1 - _KEPT_ROUNDS :]), digest: value}
 
 
 _rounds = _Rounds()

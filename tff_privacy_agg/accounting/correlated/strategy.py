@@ -101,6 +101,10 @@ class BandedColumn:
     _validate.at_least(0, radius=radius)
     return math.ceil((radius + 0.5) * self._inverse_sum * _MARGIN)
 
+  def inverse(self, rounds: int) -> np.ndarray:
+    """First column of the inverse, float64 `[rounds]`: what a draw adds to each round from its own on."""
+    return signal.lfilter([1.0], np.array(self.steps, np.float64) / ONE, np.eye(1, rounds)[0])
+
   @functools.cached_property
   def _inverse_sum(self) -> float:
     """Bounds the sum of `|h_t|` over all rounds, but for floating-point rounding.
@@ -115,7 +119,7 @@ class BandedColumn:
     rounds = 16 * self.bands
     with np.errstate(over='ignore', invalid='ignore'):
       while rounds <= _LONGEST:
-        h = signal.lfilter([1.0], column, np.eye(1, rounds)[0])
+        h = self.inverse(rounds)
         carried = np.convolve(column[1:], h[1 - self.bands :])[self.bands - 2 :]
         if (rest := float(np.abs(carried).sum())) <= _MARGIN - 1:
           return float(np.abs(h).sum()) / (1 - rest)

@@ -56,6 +56,11 @@ class Slot:
       )
     return self.design
 
+  def to_floats(self, total: tf.Tensor) -> tf.Tensor:
+    """A sum of integers of the design in units of the clip norm."""
+    scale = self.dtype.as_numpy_dtype(self.integer_design.scaled_norm)
+    return tf.cast(total, self.dtype) * (1 / scale)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layer(abc.ABC):

@@ -86,7 +86,7 @@ class CentralDiscreteGaussianNoise(Mechanism):
     noise = self.sampler(slot.integer_design).sample(
       params['randomness'], randomness.MODEL_NOISE, slot.dim
     )
-    return self.to_floats(slot, total + tf.cast(noise, total.dtype))
+    return slot.to_floats(total + tf.cast(noise, total.dtype))
 
   def curve(self, slot: Slot, honest: int) -> RdpCurve:
     return slot.integer_design.curve(honest)
@@ -102,11 +102,6 @@ class CentralDiscreteGaussianNoise(Mechanism):
   def sampler(self, design: accounting.IntegerDesign) -> samplers.NoiseSampler:
     """Draws the noise of one round, or where it is correlated what is fresh of it."""
     return samplers.noise_sampler(self.law, design.local_variance)
-
-  def to_floats(self, slot: Slot, noised: tf.Tensor) -> tf.Tensor:
-    """A noised sum in units of the clip norm."""
-    scale = slot.dtype.as_numpy_dtype(slot.integer_design.scaled_norm)
-    return tf.cast(noised, slot.dtype) * (1 / scale)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -128,4 +128,4 @@ class CorrelatedNoise(CentralDiscreteGaussianNoise):
     rounded = tf.bitwise.right_shift(carried + ONE // 2, tf.constant(FRACTION_BITS, tf.int64))
     noise = tf.cast(fresh, tf.int64) - rounded
     kept = tf.concat([noise[tf.newaxis], history[:-1]], axis=0)
-    return self.to_floats(slot, total + noise), OrderedDict({HISTORY: kept})
+    return slot.to_floats(total + noise), OrderedDict({HISTORY: kept})

@@ -92,8 +92,7 @@ class Quantization(Layer):
     return rounded, {}
 
   def decode(self, slot: Slot, params: Params, total: tf.Tensor, sums: Numbers) -> tf.Tensor:
-    scale = slot.dtype.as_numpy_dtype(slot.integer_design.scaled_norm)
-    return tf.cast(total, slot.dtype) * (1 / scale)
+    return slot.to_floats(total)
 
   def measure(self, slot: Slot, total: tf.Tensor, sums: Numbers) -> Measurements:
     design = slot.integer_design
