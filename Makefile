@@ -25,7 +25,7 @@ CORE_PYTHONS ?= python3.12 python3.13
 CORE_TESTS := tests/core tests/reports/test_report.py tests/cli/test_cli_ledger.py \
   $(addprefix tests/accounting/test_,accountant.py calibration.py conformance.py curves.py dominance.py) \
   $(addprefix tests/ledger/test_ledger_,bad_input.py bounds.py budget.py rounds.py statement.py) \
-  $(addprefix tests/secagg/test_secagg_,blame.py cost.py known_answers.py mutants.py privacy.py verify.py)
+  $(addprefix tests/secagg/test_secagg_,blame.py cost.py known_answers.py mutants.py privacy.py processes.py verify.py)
 
 .PHONY: help env env-dask env-mlflow env-prometheus demo test coverage test-integration test-docs test-accounting test-core test-mlflow test-dask test-prometheus test-all conformance lint hooks format fuzz bench bench-peers notebooks docs doctor lock sbom wheel clean
 

@@ -33,7 +33,7 @@ from tff_privacy_agg.runtime import (
 )
 from tff_privacy_agg.runtime.executors import LocalExecutor
 from tff_privacy_agg.runtime.round_form import RoundForm
-from tff_privacy_agg.secagg.in_process import LocalSession
+from tff_privacy_agg.secagg.local.session import LocalSession
 
 SEGMENT = 2**18
 

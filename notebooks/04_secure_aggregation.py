@@ -228,7 +228,7 @@ plt.show()
 # %% [markdown]
 # ## The same under TFF
 #
-# `SecAggContext` runs any TFF computation that contains secure sums with this protocol, all parties in one process. Here one
+# `SecAggContext` runs any TFF computation that contains secure sums with this protocol, all parties on one machine. Here one
 # round of a private mean of twenty vectors, with two clients that drop out after their keys. The noise of those two is
 # missing, so the account counts eighteen.
 

@@ -17,7 +17,7 @@ from tff_privacy_agg._tff import compat, structures
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.runtime import SecAggContext, executors, use
 from tff_privacy_agg.secagg import wire
-from tff_privacy_agg.secagg.in_process import LocalSession
+from tff_privacy_agg.secagg.local.session import LocalSession
 
 COMPUTATIONS = {
   'modular, unsorted names': (cases.with_state(cases.modular, cases.DATA), cases.values(7)),
@@ -353,3 +353,15 @@ def test_large_results_are_computed_no_further_ahead_than_memory_lets(values, at
     done.append(client)
     assert len(begun) <= len(done) + at_once - 1
   assert done == list(range(6))
+
+
+def test_clients_in_processes_of_their_own_give_the_same_sum(make_context, simulation):
+  context = make_context(processes=2, drops={2: 2}, dropout_fraction=0.3)
+  computation, data = COMPUTATIONS['modular, unsorted names'][0], cases.values(7)
+  for _ in range(2):  # in the second round the processes are there
+    with use(context):
+      _, total = computation(np.int32(1), data)
+    _, want = computation(np.int32(1), data[:2] + data[3:])
+    cases.assert_same(total, want)
+  with pytest.raises(ConfigurationError, match='processes'):
+    SecAggContext(processes=-1)

@@ -16,7 +16,8 @@ from tff_privacy_agg.runtime.in_process import InProcessContext
 from tff_privacy_agg.runtime.round_form import RoundForm, secure_intrinsics
 from tff_privacy_agg.runtime.round_report import RoundReport
 from tff_privacy_agg.runtime.simulation import as_awaitable
-from tff_privacy_agg.secagg.in_process import LocalSession
+from tff_privacy_agg.secagg.local.processes import PartyProcesses
+from tff_privacy_agg.secagg.local.session import LocalSession
 
 
 class SecAggContext(compat.SyncContext):
@@ -26,10 +27,10 @@ class SecAggContext(compat.SyncContext):
   `federated_secure_sum`, `_sum_bitwidth` or `_modular_sum` runs as TFF's map-reduce form:
   `prepare` on the server, `work` for each client, a session of `tff_privacy_agg.secagg` over
   what the clients' work gave, `update` on the server. The server's code gets the sum, the
-  survivors and nothing else. Every other computation runs as it is. All of it runs in this process,
-  in `InProcessContext`: no worker, and no open port.
+  survivors and nothing else. Every other computation runs as it is. All computations run in this
+  process, in `InProcessContext`: no worker, and no open port.
 
-  All parties are in this process: it is the real protocol with simulated parties. See
+  All parties are on this machine: it is the real protocol with simulated parties. See
   docs/runtime.md for real ones.
 
   Args:
@@ -48,6 +49,9 @@ class SecAggContext(compat.SyncContext):
     task: Name of the task in the protocol's messages.
     executor: Where the clients' work runs; by default in this process.
     concurrency: How many clients' work runs at once in this process.
+    processes: How many processes hold the clients' side of the protocol; 0: this one alone does.
+      None: one for each core in rounds that gain by it, with many pairs of clients and at most
+      1 MiB a client.
 
   Attributes:
     last_round: `RoundReport` of the last round that ended well, or None.
@@ -72,6 +76,7 @@ class SecAggContext(compat.SyncContext):
     task: str = 'training',
     executor: Any = None,
     concurrency: int = 2,
+    processes: int | None = None,
   ):
     _validate.at_least(minimum_clients, maximum_clients=maximum_clients)
     if isinstance(allow_clear, str):
@@ -100,6 +105,7 @@ class SecAggContext(compat.SyncContext):
     self._compiled: dict[int, tuple[Any, RoundForm | None]] = {}
     self._inner = InProcessContext(concurrency=concurrency)
     self._executor = LocalExecutor(self._inner, concurrency) if executor is None else executor
+    self._processes = PartyProcesses(processes)
     self.last_round: RoundReport | None = None
 
   @property
@@ -151,8 +157,9 @@ class SecAggContext(compat.SyncContext):
     return as_awaitable(self)
 
   def close(self) -> None:
-    """Ends what the executor started. The context refuses to run anything then."""
+    """Ends what the context started. The context refuses to run anything then."""
     self._executor.close()
+    self._processes.close()
     self._inner.close()
 
   def _run(self, form: RoundForm, state: Any, data: Sequence[Any]) -> Any:
@@ -189,7 +196,8 @@ class SecAggContext(compat.SyncContext):
       return map(input_of, self._executor.run(form, wanted, broadcast))
 
     clients = range(len(data))
-    result = LocalSession(params, clients, drops, self._identities_of(len(data))).run(inputs)
+    identities = self._identities_of(len(data))
+    result = LocalSession(params, clients, drops, identities, self._processes.parties).run(inputs)
     start = time.perf_counter()
     with _installed(self._inner):
       kept = [clear[client] for client in result.survivors if form.clear]

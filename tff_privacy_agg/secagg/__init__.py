@@ -35,7 +35,7 @@ from tff_privacy_agg.secagg.errors import (
   VerificationFailed,
   WrongRound,
 )
-from tff_privacy_agg.secagg.in_process import generate_identities, roster_of, run_in_memory
+from tff_privacy_agg.secagg.local.session import generate_identities, roster_of, run_in_memory
 from tff_privacy_agg.secagg.params import (
   Leaf,
   SessionParams,

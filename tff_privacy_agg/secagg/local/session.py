@@ -1,5 +1,6 @@
-"""A whole session in one process: for tests, simulations and measurements."""
+"""A session of parties that are all the caller's: for tests, simulations and measurements."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -7,10 +8,9 @@ from typing import Any
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.secagg import wire
-from tff_privacy_agg.secagg.client import Client
 from tff_privacy_agg.secagg.errors import SecAggError, SessionAborted
+from tff_privacy_agg.secagg.local.parties import Group, LocalParties, Parties, Task
 from tff_privacy_agg.secagg.params import SessionParams
-from tff_privacy_agg.secagg.policy import Policy
 from tff_privacy_agg.secagg.primitives import keys
 from tff_privacy_agg.secagg.results import SessionResult
 from tff_privacy_agg.secagg.rounds import Round
@@ -26,12 +26,15 @@ class _Meter:
   def __init__(self) -> None:
     self.seconds: dict[int | str, float] = {_SERVER: 0.0, _WORK: 0.0}
 
-  def run(self, party: int | str, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+  def add(self, party: int | str, seconds: float) -> None:
+    self.seconds[party] = self.seconds.get(party, 0.0) + seconds
+
+  def run(self, party: int | str, call: Callable[..., Any], *args: Any) -> Any:
     start = time.perf_counter()
     try:
-      return call(*args, **named)
+      return call(*args)
     finally:
-      self.seconds[party] = self.seconds.get(party, 0.0) + time.perf_counter() - start
+      self.add(party, time.perf_counter() - start)
 
 
 def generate_identities(clients: list[int]) -> dict[int, bytes]:
@@ -59,16 +62,18 @@ def roster_of(identities: Mapping[int, keys.Identity]) -> dict[int, bytes]:
 
 
 class LocalSession:
-  """Real clients and a real server, joined by function calls; for one run.
+  """Real clients and a real server, joined on one machine; for one run.
 
-  Inputs are drawn when round 2 asks for them, one at a time: a client's vector lives from its
-  work to the server's sum, so memory does not grow with the number of clients.
+  Inputs are drawn when round 2 asks for them. With clients in this process they are drawn one at a
+  time: a client's vector lives from its work to the server's sum, so memory does not grow with the
+  number of clients.
 
   Args:
     params: Parameters of the session.
     clients: Ids of the clients.
     drops: {client: first round, 0 to 5, in which it sends nothing}.
     identities: {client: Ed25519 private key}; drawn in the authenticated mode if None.
+    parties: Makes the clients, in this process by default; see `PartyProcesses.parties`.
   """
 
   def __init__(
@@ -77,20 +82,14 @@ class LocalSession:
     clients: Sequence[int],
     drops: Mapping[int, int] | None = None,
     identities: Mapping[int, keys.Identity] | None = None,
+    parties: Callable[[Group], Parties] = LocalParties,
   ):
     if params.authenticated and identities is None:
       identities = generate_identities(list(clients))
     roster = None if identities is None else roster_of(identities)
-    # All parties are the caller's own: nobody is talked down to its `version`.
-    policy = Policy(version=params.version)
     self._meter = _Meter()
     self._server = self._meter.run(_SERVER, Server, params, roster)
-    self._clients = {}
-    for client in clients:
-      identity = None if identities is None else identities[client]
-      self._clients[client] = self._meter.run(
-        client, Client, params, client, identity, roster, policy=policy
-      )
+    self._parties = parties(Group(params, clients, identities, roster))
     self._drops = dict(drops or {})
     self._silent: dict[int, int] = {}
     self._left: dict[int, SecAggError] = {}
@@ -107,50 +106,46 @@ class LocalSession:
     Raises:
       SecAggError: If the session ends without a result, or an input does not fit its leaf.
     """
-    messages = dict.fromkeys(self._clients, b'')
-    while messages:
-      now = self._server.round
-      for client in messages:
-        if self._drops.get(client, len(Round)) <= now:
-          self._silent.setdefault(client, now)
-      speaking = [client for client in messages if client not in self._silent]
-      if now == Round.MASKED:
-        self._send_vectors(speaking, messages, inputs)
-      else:
-        for client in speaking:
-          self._step(client, messages.pop(client))
-      if self._server.result is not None:
-        break
-      messages = self._meter.run(_SERVER, self._server.close_round)
-      for client, message in messages.items():
-        self._down[client][wire.Kind(message[5]).round] += len(message)
+    messages = dict.fromkeys(self._up, b'')
+    try:
+      while messages:
+        self._answer(messages, inputs)
+        if self._server.result is not None:
+          break
+        messages = self._meter.run(_SERVER, self._server.close_round)
+        for client, message in messages.items():
+          self._down[client][wire.Kind(message[5]).round] += len(message)
+    finally:
+      self._parties.close()
     return self._result()
 
-  def _send_vectors(
-    self, speaking: Sequence[int], messages: dict[int, bytes], inputs: Inputs
-  ) -> None:
+  def _answer(self, messages: dict[int, bytes], inputs: Inputs) -> None:
+    """Has the clients answer the server's messages; one that does not is silent from then on."""
+    now = self._server.round
+    for client in messages:
+      if self._drops.get(client, len(Round)) <= now:
+        self._silent.setdefault(client, now)
+    speaking = [client for client in messages if client not in self._silent]
     waiting = set(speaking)
-    drawn = inputs(speaking)
-    while (one := self._meter.run(_WORK, next, drawn, None)) is not None:
-      client, values = one
-      self._meter.run(client, self._clients[client].provide, values)
-      del one, values  # the client has its own copy; this one goes before the vector is packed
-      self._step(client, messages.pop(client))
+    for client, answer in self._parties.answers(self._tasks(speaking, messages, inputs)):
       waiting.discard(client)
-    self._silent.update(dict.fromkeys(waiting, Round.MASKED))
+      if answer.error is not None:
+        self._left[client] = answer.error
+        self._silent[client] = now
+      self._up[client][now] += len(answer.data)
+      self._meter.add(client, answer.seconds)
+      self._meter.run(_SERVER, self._server.receive, client, answer.data)
+    self._silent.update(dict.fromkeys(waiting, now))
 
-  def _step(self, client: int, message: bytes) -> None:
-    """One client's answer; a client with an error says so, and is silent from then on."""
-    party, now = self._clients[client], self._server.round
-    try:
-      call = (party.receive, message) if message else (party.start,)
-      answer = self._meter.run(client, *call)
-    except SecAggError as error:
-      self._left[client] = error
-      self._silent[client] = now
-      answer = self._meter.run(client, party.abort, error)
-    self._up[client][now] += len(answer)
-    self._meter.run(_SERVER, self._server.receive, client, answer)
+  def _tasks(
+    self, speaking: Sequence[int], messages: dict[int, bytes], inputs: Inputs
+  ) -> Iterator[Task]:
+    if self._server.round != Round.MASKED:
+      return (Task(client, messages.pop(client)) for client in speaking)
+    drawn = inputs(speaking)
+    # Neither `iter` nor `map` keeps a vector that it has handed on.
+    vectors = iter(functools.partial(self._meter.run, _WORK, next, drawn, None), None)
+    return map(lambda one: Task(one[0], messages.pop(one[0]), one[1]), vectors)
 
   def _result(self) -> SessionResult:
     server, seconds = self._server, self._meter.seconds
@@ -166,7 +161,7 @@ class LocalSession:
       verdicts=dict(server.verdicts),
       bytes_up=self._up,
       bytes_down=self._down,
-      seconds_client={client: seconds[client] for client in self._clients},
+      seconds_client={client: seconds.get(client, 0.0) for client in self._up},
       seconds_server=seconds[_SERVER],
       seconds_work=seconds[_WORK],
     )

@@ -1,0 +1,1 @@
+"""A whole session on one machine: its clients here or in processes of their own."""

@@ -1,0 +1,163 @@
+"""Processes of this machine that hold the clients of a session, so that all cores work for them."""
+
+import collections
+import concurrent.futures
+import itertools
+import socket
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tff_privacy_agg import _validate
+from tff_privacy_agg.errors import RuntimeUnavailableError
+from tff_privacy_agg.secagg import thresholds
+from tff_privacy_agg.secagg.local.parties import Answer, Group, LocalParties, Parties, Task
+from tff_privacy_agg.secagg.params import SessionParams
+from tff_privacy_agg.secagg.primitives import parallel
+
+# A pair of clients takes about 0.7 ms, a process a quarter of a second to start.
+_LEAST_PAIRS = 2_000
+# Larger vectors are masked by all cores of one process, and would be copied on their way.
+_MOST_VECTOR_BYTES = 2**20
+# The server, which is one process, takes a fifteenth of what its clients take.
+_MOST_PROCESSES = 16
+# Tasks on their way to a process: one that it works on, and others so that it does not wait.
+_AHEAD = 4
+# Modules are found where this process finds them; `__main__` is not run again.
+_PROGRAM = (
+  'import sys; sys.path[:] = sys.argv[2:]; '
+  'from tff_privacy_agg.secagg.local.party_process import serve; serve(int(sys.argv[1]))'
+)
+
+
+class PartyProcesses:
+  """Processes that hold the clients of sessions, one session after the other.
+
+  They start when a session first takes them, import no TensorFlow, open no port, and end with
+  `close` or with this process. Clients' secrets do not leave the process that drew them; inputs
+  and private identity keys travel to it over a socket that has no name.
+
+  Args:
+    count: How many processes; 0 for none. None: one for each core, 16 at most, for sessions that
+      gain by it: many pairs of clients, with vectors of at most 1 MiB.
+  """
+
+  def __init__(self, count: int | None = None):
+    if count is not None:
+      _validate.at_least(0, processes=count)
+    self._count = count
+    self._processes: list[_Process] = []
+
+  def parties(self, group: Group) -> Parties:
+    """The clients of a session, in these processes or in this one."""
+    count = self._count
+    if count is None:
+      count = min(parallel.cores(), _MOST_PROCESSES) if _gains(group) else 0
+    if not count:
+      return LocalParties(group)
+    self._processes = [one for one in self._processes if one.alive]
+    while len(self._processes) < count:
+      self._processes.append(_Process())
+    return _RemoteParties(group, self._processes[:count])
+
+  def close(self) -> None:
+    """Ends the processes."""
+    for process in self._processes:
+      process.close()
+    self._processes = []
+
+
+def _gains(group: Group) -> bool:
+  params, clients = group.params, len(group.clients)
+  if parallel.cores() == 1 or clients < params.minimum_clients:
+    return False
+  neighbours = thresholds.session_parameters(params, clients).k
+  return clients * neighbours >= 2 * _LEAST_PAIRS and _vector_bytes(params) <= _MOST_VECTOR_BYTES
+
+
+def _vector_bytes(params: SessionParams) -> int:
+  return sum(leaf.size * leaf.bits for leaf in params.leaves) // 8
+
+
+class _RemoteParties:
+  """The clients of one session, dealt out to processes."""
+
+  def __init__(self, group: Group, processes: list['_Process']):
+    self._processes = processes
+    self._of = dict(zip(group.clients, itertools.cycle(processes)))
+    for process in processes:
+      own = [client for client, at in self._of.items() if at is process]
+      identities = group.identities and {client: group.identities[client] for client in own}
+      process.ask(group._replace(clients=own, identities=identities))
+
+  def answers(self, tasks: Iterable[Task]) -> Iterator[tuple[int, Answer]]:
+    """Yields (client, answer) in the order of `tasks`, of which it takes some ahead.
+
+    Raises:
+      SecAggError: If an input does not fit its leaf.
+      RuntimeUnavailableError: If a process has ended.
+    """
+    asked: collections.deque[concurrent.futures.Future] = collections.deque()
+    for task in tasks:
+      asked.append(self._of[task.client].ask(task))
+      if len(asked) >= _AHEAD * len(self._processes):
+        yield asked.popleft().result()
+    while asked:
+      yield asked.popleft().result()
+
+  def close(self) -> None:
+    """Lets the clients go, and their secrets with them."""
+    for process in self._processes:
+      process.ask(None)
+
+
+class _Process:
+  """One process, and the thread that talks to it."""
+
+  def __init__(self) -> None:
+    near, far = socket.socketpair()
+    with far:
+      process = subprocess.Popen(
+        [sys.executable, '-c', _PROGRAM, str(far.fileno()), *sys.path],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[far.fileno()],
+      )
+    self.alive, self.pid = True, process.pid
+    self._connection = Connection(near.detach())
+    self._thread = concurrent.futures.ThreadPoolExecutor(1, 'parties')
+    self._end = weakref.finalize(self, _end, self._connection, self._thread, process)
+
+  def ask(self, request: Group | Task | None) -> concurrent.futures.Future:
+    """What the process answers, in the order of requests."""
+    return self._thread.submit(self._exchange, request)
+
+  def _exchange(self, request: Group | Task | None) -> Any:
+    try:
+      self._connection.send(request)
+      done, result = self._connection.recv()
+    except (EOFError, OSError) as error:
+      self.alive = False
+      raise RuntimeUnavailableError(
+        'A process that held clients of a secure sum has ended, for lack of memory perhaps. Run the '
+        'round again; with `processes=0` clients stay in one process.'
+      ) from error
+    if not done:
+      raise result
+    return result
+
+  def close(self) -> None:
+    """Ends the process."""
+    self.alive = False
+    self._end()
+
+
+def _end(
+  connection: Connection, thread: concurrent.futures.Executor, process: subprocess.Popen
+) -> None:
+  process.terminate()
+  process.wait()
+  thread.shutdown(cancel_futures=True)
+  connection.close()
