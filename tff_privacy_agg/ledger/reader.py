@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tff_privacy_agg.errors import LedgerError
@@ -50,10 +51,7 @@ class LedgerRecord(LedgerAccount):
     Raises:
       LedgerError: If the file is missing, does not verify, or is of a later version.
     """
-    header, state, found = replayed(pathlib.Path(path))
-    if found.truncated:
-      state.apply({'event': 'recovered', 'was': begun(found.truncated)})
-    return LedgerRecord(header, state, found.hash)
+    return _as_it_stands(*replayed(pathlib.Path(path)))
 
   def statement(self, format: str = 'text') -> str:
     """The privacy card: what is promised, to whom, on what it rests, what is not covered.
@@ -102,8 +100,26 @@ def verify(path: str | os.PathLike[str], *, expected_hash: str | None = None) ->
   Raises:
     LedgerError: If there is no file, or it is no ledger or one of a later version.
   """
-  file = pathlib.Path(path)
-  found = LineReader(file, expected_hash)
+  return checked(pathlib.Path(path), expected_hash)[0]
+
+
+def checked(
+  path: pathlib.Path,
+  expected_hash: str | None = None,
+  each: Callable[[Mapping[str, Any]], None] | None = None,
+) -> tuple[Verification, LedgerRecord | None]:
+  """What `verify` finds, and the ledger, None if it does not verify: from one pass over the lines.
+
+  Args:
+    path: As for `verify`.
+    expected_hash: As for `verify`.
+    each: Called with each line after the header, as long as no line has contradicted the ledger.
+
+  Raises:
+    LedgerError: As `verify`.
+  """
+  found = LineReader(path, expected_hash)
+  header: Mapping[str, Any] = {}
   recount: Recount | None = None
   wrong: list[str] = []  # what ended the replay
   for record in found:
@@ -112,9 +128,11 @@ def verify(path: str | os.PathLike[str], *, expected_hash: str | None = None) ->
     try:
       if recount is None:
         check_header(record)
-        recount = Recount(record, register_path(file))
+        header, recount = record, Recount(record, register_path(path))
       else:
         recount.apply(record)
+        if each is not None:
+          each(record)
     except LedgerError as error:
       if recount is None and later_version(record):
         raise
@@ -129,10 +147,19 @@ def verify(path: str | os.PathLike[str], *, expected_hash: str | None = None) ->
     remarks.append(
       f'The last line was cut off after {len(found.truncated)} bytes; it is kept charged.'
     )
-  if not head_path(file).exists():
+  if not head_path(path).exists():
     remarks.append('There is no .head file: lines missing at the end would not be noticed.')
   if expected_hash is not None and not found.published:
     problems.append(f'No line has the published hash {expected_hash}.')
-  return Verification(
+  verification = Verification(
     problems=tuple(problems), remarks=tuple(remarks), lines=found.lines, hash=found.hash
   )
+  if problems or recount is None:
+    return verification, None
+  return verification, _as_it_stands(header, recount.state, found)
+
+
+def _as_it_stands(header: Mapping[str, Any], state: LedgerState, found: LineReader) -> LedgerRecord:
+  if found.truncated:
+    state.apply({'event': 'recovered', 'was': begun(found.truncated)})
+  return LedgerRecord(header, state, found.hash)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting import sampling
@@ -136,7 +136,9 @@ class Sampling:
     if self.kind != 'poisson':
       return 0.0
     empty = math.exp(float(self.population or 0) * math.log1p(-float(self.rate or 0)))
-    return empty + float(stats.binom.sf(maximum, self.population, self.rate))
+    if maximum >= (self.population or 0):
+      return empty
+    return empty + float(special.bdtrc(maximum, self.population, self.rate))
 
   def check_round(self, drawn: 'Sampling | None', size: int, round_number: int) -> None:
     """Raises unless a round was drawn as this claim says.

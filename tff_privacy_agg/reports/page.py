@@ -5,6 +5,7 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import tff_privacy_agg
 from tff_privacy_agg._files import write_bytes
@@ -49,16 +50,17 @@ def render_report(
   """
   run = RunFiles.read(path)
   other = None if beside is None else RunFiles.read(beside)
+  card = None if run.ledger is None else json.loads(run.ledger.statement('json'))
   parts = [
-    _top(run),
+    _top(run, card),
     rounds.spending(run),
     rounds.utility(run, other),
     parties.parties(run),
-    _assumed(run),
+    _assumed(card),
     rounds.layers(run),
     traffic.traffic(run),
     audits.audits(run),
-    _card(run),
+    _card(card),
     _origin(run),
   ]
   head = (
@@ -102,13 +104,12 @@ def write_report(
   return file
 
 
-def _top(run: RunFiles) -> Html:
+def _top(run: RunFiles, card: Mapping[str, Any] | None) -> Html:
   heading = element('h1', 'Privacy report')
-  if run.ledger is None:
+  if run.ledger is None or card is None:
     text = 'This training has no privacy: epsilon is infinite. It is of use for comparison only.'
     return element('header', heading, element('p', text, class_='warning', id='promises'))
   facts, state = run.ledger.facts, run.ledger.state
-  stated = json.loads(run.ledger.statement('json'))
   clear = run.config.get('secure_sum') == 'simulated'
   server_view = 'Epsilon, server view' + (', once sums are secure' if clear else '')
   cards = [
@@ -125,8 +126,8 @@ def _top(run: RunFiles) -> Html:
     parts.append(element('p', _IN_THE_CLEAR, class_='warning', id='in-the-clear'))
   parts += [
     element('div', *cards, class_='cards'),
-    element('p', stated['summary'], id='summary'),
-    element('div', listed(stated['promises']), id='promises'),
+    element('p', card['summary'], id='summary'),
+    element('div', listed(card['promises']), id='promises'),
   ]
   if not run.ledger.complete:
     what = ', '.join(run.ledger.unaccounted)
@@ -158,10 +159,9 @@ def _figure(name: str, value: object) -> Html:
   return element('div', element('b', value), element('span', name), class_='card')
 
 
-def _assumed(run: RunFiles) -> Html:
-  if run.ledger is None:
+def _assumed(card: Mapping[str, Any] | None) -> Html:
+  if card is None:
     return section('assumptions', 'Assumptions', element('p', 'None: nothing is promised.'))
-  card = json.loads(run.ledger.statement('json'))
   return section(
     'assumptions',
     'What must hold for the epsilons to hold',
@@ -169,10 +169,9 @@ def _assumed(run: RunFiles) -> Html:
   )
 
 
-def _card(run: RunFiles) -> Html:
-  if run.ledger is None:
+def _card(card: Mapping[str, Any] | None) -> Html:
+  if card is None:
     return section('card', 'Privacy card', element('p', 'A training without noise has none.'))
-  card = json.loads(run.ledger.statement('json'))
   rows = [
     (field['label'], joined([element('div', field['text']), element('small', field['origin'])]))
     for field in card['fields']

@@ -6,14 +6,26 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tff_privacy_agg._files import model_metrics, read_json, read_table
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
-from tff_privacy_agg.ledger import LedgerRecord, verify
-from tff_privacy_agg.ledger.line_reader import LineReader
+from tff_privacy_agg.ledger import LedgerRecord
+from tff_privacy_agg.ledger.reader import checked
 
+# Of a ledger's line, what the report draws.
+_KEPT = (
+  'event',
+  'seq',
+  'of',
+  'round',
+  'total',
+  'planned_survivors',
+  'survivors',
+  'z_eff',
+  'updated',
+)
 _WORDS = {'True': 1.0, 'False': 0.0, '': math.nan}
 
 
@@ -134,15 +146,24 @@ def _number(text: str | None) -> float:
 
 
 def _ledger(path: pathlib.Path) -> tuple[LedgerRecord, tuple[Total, ...]]:
-  checked = verify(path)
-  if not checked.ok:
+  lines: list[dict[str, Any]] = []
+
+  def keep(line: Mapping[str, Any]) -> None:
+    lines.append({name: line[name] for name in _KEPT if name in line})
+
+  verification, ledger = checked(path, each=keep)
+  if ledger is None:
     raise LedgerError(
-      f'A report rests on its ledger; {path} does not verify. {checked.problems[0]} Restore the '
-      'file; `tff-privacy-agg verify` lists all that is wrong.'
+      f'A report rests on its ledger; {path} does not verify. {verification.problems[0]} Restore '
+      'the file; `tff-privacy-agg verify` lists all that is wrong.'
     )
+  return ledger, _totals(lines)
+
+
+def _totals(lines: Iterable[Mapping[str, Any]]) -> tuple[Total, ...]:
   totals: dict[int, Total] = {}
   restarted = False
-  for line in LineReader(path):
+  for line in lines:
     if line['event'] == 'charge':
       totals[line['seq']] = Total(
         number=len(totals) + 1,
@@ -164,7 +185,7 @@ def _ledger(path: pathlib.Path) -> tuple[LedgerRecord, tuple[Total, ...]]:
       restarted |= totals.pop(line['of']).restarted
     elif line['event'] == 'restarted':
       restarted = True
-  return LedgerRecord.read(path), tuple(totals.values())
+  return tuple(totals.values())
 
 
 def _epsilons(stated: Mapping[str, Any]) -> Mapping[str, float]:

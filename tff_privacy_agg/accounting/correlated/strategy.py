@@ -14,7 +14,6 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from scipy import signal
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
@@ -103,6 +102,9 @@ class BandedColumn:
 
   def inverse(self, rounds: int) -> np.ndarray:
     """First column of the inverse, float64 `[rounds]`: what a draw adds to each round from its own on."""
+    # Takes half a second to import, which most programs would spend for nothing.
+    from scipy import signal
+
     return signal.lfilter([1.0], np.array(self.steps, np.float64) / ONE, np.eye(1, rounds)[0])
 
   @functools.cached_property
