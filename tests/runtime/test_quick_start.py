@@ -36,14 +36,16 @@ def test_what_waits_loads_when_it_is_used():
     'from tff_privacy_agg._tff.quick_start import quick_start\n'
     'with quick_start():\n'
     '  import tensorflow_federated\n'
-    'parts = ("tensorflow_probability.python", "scipy.signal._signaltools")\n'
+    'parts = ["tensorflow_probability.python", "scipy.signal._signaltools", "dp_accounting.pld.common"]\n'
+    'for module in [*sys.modules.values()]:\n'
+    '  getattr(module, "__file__", None)\n'  # so does autograph, for each function
     'print([part in sys.modules for part in parts])\n'
-    'import scipy.signal, tensorflow_probability as tfp\n'
-    'tfp.distributions.Normal, scipy.signal.fftconvolve\n'
+    'import dp_accounting, scipy.signal, tensorflow_probability as tfp\n'
+    'tfp.distributions.Normal, scipy.signal.fftconvolve, dp_accounting.pld.PLDAccountant\n'
     'print([part in sys.modules for part in parts])\n'
   )
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
-  assert done.stdout.splitlines() == ['[False, False]', '[True, True]']
+  assert done.stdout.splitlines() == ['[False, False, False]', '[True, True, True]']
 
 
 def test_garbage_is_collected_again_afterwards():

@@ -6,12 +6,13 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 
 # TFF imports tensorflow_privacy and dp_accounting; they import these for functions that it does
 # not call. Each loads, with all that it imports itself, when one of its names is first used.
-WAITING = ('tensorflow_probability', 'scipy.signal')
+WAITING = ('dp_accounting.pld', 'scipy.signal', 'tensorflow_probability')
 
 # TFF's functions without a branch or loop on tensors, called in the loop over a client's batches.
 # Autograph rewrites their source in every process, half of the time that building takes, and the
@@ -69,5 +70,21 @@ class _Waiting(importlib.abc.MetaPathFinder):
     found = (finder.find_spec(fullname, path, target) for finder in others)
     spec = next((one for one in found if one is not None), None)
     if spec is not None and spec.loader is not None:
-      spec.loader = importlib.util.LazyLoader(spec.loader)
+      spec.loader = _LazyLoader(spec.loader)
     return spec
+
+
+class _LazyLoader(importlib.util.LazyLoader):
+  def exec_module(self, module: types.ModuleType) -> None:
+    super().exec_module(module)
+    lazy: Any = type(module)
+
+    class Waiting(lazy):
+      """A module that says without being loaded where it is: autograph asks all of them."""
+
+      def __getattribute__(self, name: str) -> Any:
+        if name == '__file__':
+          return object.__getattribute__(self, '__spec__').origin
+        return super().__getattribute__(name)
+
+    module.__class__ = Waiting
