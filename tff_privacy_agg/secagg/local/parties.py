@@ -65,6 +65,15 @@ class Parties(Protocol):
     """Lets the clients go, and their secrets with them."""
 
 
+def _answer(party: Client, message: bytes, start: float) -> Answer:
+  error = None
+  try:
+    data = party.receive(message) if message else party.start()
+  except SecAggError as found:
+    error, data = found, party.abort(found)
+  return Answer(data or b'', time.perf_counter() - start, error)
+
+
 class LocalParties:
   """Clients in this process. One is made when it starts."""
 
@@ -85,12 +94,7 @@ class LocalParties:
       if task.values is not None:
         party.provide(task.values)
       del task  # the client has its own copy; this one goes before the vector is packed
-      error = None
-      try:
-        data = party.receive(message) if message else party.start()
-      except SecAggError as found:
-        error, data = found, party.abort(found)
-      yield client, Answer(data or b'', time.perf_counter() - start, error)
+      yield client, _answer(party, message, start)
 
   def close(self) -> None:
     """Lets the clients go, and their secrets with them."""

@@ -135,6 +135,7 @@ class LocalSession:
       self._up[client][now] += len(answer.data)
       self._meter.add(client, answer.seconds)
       self._meter.run(_SERVER, self._server.receive, client, answer.data)
+      del answer  # a large message goes before the next client works
     self._silent.update(dict.fromkeys(waiting, now))
 
   def _tasks(
