@@ -44,6 +44,10 @@ def ended(pids):
   return not any(map(is_running, pids))
 
 
+def of_size(dim, **changes):
+  return params(leaves=[secagg.Leaf('x', (dim,), 20)], **changes)
+
+
 def run(pool, session_params, inputs, drops=None):
   session = LocalSession(session_params, list(inputs), drops, parties=pool.parties)
   return session.run(lambda asked: ((client, inputs[client]) for client in asked))
@@ -60,6 +64,21 @@ def test_a_session_is_that_of_one_process(mode, pool):
     assert getattr(got, name) == getattr(want, name), name
   assert all(got.verdicts.values())
   assert {client for client, seconds in got.seconds_client.items() if seconds} == set(inputs) - {1}
+
+
+def test_two_sessions_at_once_do_not_meet(pool):
+  inputs = random_inputs(params(), range(12))
+  sessions = [LocalSession(params(), list(inputs), parties=pool.parties) for _ in range(2)]
+  other = []
+
+  def inputs_of(asked):
+    other.append(sessions[1].run(lambda those: ((one, inputs[one]) for one in those if one)))
+    yield from ((one, inputs[one]) for one in asked)
+
+  result = sessions[0].run(inputs_of)
+  for one, survivors in ((result, range(12)), (other[0], range(1, 12))):
+    assert one.survivors == tuple(survivors)
+    assert_sum(one.values, inputs, survivors, [LEAF])
 
 
 def test_a_client_that_brings_no_input_is_silent(pool):
@@ -173,18 +192,23 @@ def test_processes_end_with_a_program_however_it_ends(then, tmp_path):
 def test_the_default_takes_processes_only_where_they_gain(monkeypatch):
   taken = []
   monkeypatch.setattr(module, '_Process', lambda: taken.append(1))
-  monkeypatch.setattr(module, '_RemoteParties', lambda group, processes: len(processes))
+  monkeypatch.setattr(module, '_RemoteParties', lambda number, group, processes: len(processes))
 
   def parties(clients, dim, cores=4):
     monkeypatch.setattr(module.parallel, 'cores', lambda: cores)
-    leaves = [secagg.Leaf('x', (dim,), 20)]
-    return PartyProcesses().parties(Group(params(leaves=leaves), range(clients), None, None))
+    return PartyProcesses().parties(Group(of_size(dim), range(clients), None, None))
 
   assert parties(200, 1000) == 4
   assert parties(200, 1000, cores=100) == 16
   for few in (parties(200, 1000, cores=1), parties(20, 1000), parties(200, 10**6), parties(2, 9)):
     assert isinstance(few, LocalParties)
   assert len(taken) == 20
+  impossible = of_size(9, dropout_fraction=0.6, colluding_fraction=0.5)
+  with pytest.raises(secagg.UnsafeParameters):
+    secagg.thresholds.session_parameters(impossible, 200)
+  assert isinstance(
+    PartyProcesses().parties(Group(impossible, range(200), None, None)), LocalParties
+  )
 
 
 @pytest.mark.parametrize('count', [-1, 1.5, True])

@@ -56,6 +56,7 @@ class Forwarding:
     try:
       error = self._kernel.run(cell, self._publish)
     except RemoteKernelEnded:
+      self._kernel.stop()  # its sockets, which would wait for the dead process when they are collected
       self._kernel = self._start()
       raise _sentence(
         'The Python 3.11 process that ran the cells has ended, perhaps for lack of memory. A new '

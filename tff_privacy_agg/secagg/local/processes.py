@@ -14,6 +14,7 @@ from typing import Any
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import RuntimeUnavailableError
 from tff_privacy_agg.secagg import thresholds
+from tff_privacy_agg.secagg.errors import SecAggError
 from tff_privacy_agg.secagg.local.parties import Answer, Group, LocalParties, Parties, Task
 from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.primitives import parallel
@@ -34,7 +35,7 @@ _PROGRAM = (
 
 
 class PartyProcesses:
-  """Processes that hold the clients of sessions, one session after the other.
+  """Processes that hold the clients of sessions, of several at once if need be.
 
   They start when a session first takes them, import no TensorFlow, open no port, and end with
   `close` or with this process. Clients' secrets do not leave the process that drew them; inputs
@@ -50,6 +51,7 @@ class PartyProcesses:
       _validate.at_least(0, processes=count)
     self._count = count
     self._processes: list[_Process] = []
+    self._numbers = itertools.count()
 
   def parties(self, group: Group) -> Parties:
     """The clients of a session, in these processes or in this one."""
@@ -61,7 +63,7 @@ class PartyProcesses:
     self._processes = [one for one in self._processes if one.alive]
     while len(self._processes) < count:
       self._processes.append(_Process())
-    return _RemoteParties(group, self._processes[:count])
+    return _RemoteParties(next(self._numbers), group, self._processes[:count])
 
   def close(self) -> None:
     """Ends the processes."""
@@ -72,10 +74,13 @@ class PartyProcesses:
 
 def _gains(group: Group) -> bool:
   params, clients = group.params, len(group.clients)
-  if parallel.cores() == 1 or clients < params.minimum_clients:
+  if parallel.cores() == 1 or _vector_bytes(params) > _MOST_VECTOR_BYTES:
     return False
-  neighbours = thresholds.session_parameters(params, clients).k
-  return clients * neighbours >= _LEAST_KEYS and _vector_bytes(params) <= _MOST_VECTOR_BYTES
+  try:
+    neighbours = thresholds.session_parameters(params, clients).k
+  except SecAggError:
+    return False  # the session will say why it cannot be
+  return clients * neighbours >= _LEAST_KEYS
 
 
 def _vector_bytes(params: SessionParams) -> int:
@@ -85,13 +90,13 @@ def _vector_bytes(params: SessionParams) -> int:
 class _RemoteParties:
   """The clients of one session, dealt out to processes."""
 
-  def __init__(self, group: Group, processes: list['_Process']):
-    self._processes = processes
+  def __init__(self, number: int, group: Group, processes: list['_Process']):
+    self._number, self._processes = number, processes
     self._of = dict(zip(group.clients, itertools.cycle(processes)))
     for process in processes:
       own = [client for client, at in self._of.items() if at is process]
       identities = group.identities and {client: group.identities[client] for client in own}
-      process.ask(group._replace(clients=own, identities=identities))
+      process.ask(number, group._replace(clients=own, identities=identities))
 
   def answers(self, tasks: Iterable[Task]) -> Iterator[tuple[int, Answer]]:
     """Yields (client, answer) in the order of `tasks`, of which it takes some ahead.
@@ -102,7 +107,7 @@ class _RemoteParties:
     """
     asked: collections.deque[concurrent.futures.Future] = collections.deque()
     for task in tasks:
-      asked.append(self._of[task.client].ask(task))
+      asked.append(self._of[task.client].ask(self._number, task))
       if len(asked) >= _AHEAD * len(self._processes):
         yield asked.popleft().result()
     while asked:
@@ -111,7 +116,7 @@ class _RemoteParties:
   def close(self) -> None:
     """Lets the clients go, and their secrets with them."""
     for process in self._processes:
-      process.ask(None)
+      process.ask(self._number, None)
 
 
 class _Process:
@@ -130,13 +135,13 @@ class _Process:
     self._thread = concurrent.futures.ThreadPoolExecutor(1, 'parties')
     self._end = weakref.finalize(self, _end, self._connection, self._thread, process)
 
-  def ask(self, request: Group | Task | None) -> concurrent.futures.Future:
-    """What the process answers, in the order of requests."""
-    return self._thread.submit(self._exchange, request)
+  def ask(self, session: int, request: Group | Task | None) -> concurrent.futures.Future:
+    """What the process answers, in the order of requests; see `party_process.serve`."""
+    return self._thread.submit(self._exchange, session, request)
 
-  def _exchange(self, request: Group | Task | None) -> Any:
+  def _exchange(self, session: int, request: Group | Task | None) -> Any:
     try:
-      self._connection.send(request)
+      self._connection.send((session, request))
       done, result = self._connection.recv()
     except (EOFError, OSError) as error:
       self.alive = False
