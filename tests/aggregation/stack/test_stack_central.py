@@ -73,6 +73,20 @@ def test_the_exact_norm_of_a_message_is_within_its_bound(vector, rotation):
   assert squared_norm(sent['vector']) <= squared_bound(stack)
 
 
+def test_a_vector_that_rounding_to_the_nearest_lengthens_is_sent_shorter():
+  dim = 1000
+  stack = central_stack(tf.float64, 10, dim)
+  norm = stack.binding.design.scaled_norm
+  # So many equal coordinates of a vector at the clip that rounding all of them up passes the bound.
+  equal, rounded = next(
+    (number, nearest)
+    for number in range(2, dim)
+    if number * (nearest := round(norm / number**0.5)) ** 2 > squared_bound(stack)
+  )
+  (sent,) = messages(stack, stack.init(), [np.where(np.arange(dim) < equal, 1e3, 0.0)])
+  assert sent['vector'].numpy().tolist() == [rounded - 1] * equal + [0] * (dim - equal)
+
+
 @pytest.mark.parametrize('direction', ['constant', 'alternating', 'random', 'half steps'])
 @pytest.mark.parametrize('dim', [1, 64, 65, 10_000])
 def test_vectors_at_the_clip_lose_a_step_a_coordinate_at_most(direction, dim):
