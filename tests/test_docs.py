@@ -225,6 +225,7 @@ def test_the_examples_run(example, tmp_path):
   with log.open('w') as output:
     ended = subprocess.run(
       [sys.executable, str(example)],
+      cwd=tmp_path,
       stdin=subprocess.DEVNULL,
       stdout=output,
       stderr=subprocess.STDOUT,
