@@ -4,7 +4,7 @@ import abc
 import collections
 import concurrent.futures
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ class Executor(abc.ABC):
   @abc.abstractmethod
   def run(
     self, form: RoundForm, data: Mapping[int, Any], broadcast: Any
-  ) -> Iterator[tuple[int, Any]]:
+  ) -> Generator[tuple[int, Any], None, None]:
     """Yields (client, result of `form.work`) in any order, as results come.
 
     Args:
@@ -68,7 +68,7 @@ class LocalExecutor(Executor):
 
   def run(
     self, form: RoundForm, data: Mapping[int, Any], broadcast: Any
-  ) -> Iterator[tuple[int, Any]]:
+  ) -> Generator[tuple[int, Any], None, None]:
     """Yields results in the order of `data`, computed no further ahead than `concurrency`.
 
     It keeps no result that it has yielded, and computes large ones no further ahead than 64 MB.

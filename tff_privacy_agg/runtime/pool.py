@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from tff_privacy_agg import _validate
@@ -51,7 +51,7 @@ class PartsExecutor(Executor):
 
   def run(
     self, form: RoundForm, data: Mapping[int, Any], broadcast: Any
-  ) -> Iterator[tuple[int, Any]]:
+  ) -> Generator[tuple[int, Any], None, None]:
     """Yields results in the order in which parts end."""
     from tff_privacy_agg.runtime import pool_worker
 

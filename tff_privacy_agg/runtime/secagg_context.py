@@ -192,12 +192,16 @@ class SecAggContext(compat.SyncContext):
 
     def inputs(clients: Sequence[int]) -> Iterator[tuple[int, Mapping[str, Any]]]:
       wanted = {client: data[client] for client in clients}
+      results = self._executor.run(form, wanted, broadcast)
+      work.callback(results.close)
       # `map` keeps nothing of a client while the session works on its vector.
-      return map(input_of, self._executor.run(form, wanted, broadcast))
+      return map(input_of, results)
 
     clients = range(len(data))
     identities = self._identities_of(len(data))
-    result = LocalSession(params, clients, drops, identities, self._processes.parties).run(inputs)
+    # The work ends with the session, also where an error holds on to what drew on it.
+    with contextlib.ExitStack() as work:
+      result = LocalSession(params, clients, drops, identities, self._processes.parties).run(inputs)
     start = time.perf_counter()
     with _installed(self._inner):
       kept = [clear[client] for client in result.survivors if form.clear]
