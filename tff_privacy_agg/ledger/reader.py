@@ -3,8 +3,8 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger.account import LedgerAccount
@@ -100,20 +100,32 @@ def verify(path: str | os.PathLike[str], *, expected_hash: str | None = None) ->
   Raises:
     LedgerError: If there is no file, or it is no ledger or one of a later version.
   """
-  return checked(pathlib.Path(path), expected_hash)[0]
+  return checked(pathlib.Path(path), expected_hash).verification
+
+
+class Checked(NamedTuple):
+  """What one pass over the lines of a ledger gives.
+
+  Attributes:
+    verification: What `verify` finds.
+    record: The ledger; None if it does not verify.
+    lines: Of each line after the header, the fields that were asked for.
+  """
+
+  verification: Verification
+  record: LedgerRecord | None
+  lines: list[dict[str, Any]]
 
 
 def checked(
-  path: pathlib.Path,
-  expected_hash: str | None = None,
-  each: Callable[[Mapping[str, Any]], None] | None = None,
-) -> tuple[Verification, LedgerRecord | None]:
-  """What `verify` finds, and the ledger, None if it does not verify: from one pass over the lines.
+  path: pathlib.Path, expected_hash: str | None = None, *, keep: Collection[str] = ()
+) -> Checked:
+  """Verifies and reads a ledger in one pass.
 
   Args:
     path: As for `verify`.
     expected_hash: As for `verify`.
-    each: Called with each line after the header, as long as no line has contradicted the ledger.
+    keep: Names of the fields to keep of each line; a line may lack some.
 
   Raises:
     LedgerError: As `verify`.
@@ -122,6 +134,7 @@ def checked(
   header: Mapping[str, Any] = {}
   recount: Recount | None = None
   wrong: list[str] = []  # what ended the replay
+  lines: list[dict[str, Any]] = []
   for record in found:
     if found.problems or wrong:
       continue
@@ -131,8 +144,8 @@ def checked(
         header, recount = record, Recount(record, register_path(path))
       else:
         recount.apply(record)
-        if each is not None:
-          each(record)
+        if keep:
+          lines.append({name: record[name] for name in keep if name in record})
     except LedgerError as error:
       if recount is None and later_version(record):
         raise
@@ -155,8 +168,8 @@ def checked(
     problems=tuple(problems), remarks=tuple(remarks), lines=found.lines, hash=found.hash
   )
   if problems or recount is None:
-    return verification, None
-  return verification, _as_it_stands(header, recount.state, found)
+    return Checked(verification, None, lines)
+  return Checked(verification, _as_it_stands(header, recount.state, found), lines)
 
 
 def _as_it_stands(header: Mapping[str, Any], state: LedgerState, found: LineReader) -> LedgerRecord:

@@ -1,6 +1,5 @@
 """The whole page: one HTML file that needs no script, no network and no other file."""
 
-import json
 import math
 import os
 import pathlib
@@ -50,17 +49,16 @@ def render_report(
   """
   run = RunFiles.read(path)
   other = None if beside is None else RunFiles.read(beside)
-  card = None if run.ledger is None else json.loads(run.ledger.statement('json'))
   parts = [
-    _top(run, card),
+    _top(run),
     rounds.spending(run),
     rounds.utility(run, other),
     parties.parties(run),
-    _assumed(card),
+    _assumed(run.card),
     rounds.layers(run),
     traffic.traffic(run),
     audits.audits(run),
-    _card(card),
+    _card(run.card),
     _origin(run),
   ]
   head = (
@@ -104,9 +102,9 @@ def write_report(
   return file
 
 
-def _top(run: RunFiles, card: Mapping[str, Any] | None) -> Html:
+def _top(run: RunFiles) -> Html:
   heading = element('h1', 'Privacy report')
-  if run.ledger is None or card is None:
+  if run.ledger is None or run.card is None:
     text = 'This training has no privacy: epsilon is infinite. It is of use for comparison only.'
     return element('header', heading, element('p', text, class_='warning', id='promises'))
   facts, state = run.ledger.facts, run.ledger.state
@@ -126,8 +124,8 @@ def _top(run: RunFiles, card: Mapping[str, Any] | None) -> Html:
     parts.append(element('p', _IN_THE_CLEAR, class_='warning', id='in-the-clear'))
   parts += [
     element('div', *cards, class_='cards'),
-    element('p', card['summary'], id='summary'),
-    element('div', listed(card['promises']), id='promises'),
+    element('p', run.card['summary'], id='summary'),
+    element('div', listed(run.card['promises']), id='promises'),
   ]
   if not run.ledger.complete:
     what = ', '.join(run.ledger.unaccounted)

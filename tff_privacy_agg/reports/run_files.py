@@ -1,6 +1,7 @@
 """Files of a run directory, read and checked before the report uses them."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -78,6 +79,11 @@ class RunFiles:
   audit_is_noted: bool
   pictures: Mapping[str, bytes]
 
+  @functools.cached_property
+  def card(self) -> Mapping[str, Any] | None:
+    """The ledger's privacy card; None for a training without noise."""
+    return None if self.ledger is None else json.loads(self.ledger.statement('json'))
+
   @classmethod
   def read(cls, path: str | os.PathLike[str]) -> 'RunFiles':
     """Reads a run directory and verifies its ledger.
@@ -146,18 +152,13 @@ def _number(text: str | None) -> float:
 
 
 def _ledger(path: pathlib.Path) -> tuple[LedgerRecord, tuple[Total, ...]]:
-  lines: list[dict[str, Any]] = []
-
-  def keep(line: Mapping[str, Any]) -> None:
-    lines.append({name: line[name] for name in _KEPT if name in line})
-
-  verification, ledger = checked(path, each=keep)
-  if ledger is None:
+  found = checked(path, keep=_KEPT)
+  if found.record is None:
     raise LedgerError(
-      f'A report rests on its ledger; {path} does not verify. {verification.problems[0]} Restore '
-      'the file; `tff-privacy-agg verify` lists all that is wrong.'
+      f'A report rests on its ledger; {path} does not verify. {found.verification.problems[0]} '
+      'Restore the file; `tff-privacy-agg verify` lists all that is wrong.'
     )
-  return ledger, _totals(lines)
+  return found.record, _totals(found.lines)
 
 
 def _totals(lines: Iterable[Mapping[str, Any]]) -> tuple[Total, ...]:

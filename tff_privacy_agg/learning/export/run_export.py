@@ -3,7 +3,7 @@
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from tff_privacy_agg._tff import keras_models
 from tff_privacy_agg._tff.checkpoints import Checkpoints
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.learning.export.model_card import markdown
-from tff_privacy_agg.ledger import LedgerRecord, verify
-from tff_privacy_agg.ledger.line_reader import LineReader
+from tff_privacy_agg.ledger import LedgerRecord
+from tff_privacy_agg.ledger.reader import checked
 
 _FILES = {'savedmodel': 'model', 'keras': 'model.keras', 'npz': 'model.npz'}
 
@@ -107,14 +107,14 @@ def _doubts(file: pathlib.Path, last: int | None) -> tuple[LedgerRecord | None, 
   """
   if not file.exists():
     return None, ['there is none, so that nothing is promised.']
-  found = verify(file)
-  if not found.ok:
-    return None, [f'it does not verify. {found.problems[0]}']
-  record, doubts = LedgerRecord.read(file), []
+  found = checked(file, keep=('event', 'seq', 'of', 'round', 'facts'))
+  if found.record is None:
+    return None, [f'it does not verify. {found.verification.problems[0]}']
+  record, doubts = found.record, []
   if record.state.open:
     rounds = ', '.join(str(one) for one in sorted(set(record.state.open.values())))
     doubts.append(f'a charge of round {rounds} is open, of a sum whose release is not recorded.')
-  settled = _last_settled(file)
+  settled = _last_settled(found.lines)
   if last is not None and settled != last:
     doubts.append(
       f'it settled round {settled} last, and the last checkpoint is of round {last}. Resume the '
@@ -123,11 +123,11 @@ def _doubts(file: pathlib.Path, last: int | None) -> tuple[LedgerRecord | None, 
   return record, doubts
 
 
-def _last_settled(file: pathlib.Path) -> int | None:
+def _last_settled(lines: Iterable[Mapping[str, Any]]) -> int | None:
   """The last round of the training itself that was settled."""
   charged: dict[int, int] = {}
   last = None
-  for line in LineReader(file):
+  for line in lines:
     if line.get('event') == 'charge' and not line.get('facts'):
       charged[int(line['seq'])] = int(line['round'])
     elif line.get('event') == 'settle' and int(line['of']) in charged:
