@@ -13,16 +13,16 @@ from typing import Any
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import RuntimeUnavailableError
-from tff_privacy_agg.secagg import thresholds
+from tff_privacy_agg.secagg import thresholds, verify, wire
 from tff_privacy_agg.secagg.errors import SecAggError
 from tff_privacy_agg.secagg.local.parties import Answer, Group, LocalParties, Parties, Task
-from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.primitives import parallel
 
 # A client takes about a third of a millisecond for each neighbour, a process 0.2 s to start.
 _LEAST_KEYS = 1_500
-# Larger vectors are masked by all cores of one process, and would be copied on their way.
-_MOST_VECTOR_BYTES = 2**20
+# Larger vectors, as they are packed, are masked by all cores of one process, and would be copied on
+# their way.
+_MOST_BYTES = 2**20
 # The server, which is one process, takes a fifteenth of what its clients take.
 _MOST_PROCESSES = 16
 # Tasks on their way to a process: one that it works on, and others so that it does not wait.
@@ -74,7 +74,7 @@ class PartyProcesses:
 
 def _gains(group: Group) -> bool:
   params, clients = group.params, len(group.clients)
-  if parallel.cores() == 1 or _vector_bytes(params) > _MOST_VECTOR_BYTES:
+  if parallel.cores() == 1 or wire.masked_bytes(verify.wire_leaves(params)) > _MOST_BYTES:
     return False
   try:
     neighbours = thresholds.session_parameters(params, clients).k
@@ -83,18 +83,15 @@ def _gains(group: Group) -> bool:
   return clients * neighbours >= _LEAST_KEYS
 
 
-def _vector_bytes(params: SessionParams) -> int:
-  return sum(leaf.size * leaf.bits for leaf in params.leaves) // 8
-
-
 class _RemoteParties:
   """The clients of one session, dealt out to processes."""
 
   def __init__(self, number: int, group: Group, processes: list['_Process']):
     self._number, self._processes = number, processes
-    self._of = dict(zip(group.clients, itertools.cycle(processes)))
-    for process in processes:
-      own = [client for client, at in self._of.items() if at is process]
+    self._of: dict[int, _Process] = {}
+    for place, process in enumerate(processes):
+      own = group.clients[place :: len(processes)]
+      self._of.update(dict.fromkeys(own, process))
       identities = group.identities and {client: group.identities[client] for client in own}
       process.ask(number, group._replace(clients=own, identities=identities))
 
