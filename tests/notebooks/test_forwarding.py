@@ -1,14 +1,13 @@
 """Cells that run in a kernel of another environment: what passes through, and what ends when."""
 
 import os
-import pathlib
 import signal
 import sys
-import time
 
 import pytest
 from jupyter_client.manager import KernelManager
 from notebook_runs import ROOT, manager_of
+from process_ends import are_gone
 
 pytestmark = pytest.mark.integration
 
@@ -63,20 +62,6 @@ def host(tmp_path):
   made = Host(tmp_path / 'kernels')
   yield made
   made.close()
-
-
-def wait_for(condition):
-  deadline = time.monotonic() + _SECONDS
-  while not condition():
-    assert time.monotonic() < deadline
-    time.sleep(0.05)
-
-
-def is_gone(pid):
-  try:
-    return pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] == 'Z'
-  except OSError:
-    return True
 
 
 def test_output_values_pictures_and_errors_pass_through(host, tmp_path):
@@ -168,7 +153,7 @@ def test_the_other_kernel_ends_with_the_host(host, end):
     host.manager.shutdown_kernel()
   else:
     os.kill(host.pid, signal.SIGKILL)
-  wait_for(lambda: is_gone(other))
+  assert are_gone([other], _SECONDS)
 
 
 def test_a_kernel_that_does_not_start_is_a_sentence(tmp_path):

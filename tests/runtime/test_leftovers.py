@@ -9,6 +9,7 @@ import time
 import uuid
 
 import pytest
+from process_ends import wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -86,15 +87,6 @@ def workers_marked(mark):
     except OSError:
       continue  # It ended while being looked at.
   return found
-
-
-def wait_for(condition, seconds):
-  deadline = time.monotonic() + seconds
-  while time.monotonic() < deadline:
-    if condition():
-      return True
-    time.sleep(0.05)
-  return False
 
 
 @pytest.mark.parametrize('name', PROGRAMS)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from collections import OrderedDict
 
@@ -16,6 +15,7 @@ import pytest
 import secagg_cases as cases
 import tensorflow as tf
 import tensorflow_federated as tff
+from process_ends import are_gone, wait_for
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.errors import ConfigurationError, RuntimeUnavailableError
@@ -211,10 +211,7 @@ def test_a_session_that_ends_early_leaves_no_thread(clients, run_in_threads):
   computation = cases.with_state(functools.partial(tff.federated_secure_sum, max_input=np.int32(3)))
   with use(context), pytest.raises(secagg.InputOutOfRange):
     computation(np.int32(1), [5] * clients)
-  deadline = time.monotonic() + 5
-  while threads_of_work() - before and time.monotonic() < deadline:
-    time.sleep(0.05)
-  assert threads_of_work() <= before
+  assert wait_for(lambda: threads_of_work() <= before, 5)
 
 
 @pytest.mark.parametrize('workers', [0, 1.5, True])
@@ -242,18 +239,6 @@ def processes_of(executor):
   return [pid for slot in executor._slots if slot is not None for pid in slot._processes]
 
 
-def is_gone(pid, seconds=10):
-  deadline = time.monotonic() + seconds
-  while time.monotonic() < deadline:
-    try:
-      if (pathlib.Path('/proc') / str(pid) / 'stat').read_text().split(') ')[1][0] == 'Z':
-        return True
-    except OSError:
-      return True
-    time.sleep(0.05)
-  return False
-
-
 @pytest.mark.slow
 def test_worker_processes_one_of_which_is_killed():
   executor = WorkerPool(2)
@@ -268,7 +253,7 @@ def test_worker_processes_one_of_which_is_killed():
     assert len(set(first) & set(second)) == 1
     assert context.last_round.survivors == tuple(range(20))
   context.close()
-  assert all(is_gone(pid) for pid in first + second)
+  assert are_gone(first + second, 10)
   with use(context), pytest.raises(RuntimeUnavailableError, match='closed'):
     _sums_of_datasets(np.int32(1), datasets(20))
 
@@ -295,7 +280,9 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
   )
   done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=120)
   assert done.returncode == -signal.SIGKILL, done.stderr
-  assert all(is_gone(int(pid)) for pid in done.stdout.split())
+  pids = [int(pid) for pid in done.stdout.split()]
+  assert len(pids) == 1
+  assert are_gone(pids, 10)
 
 
 @pytest.mark.slow

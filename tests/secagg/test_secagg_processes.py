@@ -5,10 +5,10 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
+from process_ends import are_gone, is_gone
 from secagg_sessions import LEAF, MODES, assert_sum, body_of, params, random_inputs, rewrap
 
 from tff_privacy_agg import secagg
@@ -30,18 +30,6 @@ def pool():
 
 def ids(processes):
   return [one.pid for one in processes._processes]
-
-
-def is_running(pid):
-  stat = pathlib.Path(f'/proc/{pid}/stat')
-  return stat.exists() and stat.read_text().rsplit(')', 1)[1].split()[0] not in 'ZX'
-
-
-def ended(pids):
-  deadline = time.monotonic() + 20
-  while any(map(is_running, pids)) and time.monotonic() < deadline:
-    time.sleep(0.05)
-  return not any(map(is_running, pids))
 
 
 def of_size(dim, **changes):
@@ -151,9 +139,9 @@ def test_close_ends_the_processes():
   pool = PartyProcesses(2)
   run(pool, params(), random_inputs(params(), range(4)))
   pids = ids(pool)
-  assert all(map(is_running, pids))
+  assert not any(map(is_gone, pids))
   pool.close()
-  assert ended(pids)
+  assert are_gone(pids, 20)
 
 
 SCRIPT = """
@@ -184,7 +172,7 @@ def test_processes_end_with_a_program_however_it_ends(then, tmp_path):
   )
   pids = [int(pid) for pid in found.stdout.splitlines()[0].split()]
   assert len(pids) == 2
-  assert ended(pids)
+  assert are_gone(pids, 20)
   if then == 'pass':
     assert (found.returncode, found.stderr) == (0, '')
 
