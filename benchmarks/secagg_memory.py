@@ -19,7 +19,7 @@ IDLE = (10, 1_000)
 # TensorFlow's pool for large tensors, and no pool.
 ALLOCATORS = {'pool': '0', 'system': '1'}
 CELLS = ((20, 10_000_000), (10, 10_000_000), (10, 20_000_000))
-# A ring, so that a client has as many neighbours among twice the clients.
+# Rings: a client has 8 neighbours among 50 clients and 16 among 100.
 GROWTH = ((50, 1_000_000), (100, 1_000_000), (50, 2_000_000))
 MANY = (1_000, 1_000_000)
 
