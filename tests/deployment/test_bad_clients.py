@@ -13,12 +13,13 @@ from small_facts import facts_of
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.deployment import arrays, participant, served_rounds, tls
+from tff_privacy_agg.deployment.served_session import LiveSession
 from tff_privacy_agg.deployment.standing import Standing
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.rounds import RoundResult
 from tff_privacy_agg.learning.training_loop import ATTEMPTS, TrainingLoop
 from tff_privacy_agg.ledger import PrivacyLedger
-from tff_privacy_agg.secagg import Blame
+from tff_privacy_agg.secagg import Blame, wire
 
 pytestmark = pytest.mark.integration
 
@@ -227,3 +228,81 @@ def test_a_round_without_enough_honest_clients_says_whom_to_look_at():
   standing.note(Blame(proven=frozenset({1, 2})), failed=True)
   with pytest.raises(secagg.NotEnoughClients, match=r'needs 7 clients; 6 are left .* `strike`'):
     source.select(1)
+
+
+def declines(session, client):
+  session.let_go(client.client_id)
+
+
+def leaves(session, client):
+  aborted = client.abort(secagg.InputOutOfRange('on purpose'))
+  assert session.receive(client.client_id, {}, aborted) == 2
+
+
+def complains_of_nobody(session, client):
+  aborted = client.abort(secagg.BadShares('on purpose', clients=(client.client_id, 99)))
+  assert session.receive(client.client_id, {}, aborted) == 2
+
+
+def sends_another_round(session, client):
+  early = wire.encode(wire.Kind.UNMASK, client.params.session_id, client.client_id, b'')
+  with pytest.raises(secagg.WrongRound):
+    session.receive(client.client_id, {}, early)
+
+
+def speaks_for_another(session, client):
+  other = wire.encode(wire.Kind.MASKED, client.params.session_id, 0, b'')
+  with pytest.raises(secagg.SenderMismatch):
+    session.receive(client.client_id, {}, other)
+
+
+def to_round_2(spoil=lambda client: None):
+  """A session without drop-outs whose client 2 has shared; and what the server sent for round 2."""
+  params = secagg.SessionParams(
+    task='t',
+    round_number=1,
+    leaves=deployments.LEAVES,
+    colluding_fraction=0.0,
+    dropout_fraction=0.0,
+  )
+  clients = {number: secagg.Client(params, number) for number in range(5)}
+  session = LiveSession(secagg.Server(params), b'', frozenset(clients))
+  for client in clients.values():
+    client.provide({'vector': np.ones(100, np.int64), 'count': 1})
+  spoil(clients[2])
+  messages = {number: client.start() for number, client in clients.items()}
+  for at in range(2):
+    for number, message in messages.items():
+      session.receive(number, {}, message)
+    session.close_round()
+    if at == 0:
+      messages = {number: clients[number].receive(one) for number, one in session.sent[0].items()}
+  return session, clients
+
+
+@pytest.mark.parametrize(
+  'way', [declines, leaves, complains_of_nobody, sends_another_round, speaks_for_another]
+)
+def test_who_leaves_in_any_way_counts_as_silent_where_the_session_fails(way):
+  session, clients = to_round_2()
+  way(session, clients.pop(2))
+  for number, client in clients.items():
+    session.receive(number, {}, client.receive(session.sent[1][number]))
+  assert not session.pending
+  with pytest.raises(secagg.NotEnoughShares):
+    session.close_round()
+  assert session.blame() == Blame(silent=frozenset({2}))
+
+
+def test_whom_a_false_offer_drives_out_does_not_count_as_silent():
+  session, clients = to_round_2(bad_clients.offers_falsely)
+  for number, client in clients.items():
+    try:
+      message = client.receive(session.sent[1][number])
+    except secagg.BadShares as error:
+      message = client.abort(error)
+    session.receive(number, {}, message)
+  with pytest.raises(secagg.BadShares) as failed:
+    session.close_round()
+  assert failed.value.blame.disputes == ((2, (3, 4)),)
+  assert session.blame() == Blame()

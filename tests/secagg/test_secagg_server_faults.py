@@ -10,6 +10,7 @@ from tff_privacy_agg import secagg
 from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
 from tff_privacy_agg.secagg import wire
 from tff_privacy_agg.secagg.primitives import keys
+from tff_privacy_agg.secagg.primitives.packed_sum import PackedSum
 
 
 @pytest.mark.parametrize('mode', MODES)
@@ -204,6 +205,29 @@ def test_abort_after_the_vector_does_not_take_it_back():
   session.server.receive(4, session.clients[4].abort(secagg.SessionAborted('going')))
   session.incoming = session.server.close_round()
   session.finish(skip=(4,)).assert_exact(range(1, 9))
+
+
+@pytest.mark.parametrize('at', ['an upload', 'the close'])
+def test_a_sum_that_broke_half_way_is_no_result(at, monkeypatch):
+  """Memory that ran out once, with a part of a vector in the sum."""
+  leaves = [secagg.Leaf('v', (70,), bits=20), secagg.Leaf('w', (9,), bits=8)]
+  session = Session(5, leaves=leaves).steps(2)
+  name = 'add' if at == 'an upload' else 'words'
+  real, calls = getattr(PackedSum, name), []
+
+  def once(self, *arguments):
+    calls.append(name)
+    if len(calls) == 2:
+      raise MemoryError
+    return real(self, *arguments)
+
+  monkeypatch.setattr(PackedSum, name, once)
+  with pytest.raises(MemoryError):
+    session.step()
+  monkeypatch.undo()
+  with pytest.raises(secagg.SessionAborted):
+    session.server.close_round()
+  assert session.server.result is None
 
 
 def test_a_finished_session_takes_one_verdict_of_each_client_only():

@@ -299,14 +299,17 @@ class Service:
     return {'state': 'end', 'reason': 'the session is over for this client'}, b''
 
   async def _frame(self, context: Any) -> bytes:
-    """The next frame of a call, empty at its end.
+    """The next frame of a message that has not ended.
+
+    A connection that breaks looks like the end of the call. It shows nothing of the client, which
+    sends its message again, or has dropped out.
 
     gRPC's iterator over the frames refers to itself: a call that is not read to its end would be
     kept, and would count as one of its connection, until the garbage is collected.
     """
     frame = await context.read()
     if frame is grpc.aio.EOF:
-      return b''
+      await context.abort(grpc.StatusCode.CANCELLED, 'the call ended before its message')
     self.traffic['received'] += len(frame)
     return bytes(frame)
 

@@ -49,7 +49,8 @@ class LiveSession:
     over: Whether nothing more will come.
     limit: Most bytes of one message.
     late: Clients that the last round to close waited for in vain.
-    missing: Clients that any round waited for in vain.
+    missing: Clients of which any round had nothing: that it waited for in vain, that declined, or
+      that left without a complaint.
     rubbish: Clients that sent what is no message.
     heard: Set whenever a client has been heard.
     moved: Set, and replaced, when a round has closed or the session is over.
@@ -62,6 +63,7 @@ class LiveSession:
     self.cohort = cohort
     self.offered: set[int] = set()
     self.pending = set(cohort)
+    self._asked = cohort
     self.sent: dict[int, dict[int, bytes]] = {}
     self.over = False
     self.late: frozenset[int] = frozenset()
@@ -104,9 +106,10 @@ class LiveSession:
     """Closes the open round; `late` are then those that it waited for in vain."""
     at = self.server.round
     self.late = frozenset(self.pending)
-    self.missing |= self.late
+    self.missing |= self._asked - self.server.heard.keys()
     outgoing = self.server.close_round()
     self.pending = set(outgoing)
+    self._asked = frozenset(outgoing)
     self.sent[at] = outgoing
 
   def finish(self, error: secagg.SecAggError | None) -> secagg.Blame:

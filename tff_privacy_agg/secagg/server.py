@@ -52,6 +52,7 @@ class Server:
   Attributes:
     round: The round that is open; 5 once there is a result.
     result: The sum, once the last round has closed.
+    heard: {client: fingerprint of its message of the round, or b'' if it left with a complaint}.
     refused: {error class: messages refused with it}.
     verdicts: {client: whether it found the result right}.
     proven: Clients whose message no honest client sends.
@@ -80,9 +81,8 @@ class Server:
     self._leaves = verify.wire_leaves(params)
     self._aborted = False
     self._fingerprint = keys.fingerprints()
-    # Fingerprints of the messages of the open round; clients that it expects (None: anyone).
-    self._heard: dict[int, bytes] = {}
-    self._expected: set[int] | None = None
+    self.heard: dict[int, bytes] = {}
+    self._expected: set[int] | None = None  # clients of the open round; None for anyone
     self._excluded: set[int] = set()
     self._enrolment = Enrolment(params.maximum_clients, params.layout.hybrid)
     self._mailbox: Mailbox | None = None
@@ -103,9 +103,7 @@ class Server:
     raise TypeError('A Server holds a session and cannot be pickled or copied.')
 
   def receive(self, client_id: int, message: bytes) -> None:
-    """Takes one client's message of the open round.
-
-    The same bytes a second time are ignored.
+    """Takes one client's message of the open round; the same bytes a second time are ignored.
 
     Args:
       client_id: The client at the other end of the channel, as the channel vouches.
@@ -123,6 +121,9 @@ class Server:
       error.clients = error.clients or (client_id,)
       self.refused[type(error).__name__] += 1
       raise
+    except BaseException:
+      self.abort()  # out of memory, say: the sum may hold a part of the vector
+      raise
 
   def _take(self, client_id: int, data: bytes) -> None:
     if isinstance(client_id, bool) or not isinstance(client_id, int | np.integer):
@@ -131,7 +132,7 @@ class Server:
     expected = self._expected is None or client_id in self._expected
     if not (expected and self._admitted(client_id)):
       self._refuse(client_id, data)
-    heard = self._heard.get(client_id)
+    heard = self.heard.get(client_id)
     data = bytes(data) if isinstance(data, bytearray) else data  # it is read after this returns
     try:
       message = wire.decode(data, self.params.session_id, self.params.version)
@@ -157,12 +158,11 @@ class Server:
         self._excluded.add(client_id)
         self.proven.add(client_id)
       raise
-    self._heard[client_id] = seen
+    self.heard[client_id] = seen
 
   def _admitted(self, client_id: int) -> bool:
-    if client_id in self._excluded or not 0 <= client_id < 2**32:
-      return False
-    return self._anyone or client_id in self._roster
+    known = self._anyone or client_id in self._roster
+    return known and 0 <= client_id < 2**32 and client_id not in self._excluded
 
   def _refuse(self, client_id: int, data: bytes) -> NoReturn:
     """Refuses a client that is not expected; of its message only the header is read."""
@@ -172,23 +172,23 @@ class Server:
     raise UnknownClient(f'Client {client_id} has no part in round {self.round}.')
 
   def _check_turn(self, kind: Kind) -> None:
-    up = kind <= Kind.VERDICT
-    if up and kind.round < self.round:
+    if kind <= Kind.VERDICT and kind.round < self.round:
       raise LateMessage(f'Round {kind.round} is closed; round {self.round} is open.')
-    if not up or kind.round != self.round:
+    if kind > Kind.VERDICT or kind.round != self.round:
       raise WrongRound(f'A message of type {kind.name} came in round {self.round}. It is ignored.')
 
   def _take_abort(self, client_id: int, message: wire.Message) -> None:
     abort = wire.decode_abort(message.body, self.params.version)
     if self.round == Round.RESULT:
       self.verdicts[client_id] = False
-    elif client_id not in self._heard:
+    elif client_id not in self.heard:
       self._excluded.add(client_id)
       if self.round == Round.MASKED and abort.code == BadShares.code:
         # It leaves for want of a mask key: a complaint too.
         row = self._graph.row(client_id)
-        blamed = np.isin(np.take(self._graph.ids, row), abort.clients)
-        self._complaints[client_id] = blamed & self._shared_flags[row]
+        blamed = np.isin(np.take(self._graph.ids, row), abort.clients) & self._shared_flags[row]
+        self._complaints[client_id] = blamed
+        self.heard |= {client_id: b''} if blamed.any() else {}
     self.refused[f'Abort {abort.code}' if abort.code in CODES else 'Abort'] += 1
 
   def _handler(self) -> Callable[[int, wire.Message], None]:
@@ -261,9 +261,7 @@ class Server:
     self.verdicts[client_id] = message.body[0] == 1
 
   def close_round(self) -> dict[int, bytes]:
-    """Closes the open round and returns the next message for each client.
-
-    After the last round, `result` is set and the messages are the receipts.
+    """Closes the open round; returns each client's next message, at the end its receipt.
 
     Raises:
       SecAggError: If the session must end here. Nothing about the sum is known.
@@ -273,7 +271,7 @@ class Server:
     if self.round == Round.RESULT:
       raise WrongRound('The last round has been closed. Read `result`.', round=self.round)
     try:
-      heard = sorted(self._heard.keys() - self._excluded)
+      heard = sorted(self.heard.keys() - self._excluded)
       outgoing = (
         self._send_keys,
         self._send_shares,
@@ -281,20 +279,21 @@ class Server:
         self._send_signatures,
         self._finish,
       )[self.round](heard)
-    except SecAggError as error:
-      error.round = self.round
-      error.blame |= Blame(proven=frozenset(self.proven))
-      if self._complaints and not (error.blame.disputes or error.blame.proven):
-        # Too few to end a session by themselves; together with what else was missing they did.
-        disputes = unmask.disputes_of(self._graph, self._shared, self._complaints)
-        error.blame |= Blame(disputes=tuple(disputes))
-      # Up to there a round that raises has not asked for shares.
-      error.unopened = not self.params.authenticated and self.round <= Round.MASKED
+    except BaseException as error:
+      if isinstance(error, SecAggError):
+        error.round = self.round
+        error.blame |= Blame(proven=frozenset(self.proven))
+        if self._complaints and not (error.blame.disputes or error.blame.proven):
+          # Too few to end a session by themselves; together with what else was missing they did.
+          disputes = unmask.disputes_of(self._graph, self._shared, self._complaints)
+          error.blame |= Blame(disputes=tuple(disputes))
+        # Up to there a round that raises has not asked for shares.
+        error.unopened = not self.params.authenticated and self.round <= Round.MASKED
       self.abort()
       raise
     skips = self.round is Round.MASKED and not self.params.authenticated
     self.round = Round(self.round + 1 + skips)
-    self._heard, self._expected = {}, set(outgoing)
+    self.heard, self._expected = {}, set(outgoing)
     return outgoing
 
   def abort(self) -> None:
