@@ -13,7 +13,7 @@ from tff_privacy_agg.numerics import epsilon
 
 def in_graph(delta):
   return tf.function(
-    lambda cost, distance: epsilon.gaussian_epsilon(cost, distance, delta),
+    lambda cost, distance: epsilon.gaussian_epsilon(cost, distance, tf.constant(delta, tf.float64)),
     autograph=False,
     input_signature=[tf.TensorSpec([3], tf.int64), tf.TensorSpec([], tf.float64)],
   )

@@ -372,5 +372,5 @@ class Stack:
   def _epsilon(self, cost: tf.Tensor, distance: tf.Tensor) -> tf.Tensor:
     account = self.binding.account
     if isinstance(account, accounting.GaussianAccount):
-      return epsilon.gaussian_epsilon(cost, distance, self.delta)
+      return epsilon.gaussian_epsilon(cost, distance, tf.constant(self.delta, tf.float64))
     return epsilon.renyi_epsilon(cost, account.orders, distance, self.delta)

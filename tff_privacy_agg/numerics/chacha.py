@@ -10,7 +10,6 @@ loop's own operations would weigh more where few words are drawn.
 There are no branches or look-ups that depend on the key.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,6 +18,7 @@ import tensorflow as tf
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import structures
+from tff_privacy_agg.numerics.tracing import traced_once
 
 WORDS_PER_BLOCK = 16
 # TensorFlow runs an operation on a [4, 4096] matrix in one thread. It splits larger ones between
@@ -93,10 +93,8 @@ def _blocks(key: tf.Tensor, positions: tf.Tensor, at_once: int = 2) -> tf.Tensor
   return tf.reshape(tf.transpose(square), [-1])
 
 
-_blocks_function = tf.function(
-  _blocks,
-  autograph=False,
-  input_signature=[tf.TensorSpec([8], tf.uint32), tf.TensorSpec([4, None], tf.uint32)],
+_blocks_function = traced_once(tf.TensorSpec([8], tf.uint32), tf.TensorSpec([4, None], tf.uint32))(
+  _blocks
 )
 
 
@@ -139,15 +137,11 @@ def chacha20_words(
   return tf.ensure_shape(structures.first(tf.bitcast(words, tf.int32), count), [static_count])
 
 
-@functools.partial(
-  tf.function,
-  autograph=False,
-  experimental_attributes={'_noinline': True},
-  input_signature=[
-    tf.TensorSpec([8], tf.int32),
-    tf.TensorSpec([3], tf.uint32),
-    tf.TensorSpec([], tf.int32),
-  ],
+@traced_once(
+  tf.TensorSpec([8], tf.int32),
+  tf.TensorSpec([3], tf.uint32),
+  tf.TensorSpec([], tf.int32),
+  apart=True,
 )
 def rare_words(key: tf.Tensor, nonce: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
   """`chacha20_words` for a branch that is hardly ever taken.
@@ -183,9 +177,8 @@ def chacha20_streams(key: tf.Tensor, counts: Mapping[int, int]) -> Mapping[int, 
     positions[0, start : start + size] = np.arange(size)
     positions[1, start : start + size] = number
     start += size
-  # In a graph no function of its own: to prepare one in a session takes longer than its operations.
-  run = _blocks_function if tf.executing_eagerly() else _blocks
-  words = run(tf.bitcast(tf.ensure_shape(key, [8]), tf.uint32), tf.constant(positions))
+  # No function of its own: to prepare one in a session takes longer than its operations.
+  words = _blocks(tf.bitcast(tf.ensure_shape(key, [8]), tf.uint32), tf.constant(positions))
   sizes = []
   for number, count in counts.items():
     sizes += [count, WORDS_PER_BLOCK * blocks[number] - count]

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_privacy_agg import accounting
+from tff_privacy_agg.numerics.tracing import traced_once
 
 # Fractions of an interval that its grid lies below its upper end, and how often a grid is laid.
 _GRID, _REFINEMENTS = np.linspace(1.0, 0.0, 257), 6
@@ -15,13 +16,16 @@ _FAR = -35.0
 _BISECTIONS = 60
 
 
-def gaussian_epsilon(cost: tf.Tensor, distance: tf.Tensor, delta: float) -> tf.Tensor:
+@traced_once(
+  tf.TensorSpec([3], tf.int64), tf.TensorSpec([], tf.float64), tf.TensorSpec([], tf.float64)
+)
+def gaussian_epsilon(cost: tf.Tensor, distance: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
   """Epsilon of a total of the Gaussian account, as `accounting.composed_epsilon`.
 
   Args:
     cost: int64 `[3]`: mu^2, C1 and C2 in units of 1/UNIT.
     distance: float64 scalar, total variation distance of all noise from its distribution.
-    delta: Strictly between 0 and 1.
+    delta: float64 scalar, strictly between 0 and 1.
 
   Returns:
     float64 scalar in nats; infinite where none is proved.

@@ -9,7 +9,6 @@ to the named distribution is the one that the sampler states, below 2^-180.
 """
 
 import dataclasses
-import functools
 import math
 from fractions import Fraction
 from typing import Any
@@ -20,6 +19,7 @@ from tff_privacy_agg import _validate
 from tff_privacy_agg._names import DISTRIBUTED
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import alias, probabilities, randomness, structures
+from tff_privacy_agg.numerics.tracing import traced_once
 
 MAX_STANDARD_DEVIATION = 10**6
 MAX_SKELLAM_STANDARD_DEVIATION = 3500
@@ -172,15 +172,11 @@ def _remainder(
 
 
 # A function of its own at run time: inlined, it is visited in every round that does not take it.
-@functools.partial(
-  tf.function,
-  autograph=False,
-  experimental_attributes={'_noinline': True},
-  input_signature=[
-    tf.TensorSpec([None], tf.int32),
-    tf.TensorSpec([None], tf.uint64),
-    tf.TensorSpec([None], tf.uint64),
-  ],
+@traced_once(
+  tf.TensorSpec([None], tf.int32),
+  tf.TensorSpec([None], tf.uint64),
+  tf.TensorSpec([None], tf.uint64),
+  apart=True,
 )
 def _invert(words: tf.Tensor, above: tf.Tensor, below: tf.Tensor) -> tf.Tensor:
   """Draws by inversion, four words each, between the upper and lower halves of thresholds."""
