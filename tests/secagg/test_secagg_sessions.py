@@ -128,6 +128,12 @@ def test_sums_wrap_around_and_take_signed_values(bits):
   result = secagg.run_in_memory(session_params, inputs)
   assert_sum(result.values, inputs, (1, 2, 3), session_params.leaves)
   assert result.values['v'][3] == 0
+  # What the server holds of a large sum, in as few bytes as it takes, and what one computes with.
+  words = result.words['v']
+  assert words.dtype.kind == 'u'
+  assert words.itemsize == next(size for size in (1, 2, 4, 8) if 8 * size >= bits)
+  assert result.values['v'].dtype == np.int64
+  np.testing.assert_array_equal(words, result.values['v'])
 
 
 def test_one_result_over_modes_and_orders():

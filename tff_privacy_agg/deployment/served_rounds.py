@@ -149,7 +149,7 @@ class ServedRounds:
     )
     asked = frozenset(self.ids[name] for name in cohort)
     result = self.coordinator.run(params, arrays.encode(broadcast), asked)
-    output = self.form.update(state, self.form.join(result.values, []))
+    output = self.form.update(state, self.form.join(result.words, []))
     return round_result(self.form.result(output), len(result.survivors))
 
   def close(self, reason: str) -> None:

@@ -205,8 +205,8 @@ class SecAggContext(compat.SyncContext):
     start = time.perf_counter()
     with _installed(self._inner):
       kept = [clear[client] for client in result.survivors if form.clear]
-      joined = form.join(result.values, kept)
-      result = dataclasses.replace(result, values={})  # `update` works on its own copy
+      joined = form.join(result.words, kept)
+      result = dataclasses.replace(result, words={})  # `update` works on its own copy
       output = form.update(state, joined)
     self.last_round = RoundReport.of(
       result,

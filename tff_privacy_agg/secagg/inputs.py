@@ -48,13 +48,13 @@ def prepare(params: SessionParams, values: Mapping[str, Any]) -> list[np.ndarray
 
 
 def restore(params: SessionParams, words: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-  """The sums by leaf: int64 in [0, 2**bits), of the leaf's shape.
+  """The sums by leaf: unsigned words below 2**bits, of the leaf's shape.
 
   Reduces the words modulo each leaf's modulus, in place. Words of tags may follow.
   """
   found = {}
   for leaf, vector in zip(params.leaves, words, strict=False):
-    values = vector[: leaf.size]
-    np.bitwise_and(values, values.dtype.type(2**leaf.bits - 1), out=values)
-    found[leaf.name] = values.astype(np.int64).reshape(leaf.shape)
+    sums = vector[: leaf.size]
+    np.bitwise_and(sums, sums.dtype.type(2**leaf.bits - 1), out=sums)
+    found[leaf.name] = sums.reshape(leaf.shape)
   return found

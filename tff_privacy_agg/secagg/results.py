@@ -1,6 +1,7 @@
 """Results of a session."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -12,16 +13,22 @@ class Aggregate:
   """The result of a session.
 
   Attributes:
-    values: {leaf: int64 array}, sums over the survivors modulo 2**bits, in [0, 2**bits).
+    words: {leaf: array of unsigned integers}, sums over the survivors modulo 2**bits, in
+      [0, 2**bits), in the smallest dtype that has so many bits.
     survivors: Ids of the clients in the sum, ascending.
     blamed: {client: holders whose share of its secret was wrong}. Either the client
       or the holders lied; the values are right. No holders, if so many shares were
       wrong that they cannot be told from the others.
   """
 
-  values: dict[str, np.ndarray]
+  words: dict[str, np.ndarray]
   survivors: tuple[int, ...]
   blamed: dict[int, tuple[int, ...]]
+
+  @functools.cached_property
+  def values(self) -> dict[str, np.ndarray]:
+    """{leaf: int64 array}, what `words` are, with room to compute."""
+    return {name: sums.astype(np.int64) for name, sums in self.words.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +36,7 @@ class SessionResult(Aggregate):
   """The result of a session in memory, and what it cost.
 
   Attributes:
-    values: {leaf: int64 array}, sums over the survivors modulo 2**bits, in [0, 2**bits).
+    words: {leaf: array of unsigned integers}, sums over the survivors modulo 2**bits.
     survivors: Ids of the clients in the sum, ascending.
     blamed: {client: holders whose share of its secret was wrong}.
     refused: {error class: messages that the server refused with it}.

@@ -153,7 +153,7 @@ class LocalSession:
     if server.result is None:
       raise SessionAborted('The session has ended without a result.')
     return SessionResult(
-      values=server.result.values,
+      words=server.result.words,
       survivors=server.result.survivors,
       blamed=server.result.blamed,
       refused=dict(server.refused),
