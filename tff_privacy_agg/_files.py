@@ -11,7 +11,7 @@ import numbers
 import os
 import pathlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tff_privacy_agg.errors import ConfigurationError
@@ -34,7 +34,9 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
-  except BaseException:
+  except BaseException as error:
+    if isinstance(error, OSError):
+      error.filename = str(path)  # a full disk does not say of which file
     with contextlib.suppress(FileNotFoundError):
       os.unlink(temporary)
     raise
@@ -137,6 +139,25 @@ def try_lock(descriptor: int) -> bool:
       return False
     raise
   return True
+
+
+@contextlib.contextmanager
+def sole_user(directory: pathlib.Path, refusal: str) -> Iterator[None]:
+  """Holds a directory, which is there, for one program, by a lock on its file `.lock`.
+
+  A file system without locks refuses nobody.
+
+  Raises:
+    ConfigurationError: If another program holds it; `refusal` is the text.
+  """
+  descriptor = os.open(directory / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
+  try:
+    with contextlib.suppress(ImportError, OSError):
+      if not try_lock(descriptor):
+        raise ConfigurationError(refusal)
+    yield
+  finally:
+    os.close(descriptor)
 
 
 def remove_leftovers(path: pathlib.Path) -> None:

@@ -1,5 +1,7 @@
 """Numbers of sessions: no client's report, and no server's offer, can poison them."""
 
+import errno
+import time
 import types
 
 import deployments
@@ -62,6 +64,25 @@ def test_a_client_without_a_past_is_not_locked_out_by_a_number(keys, tmp_path):
   deployment.session(round_number=1)
   deployment.close()
   assert {client.join() for client in clients.values()} == {1}
+
+
+def test_a_client_that_cannot_keep_a_number_declines(keys, tmp_path):
+  class Full(RoundBook):
+    def record(self, task, number):
+      raise OSError(errno.ENOSPC, 'No space left on device', 'rounds.json')
+
+  deployment = Deployment(keys, tmp_path, limits=deployments.deadlines(work=30.0))
+  full = Running(client_of(deployment, 'west', book=Full(tmp_path / 'west.json')))
+  clients = [Running(client_of(deployment, name)) for name in NAMES if name != 'west']
+  started = time.monotonic()
+  assert deployment.session().survivors == (0, 1, 2, 4)
+  assert time.monotonic() - started < 15  # nobody waits for it
+  (declined,) = deployment.log.of('declined')
+  assert declined['name'] == 'west'
+  assert 'rounds.json' not in declined['reason']
+  deployment.close()
+  assert isinstance(full.join(), OSError)
+  assert {client.join() for client in clients} == {1}
 
 
 def test_a_server_that_lost_its_numbers_goes_on_at_once(keys, tmp_path):

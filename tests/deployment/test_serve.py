@@ -15,6 +15,7 @@ import tiny_fleet
 
 import tff_privacy_agg as tpa
 from tff_privacy_agg import deployment, secagg
+from tff_privacy_agg._files import sole_user
 from tff_privacy_agg.deployment import served_rounds
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import LedgerRecord, verify
@@ -186,6 +187,27 @@ def test_a_client_that_is_not_in_the_roster_is_refused(process, tmp_path):
       keys=deployment.Keys.of(tmp_path / 'keys', 'north'),
       directory=tmp_path,
     )
+
+
+def test_a_directory_has_one_client(process, tmp_path):
+  """Two would each take a round that the other has served for a new one."""
+  deployment.make_keys(tmp_path / 'keys', tiny_fleet.NAMES)
+  arguments = {
+    'name': 'north',
+    'task': 't',
+    'server': '127.0.0.1:1',
+    'keys': deployment.Keys.of(tmp_path / 'keys', 'north'),
+    'directory': tmp_path / 'state',
+    'reconnect_seconds': 0.1,
+  }
+  (tmp_path / 'state').mkdir()
+  with (
+    sole_user(tmp_path / 'state', 'first'),
+    pytest.raises(ConfigurationError, match='Another client runs in'),
+  ):
+    deployment.take_part(process, None, **arguments)
+  with pytest.raises(secagg.RoundTimeout):
+    deployment.take_part(process, None, **arguments)
 
 
 def test_the_page_shows_a_server_and_three_clients(

@@ -161,6 +161,14 @@ def test_data_that_do_not_fit_the_process(simulation):
       wrong(broadcast, form.leaves)
   with pytest.raises(secagg.ContextMismatch):
     good(broadcast, form.leaves[:1])
+  # Not of the data, where the server sends something else.
+  for sent in (
+    broadcast[1:],
+    [*broadcast, 1],
+    [np.zeros((1, *np.shape(one))) for one in broadcast],
+  ):
+    with pytest.raises(secagg.ContextMismatch, match='which this client computes with'):
+      good([np.asarray(one) for one in sent], form.leaves)
 
 
 def test_a_dataset_of_other_elements(simulation):

@@ -1,6 +1,8 @@
 """What parties send each other and keep on disk, without a server: frames, arrays, keys, round books."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import tracemalloc
@@ -11,7 +13,9 @@ import pytest
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.deployment import arrays, framing, tls
+from tff_privacy_agg.deployment.events import Events
 from tff_privacy_agg.deployment.round_numbers import RoundBook
+from tff_privacy_agg.deployment.standing import Standing
 from tff_privacy_agg.errors import ConfigurationError
 
 
@@ -114,6 +118,43 @@ def test_keys_are_kept_from_others(tmp_path):
     tls.read_identity(str(keys / 'north.key'))
 
 
+@pytest.mark.parametrize(
+  'arguments',
+  [
+    {'days': 10**9},
+    {'days': 4_000_000},
+    {'hosts': ['bücher.example']},
+    {'hosts': ['']},
+    {'hosts': ['a b']},
+    {'hosts': []},
+    {'hosts': 'localhost'},
+  ],
+)
+def test_days_and_hosts_are_checked_before_a_file_is_written(arguments, tmp_path):
+  with pytest.raises(ConfigurationError, match=r'`(days|hosts)`'):
+    tls.make_keys(tmp_path / 'keys', ['a'], **arguments)
+  assert not (tmp_path / 'keys').exists()
+
+
+def test_names_and_addresses_are_hosts(tmp_path):
+  hosts = ['localhost', '::1', '10.0.0.7', '*.example.org', 'xn--bcher-kva.example', 'a_b']
+  assert tls.make_keys(tmp_path / 'keys', ['a'], hosts=hosts).exists()
+
+
+@pytest.mark.parametrize('credentials', [tls.server_credentials, tls.channel_credentials])
+@pytest.mark.parametrize('which', range(3))
+@pytest.mark.parametrize('content', [b'', b'garbage', None])
+def test_what_is_no_key_or_certificate_is_refused(credentials, which, content, tmp_path):
+  keys = tls.make_keys(tmp_path / 'keys', ['north', 'south'])
+  files = [keys / 'ca.pem', keys / 'north.pem', keys / 'north.key']
+  credentials(*map(str, files))
+  # The last is well formed: a private key for a certificate, or the certificate of another.
+  other = [keys / 'north.key', keys / 'south.pem', keys / 'south.key'][which]
+  files[which].write_bytes(other.read_bytes() if content is None else content)
+  with pytest.raises(ConfigurationError, match=files[which].name):
+    credentials(*map(str, files))
+
+
 @pytest.mark.parametrize('names', [[], ['a', 'a'], ['server'], ['a b'], ['../x'], ['é']])
 def test_names_of_clients_are_checked(names, tmp_path):
   with pytest.raises(ConfigurationError, match='clients'):
@@ -134,9 +175,75 @@ def test_a_round_book_only_grows(tmp_path):
     RoundBook(file)
 
 
-def test_deadlines_are_positive():
+@pytest.mark.parametrize('number', ['1.5', '-1', 'true', '"7"', '1e400', 'NaN', str(2**64), '{}'])
+def test_a_round_book_takes_numbers_of_rounds_only(number, tmp_path):
+  file = tmp_path / 'book.json'
+  file.write_text(f'{{"a": {number}}}')
+  with pytest.raises(ConfigurationError, match='Restore it'):
+    RoundBook(file)
+
+
+@pytest.mark.parametrize('read', [RoundBook, lambda file: Standing(path=file), tls.Roster.read])
+def test_files_that_nest_without_end_are_refused(read, tmp_path):
+  file = tmp_path / 'deep.json'
+  file.write_text('{"a":' * 100_000)
   with pytest.raises(ConfigurationError):
-    deployments.Deadlines(round=0)
+    read(file)
+
+
+KEY, OTHER, SERVER = (f'{number:064x}' for number in range(3))
+
+
+@pytest.mark.parametrize(
+  'clients',
+  [
+    f'"a": {{"id": 0.5, "key": "{KEY}"}}',
+    f'"a": {{"id": true, "key": "{KEY}"}}',
+    f'"a": {{"id": -1, "key": "{KEY}"}}',
+    f'"a": {{"id": {2**32}, "key": "{KEY}"}}',
+    f'"a": {{"id": 1e400, "key": "{KEY}"}}',
+    '"a": {"id": 0, "key": "00"}',
+    f'"a": {{"id": 0, "key": "{KEY}"}}, "a": {{"id": 1, "key": "{OTHER}"}}',
+    f'"a": {{"id": 0, "key": "{KEY}"}}, "b": {{"id": 0, "key": "{OTHER}"}}',
+    f'"a": {{"id": 0, "key": "{KEY}"}}, "b": {{"id": 1, "key": "{KEY}"}}',
+    f'"a": {{"id": 0, "key": "{SERVER}"}}',
+  ],
+)
+def test_a_roster_names_each_client_once_with_its_own_key(clients, tmp_path):
+  file = tmp_path / 'roster.json'
+  file.write_text(f'{{"server": "{SERVER}", "clients": {{{clients}}}}}')
+  with pytest.raises(ConfigurationError, match='roster'):
+    tls.Roster.read(file)
+
+
+def test_a_roster_is_read(tmp_path):
+  file = tmp_path / 'roster.json'
+  file.write_text(f'{{"server": "{SERVER}", "clients": {{"a": {{"id": 7, "key": "{KEY}"}}}}}}')
+  assert tls.Roster.read(file).ids == {'a': 7}
+
+
+def test_no_line_of_a_log_is_anothers():
+  lines = io.StringIO()
+  told = Events(lines, who='server')
+  told('declined', name='north', reason='no\n12:00:00 server  result \x1b[2J\u202e')
+  assert lines.getvalue().endswith('reason no?12:00:00 server  result ?[2J?\n')
+  assert lines.getvalue().count('\n') == 1
+
+
+def test_a_log_that_cannot_be_written_ends_nothing():
+  with open('/dev/full', 'w') as full:
+    Events(full, who='server')('listening')
+    with pytest.raises(OSError, match='No space'):
+      full.flush()
+    with contextlib.suppress(OSError):
+      full.close()
+
+
+def test_deadlines_are_positive():
+  for wrong in ({'round': 0}, {'round': 1e6}, {'work': 1e6}):
+    with pytest.raises(ConfigurationError):
+      deployments.Deadlines(**wrong)
+  assert deployments.Deadlines(join=1e6, work=7 * 86400)
   assert dataclasses.asdict(deployments.Deadlines()) == {
     'join': 60.0,
     'work': 600.0,

@@ -5,6 +5,7 @@ reason on stderr; 130 interrupted, resumable.
 """
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -27,6 +28,9 @@ from tff_privacy_agg.cli import (
   train,
 )
 
+# What a file or a pipe can come to without the system's word of which.
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
@@ -40,9 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f'tff-privacy-agg: {_flags.named(str(error), args.flags)}', file=sys.stderr)
     return 2
   except OSError as error:
-    if error.filename is None:
+    if error.filename is None and error.errno not in _OF_THE_MACHINE:
       raise
-    print(f'tff-privacy-agg: {error.filename}: {error.strerror}', file=sys.stderr)
+    where = '' if error.filename is None else f'{error.filename}: '
+    print(f'tff-privacy-agg: {where}{error.strerror}', file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     resumes = '; the same command resumes' if getattr(args, 'resumes', False) else ''

@@ -1,10 +1,21 @@
 """What a server or client process tells while it runs: lines for people, JSON for machines."""
 
+import contextlib
 import json
 import sys
 import threading
 import time
 from typing import IO, Any
+
+
+def printable(text: str) -> str:
+  """One line of text, in which a `?` stands for what could deceive the reader of a terminal or log.
+
+  Examples:
+    >>> printable('north\\n12:00:00 server  result')
+    'north?12:00:00 server  result'
+  """
+  return ''.join(one if one.isprintable() else '?' for one in text)
 
 
 class Events:
@@ -38,8 +49,10 @@ class Events:
       line = json.dumps({'time': round(time.time(), 3), 'who': self._who, 'event': event, **fields})
     else:
       told = '  '.join(f'{name} {value}' for name, value in fields.items() if value not in ('', {}))
-      line = f'{time.strftime("%H:%M:%S")} {self._who:<10} {event}  {told}'.rstrip()
-    # One call: lines of processes that share a terminal do not mix.
-    with self._lock:
+      # Other parties give some of the values.
+      line = printable(f'{time.strftime("%H:%M:%S")} {self._who:<10} {event}  {told}'.rstrip())
+    # One call: lines of processes that share a terminal do not mix. A full disk, or a terminal that
+    # was closed, ends no training.
+    with self._lock, contextlib.suppress(OSError):
       self._file.write(f'{line}\n')
       self._file.flush()

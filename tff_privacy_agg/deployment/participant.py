@@ -11,15 +11,15 @@ import numpy as np
 
 from tff_privacy_agg import _validate, secagg
 from tff_privacy_agg.deployment import arrays, framing
-from tff_privacy_agg.deployment.events import Events
+from tff_privacy_agg.deployment.events import Events, printable
 from tff_privacy_agg.deployment.round_numbers import RoundBook
+from tff_privacy_agg.deployment.served_session import LONGEST_DEADLINE
 from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError, RuntimeUnavailableError
 
 _PATIENCE = 15.0
 _REASON_CHARACTERS = 300
 _JOIN_SECONDS = 60.0
 _PARAMETER_BYTES = 2**24
-_LONGEST_DEADLINE = 7 * 86_400.0
 # CANCELLED: the server has ended all calls at once. DEADLINE_EXCEEDED: it is frozen, or what
 # holds the connection is not the server any more. RESOURCE_EXHAUSTED: calls of lost connections
 # still count.
@@ -154,13 +154,13 @@ class Participant:
       if head.get('state') == 'session':
         return self._read_offer(head, payload)
       if head.get('state') == 'end':
-        self._events('ended', reason=str(head.get('reason'))[:300])
+        self._events('ended', reason=_told(head))
         return None
       if head.get('state') != 'wait':
         ours = {'task': self._task, 'schema': self._schema}.get(str(head.get('what')), '')
         raise ConfigurationError(
           f'Client {self._member.name!r} asked to join; the server refused: '
-          f'{str(head.get("reason"))[:3000]}, this client {ours[:2000] or "another"}. Give both the '
+          f'{_told(head, 3000)}, this client {ours[:2000] or "another"}. Give both the '
           'same task and process.'
         )
 
@@ -171,17 +171,17 @@ class Participant:
     if not isinstance(deadlines, list) or len(deadlines) != 6:
       raise secagg.InvalidMessage('The offer of a session lacks its deadlines.')
     for seconds in deadlines:
-      if not isinstance(seconds, int | float) or not 0 < seconds <= _LONGEST_DEADLINE:
-        raise secagg.InvalidMessage(f'A deadline is 0 to {_LONGEST_DEADLINE:g} s, got {seconds!r}.')
+      if not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_DEADLINE:
+        raise secagg.InvalidMessage(f'A deadline is 0 to {LONGEST_DEADLINE:g} s, got {seconds!r}.')
     return _Offer(params, payload[4 + size :], str(head.get('session')), deadlines)
 
   def _take_part(self, offer: _Offer, work: Work) -> None:
     params, member = offer.params, self._member
     self._events('session', round=params.round_number)
-    broadcast = arrays.decode(offer.broadcast)
-    # Never the server's word for it: what was received decides which key this client has.
-    params = dataclasses.replace(params, context=secagg.context_digest(broadcast))
     try:
+      broadcast = arrays.decode(offer.broadcast)
+      # Never the server's word for it: what was received decides which key this client has.
+      params = dataclasses.replace(params, context=secagg.context_digest(broadcast))
       if params.task != self._task:
         raise secagg.ContextMismatch(f'A session of task {params.task!r} was offered.')
       client = secagg.Client(
@@ -193,10 +193,10 @@ class Participant:
         last_round=self._book.last(params.task) or 0,
         server_key=member.server_key,
       )
-    except secagg.SecAggError as error:
-      self._decline(offer, error)
+      self._book.record(params.task, params.round_number)
+    except Exception as error:
+      self._decline(offer, self._reason(error))
       raise
-    self._book.record(params.task, params.round_number)
     rounds = list(secagg.Round)
     if not params.authenticated:
       rounds.remove(secagg.Round.CONSISTENCY)
@@ -238,10 +238,13 @@ class Participant:
     ended = isinstance(error, secagg.SessionAborted | secagg.RoundTimeout)
     if ended:
       return
-    if not isinstance(error, secagg.SecAggError):
-      # The text could tell of the data.
-      error = secagg.SessionAborted(f'The work of client {self._member.name!r} failed.')
-    self._exchange(offer, at, client.abort(error), last=True)
+    self._exchange(offer, at, client.abort(self._reason(error)), last=True)
+
+  def _reason(self, error: Exception) -> secagg.SecAggError:
+    """What the server is told; the text of another error could tell of the data."""
+    if isinstance(error, secagg.SecAggError):
+      return error
+    return secagg.SessionAborted(f'The work of client {self._member.name!r} failed.')
 
   def _exchange(self, offer: _Offer, at: int, message: bytes, *, last: bool = False) -> bytes:
     """Sends one message and waits for the round to close; the last one waits for nothing."""
@@ -254,9 +257,7 @@ class Participant:
       f'to close round {at}',
     )
     if answer.get('state') == 'refused':
-      raise secagg.SessionAborted(
-        f'The server refused the message: {str(answer.get("reason"))[:300]}', round=at
-      )
+      raise secagg.SessionAborted(f'The server refused the message: {_told(answer)}', round=at)
     if answer.get('state') != 'message' and not last:
       raise secagg.SessionAborted('The session is over for this client.', round=at)
     return payload
@@ -276,7 +277,7 @@ class Participant:
       try:
         return call()
       except grpc.RpcError as error:
-        code, details = error.code(), str(error.details())[:300]
+        code, details = error.code(), printable(str(error.details())[:_REASON_CHARACTERS])
         if code is grpc.StatusCode.PERMISSION_DENIED:
           raise RuntimeUnavailableError(
             f'Client {self._member.name!r} asked {self._address} {what}; the server does not take '
@@ -305,3 +306,8 @@ class Participant:
       ready.result(timeout=max(0.1, seconds))
     except grpc.FutureTimeoutError:
       ready.cancel()
+
+
+def _told(head: Mapping[str, Any], most: int = _REASON_CHARACTERS) -> str:
+  """The reason that the server gives."""
+  return printable(str(head.get('reason'))[:most])

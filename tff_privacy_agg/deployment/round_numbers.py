@@ -27,11 +27,11 @@ class RoundBook:
     remove_leftovers(self._path)
     if self._path.exists():
       try:
-        self._rounds = {
-          str(task): int(number)
-          for task, number in json.loads(self._path.read_text(encoding='utf-8')).items()
-        }
-      except (ValueError, AttributeError, TypeError) as error:
+        self._rounds = json.loads(self._path.read_text(encoding='utf-8'))
+        for number in self._rounds.values():
+          if type(number) is not int or not 0 <= number < 2**64:
+            raise ValueError(f'{number!r:.40} is no number of a round')
+      except (ValueError, AttributeError, RecursionError) as error:
         raise ConfigurationError(
           f'{self._path} is not a list of served rounds ({error}). Restore it: without it a round '
           'could be served twice.'

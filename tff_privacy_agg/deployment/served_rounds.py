@@ -172,6 +172,10 @@ def client_work(form: RoundForm, dataset: Any) -> Work:
     if tuple(leaves) != form.leaves:
       raise secagg.ContextMismatch('The session sums other leaves than this client computes.')
     types = [below for _, below in structures.paths(form.broadcast_type)]
+    if len(broadcast) != len(types) or not all(map(_fits, broadcast, types)):
+      raise secagg.ContextMismatch(
+        f'What the server sent is no {form.broadcast_type}, which this client computes with.'
+      )
     received = structures.pack(
       iter(_as_sent(value, below) for value, below in zip(broadcast, types, strict=True)),
       form.broadcast_type,
@@ -188,6 +192,14 @@ def client_work(form: RoundForm, dataset: Any) -> Work:
     return form.split(result).inputs
 
   return work
+
+
+def _fits(value: np.ndarray, below: Any) -> bool:
+  shape = below.shape
+  return shape is None or (
+    len(shape) == value.ndim
+    and all(wanted in (None, found) for wanted, found in zip(shape, value.shape, strict=True))
+  )
 
 
 def _as_sent(value: np.ndarray, below: Any) -> Any:

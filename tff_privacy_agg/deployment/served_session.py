@@ -7,6 +7,9 @@ from typing import Any
 
 from tff_privacy_agg import _validate, secagg
 from tff_privacy_agg.deployment import framing
+from tff_privacy_agg.errors import ConfigurationError
+
+LONGEST_DEADLINE = 7 * 86_400.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,6 +20,9 @@ class Deadlines:
     join: For the clients of a session to be there.
     work: From the offer of a session to the client's keys: training included.
     round: For each further round of the protocol.
+
+  Raises:
+    ConfigurationError: If one is not positive, or longer than the week that clients accept.
   """
 
   join: float = 60.0
@@ -25,6 +31,12 @@ class Deadlines:
 
   def __post_init__(self) -> None:
     _validate.positive(join=self.join, work=self.work, round=self.round)
+    for name in ('work', 'round'):
+      if getattr(self, name) > LONGEST_DEADLINE:
+        raise ConfigurationError(
+          f'`{name}` must be at most {LONGEST_DEADLINE:g} s, a week, got {getattr(self, name):g}: clients '
+          'take part in no session whose deadlines are longer.'
+        )
 
   def of(self, at: secagg.Round) -> float:
     """The deadline of one round of the protocol."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._files import sole_user
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.deployment import served_rounds, tls
 from tff_privacy_agg.deployment.config import ClientPolicy, Keys, Session
@@ -206,7 +207,8 @@ def take_part(
     Sessions that this client took part in to their end.
 
   Raises:
-    ConfigurationError: If the name is not in the roster, or the server has another task or process.
+    ConfigurationError: If the name is not in the roster, another client runs in the directory, or
+      the server has another task or process.
     RoundTimeout: If the server was not there for `reconnect_seconds`.
   """
   roster = tls.Roster.read(keys.roster)
@@ -224,20 +226,25 @@ def take_part(
     policy=policy or ClientPolicy(),
   )
   form = served_rounds.form_of(process, len(roster.ids))
-  client = Participant(
-    address=server,
-    credentials=tls.channel_credentials(keys.ca, keys.certificate, keys.key),
-    member=member,
-    task=task,
-    schema=form.schema,
-    book=RoundBook(pathlib.Path(directory) / 'rounds.json'),
-    reconnect_seconds=reconnect_seconds,
-    events=events or Events.to_terminal(name, as_json=False),
-  )
-  try:
-    return client.serve(served_rounds.client_work(form, data))
-  finally:
-    client.close()
+  where = pathlib.Path(directory)
+  where.mkdir(parents=True, exist_ok=True)
+  refusal = f'Another client runs in {where}. Wait for its end, or choose another directory.'
+  # Of two, each would take a round that the other has served for a new one.
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(sole_user(where, refusal))
+    client = Participant(
+      address=server,
+      credentials=tls.channel_credentials(keys.ca, keys.certificate, keys.key),
+      member=member,
+      task=task,
+      schema=form.schema,
+      book=RoundBook(where / 'rounds.json'),
+      reconnect_seconds=reconnect_seconds,
+      events=events or Events.to_terminal(name, as_json=False),
+    )
+    stack.callback(client.close)
+    sessions = client.serve(served_rounds.client_work(form, data))
+  return sessions
 
 
 class _Measured(compat.ReleaseManager):

@@ -106,7 +106,7 @@ def _read(path: pathlib.Path) -> dict[str, int]:
     found = json.loads(path.read_text(encoding='utf-8'))
     if not all(type(count) is int and count >= 0 for count in found.values()):
       raise ValueError('a count is no number')
-  except (ValueError, AttributeError) as error:
+  except (ValueError, AttributeError, RecursionError) as error:
     raise ConfigurationError(
       f'{path} must hold the strikes of clients by name; it holds something else ({error}). Restore '
       'it, or delete it to forgive all.'

@@ -11,11 +11,14 @@ import ipaddress
 import json
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import grpc
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,8 +27,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.secagg.primitives.keys import KEY_BYTES
 
 _SERVER = 'server'
+_LONGEST_DAYS = 36_500
+_HOST = re.compile(r'(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,21 +53,45 @@ class Roster:
     """The roster in a file.
 
     Raises:
-      ConfigurationError: If it cannot be read, or names one client twice.
+      ConfigurationError: If it cannot be read, or names a client, an id or a key twice.
     """
     try:
-      content = json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
-      ids = {name: int(one['id']) for name, one in content['clients'].items()}
-      keys = {int(one['id']): bytes.fromhex(one['key']) for one in content['clients'].values()}
-      server_key = bytes.fromhex(content['server'])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+      content = json.loads(
+        pathlib.Path(path).read_text(encoding='utf-8'), object_pairs_hook=_different_names
+      )
+      ids = {name: _client_id(one['id']) for name, one in content['clients'].items()}
+      keys = {one['id']: _public_key(one['key']) for one in content['clients'].values()}
+      server_key = _public_key(content['server'])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
       raise ConfigurationError(
         f'{path} is not a roster ({type(error).__name__}: {error}). Make one with `tff-privacy-agg '
         'keys`.'
       ) from None
     if len(set(ids.values())) != len(ids):
       raise ConfigurationError(f'{path} gives one id to two clients. Give each its own.')
+    if len({*keys.values(), server_key}) != len(ids) + 1:
+      raise ConfigurationError(f'{path} gives one key to two parties. Give each its own.')
     return cls(ids=ids, keys=keys, server_key=server_key)
+
+
+def _different_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  found = dict(pairs)
+  if len(found) != len(pairs):
+    raise ValueError(f'{", ".join(name for name, _ in pairs)} are not different names')
+  return found
+
+
+def _client_id(value: Any) -> int:
+  if type(value) is not int or not 0 <= value < 2**32:
+    raise ValueError(f'{value!r:.40} is no id of 0 to 2**32 - 1')
+  return value
+
+
+def _public_key(text: str) -> bytes:
+  data = bytes.fromhex(text)
+  if len(data) != KEY_BYTES:
+    raise ValueError(f'{text!r:.80} is no key of {KEY_BYTES} bytes')
+  return data
 
 
 def make_keys(
@@ -102,6 +132,13 @@ def make_keys(
       'other users. Make them on Linux or macOS.'
     )
   _validate.at_least(1, days=days)
+  if days > _LONGEST_DAYS:
+    raise ConfigurationError(f'`days` must be at most {_LONGEST_DAYS}, got {days}.')
+  if isinstance(hosts, str) or not hosts or not all(map(_is_host, hosts)):
+    raise ConfigurationError(
+      f'`hosts` must be one or more addresses, or names of ASCII letters, digits, - and ., got {hosts!r}. '
+      'Write a name in other letters as `xn--...`.'
+    )
   names = list(clients)
   for name in names:
     plain = name.replace('-', '').replace('_', '').replace('.', '')
@@ -182,6 +219,14 @@ def _host(host: str) -> x509.GeneralName:
     return x509.DNSName(host)
 
 
+def _is_host(text: Any) -> bool:
+  try:
+    ipaddress.ip_address(text)
+  except ValueError:
+    return isinstance(text, str) and len(text) <= 253 and bool(_HOST.fullmatch(text))
+  return True
+
+
 def _pem(certificate: x509.Certificate) -> bytes:
   return certificate.public_bytes(serialization.Encoding.PEM)
 
@@ -197,11 +242,15 @@ def _private_pem(key: PrivateKeyTypes) -> bytes:
 def _write(path: pathlib.Path, data: bytes, mode: int) -> None:
   # Never readable by others, not even for a moment.
   handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-  with os.fdopen(handle, 'wb') as file:
-    os.fchmod(file.fileno(), mode)
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
+  try:
+    with os.fdopen(handle, 'wb') as file:
+      os.fchmod(file.fileno(), mode)
+      file.write(data)
+      file.flush()
+      os.fsync(file.fileno())
+  except OSError as error:
+    error.filename = str(path)  # a full disk does not say of which file
+    raise
 
 
 def _read(path: str | os.PathLike[str], *, secret: bool = False) -> bytes:
@@ -225,8 +274,8 @@ def server_credentials(ca: str, certificate: str, key: str) -> grpc.ServerCreden
   Raises:
     ConfigurationError: If a file cannot be read, or a private key is readable by others.
   """
-  pair = (_read(key, secret=True), _read(certificate))
-  return grpc.ssl_server_credentials([pair], _read(ca), require_client_auth=True)
+  authority, chain, private = _tls_files(ca, certificate, key)
+  return grpc.ssl_server_credentials([(private, chain)], authority, require_client_auth=True)
 
 
 def channel_credentials(ca: str, certificate: str, key: str) -> grpc.ChannelCredentials:
@@ -235,7 +284,43 @@ def channel_credentials(ca: str, certificate: str, key: str) -> grpc.ChannelCred
   Raises:
     ConfigurationError: If a file cannot be read, or the private key is readable by others.
   """
-  return grpc.ssl_channel_credentials(_read(ca), _read(key, secret=True), _read(certificate))
+  authority, chain, private = _tls_files(ca, certificate, key)
+  return grpc.ssl_channel_credentials(authority, private, chain)
+
+
+def _tls_files(ca: str, certificate: str, key: str) -> tuple[bytes, bytes, bytes]:
+  """What these files hold, once it is what it must be.
+
+  gRPC says of a broken file that there is no server; over an empty one it ends the program.
+  """
+  private, chain, authority = _read(key, secret=True), _read(certificate), _read(ca)
+  _certificate(ca, authority)
+  public = _certificate(certificate, chain).public_key()
+  if _private_key(key, private).public_key() != public:
+    raise ConfigurationError(
+      f'{key} is not the private key of the certificate {certificate}. Give both of one party.'
+    )
+  return authority, chain, private
+
+
+def _certificate(path: str, data: bytes) -> x509.Certificate:
+  try:
+    return x509.load_pem_x509_certificates(data)[0]
+  except ValueError:
+    raise ConfigurationError(
+      f'{path} is not a certificate in PEM. Make keys with `tff-privacy-agg keys`, or correct the '
+      'path.'
+    ) from None
+
+
+def _private_key(path: str, data: bytes) -> Any:
+  try:
+    return serialization.load_pem_private_key(data, None)
+  except (ValueError, TypeError, UnsupportedAlgorithm):
+    raise ConfigurationError(
+      f'{path} is not a private key in PEM without a password. Make keys with `tff-privacy-agg '
+      'keys`, or correct the path.'
+    ) from None
 
 
 def read_identity(path: str) -> bytes:

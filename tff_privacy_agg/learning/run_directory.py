@@ -24,7 +24,7 @@ from typing import Any
 import tensorflow_federated as tff
 
 import tff_privacy_agg
-from tff_privacy_agg._files import read_json, read_table, remove_leftovers, try_lock, write_json
+from tff_privacy_agg._files import read_json, read_table, remove_leftovers, sole_user, write_json
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg._tff.checkpoints import Checkpoints
 from tff_privacy_agg.aggregation.noise_history import holds_noise
@@ -131,20 +131,15 @@ class RunDirectory:
     Raises:
       ConfigurationError: If another training runs in the directory.
     """
-    descriptor = os.open(self.path / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-      with contextlib.suppress(ImportError, OSError):
-        if not try_lock(descriptor):
-          raise ConfigurationError(
-            f'Another training runs in {self.path}. Wait for its end, or choose another directory.'
-          )
+    refusal = (
+      f'Another training runs in {self.path}. Wait for its end, or choose another directory.'
+    )
+    with sole_user(self.path, refusal):
       for name in ('config.json', 'privacy.json', 'summary.json'):
         remove_leftovers(self.path / name)
       self._checkpoints.remove_leftovers()
       self._check_metrics()
       yield
-    finally:
-      os.close(descriptor)
 
   def begin(self, identity: Mapping[str, Any], *, rounds: int, after: int) -> list[str]:
     """Compares a start with the one before, and records it in `history.jsonl`.
