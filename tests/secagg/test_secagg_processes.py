@@ -144,6 +144,31 @@ def test_close_ends_the_processes():
   assert are_gone(pids, 20)
 
 
+def test_a_process_that_was_stopped_ends_too():
+  pool = PartyProcesses(1)
+  run(pool, params(), random_inputs(params(), range(4)))
+  os.kill(ids(pool)[0], signal.SIGSTOP)
+  pids = ids(pool)
+  pool.close()
+  assert are_gone(pids, 20)
+
+
+def test_an_interrupt_is_not_heard_while_a_process_starts():
+  """From its first moment: a ctrl-C then ended in its traceback, next to what its parent says."""
+  made = module._Process()
+  os.kill(made.pid, signal.SIGINT)
+  group = Group(params(), [1], None, None)
+  assert made.ask(0, group).result(20) is None
+  assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+  made.close()
+
+
+def test_the_end_of_a_process_may_come_in_its_own_thread():
+  made = module._Process()
+  assert made._thread.submit(made._end).result(20) is None
+  made.close()
+
+
 SCRIPT = """
 import os, sys
 sys.path[:0] = {path!r}

@@ -1,6 +1,5 @@
 """A process that holds some clients of sessions, and does what it is asked for them."""
 
-import signal
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -16,7 +15,6 @@ def serve(handle: int) -> None:
   Args:
     handle: Descriptor of a socket.
   """
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other end alone hears a ctrl-C
   connection = Connection(handle)
   sessions: dict[int, LocalParties] = {}
   while True:

@@ -2,7 +2,9 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import itertools
+import signal
 import socket
 import subprocess
 import sys
@@ -121,16 +123,17 @@ class _Process:
 
   def __init__(self) -> None:
     near, far = socket.socketpair()
-    with far:
+    with far, deaf_to_interrupts():
       process = subprocess.Popen(
         [sys.executable, '-c', _PROGRAM, str(far.fileno()), *sys.path],
         stdin=subprocess.DEVNULL,
         pass_fds=[far.fileno()],
       )
-    self.alive, self.pid = True, process.pid
+    self.alive: bool = True
+    self.pid: int = process.pid
     self._connection = Connection(near.detach())
     self._thread = concurrent.futures.ThreadPoolExecutor(1, 'parties')
-    self._end = weakref.finalize(self, _end, self._connection, self._thread, process)
+    self._end = weakref.finalize(self, _end, self._thread, process)
 
   def ask(self, session: int, request: Group | Task | None) -> concurrent.futures.Future:
     """What the process answers, in the order of requests; see `party_process.serve`."""
@@ -154,12 +157,22 @@ class _Process:
     """Ends the process."""
     self.alive = False
     self._end()
+    self._thread.shutdown()
+    self._connection.close()
 
 
-def _end(
-  connection: Connection, thread: concurrent.futures.Executor, process: subprocess.Popen
-) -> None:
-  process.terminate()
+def _end(thread: concurrent.futures.Executor, process: subprocess.Popen) -> None:
+  process.kill()  # one that is stopped hears nothing else
   process.wait()
-  thread.shutdown(cancel_futures=True)
-  connection.close()
+  # Not waited for: this may run in the thread, with the last reference to the process.
+  thread.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+  """Processes that the block starts do not hear a ctrl-C: their parent does, and ends them."""
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
