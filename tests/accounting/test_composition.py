@@ -3,6 +3,7 @@
 import math
 
 import exact_sums
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -40,6 +41,26 @@ def test_without_slack_it_is_the_exact_gaussian():
       assert (
         exact * (1 - 1e-12) <= accounting.composed_epsilon(mu, delta) <= exact * (1 + 1e-8) + 1e-9
       )
+
+
+@pytest.mark.parametrize('mu', [1e-14, 1e-10, 1e-6, 0.0999, 0.1001, 1e8])
+@pytest.mark.parametrize('delta', [1e-300, 1e-50, 1e-9])
+@pytest.mark.parametrize('c', [0.0, 0.01])
+def test_tiny_and_huge_mu_keep_their_digits(mu, delta, c):
+  found = accounting.composed_epsilon(mu, delta, c1=c, c2=2 * c)
+
+  def exact(epsilon):
+    with mpmath.workdps(60):
+      e, m = mpmath.mpf(epsilon) - mpmath.mpf(c) - mpmath.mpf(2 * c), mpmath.mpf(mu)
+      upper = mpmath.erfc((e / m - m / 2) / mpmath.sqrt(2)) / 2
+      lower = mpmath.erfc((e / m + m / 2) / mpmath.sqrt(2)) / 2
+      return mpmath.exp(mpmath.mpf(c)) * (upper - mpmath.exp(e) * lower)
+
+  assert exact(found) <= delta
+  if c == 0:
+    assert found == 0 or exact(found * (1 - 1e-6)) > delta
+    plain = accounting.gaussian_epsilon(mu, delta)
+    assert exact(plain) <= delta * (1 + 1e-9)
 
 
 def test_epsilon_is_infinite_at_the_delta_that_was_asked_where_the_samplers_leave_nothing():

@@ -14,9 +14,10 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, special
+from scipy import optimize
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting.composition import ULPS, log_gaussian_delta
 from tff_privacy_agg.accounting.curves import RdpCurve
 
 INTEGER_ORDERS = np.array(
@@ -243,11 +244,7 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
     '4.7e-05'
   """
   _validate.non_negative(mu=mu, epsilon=epsilon)
-  if mu == 0:
-    return 0.0
-  first = special.log_ndtr(mu / 2 - epsilon / mu)
-  second = epsilon + special.log_ndtr(-mu / 2 - epsilon / mu)
-  return float(np.exp(first) * -np.expm1(min(second - first, 0.0)))
+  return math.exp(log_gaussian_delta(mu, epsilon))
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
@@ -275,7 +272,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
       low = middle
     else:
       high = middle
-  return high
+  return high * ULPS
 
 
 def table_orders(integer_only: bool) -> np.ndarray:

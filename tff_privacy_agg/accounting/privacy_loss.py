@@ -32,6 +32,10 @@ _CUT_OFF = 1e-6
 _CELLS, _FEWEST, _MOST, _COARSE = 2**11, 2**15, 2**19, 2**13
 # Of a cell's probability, moved to its upper end: more than its division can be off by.
 _MOVED_UP = 1e-7
+# Beyond this the exponential of a loss is no number.
+_LIMIT = 700.0
+# The square of a larger mu, over many rounds, is no number; the loss of more rounds needs more cells.
+_LARGEST_MU, _MOST_ROUNDS = 1e100, 10**9
 # More than an edge of a cell is off by, in each round.
 _EDGE = 1e-13
 # More than the relative error of a stage of a transform, or of a factor of a power.
@@ -49,8 +53,8 @@ def poisson_epsilon(
 ) -> float:
   """Epsilon of Poisson-sampled Gaussian rounds that were all fixed before the first one.
 
-  The least of three bounds, each proved for such a schedule: by the composed privacy loss, by
-  Renyi divergence, and without sampling. Not a bound where the number of rounds or their
+  The least of four bounds, each proved for such a schedule: by the composed privacy loss, by
+  Renyi divergence, without sampling, and by how rarely the client is drawn. Not a bound where the number of rounds or their
   noise depends on what was released, and no limit of a budget.
 
   Args:
@@ -77,21 +81,41 @@ def poisson_epsilon(
   _validate.fraction(delta=delta)
   if not all(map(math.isfinite, [c1, c2, distance, *(mu for mu, _ in rounds)])):
     return math.inf
-  total = math.sqrt(math.fsum(count * mu**2 for mu, count in rounds)) * (1 + 2**-50)
-  plain = composed_epsilon(total, delta, c1=c1, c2=c2, distance=distance)
+  largest_mu = max(mu for mu, _ in rounds)
+  if largest_mu > _LIMIT:
+    return math.inf if largest_mu > _LARGEST_MU else _without_coins(rounds, delta, c1, c2, distance)
+  plain = _without_coins(rounds, delta, c1, c2, distance)
   if rate == 1:
     return plain
   orders = _ORDERS
-  rdp = sum(count * sampling.gaussian_renyi(orders, mu, rate) for mu, count in rounds)
+  rdp = sum(float(count) * sampling.gaussian_renyi(orders, mu, rate) for mu, count in rounds)
   rdp = rdp + sampling.slack(orders, c1, c2)
   by_renyi = epsilon_at_orders(rdp, orders, delta, distance)[0]
+  # Neighbours differ only if a coin chose the client in some round.
+  chosen = math.fsum(count * rate * math.erf(mu / math.sqrt(8)) for mu, count in rounds)
+  slack = c1 + c2
+  rarely = (
+    slack < _LIMIT and chosen * math.exp(c1) + (1 + math.exp(slack)) * distance <= delta * SAFE
+  )
+  known = min(plain, by_renyi, slack if rarely else math.inf)
   # No loss beyond this shows in delta.
-  largest = np.min(rdp - math.log(_CUT_OFF * delta / sum(n for _, n in rounds)) / (orders - 1))
+  total = sum(count for _, count in rounds)
+  largest = float(np.min(rdp - (math.log(_CUT_OFF * delta) - math.log(total)) / (orders - 1)))
+  if rarely or known == 0 or max(largest, slack) > _LIMIT or total > _MOST_ROUNDS:
+    return known
   by_loss = (
-    _composed_loss(rounds, rate, delta, float(largest), gained).epsilon(delta, c1, c2, distance)
+    _composed_loss(rounds, rate, delta, largest, gained).epsilon(delta, c1, c2, distance)
     for gained in (False, True)
   )
-  return min(plain, by_renyi, max(by_loss))
+  return min(known, max(by_loss))
+
+
+def _without_coins(
+  rounds: Sequence[tuple[float, int]], delta: float, c1: float, c2: float, distance: float
+) -> float:
+  """Epsilon of rounds that all clients take part in."""
+  total = math.sqrt(math.fsum(count * mu**2 for mu, count in rounds)) * (1 + 2**-50)
+  return composed_epsilon(total, delta, c1=c1, c2=c2, distance=distance)
 
 
 def fixed_rounds_epsilon(
@@ -191,7 +215,7 @@ class _Loss:
     room = delta * SAFE - distance - grow * self.beyond
     fall = grow * self.discounted - math.exp(slack) * distance
     before = np.concatenate([[0.0], self.losses[:-1]])
-    at_once = grow * self.above - room <= np.exp(np.minimum(before, 700.0)) * fall
+    at_once = grow * self.above - room <= np.exp(np.minimum(before, _LIMIT)) * fall
     with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
       later = np.log(np.where(fall > 0, (grow * self.above - room) / fall, np.inf))
     at = np.where(at_once, before, np.where(later > before, later, np.inf))
@@ -256,13 +280,15 @@ def _composed_loss(
   losses = (first + np.arange(length)) * step
   kept = losses >= 0
   losses = losses[kept]
-  weights = np.exp(np.minimum(log_scale - tilt * losses, 700.0)) * (1 + rounds * _STAGE)
+  weights = np.exp(np.minimum(log_scale - tilt * losses, _LIMIT)) * (1 + rounds * _STAGE)
+  with np.errstate(over='ignore'):
+    unknown = error * np.sqrt(_from_above(weights**2))
   p = np.maximum(composed[kept], 0.0) * weights
   return _Loss(
     losses=losses,
     above=_from_above(p),
-    discounted=_from_above(p * np.exp(-losses)),
-    beyond=cut + error * np.sqrt(_from_above(weights**2)),
+    discounted=_from_above(np.where(losses < _LIMIT, p * np.exp(-np.minimum(losses, _LIMIT)), 0.0)),
+    beyond=cut + unknown,
     moved=rounds * _EDGE,
   )
 
@@ -287,9 +313,13 @@ def _one_round(
   start = max(math.floor(least / step), -math.ceil(largest / step))
   edges = np.arange(start, max(math.ceil(most / step), start + 1) + 1) * step
   # The loss at x is ln(1 - q + q e^(mu x - mu^2/2)), or less that.
-  with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
-    inside = np.expm1(-edges if gained else edges) / rate + 1
-    x = np.where(inside > 0, np.log(np.maximum(inside, 0)) / mu + mu / 2, -np.inf)
+  ratios = -edges if gained else edges
+  with np.errstate(divide='ignore', invalid='ignore'):
+    inside = np.expm1(np.minimum(ratios, 1.0)) / rate + 1
+    log_inside = np.where(inside > 0, np.log(np.maximum(inside, 0)), -np.inf)
+  high = np.maximum(ratios, 1.0)
+  far = high + np.log1p((rate - 1) * np.exp(-high)) - math.log(rate)  # of any size
+  x = np.where(ratios < 1, log_inside, far) / mu + mu / 2
   without, shifted = _cells(x), _cells(x - mu)
   mixed = (1 - rate) * without + rate * shifted
   if gained:  # losses rise as x falls
@@ -298,8 +328,8 @@ def _one_round(
     p, q = mixed, without
     lost = (1 - rate) * special.ndtr(-x[-1]) + rate * special.ndtr(mu - x[-1])
     below = (1 - rate) * special.ndtr(x[0]) + rate * special.ndtr(x[0] - mu)
-  upper = (p - q * np.exp(edges[:-1])) / -math.expm1(-step) + _MOVED_UP * p
-  upper = np.clip(upper, 0.0, p)
+  upper = (p - q * np.exp(np.minimum(edges[:-1], _LIMIT))) / -math.expm1(-step) + _MOVED_UP * p
+  upper = np.where(edges[:-1] < _LIMIT, np.clip(upper, 0.0, p), p)
   probabilities = np.zeros(len(edges))
   probabilities[1:] += upper
   probabilities[:-1] += p - upper
@@ -323,7 +353,11 @@ def _window(
     sum(n * float(grid**2 @ one) for n, grid, (_, one, _) in zip(counts, grids, ones, strict=True))
   )
   target = -math.log(delta)
-  tilts = math.sqrt(2 * target) / spread * np.geomspace(0.02, 4, 16)
+  most = max(abs(end) for grid in grids for end in (grid[0], grid[-1]))
+  sought = max(target, 1.0)
+  usual = math.sqrt(2 * sought) / spread
+  # Where few clients are drawn, most losses are far below the few that delta is about.
+  tilts = np.geomspace(min(0.02 * usual, 0.2 * sought / most), 4 * usual, 16)
 
   def bounds(direction: np.ndarray, target: float, base: float = 0.0) -> np.ndarray:
     """ln of the moments at base + direction over those at base, and `target`, by direction."""

@@ -41,6 +41,8 @@ _ROUNDING = 1 + 1e-10
 # The trapezoid rule is off by a factor below 1 + e^-_EXPONENT; the integral is cut off where less
 # than e^-80 of it is left.
 _EXPONENT, _REACH = 70.0, 13.0
+# Beyond this `a mu^2` the integral would need too many steps.
+_WIDE = 1e4
 # Below this `a u`, a power comes from so many terms of its series.
 _SMALL, _TERMS = 0.02, 8
 
@@ -269,6 +271,13 @@ def slack(orders: np.ndarray, c1: float, c2: float) -> np.ndarray:
 
 def _log_moment(order: float, mu: float, rate: float) -> float:
   """ln E_Q[r^a]."""
+  if order * mu * mu > _WIDE:
+    # (x + y)^a <= 2^(a-1) (x^a + y^a), where a factor of 2 in r does not show.
+    kept, drawn = (
+      order * math.log1p(-rate),
+      order * math.log(rate) + order * (order - 1) / 2 * mu**2,
+    )
+    return (order - 1) * math.log(2) + float(np.logaddexp(kept, drawn))
   y = min(4.0, 0.99 * math.pi / mu)
   step = 2 * math.pi * y / (_EXPONENT + y * y / 2)
   x = np.arange(-_REACH, max(order, 2.0) * mu + _REACH + step, step)
