@@ -261,6 +261,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
   _validate.fraction(delta=delta)
   if mu == math.inf:
     return math.inf
+  delta *= NEARLY  # for the rounding of the exact one
   if gaussian_delta(mu, 0.0) <= delta:
     return 0.0
   low, high = 0.0, 1.0

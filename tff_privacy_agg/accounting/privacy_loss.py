@@ -88,8 +88,8 @@ def poisson_epsilon(
   if rate == 1:
     return plain
   orders = _ORDERS
-  rdp = sum(float(count) * sampling.gaussian_renyi(orders, mu, rate) for mu, count in rounds)
-  rdp = rdp + sampling.slack(orders, c1, c2)
+  parts = [float(count) * sampling.gaussian_renyi(orders, mu, rate) for mu, count in rounds]
+  rdp = np.sum(parts, axis=0) + sampling.slack(orders, c1, c2)
   by_renyi = epsilon_at_orders(rdp, orders, delta, distance)[0]
   # Neighbours differ only if a coin chose the client in some round.
   chosen = math.fsum(count * rate * math.erf(mu / math.sqrt(8)) for mu, count in rounds)
