@@ -180,3 +180,35 @@ def test_quantiles_of_few_clients_are_not_drawn_to_the_middle():
 def test_bad_questions_are_refused(make, sentence):
   with pytest.raises(ConfigurationError, match=sentence):
     make()
+
+
+@pytest.mark.parametrize(
+  ('query', 'values'),
+  [
+    (CASES['mean'][0], ['12'] * CLIENTS),
+    (CASES['mean'][0], [True] * CLIENTS),
+    (CASES['mean'][0], np.ones((CLIENTS, 2))),
+    (CASES['mean'][0], dict.fromkeys(range(CLIENTS), 1.0)),
+    (CASES['mean'][0], []),
+    (CASES['count'][0], [2] * CLIENTS),
+    (COLOUR, [[True]] * CLIENTS),
+    (COLOUR, ['red'] * CLIENTS),
+  ],
+)
+def test_values_that_do_not_fit_are_refused_before_a_charge(query, values, tmp_path):
+  statistic = private_statistic(query, Cohort(expected=CLIENTS), noise_multiplier=4.0)
+  facts = statistic.facts(population=CLIENTS, delta=1e-4)
+  with PrivacyLedger(tmp_path / 'ledger.jsonl', facts) as ledger:
+    with pytest.raises(ConfigurationError, match='`values` must have'):
+      statistic.answer(values, ledger=ledger)
+    assert ledger.state.rounds == 0
+
+
+def test_values_of_narrower_types_and_arrays_are_taken():
+  mean = private_statistic(CASES['mean'][0], Cohort(expected=CLIENTS), noise_multiplier=0.5)
+  whole = [int(x) for x in NUMBERS]
+  for values in (whole, np.array(whole, np.int16), np.array(whole, np.float32)):
+    assert mean.answer(values)['mean'] == pytest.approx(np.mean(whole), abs=0.5)
+  rows = np.array([encode_categories(COLOUR, [held]) for held in HELD])
+  counts = private_statistic(COLOUR, Cohort(expected=CLIENTS), noise_multiplier=0.5)
+  assert counts.answer(rows)['counts'] == pytest.approx(rows.sum(axis=0), abs=8)

@@ -25,6 +25,7 @@ from tff_privacy_agg.aggregation.layers import (
 )
 from tff_privacy_agg.aggregation.layers.noise import NOISE_LAYERS
 from tff_privacy_agg.analytics.base import Query
+from tff_privacy_agg.analytics.client_values import client_values
 from tff_privacy_agg.analytics.error_law import ErrorLaw
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
@@ -46,7 +47,7 @@ class Statistic:
   def __post_init__(self) -> None:
     _validate.instance(Query, query=self.query)
     _validate.instance(Cohort, cohort=self.cohort)
-    _validate.positive(noise_multiplier=self.noise_multiplier)
+    _validate.noise_multiplier(self.noise_multiplier)
     _validate.one_of(DISTRIBUTED, mechanism=self.mechanism)
 
   @functools.cached_property
@@ -98,7 +99,8 @@ class Statistic:
     """One round in the TFF context that is installed: `next` from a state of its own.
 
     Args:
-      values: One value for each client, of `query.value_type`.
+      values: One value for each client, such as a list or an array: of `query.value_type`, or of
+        narrower numbers.
       ledger: Of all questions about the same clients, whatever their noise: this one is charged
         before a client is asked, and settled before the answer is returned.
       facts: What this question rests on in the ledger, from `facts`; by default what the
@@ -113,9 +115,11 @@ class Statistic:
     Raises:
       BudgetExceededError: If the ledger's budget does not admit the question; nothing is charged
         and nobody asked.
-      ConfigurationError: If `facts` are those of another question.
+      ConfigurationError: If `values` do not fit the query, or `facts` are those of another
+        question; nothing is charged.
       LedgerError: If the question cannot stand in the ledger.
     """
+    values = client_values(values, self.query.value_type)
     if ledger is None:
       return self.next(self.initialize(), values)[1]
     task = repr(self.query) if facts is None else facts.task
@@ -272,6 +276,7 @@ class Statistic:
     return compat.TensorType(np.float64, [self.query.size])
 
 
+@_validate.plain_numbers
 def private_statistic(
   query: Query,
   cohort: Cohort,
