@@ -34,7 +34,11 @@ def read_sections(
   """
   try:
     content = tomllib.loads(pathlib.Path(path).read_text(encoding='utf-8'))
-  except (OSError, ValueError) as error:
+  except OSError as error:
+    raise ConfigurationError(
+      f'Cannot read the configuration {path}: {error.strerror}. Pass the path of a TOML file.'
+    ) from None
+  except ValueError as error:
     raise ConfigurationError(
       f'Cannot read the configuration {path}: {error}. Correct the file.'
     ) from None

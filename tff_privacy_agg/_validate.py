@@ -1,13 +1,43 @@
 """Argument checks: each names the argument, shows the value, says what is allowed."""
 
 import difflib
+import functools
 import math
 import numbers
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from tff_privacy_agg.errors import ConfigurationError
 
 _LONGEST = 200  # characters of a value in a message
+_MOST_NOISE = 1e12  # far above any use, far below where its square leaves float64
+_Made = TypeVar('_Made', bound=Callable[..., Any])
+
+
+def plain_numbers(made: _Made) -> _Made:
+  """Turns NumPy's numbers among the arguments of a function or a constructor into Python's.
+
+  NumPy's wrap beyond 64 bits, compute in their own precision, and are not JSON.
+
+  Args:
+    made: The function, or the class whose constructor takes the arguments.
+  """
+  call: Callable[..., Any] = made.__init__ if isinstance(made, type) else made  # type: ignore[misc]
+
+  @functools.wraps(call)
+  def plain(*arguments: Any, **named: Any) -> Any:
+    return call(*map(_plain, arguments), **{name: _plain(one) for name, one in named.items()})
+
+  if not isinstance(made, type):
+    return plain  # type: ignore[return-value]
+  made.__init__ = plain  # type: ignore[misc]
+  return made  # type: ignore[return-value]
+
+
+def _plain(value: Any) -> Any:
+  if not (isinstance(value, numbers.Real) and type(value).__module__ == 'numpy'):
+    return value
+  return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def _shown(value: Any) -> str:
@@ -31,6 +61,16 @@ def positive(**values: Any) -> None:
     _number(name, value)
     if not (math.isfinite(value) and value > 0):
       raise ConfigurationError(f'`{name}` must be finite and positive, got {_shown(value)}.')
+
+
+def noise_multiplier(value: Any) -> None:
+  """Raises unless a noise multiplier is a positive number of at most 1e12."""
+  positive(noise_multiplier=value)
+  if value > _MOST_NOISE:
+    raise ConfigurationError(
+      f'`noise_multiplier` must be at most {_MOST_NOISE:g}, got {_shown(value)}: so much noise leaves '
+      'nothing of a sum. Lower it.'
+    )
 
 
 def non_negative(**values: Any) -> None:
@@ -83,6 +123,13 @@ def default_delta(clients: int) -> float:
       '`delta`, at most 0.01.'
     )
   return 0.1 / clients
+
+
+def several(**values: Any) -> None:
+  """Raises unless every value is a list, a tuple or the like; one string is a single thing."""
+  for name, value in values.items():
+    if isinstance(value, str | bytes | dict) or not hasattr(value, '__iter__'):
+      raise ConfigurationError(f'`{name}` must be a list, got {_shown(value)}.')
 
 
 def one_of(options: tuple, **values: Any) -> None:

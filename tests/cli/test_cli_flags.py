@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
@@ -157,12 +158,40 @@ def test_a_number_of_a_file_is_refused_as_the_file_calls_it(tmp_path):
     ('audit runs/x --seed -1', '--seed must be at least 0, got -1.'),
     ('bench --profile --values 0', '--values must be at least 1, got 0.'),
     ('bench --profile --noise-multiplier 0', '--noise-multiplier must be finite and positive'),
+    ('train --no-privacy --participation-cap 3', 'The run has no privacy (`--no-privacy`), but'),
+    ('train --no-privacy --metrics private', 'The run has no privacy (`--no-privacy`), but'),
+    ('train --noise-multiplier 1e300', '--noise-multiplier must be at most 1e+12'),
+    ('train --config nowhere.toml', 'Cannot read the configuration nowhere.toml: No such file'),
+    ('keys new n --host example.org:8443', '--host must be one or more addresses, or names'),
+    ('keys new n --days 99999999', '--days must be at most 36500, got 99999999.'),
   ],
 )
 def test_other_commands_refuse_at_once_too(words, sentence):
   code, error = without_tensorflow(*words.split())
   assert code == 2
   assert error.startswith(f'tff-privacy-agg: {sentence}')
+
+
+def test_items_of_a_list_and_other_names_of_an_option_are_called_by_the_flag():
+  flags = {'probabilities': '--probabilities', 'num_clients': '--population'}
+  assert _flags.named('`probabilities[0]` must be', flags) == '--probabilities must be'
+  assert _flags.named('`num_clients` must be', flags) == '--population must be'
+
+
+@pytest.mark.parametrize('unbuffered', ['', '1'])
+def test_a_reader_who_leaves_ends_a_command_without_a_traceback(unbuffered):
+  done = subprocess.run(
+    f'{sys.executable} -c "from tff_privacy_agg import cli; import sys, time; time.sleep(0.5);'
+    "sys.exit(cli.main(['completion', 'bash']))\" | true; echo ${PIPESTATUS[0]}",
+    shell=True,
+    executable='/bin/bash',
+    capture_output=True,
+    text=True,
+    timeout=60,
+    env={**os.environ, 'PYTHONUNBUFFERED': unbuffered},
+  )
+  assert done.stdout == '141\n'
+  assert done.stderr == ''
 
 
 def test_the_choices_are_those_of_the_library():

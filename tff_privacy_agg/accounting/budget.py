@@ -26,6 +26,7 @@ _ROUNDING = 1 + 1e-9
 _OTHER_SLACK, _OTHER_DISTANCE = 100_000, 1e-6
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Budget:
   """The most that the rounds of a ledger or a process may spend.

@@ -328,6 +328,11 @@ def _rounded_down(value: float) -> float:
 
 
 def _infeasible(refused: str, smallest: int | None, share: float | None) -> ConfigurationError:
+  if smallest is None and share is not None:
+    return ConfigurationError(
+      f'{refused}, and no bit width can: one share of the noise would have a variance of {share:g}, '
+      'and the sum of discrete Gaussians is not accounted for below 1. Raise the noise multiplier.'
+    )
   if smallest is None:
     return ConfigurationError(
       f'{refused}, and no bit width can: one share of the noise would exceed what the samplers '

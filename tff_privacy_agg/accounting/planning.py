@@ -110,6 +110,7 @@ class Plan:
     return {**values, 'reasons': list(self.reasons)}
 
 
+@_validate.plain_numbers
 def plan(
   *,
   target_epsilon: float,

@@ -73,6 +73,7 @@ class ModularVectors:
 Domain = RealVectors | IntegerVectors | ModularVectors
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cohort:
   """Number of clients in a round, and how many of them are honest.
@@ -127,6 +128,7 @@ class Cohort:
     return survivors - math.floor(Fraction(str(float(self.colluding_fraction))) * survivors)
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Channel:
   """One bounded number a client adds to the secure sum next to its vector.

@@ -166,6 +166,7 @@ class WeightedComposedFactory(_ComposedFactory, tff.aggregators.WeightedAggregat
     return self._create(value_type, weight_type)
 
 
+@_validate.plain_numbers
 def compose(
   layers: Sequence[Layer],
   *,
@@ -226,6 +227,7 @@ def compose(
   return ComposedFactory(layers, cohort, delta, randomness, budget)
 
 
+@_validate.plain_numbers
 def compose_weighted(
   layers: Sequence[Layer],
   *,

@@ -77,6 +77,7 @@ def _private_clipping() -> Clipping:
   return Clipping(norm=AdaptiveQuantile(initial=0.1, target=0.5))
 
 
+@_validate.plain_numbers
 def ddp_secure_aggregator(
   noise_multiplier: float,
   expected_clients_per_round: int,
@@ -140,7 +141,7 @@ def ddp_secure_aggregator(
     ['mean', 'zeroing', 'clipping', 'rotation', 'quantization', 'discrete_gaussian_noise', 'secure_modular_sum']
   """
   _refuse_debugging(debug_measurements_fn)
-  _validate.positive(noise_multiplier=noise_multiplier)
+  _validate.noise_multiplier(noise_multiplier)
   _validate.at_least(1, expected_clients_per_round=expected_clients_per_round)
   _validate.one_of(tuple(_ROTATIONS), rotation_type=rotation_type)
   _validate.one_of(tuple(_MECHANISMS), mechanism=mechanism)
@@ -163,6 +164,7 @@ def ddp_secure_aggregator(
   return compose(layers, cohort=cohort, delta=delta, randomness=randomness)
 
 
+@_validate.plain_numbers
 def secure_aggregator(
   *,
   zeroing: bool = True,
@@ -221,6 +223,7 @@ def secure_aggregator(
   return _compose(layers, weighted, _any_cohort(maximum_clients))
 
 
+@_validate.plain_numbers
 def dp_aggregator(
   noise_multiplier: float,
   clients_per_round: float,
@@ -266,7 +269,8 @@ def dp_aggregator(
     >>> [layer.name for layer in factory.layers]
     ['mean', 'zeroing', 'clipping', 'central_discrete_gaussian_noise', 'plain_sum']
   """
-  _validate.positive(noise_multiplier=noise_multiplier, clients_per_round=clients_per_round)
+  _validate.noise_multiplier(noise_multiplier)
+  _validate.positive(clients_per_round=clients_per_round)
   expected = math.ceil(clients_per_round)
   if correlated is not None and clipping_norm is None:
     raise ConfigurationError(
@@ -288,6 +292,7 @@ def dp_aggregator(
   return compose(layers, cohort=cohort, delta=delta)
 
 
+@_validate.plain_numbers
 def robust_aggregator(
   *,
   zeroing: bool = True,

@@ -18,6 +18,7 @@ from tff_privacy_agg.analytics.error_law import ErrorLaw
 from tff_privacy_agg.errors import ConfigurationError
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sum(Query):
   """The sum of a number that every client holds.
@@ -99,6 +100,7 @@ class Count(Query):
     return {'count': (0.0, survivors), 'fraction': (0.0, 1.0)}
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mean(Query):
   """The mean of a number that every client holds.
@@ -154,6 +156,7 @@ class Mean(Query):
     return (self.lower + self.upper) / 2
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Histogram(Query):
   """Number of clients that hold each of some categories.
@@ -168,8 +171,10 @@ class Histogram(Query):
   contributions: int = 1
 
   def __post_init__(self) -> None:
+    _validate.several(categories=self.categories)
     object.__setattr__(self, 'categories', tuple(self.categories))
-    _validate.at_least(1, contributions=self.contributions, categories=len(self.categories))
+    _validate.at_least(1, contributions=self.contributions)
+    _not_empty(categories=self.categories)
     if len(set(self.categories)) != len(self.categories):
       raise ConfigurationError(
         f'`categories` must differ from one another, got {list(self.categories)}. '
@@ -207,6 +212,7 @@ class Histogram(Query):
     return {'counts': (0.0, survivors)}
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantiles(Query):
   """Quantiles of a number that every client holds.
@@ -233,11 +239,13 @@ class Quantiles(Query):
   levels: int = 8
 
   def __post_init__(self) -> None:
+    _validate.several(probabilities=self.probabilities)
     object.__setattr__(self, 'probabilities', tuple(self.probabilities))
     for position, one in enumerate(self.probabilities):
       _validate.fraction(**{f'probabilities[{position}]': one})
     _range(self.lower, self.upper)
-    _validate.at_least(1, levels=self.levels, probabilities=len(self.probabilities))
+    _validate.at_least(1, levels=self.levels)
+    _not_empty(probabilities=self.probabilities)
     if self.levels > 12:
       raise ConfigurationError(f'`levels` must be at most 12, got {self.levels}.')
 
@@ -316,8 +324,14 @@ class Quantiles(Query):
     return (self.upper - self.lower) / 2**self.levels
 
 
+def _not_empty(**values: Any) -> None:
+  ((name, value),) = values.items()
+  if not value:
+    raise ConfigurationError(f'`{name}` must name at least one, got none.')
+
+
 def _range(lower: float, upper: float) -> None:
-  if not (math.isfinite(lower) and math.isfinite(upper) and lower < upper):
+  if not (math.isfinite(upper - lower) and lower < upper):
     raise ConfigurationError(
       f'`lower` must be below `upper`, both finite, got {lower!r} and {upper!r}.'
     )

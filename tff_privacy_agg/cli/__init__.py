@@ -6,6 +6,8 @@ reason on stderr; 130 interrupted, resumable.
 
 import argparse
 import errno
+import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -30,6 +32,7 @@ from tff_privacy_agg.cli import (
 
 # What a file or a pipe can come to without the system's word of which.
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
+_LEFT = 141  # what a shell reports of a program that SIGPIPE has ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,10 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
   try:
     with _flags.plain_warnings(), tff_named():
-      return args.run(args)
+      code = args.run(args)
+      sys.stdout.flush()
+      return code
   except PrivacyAggError as error:
     print(f'tff-privacy-agg: {_flags.named(str(error), args.flags)}', file=sys.stderr)
     return 2
+  except BrokenPipeError:
+    if not _reader_left():
+      raise
+    return _LEFT
   except OSError as error:
     if error.filename is None and error.errno not in _OF_THE_MACHINE:
       raise
@@ -53,6 +62,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     resumes = '; the same command resumes' if getattr(args, 'resumes', False) else ''
     print(f'\ninterrupted{resumes}', file=sys.stderr)
     return 130
+
+
+def _reader_left() -> bool:
+  """Whether whoever read the output, such as `head`, has left: nothing is printed from then on."""
+  try:
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+  except (AttributeError, OSError):  # a system without `poll`, an output that is no file
+    return False
+  if not any(event & select.POLLERR for _, event in output.poll(0)):
+    return False
+  # What is still buffered goes nowhere, so that the interpreter does not complain at its end.
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  return True
 
 
 def parser() -> argparse.ArgumentParser:

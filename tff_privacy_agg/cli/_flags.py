@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 Commands: TypeAlias = 'argparse._SubParsersAction[argparse.ArgumentParser]'
 _PACKAGE = pathlib.Path(__file__).parents[1]
-_ARGUMENT = re.compile(r"`(\w+)`|`?\b(\w+)='?([\w.]+)'?`?")
+_ARGUMENT = re.compile(r"`(\w+)(?:\[\d+\])?`|`?\b(\w+)='?([\w.]+)'?`?")
 
 
 def told(text: str, default: Any) -> str:

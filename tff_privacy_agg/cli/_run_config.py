@@ -70,6 +70,7 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
     name: flag if name in said or name not in found else f'{_in_file(name)} of {args.config}'
     for name, flag in args.flags.items()
   }
+  args.flags['num_clients'] = args.flags['population']  # of the functions that make the data
   _refuse_both(bool(found.get('no_privacy')), found, 'the configuration file')
   for name in _OF_THE_RUN:
     value = found.pop(name, None)
@@ -97,7 +98,7 @@ def _of_file(path: pathlib.Path) -> dict[str, Any]:
   }
   for option, kind in _OF_THE_RUN.items():
     if option in found:
-      _validate.instance(kind, **{f'{_in_file(option)} of {path}'.replace('`', ''): found[option]})
+      _validate.instance(kind, **{f'{_in_file(option)[1:]} of {path}': found[option]})
   if 'no_privacy' in found:
     found['no_privacy'] = not found['no_privacy']
   return found
@@ -111,8 +112,8 @@ def _in_file(option: str) -> str:
 def _refuse_both(no_privacy: bool, options: Mapping[str, Any], where: str) -> None:
   from tff_privacy_agg.errors import ConfigurationError
 
-  for name in ('noise_multiplier', 'target_epsilon'):
-    if no_privacy and options.get(name):
+  for name in ('noise_multiplier', 'target_epsilon', 'participation_cap', 'metrics'):
+    if no_privacy and options.get(name) not in (None, 0.0, 'none'):
       raise ConfigurationError(
         f'The run has no privacy (`--no-privacy`), but {where} sets `{name}` to {options[name]}. '
         'Leave one of them out.'

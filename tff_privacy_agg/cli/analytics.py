@@ -13,7 +13,7 @@ from tff_privacy_agg.cli import _analytics_ledger, _client_rows, _flags
 _EXAMPLES = """examples:
   tff-privacy-agg analytics digits mean --column ink --client client --lower 0 --upper 1
   tff-privacy-agg analytics visits.csv quantiles --column minutes --lower 0 --upper 60 --json
-  tff-privacy-agg analytics visits.csv histogram --column city --categories Bern Basel Chur \
+  tff-privacy-agg analytics visits.csv histogram --column city --categories Bern Basel Chur \\
     --ledger visits.jsonl --target-epsilon 3
 
 A client has one value. With --client, its rows make it: for count, whether any is in the
@@ -267,6 +267,7 @@ def _query(
   rule = args.combine or _RULE[args.statistic]
   numbers = _client_rows.numbers(clients, args.statistic, rule)
   if args.statistic == 'sum':
+    args.flags['maximum'] = args.flags['upper']
     return analytics.Sum(maximum=args.upper), numbers
   if args.statistic == 'mean':
     return analytics.Mean(lower=args.lower, upper=args.upper), numbers

@@ -22,7 +22,11 @@ def add(commands: _flags.Commands) -> None:
   keys.add_argument('directory', type=pathlib.Path, help='where they go; must be empty')
   keys.add_argument('clients', nargs='+', help='names of the clients')
   keys.add_argument(
-    '--host', action='append', help='name or address of the server (default: this machine)'
+    '--host',
+    dest='hosts',
+    metavar='HOST',
+    action='append',
+    help='name or address of the server (default: this machine)',
   )
   keys.add_argument('--days', type=int, default=90, help='how long they are valid')
   keys.add_argument('--json', action='store_true', help='where they are, for machines')
@@ -31,7 +35,7 @@ def add(commands: _flags.Commands) -> None:
 def _keys(args: argparse.Namespace) -> int:
   from tff_privacy_agg.deployment import make_keys
 
-  hosts = args.host or ('localhost', '127.0.0.1')
+  hosts = args.hosts or ('localhost', '127.0.0.1')
   where = make_keys(args.directory, args.clients, hosts=hosts, days=args.days)
   if args.json:
     print(json.dumps({'keys': str(where), 'clients': args.clients, 'days': args.days}))

@@ -14,7 +14,7 @@ _EXAMPLES = """examples:
   tff-privacy-agg plan --target-epsilon 8 --rounds 12 --clients-per-round 40 --population 200 \\
     --parameters 650 --write run.toml
   tff-privacy-agg train --config run.toml
-  tff-privacy-agg plan --correlated --target-epsilon 8 --rounds 1000 --clients-per-round 100 \
+  tff-privacy-agg plan --correlated --target-epsilon 8 --rounds 1000 --clients-per-round 100 \\
     --population 10000 --parameters 100000
 """
 # What a plan of correlated noise does not know, with the defaults of the command line.

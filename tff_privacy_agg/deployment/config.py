@@ -112,6 +112,7 @@ class Cohort:
       _validate.at_least(3, clients_per_round=self.clients_per_round)
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Session:
   """Section `[session]` of a server; as in `secagg.SessionParams`.

@@ -12,6 +12,7 @@ from tff_privacy_agg.errors import ConfigurationError
 LONGEST_DEADLINE = 7 * 86_400.0
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Deadlines:
   """How long the coordinator waits, in seconds.

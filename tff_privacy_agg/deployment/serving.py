@@ -29,6 +29,7 @@ from tff_privacy_agg.learning.rounds import SessionLimits, check_limits
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
 
 
+@_validate.plain_numbers
 def serve(
   process: Any,
   rounds: int,
@@ -173,6 +174,7 @@ def serve(
   return result
 
 
+@_validate.plain_numbers
 def take_part(
   process: Any,
   data: Any,

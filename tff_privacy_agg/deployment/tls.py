@@ -139,6 +139,7 @@ def make_keys(
       f'`hosts` must be one or more addresses, or names of ASCII letters, digits, - and ., got {hosts!r}. '
       'Write a name in other letters as `xn--...`.'
     )
+  _validate.several(clients=clients)
   names = list(clients)
   for name in names:
     plain = name.replace('-', '').replace('_', '').replace('.', '')

@@ -10,6 +10,7 @@ from tff_privacy_agg.accounting import Budget
 from tff_privacy_agg.ledger import LedgerFacts, Sampling
 
 
+@_validate.plain_numbers
 @renamed(secagg_threshold='minimum_clients')
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Accounting:

@@ -39,6 +39,7 @@ class Cohorts(Protocol):
     """
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UniformCohorts:
   """A cohort of fixed size a round, drawn uniformly without replacement.
@@ -99,6 +100,7 @@ class UniformCohorts:
     return Sampling(kind='without_replacement', population=len(self.client_ids), cohort=self.size)
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PoissonCohorts:
   """Every client takes part in every round by a coin of its own: Poisson sampling.
@@ -143,6 +145,7 @@ class PoissonCohorts:
     return Sampling(kind='poisson', population=len(self.client_ids), rate=self.probability)
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SeparatedCohorts:
   """A cohort of fixed size a round; no client comes back before `separation` rounds are over.
@@ -271,6 +274,7 @@ class SeparatedCohorts:
 
 
 def _check_ids(client_ids: Sequence[str]) -> None:
+  _validate.several(client_ids=client_ids)
   if len(set(client_ids)) != len(client_ids):
     raise ConfigurationError(
       '`client_ids` must differ from one another, got some twice. '

@@ -12,6 +12,7 @@ from tff_privacy_agg import _validate, accounting
 from tff_privacy_agg.errors import ConfigurationError
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExampleLevel:
   """DP-SGD in every client's local training: its updates hide each of its examples.

@@ -28,6 +28,7 @@ Bounds = float | Sequence[float]
 _Chosen = tuple[str, compat.Type, tuple[float, ...]]
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PrivateMetrics:
   """Sums of the clients' metrics, bounded and with distributed noise: see `private_metrics`."""
@@ -40,7 +41,7 @@ class PrivateMetrics:
   randomness: str = 'chacha20'
 
   def __post_init__(self) -> None:
-    _validate.positive(noise_multiplier=self.noise_multiplier)
+    _validate.noise_multiplier(self.noise_multiplier)
     _validate.instance(Cohort, cohort=self.cohort)
     _validate.one_of(DISTRIBUTED, mechanism=self.mechanism)
     bounds = self.maximum if isinstance(self.maximum, Mapping) else {'': self.maximum}
@@ -137,6 +138,7 @@ class PrivateMetrics:
     return compose(layers, cohort=self.cohort, randomness=self.randomness)
 
 
+@_validate.plain_numbers
 def private_metrics(
   noise_multiplier: float,
   cohort: Cohort,

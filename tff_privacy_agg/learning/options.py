@@ -128,7 +128,7 @@ class TrainingOptions:
     if self.target_epsilon is not None:
       _validate.positive(target_epsilon=self.target_epsilon)
     if self.noise_multiplier is not None:
-      _validate.positive(noise_multiplier=self.noise_multiplier)
+      _validate.noise_multiplier(self.noise_multiplier)
     if self.participation_cap is not None:
       _validate.at_least(1, participation_cap=self.participation_cap)
     if self.clients_per_round > self.population:

@@ -21,6 +21,7 @@ from tff_privacy_agg.learning.training_loop import TrainingLoop, TrainingResult
 from tff_privacy_agg.ledger import PrivacyLedger
 
 
+@_validate.plain_numbers
 def train(
   process: tff.learning.templates.LearningProcess,
   data: tff.simulation.datasets.ClientData,
@@ -85,6 +86,7 @@ def train(
   return dataclasses.replace(loop, directory=_directory(run_directory, process)).run()
 
 
+@_validate.plain_numbers
 def check_training(
   process: tff.learning.templates.LearningProcess,
   data: tff.simulation.datasets.ClientData,

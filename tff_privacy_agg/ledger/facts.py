@@ -42,6 +42,7 @@ _FORMER_NAMES = {'secagg_threshold': 'minimum_clients'}
 _FORBIDDEN = re.compile(r'anonym|amplified by sampling|\bsecure(ly)?\b', re.IGNORECASE)
 
 
+@_validate.plain_numbers
 @renamed(**_FORMER_NAMES)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LedgerFacts:
@@ -177,8 +178,8 @@ class LedgerFacts:
     """
     if delta * self.population >= 1 < self.population:
       raise ConfigurationError(
-        f'{what} must be below 1/population = {1 / self.population:g}, got {delta!r}. At that size '
-        "a delta that large permits publishing one client's data. Lower it."
+        f'{what} must be below 1/population = {1 / self.population:g}, got {delta!r}. A delta that '
+        "large permits publishing one client's data. Lower it."
       )
 
   @property

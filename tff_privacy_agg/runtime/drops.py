@@ -10,6 +10,7 @@ from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.secagg.rounds import Round
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RandomDrops:
   """Every client drops out of a session with probability `rate`, in a uniform protocol round.

@@ -20,6 +20,7 @@ from tff_privacy_agg.secagg.local.processes import PartyProcesses
 from tff_privacy_agg.secagg.local.session import LocalSession
 
 
+@_validate.plain_numbers
 class SecAggContext(compat.SyncContext):
   """Runs TFF computations; what they sum securely goes through the real protocol.
 

@@ -206,6 +206,7 @@ def as_awaitable(context: Any) -> Any:
 _open_contexts: weakref.WeakSet[SimulationContext] = weakref.WeakSet()
 
 
+@_validate.plain_numbers
 def simulation_context(
   *,
   concurrency: int = 2,

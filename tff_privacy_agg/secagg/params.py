@@ -181,6 +181,7 @@ def basis_points(name: str, value: float) -> int:
   return int(points)
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SessionParams:
   """The parameters of one session; any difference makes the shares unreadable.

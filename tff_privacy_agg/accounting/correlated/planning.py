@@ -88,6 +88,7 @@ class CorrelatedPlan:
     }
 
 
+@_validate.plain_numbers
 def plan_correlated(
   *,
   rounds: int,

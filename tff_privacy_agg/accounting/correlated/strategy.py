@@ -159,6 +159,7 @@ class BandedColumn:
     return Fraction(participations * self.squared_sensitivity(l2_squared, dimension)) / variance
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True)
 class BandedToeplitz:
   """How noise is correlated over rounds, and how often one client takes part.

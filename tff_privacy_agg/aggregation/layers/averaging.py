@@ -48,6 +48,7 @@ class Mean(Layer):
     return total / tf.maximum(tf.cast(sums['survivors'], total.dtype), 1)
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WeightedMean(Layer):
   """Scales each value by `weight / maximum` and divides the sum by that of the weights.

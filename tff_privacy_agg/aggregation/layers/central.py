@@ -14,6 +14,7 @@ from tff_privacy_agg.aggregation.layers.base import Mechanism, Numbers, Params, 
 from tff_privacy_agg.numerics import randomness, rounding, samplers
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CentralDiscreteGaussianNoise(Mechanism):
   """The server adds discrete Gaussian noise to a sum of integers: central differential privacy.
@@ -52,7 +53,7 @@ class CentralDiscreteGaussianNoise(Mechanism):
   distributed = False
 
   def __post_init__(self) -> None:
-    _validate.positive(noise_multiplier=self.noise_multiplier)
+    _validate.noise_multiplier(self.noise_multiplier)
 
   @property
   def mechanism(self) -> str:
@@ -104,6 +105,7 @@ class CentralDiscreteGaussianNoise(Mechanism):
     return samplers.noise_sampler(self.law, design.local_variance)
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GaussianNoise(CentralDiscreteGaussianNoise):
   """The old name of `CentralDiscreteGaussianNoise`; it warns, and goes in the next minor version."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from tff_privacy_agg import _validate
 from tff_privacy_agg.aggregation.domains import Channel, Domain, RealVectors
 from tff_privacy_agg.aggregation.layers import _checks, thresholds
 from tff_privacy_agg.aggregation.layers.base import (
@@ -24,6 +25,7 @@ from tff_privacy_agg.aggregation.layers.thresholds import (
 from tff_privacy_agg.numerics import structures
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Clipping(Layer):
   """Projects each client's vector onto the L2 ball of radius `norm`.

@@ -12,6 +12,7 @@ from tff_privacy_agg.aggregation.layers.base import Layer, Numbers, Params, Slot
 from tff_privacy_agg.errors import CompositionError
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CoordinateClipping(Layer):
   """Clips coordinate i to [-maximum[i], maximum[i]].

@@ -20,6 +20,7 @@ from tff_privacy_agg.numerics import randomness
 _LARGEST_NOISE = 2**31
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CorrelatedNoise(CentralDiscreteGaussianNoise):
   """The server adds discrete Gaussian noise that is correlated over rounds to a sum of integers.

@@ -22,7 +22,7 @@ class _DistributedNoise(Mechanism):
   uses_randomness = True
 
   def __post_init__(self) -> None:
-    _validate.positive(noise_multiplier=self.noise_multiplier)
+    _validate.noise_multiplier(self.noise_multiplier)
 
   def output_domain(self, domain: Domain) -> Domain:
     domain = _checks.takes(
@@ -51,6 +51,7 @@ class _DistributedNoise(Mechanism):
     return samplers.noise_sampler(self.mechanism, slot.integer_design.local_variance)
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DiscreteGaussianNoise(_DistributedNoise):
   """Each client adds discrete Gaussian noise of variance v to every coordinate.
@@ -81,6 +82,7 @@ class DiscreteGaussianNoise(_DistributedNoise):
     return 'discrete_gaussian'
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SkellamNoise(_DistributedNoise):
   """Each client adds Skellam noise (a difference of Poisson draws) of variance v.

@@ -21,6 +21,7 @@ from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import modular, randomness, rounding
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantization(Layer):
   """Scales by K and rounds at random to integers whose L2 norm is at most B, exactly.

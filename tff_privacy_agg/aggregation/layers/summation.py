@@ -53,6 +53,7 @@ class ModularTerminal(Terminal):
     return modular.centre(modular.wrap(total, self.width), self.width)
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SecureModularSum(ModularTerminal):
   """One secure sum modulo `2**bits` of all that leaves the clients.
@@ -92,6 +93,7 @@ class SecureModularSum(ModularTerminal):
     return self.bits
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ForeignSum(ModularTerminal):
   """Sums residues with another TFF aggregation factory.

@@ -16,6 +16,7 @@ from tff_privacy_agg.numerics import quantiles
 _MOVES = 'moves'
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdaptiveQuantile:
   """A threshold that follows a quantile of the clients' norms.

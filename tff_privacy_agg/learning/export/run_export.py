@@ -23,6 +23,7 @@ from tff_privacy_agg.ledger.reader import checked
 _FILES = {'savedmodel': 'model', 'keras': 'model.keras', 'npz': 'model.npz'}
 
 
+@_validate.plain_numbers
 def export_model(
   run_directory: str | os.PathLike[str],
   path: str | os.PathLike[str],

@@ -173,6 +173,7 @@ class TrainingPlan:
     return self.numbers.as_dict()
 
 
+@_validate.plain_numbers
 def plan(
   *,
   target_epsilon: float,

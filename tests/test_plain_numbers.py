@@ -1,0 +1,115 @@
+"""NumPy's numbers count as Python's, wherever a user passes one; huge ones are refused."""
+
+import dataclasses
+import inspect
+import json
+import re
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow_federated as tff
+
+import tff_privacy_agg as tpa
+from tff_privacy_agg import _validate
+
+# What the package makes itself, and bases of layers: nobody passes them numbers.
+INNER = {'RealVectors', 'IntegerVectors', 'ModularVectors', 'Layer', 'Mechanism', 'Statistic'}
+INNER |= {
+  'RoundResult',
+  'RoundReport',
+  'SessionLimits',
+  'TrainingLoop',
+  'TrainingPlan',
+  'TrainingResult',
+}
+NUMBER = re.compile(r'\b(int|float)\b(?!\])')
+VECTOR = tff.types.to_type((np.float32, [8]))
+
+
+def public():
+  """What takes numbers: (name, the callable), of the package and of its parts."""
+  parts = {'tpa': tpa, 'analytics': tpa.analytics, 'learning': tpa.learning, 'runtime': tpa.runtime}
+  for part, module in parts.items():
+    for name in module.__all__:
+      with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)
+        found = getattr(module, name)
+      if isinstance(found, type) and dataclasses.is_dataclass(found):
+        yield f'{part}.{name}', found.__init__
+      elif inspect.isfunction(found):
+        yield f'{part}.{name}', found
+
+
+def test_what_takes_numbers_takes_those_of_numpy():
+  lacking = set()
+  for name, call in public():
+    kinds = [str(one) for key, one in call.__annotations__.items() if key != 'return']
+    numbers = any(NUMBER.search(kind) for kind in kinds if 'Callable' not in kind)
+    if numbers and not hasattr(call, '__wrapped__') and name.split('.')[1] not in INNER:
+      lacking.add(name)
+  assert sorted(lacking) == []
+
+
+def test_numbers_come_out_as_those_of_python():
+  @_validate.plain_numbers
+  def given(*arguments, **named):
+    return *arguments, *named.values()
+
+  kept = ('2', None, True, [np.int64(3)], np.ones(2))
+  for value, want in [(np.int64(2), 2), (np.uint8(2), 2), (np.float32(0.5), 0.5), (2, 2)]:
+    for (found,) in (given(value), given(x=value)):
+      assert found == want
+      assert type(found) is type(want)
+  assert all(one is same for one, same in zip(given(*kept), kept, strict=True))
+  assert inspect.signature(tpa.Cohort).parameters['expected'].annotation is int
+
+
+def test_a_plan_is_the_same():
+  told = dict(target_epsilon=8.0, target_delta=2.0**-14, rounds=10, clients_per_round=50)
+  told.update(population=500, parameters=100, bits=16)
+  as_numpy = {
+    name: np.float32(one) if isinstance(one, float) else np.int64(one) for name, one in told.items()
+  }
+  want, found = tpa.plan(**told), tpa.plan(**as_numpy)
+  assert found.toml() == want.toml()
+  assert found == want
+
+
+def test_an_aggregator_and_its_facts_are_the_same():
+  # A cohort whose square does not fit into int32.
+  cohort = tpa.Cohort(expected=np.int32(100_000), minimum=np.int32(90_000))
+  assert cohort == tpa.Cohort(expected=100_000, minimum=90_000)
+  layers = [tpa.Mean(), tpa.Clipping(norm=np.float32(1)), tpa.Quantization()]
+  layers += [tpa.DiscreteGaussianNoise(noise_multiplier=np.float32(1))]
+  layers += [tpa.SecureModularSum(bits=np.int64(30))]
+  bound = tpa.compose(layers, cohort=cohort, delta=np.float32(1e-6)).bind(VECTOR)
+  facts = tpa.Accounting(population=np.int64(10**6), delta=np.float32(2**-24)).facts(
+    bound.facts(), randomness='chacha20'
+  )
+  assert json.loads(json.dumps(facts.as_dict()))['population'] == 10**6
+  assert tpa.ddp_secure_aggregator(np.float32(1), np.int64(100)).bind(VECTOR).facts()
+
+
+@pytest.mark.parametrize('noise', [tpa.DiscreteGaussianNoise, tpa.CentralDiscreteGaussianNoise])
+def test_noise_beyond_all_use_is_refused(noise):
+  noise(noise_multiplier=1e12)
+  with pytest.raises(tpa.ConfigurationError, match='`noise_multiplier` must be at most 1e'):
+    noise(noise_multiplier=1e300)
+
+
+def test_noise_too_small_for_any_width_is_called_too_small():
+  with pytest.raises(tpa.ConfigurationError, match='Raise the noise multiplier'):
+    tpa.ddp_secure_aggregator(1e-9, 100).bind(VECTOR)
+
+
+@pytest.mark.parametrize('given', ['abc', b'abc', {'a': 1}, 0.5, None])
+def test_one_thing_is_no_list(given):
+  for refused in (
+    lambda: tpa.analytics.Histogram(categories=given),
+    lambda: tpa.analytics.Quantiles(probabilities=given, lower=0, upper=1),
+    lambda: tpa.UniformCohorts(client_ids=given, size=1),
+    lambda: tpa.deployment.make_keys('never', given),
+  ):
+    with pytest.raises(tpa.ConfigurationError, match='must be a list'):
+      refused()
