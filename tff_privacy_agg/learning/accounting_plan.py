@@ -10,8 +10,8 @@ from tff_privacy_agg.accounting import Budget
 from tff_privacy_agg.ledger import LedgerFacts, Sampling
 
 
-@_validate.plain_numbers
 @renamed(secagg_threshold='minimum_clients')
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Accounting:
   """Population, delta, budget and claims that the epsilon of a training is stated for.

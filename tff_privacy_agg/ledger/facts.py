@@ -42,8 +42,8 @@ _FORMER_NAMES = {'secagg_threshold': 'minimum_clients'}
 _FORBIDDEN = re.compile(r'anonym|amplified by sampling|\bsecure(ly)?\b', re.IGNORECASE)
 
 
-@_validate.plain_numbers
 @renamed(**_FORMER_NAMES)
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LedgerFacts:
   """The facts of a training that its ledger rests on.

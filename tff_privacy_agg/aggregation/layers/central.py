@@ -111,5 +111,5 @@ class GaussianNoise(CentralDiscreteGaussianNoise):
   """The old name of `CentralDiscreteGaussianNoise`; it warns, and goes in the next minor version."""
 
   def __post_init__(self) -> None:
-    _deprecation.warn_renamed('GaussianNoise', CentralDiscreteGaussianNoise.__name__, stacklevel=4)
+    _deprecation.warn_renamed('GaussianNoise', CentralDiscreteGaussianNoise.__name__, stacklevel=5)
     super().__post_init__()

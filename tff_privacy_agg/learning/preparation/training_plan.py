@@ -240,7 +240,7 @@ def plan(
   )
   cautions = tuple(_cautions(target_epsilon, count, numbers))
   for caution in cautions:
-    warnings.warn(caution, UserWarning, stacklevel=2)
+    warnings.warn(caution, UserWarning, stacklevel=3)
   return TrainingPlan(
     numbers=dataclasses.replace(numbers, reasons=(*numbers.reasons, *cautions)),
     target_epsilon=target_epsilon,
