@@ -48,11 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except PrivacyAggError as error:
     print(f'tff-privacy-agg: {_flags.named(str(error), args.flags)}', file=sys.stderr)
     return 2
-  except BrokenPipeError:
-    if not _reader_left():
-      raise
-    return _LEFT
   except OSError as error:
+    if isinstance(error, BrokenPipeError) and _reader_left():
+      return _LEFT
     if error.filename is None and error.errno not in _OF_THE_MACHINE:
       raise
     where = '' if error.filename is None else f'{error.filename}: '
