@@ -5,11 +5,11 @@ import json
 import cases
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
-from tff_privacy_agg import accounting
 from tff_privacy_agg.learning import ExampleLevel
 from tff_privacy_agg.ledger import verify
 
@@ -119,10 +119,11 @@ def test_it_trains_in_tffs_algorithms_and_its_ledger_states_both_units(tmp_path)
 
 def test_epsilon_is_that_of_all_passes_over_an_example():
   setting = ExampleLevel(l2_norm_clip=1.0, noise_multiplier=4.0, local_epochs=3)
-  expected, _ = accounting.epsilon(accounting.gaussian(4.0).scaled(90), 1e-5)
-  assert setting.epsilon(10, 1e-5) == pytest.approx(expected)
-  exact = accounting.gaussian_epsilon(np.sqrt(90) / 4.0, 1e-5)
-  assert exact <= setting.epsilon(10, 1e-5) <= 1.2 * exact
+  found, mu = setting.epsilon(10, 1e-5), np.sqrt(10 * 3**2) / 4.0
+  exact = scipy.stats.norm.cdf(mu / 2 - found / mu) - np.exp(found) * scipy.stats.norm.cdf(
+    -mu / 2 - found / mu
+  )
+  assert 1 - 1e-6 < exact / 1e-5 <= 1
 
 
 def test_copies_of_an_example_in_one_batch_cost_what_they_can_move():

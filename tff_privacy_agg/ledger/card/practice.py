@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tff_privacy_agg.accounting import accountant, mechanisms
+from tff_privacy_agg.accounting import accountant
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.accounting.scales import noise_multiplier_supremum
 from tff_privacy_agg.ledger.account import LedgerAccount
@@ -363,10 +363,8 @@ def _example_level(record: LedgerAccount) -> list[Field]:
     return []
   # Copies of an example may share a batch, whose sum they then move together.
   steps = record.state.exposures * int(setting['local_epochs']) ** 2
-  spent = 0.0
-  if steps:
-    curve = mechanisms.gaussian(float(setting['noise_multiplier'])).scaled(steps)
-    spent = accountant.epsilon(curve, record.facts.delta)[0]
+  mu = math.sqrt(steps) / float(setting['noise_multiplier'])
+  spent = accountant.gaussian_epsilon(mu, record.facts.delta)
   return [
     field(
       'example_level',
