@@ -119,9 +119,8 @@ class Statistic:
         question; nothing is charged.
       LedgerError: If the question cannot stand in the ledger.
     """
-    values = client_values(values, self.query.value_type)
     if ledger is None:
-      return self.next(self.initialize(), values)[1]
+      return self.next(self.initialize(), client_values(values, self.query.value_type))[1]
     task = repr(self.query) if facts is None else facts.task
     own = dataclasses.replace(
       facts or ledger.facts, stack=self.binding.facts(), randomness=self.randomness, task=task
@@ -132,6 +131,7 @@ class Statistic:
         f'These facts belong to another question; they differ in: {", ".join(changed)}. Take them '
         'from `facts` of this statistic, or leave them out.'
       )
+    values = client_values(values, self.query.value_type)
     charge = ledger.charge(ledger.state.rounds + 1, planned_survivors=len(values), facts=own)
     found = self.answer(values)
     # A client that sends the sum more than one for itself does not make them more.
