@@ -276,6 +276,19 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
   return high * ULPS
 
 
+def repeated_gaussian_epsilon(noise_multiplier: float, times: int, delta: float) -> float:
+  """Exact epsilon of a Gaussian mechanism that runs so often.
+
+  Gaussian mechanisms compose to one: arXiv:1905.02383, corollary 3.3.
+
+  Args:
+    noise_multiplier: Positive.
+    times: At least 0.
+    delta: Strictly between 0 and 1.
+  """
+  return gaussian_epsilon(math.sqrt(times) / noise_multiplier, delta)
+
+
 def table_orders(integer_only: bool) -> np.ndarray:
   """Returns about 100 orders, few enough for a table kept in a computation.
 

@@ -273,10 +273,8 @@ def _log_moment(order: float, mu: float, rate: float) -> float:
   """ln E_Q[r^a]."""
   if order * mu * mu > _WIDE:
     # (x + y)^a <= 2^(a-1) (x^a + y^a), where a factor of 2 in r does not show.
-    kept, drawn = (
-      order * math.log1p(-rate),
-      order * math.log(rate) + order * (order - 1) / 2 * mu**2,
-    )
+    kept = order * math.log1p(-rate)
+    drawn = order * math.log(rate) + order * (order - 1) / 2 * mu**2
     return (order - 1) * math.log(2) + float(np.logaddexp(kept, drawn))
   y = min(4.0, 0.99 * math.pi / mu)
   step = 2 * math.pi * y / (_EXPONENT + y * y / 2)

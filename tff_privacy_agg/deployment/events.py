@@ -8,11 +8,11 @@ import time
 from typing import IO, Any
 
 
-def printable(text: str) -> str:
+def one_line(text: str) -> str:
   """One line of text, in which a `?` stands for what could deceive the reader of a terminal or log.
 
   Examples:
-    >>> printable('north\\n12:00:00 server  result')
+    >>> one_line('north\\n12:00:00 server  result')
     'north?12:00:00 server  result'
   """
   return ''.join(one if one.isprintable() else '?' for one in text)
@@ -50,7 +50,7 @@ class Events:
     else:
       told = '  '.join(f'{name} {value}' for name, value in fields.items() if value not in ('', {}))
       # Other parties give some of the values.
-      line = printable(f'{time.strftime("%H:%M:%S")} {self._who:<10} {event}  {told}'.rstrip())
+      line = one_line(f'{time.strftime("%H:%M:%S")} {self._who:<10} {event}  {told}'.rstrip())
     # One call: lines of processes that share a terminal do not mix. A full disk, or a terminal that
     # was closed, ends no training.
     with self._lock, contextlib.suppress(OSError):

@@ -11,7 +11,7 @@ import numpy as np
 
 from tff_privacy_agg import _validate, secagg
 from tff_privacy_agg.deployment import arrays, framing
-from tff_privacy_agg.deployment.events import Events, printable
+from tff_privacy_agg.deployment.events import Events, one_line
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.deployment.served_session import LONGEST_DEADLINE
 from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError, RuntimeUnavailableError
@@ -277,7 +277,7 @@ class Participant:
       try:
         return call()
       except grpc.RpcError as error:
-        code, details = error.code(), printable(str(error.details())[:_REASON_CHARACTERS])
+        code, details = error.code(), one_line(str(error.details())[:_REASON_CHARACTERS])
         if code is grpc.StatusCode.PERMISSION_DENIED:
           raise RuntimeUnavailableError(
             f'Client {self._member.name!r} asked {self._address} {what}; the server does not take '
@@ -310,4 +310,4 @@ class Participant:
 
 def _told(head: Mapping[str, Any], most: int = _REASON_CHARACTERS) -> str:
   """The reason that the server gives."""
-  return printable(str(head.get('reason'))[:most])
+  return one_line(str(head.get('reason'))[:most])

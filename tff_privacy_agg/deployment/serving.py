@@ -232,8 +232,7 @@ def take_part(
   where.mkdir(parents=True, exist_ok=True)
   refusal = f'Another client runs in {where}. Wait for its end, or choose another directory.'
   # Of two, each would take a round that the other has served for a new one.
-  with contextlib.ExitStack() as stack:
-    stack.enter_context(sole_user(where, refusal))
+  with sole_user(where, refusal):
     client = Participant(
       address=server,
       credentials=tls.channel_credentials(keys.ca, keys.certificate, keys.key),
@@ -244,9 +243,8 @@ def take_part(
       reconnect_seconds=reconnect_seconds,
       events=events or Events.to_terminal(name, as_json=False),
     )
-    stack.callback(client.close)
-    sessions = client.serve(served_rounds.client_work(form, data))
-  return sessions
+    with contextlib.closing(client):
+      return client.serve(served_rounds.client_work(form, data))
 
 
 class _Measured(compat.ReleaseManager):

@@ -1,7 +1,6 @@
 """Differential privacy for single examples, in the clients' local training."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,8 @@ import tensorflow as tf
 import tensorflow_federated as tff
 import tensorflow_privacy
 
-from tff_privacy_agg import _validate, accounting
+from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting import accountant
 from tff_privacy_agg.errors import ConfigurationError
 
 
@@ -57,9 +57,9 @@ class ExampleLevel:
       delta: In (0, 1).
     """
     _validate.at_least(1, rounds=rounds)
-    # Gaussian mechanisms compose to one, arXiv:1905.02383, corollary 3.3.
-    mu = math.sqrt(rounds) * self.local_epochs / self.noise_multiplier
-    return accounting.gaussian_epsilon(mu, delta)
+    return accountant.repeated_gaussian_epsilon(
+      self.noise_multiplier, rounds * self.local_epochs**2, delta
+    )
 
   def as_dict(self) -> dict[str, Any]:
     """The setting as JSON values, for the ledger."""

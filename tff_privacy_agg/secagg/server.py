@@ -188,7 +188,8 @@ class Server:
         row = self._graph.row(client_id)
         blamed = np.isin(np.take(self._graph.ids, row), abort.clients) & self._shared_flags[row]
         self._complaints[client_id] = blamed
-        self.heard |= {client_id: b''} if blamed.any() else {}
+        if blamed.any():
+          self.heard[client_id] = b''
     self.refused[f'Abort {abort.code}' if abort.code in CODES else 'Abort'] += 1
 
   def _handler(self) -> Callable[[int, wire.Message], None]:

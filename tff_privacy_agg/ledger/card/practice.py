@@ -363,8 +363,9 @@ def _example_level(record: LedgerAccount) -> list[Field]:
     return []
   # Copies of an example may share a batch, whose sum they then move together.
   steps = record.state.exposures * int(setting['local_epochs']) ** 2
-  mu = math.sqrt(steps) / float(setting['noise_multiplier'])
-  spent = accountant.gaussian_epsilon(mu, record.facts.delta)
+  spent = accountant.repeated_gaussian_epsilon(
+    float(setting['noise_multiplier']), steps, record.facts.delta
+  )
   return [
     field(
       'example_level',
