@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from secagg_sessions import Session, body_of, rewrap
 
+from tff_privacy_agg import secagg
 from tff_privacy_agg.secagg import unmask, wire
 from tff_privacy_agg.secagg.primitives import shamir
 
@@ -18,7 +19,7 @@ def recovered(points, values, t, secret):
   return unmask.recover(points, values, t, lambda found: found == secret)
 
 
-@pytest.mark.parametrize(('k', 't'), [(9, 5), (31, 22), (60, 30), (120, 108)])
+@pytest.mark.parametrize(('k', 't'), [(9, 5), (31, 22), (60, 30), (120, 108), (300, 281)])
 def test_as_many_wrong_shares_are_decoded_as_can_be(k, t):
   secret, points, shares = dealt(k, t)
   rng = np.random.default_rng(k)
@@ -61,7 +62,7 @@ def test_liars_whose_errors_cancel_do_not_turn_the_blame():
   chosen = list(range(1, t + 1))
   # The faulty rule: the t shares that give the right secret are right, all others wrong.
   assert shamir.reconstruct(tuple(points[i] for i in chosen), values[chosen]) == secret
-  framed = shamir.wrong_shares(points, values, tuple(chosen))
+  framed = shamir.wrong_shares(points, values, chosen)
   assert set(framed) > set(range(t + 1, k))
   found = recovered(points, values, t, secret)
   assert bytes(found.secret.data) == secret
@@ -101,3 +102,22 @@ def test_a_holder_of_wrong_shares_only_costs_one_search(monkeypatch):
   session.step(up=forge).assert_exact(range(1, 14))
   assert session.server.result.blamed == {1: (2,)}
   assert len(searches) == 1
+
+
+def test_no_secret_is_searched_for_once_too_many_are_lost(monkeypatch):
+  # n = 20, t = 12 of 19, at most 7 drop out: 5 liars spoil all secrets, also each other's.
+  session = Session(20, dropout_fraction=0.35).steps(3)
+  searches = []
+  original = unmask.recover
+  monkeypatch.setattr(unmask, 'recover', lambda *args: searches.append(args) or original(*args))
+
+  def forge(client, message):
+    body = body_of(message)
+    for start in range(wire.bitmap_bytes(19), len(body), 34):
+      body[start] ^= 1
+    return rewrap(message, body) if client in range(2, 7) else message
+
+  with pytest.raises(secagg.BadShares) as caught:
+    session.step(up=forge)
+  assert not caught.value.blame.disputes
+  assert len(searches) == 8

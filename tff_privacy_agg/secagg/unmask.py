@@ -149,9 +149,8 @@ def recover(
 ) -> Recovered | None:
   """The secret that `fits`, from m >= t shares of which some may be wrong.
 
-  One wrong share is found by leaving out each of the first t in turn, up to
-  floor((m - t) / 2) by Berlekamp-Welch, and up to m - t by trying all sets of t shares where
-  these are at most 5000.
+  One wrong share of the first t is found by leaving out each in turn, up to floor((m - t) / 2) by
+  Berlekamp-Massey, and up to m - t by trying all sets of t shares where these are at most 5000.
 
   Wrong shares can add up to the right secret: then t of them, taken for good, would
   blame all others. So holders are named only where no second polynomial of the right
@@ -160,37 +159,40 @@ def recover(
   Returns:
     None if the secret cannot be told.
   """
-  order = range(len(points))
   most = (len(points) + 1 - threshold) // 2
+
+  def judged(secret: bytes | None, chosen: list[int]) -> Recovered | None:
+    if secret is None or not fits(secret):
+      return None
+    wrong = shamir.wrong_shares(points, values, chosen)
+    return Recovered(Secret(secret), True, [points[i] for i in wrong])
 
   def attempt(chosen: list[int]) -> Recovered | None:
     picked = tuple(points[i] for i in chosen)
-    secret = shamir.reconstruct(picked, values[chosen])
-    if secret is None or not fits(secret):
-      return None
-    wrong = shamir.wrong_shares(points, values, tuple(chosen))
-    return Recovered(Secret(secret), True, [points[i] for i in wrong])
+    return judged(shamir.reconstruct(picked, values[chosen]), chosen)
 
-  picked = points[:threshold]
-  secret = shamir.reconstruct(picked, values[:threshold])
+  secret = shamir.reconstruct(points[:threshold], values[:threshold])
   if secret is not None and fits(secret):
     return Recovered(Secret(secret), False, [])
   if len(points) == threshold:
     return None
   undecided = None
+  first = range(threshold + 1)
+  without = shamir.leaving_one_out(points[: threshold + 1], values[: threshold + 1])
   for left_out in range(threshold):
-    found = attempt([i for i in order if i != left_out][:threshold])
+    found = judged(without[left_out], [i for i in first if i != left_out])
     if found is not None and len(found.wrong) <= most:
       return found
     undecided = undecided or found
   suspects = shamir.locate_errors(points, values, threshold)
-  trusted = [i for i in order if i not in suspects]
+  trusted = [i for i in range(len(points)) if i not in suspects]
   found = attempt(trusted[:threshold]) if len(trusted) >= threshold else None
   if found is not None and len(found.wrong) <= most:
     return found
   undecided = undecided or found
-  if undecided is None and math.comb(len(points), threshold) <= _SETS_TRIED:
-    tries = (attempt(list(chosen)) for chosen in itertools.combinations(order, threshold))
+  sets = math.comb(len(points), threshold)
+  if undecided is None and len(first) < len(points) and sets <= _SETS_TRIED:
+    tries = (attempt(list(one)) for one in itertools.combinations(range(len(points)), threshold))
     undecided = next((one for one in tries if one is not None), None)
     if undecided is not None and len(undecided.wrong) <= most:
       return undecided
@@ -275,6 +277,8 @@ class Unmasker:
   ) -> Secret | None:
     if first_try is not None and fits(first_try):
       return Secret(first_try)
+    if len(self._undecided) > self._most:
+      return None  # No sum, and nobody to blame for it: searches would be in vain.
     points = self._points(position)
     values = self._answers.values([position], points)[0]
     client, row = self._graph.ids[position], self._graph.neighbours[position]

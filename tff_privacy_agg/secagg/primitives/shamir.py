@@ -2,7 +2,7 @@
 
 A secret is 16 little-endian 16-bit limbs. A share is 16 field elements in 34
 bytes: the 16 low parts, then the 16 high bits. References: Shamir, "How to share
-a secret" (1979); Welch and Berlekamp, US patent 4,633,470 (expired), for decoding.
+a secret" (1979); Massey, "Shift-register synthesis and BCH decoding" (1969), for decoding.
 """
 
 import functools
@@ -89,15 +89,16 @@ def decode(data: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=256)
-def weights(points: tuple[int, ...], at: int = 0) -> np.ndarray:
-  """Lagrange weights w with f(at) = sum w[i] f(points[i]), degree < len(points)."""
+def weights(points: tuple[int, ...]) -> np.ndarray:
+  """Lagrange weights w of 1 or more points: f(0) = sum w[i] f(points[i]), degree < len(points)."""
   x = np.asarray(points, np.int64)
-  away = (at - x) % PRIME
-  if not away.all():
-    return (away == 0).astype(np.int64)
-  differences = _LOG[(x[:, None] - x[None, :]) % PRIME].sum(axis=1)
-  logs = _LOG[away]
-  return _EXP[(logs.sum() - logs - differences) % (PRIME - 1)]
+  logs = _LOG[-x % PRIME]
+  return _EXP[(logs.sum() - logs - _log_differences(x)) % (PRIME - 1)]
+
+
+def _log_differences(x: np.ndarray) -> np.ndarray:
+  """Logarithms of each point's product of differences from all others."""
+  return _LOG[(x[:, None] - x[None, :]) % PRIME].sum(axis=1)
 
 
 def reconstruct(points: tuple[int, ...], values: np.ndarray) -> bytes | None:
@@ -121,60 +122,81 @@ def reconstruct_all(points: tuple[int, ...], values: np.ndarray) -> list[bytes |
   return [None if bad else row.tobytes() for bad, row in zip(wrong, limbs_of, strict=True)]
 
 
-def wrong_shares(points: tuple[int, ...], values: np.ndarray, good: tuple[int, ...]) -> list[int]:
+def leaving_one_out(points: tuple[int, ...], values: np.ndarray) -> list[bytes | None]:
+  """The secrets from t + 1 shares without the first, without the second, ..., without the last.
+
+  A share that is off by e adds w e to what the weights w of all give at 0, and w e x to the sum of
+  w x y, which is 0 for right ones: so that sum over x is what to take off.
+
+  Args:
+    points: t + 1 holder numbers.
+    values: [t + 1, 16] field elements.
+  """
+  x = np.asarray(points, np.int64)
+  parts = weights(points)[:, None] * values % PRIME
+  off = x @ parts % PRIME * _inverses(x)[:, None]
+  found = (parts.sum(axis=0) - off) % PRIME
+  return [None if (row > 0xFFFF).any() else row.astype('<u2').tobytes() for row in found]
+
+
+def _inverses(elements: np.ndarray) -> np.ndarray:
+  """1 / x mod p, of elements other than 0."""
+  return _EXP[-_LOG[elements] % (PRIME - 1)]
+
+
+def wrong_shares(points: tuple[int, ...], values: np.ndarray, good: list[int]) -> list[int]:
   """Indices of the shares that are not on the polynomials through the `good` ones."""
-  chosen = tuple(points[i] for i in good)
-  base = values[list(good)]
-  return [
-    i
-    for i, point in enumerate(points)
-    if i not in good and (weights(chosen, point) @ base % PRIME != values[i]).any()
-  ]
+  x = np.asarray(points, np.int64)
+  chosen, others = x[good], np.setdiff1d(np.arange(len(points)), good)
+  away = _LOG[(x[others, None] - chosen) % PRIME]
+  logs = away.sum(axis=1, keepdims=True) - away - _log_differences(chosen)
+  expected = _EXP[logs % (PRIME - 1)] @ values[good] % PRIME
+  return others[(expected != values[others]).any(axis=1)].tolist()
 
 
-def _null_vector(matrix: np.ndarray) -> np.ndarray | None:
-  """A solution z of matrix @ z = 0 mod p other than 0, by elimination."""
-  rows = matrix.copy()
-  pivots: list[int] = []
-  for column in range(rows.shape[1]):
-    at = len(pivots)
-    candidates = np.flatnonzero(rows[at:, column])
-    if not candidates.size:
-      solution = np.zeros(rows.shape[1], np.int64)
-      solution[column] = 1
-      solution[pivots] = -rows[: len(pivots), column] % PRIME
-      return solution
-    found = at + candidates[0]
-    rows[[at, found]] = rows[[found, at]]
-    rows[at] = rows[at] * pow(int(rows[at, column]), -1, PRIME) % PRIME
-    factors = rows[:, column].copy()
-    factors[at] = 0
-    rows = (rows - factors[:, None] * rows[at]) % PRIME
-    pivots.append(column)
-  return None
+def _recurrence(sequence: list[int]) -> np.ndarray:
+  """The shortest c with c[0] = 1 and sum over j of c[j] s[i - j] = 0 mod p, by Berlekamp-Massey."""
+  s = np.asarray(sequence, np.int64)
+  room = len(s) + 2
+  current, before = np.zeros(room, np.int64), np.zeros(room, np.int64)
+  current[0] = before[0] = 1
+  length, shift, last = 0, 1, 1
+  for i in range(len(s)):
+    miss = int(current[: length + 1] @ s[i - length : i + 1][::-1] % PRIME)
+    if miss:
+      kept = current.copy()
+      factor = miss * pow(last, -1, PRIME) % PRIME
+      current[shift:] = (current[shift:] - factor * before[: room - shift]) % PRIME
+      if 2 * length <= i:
+        length, before, last, shift = i + 1 - length, kept, miss, 0
+    shift += 1
+  return current[: length + 1]
 
 
 def locate_errors(points: tuple[int, ...], values: np.ndarray, threshold: int) -> set[int]:
-  """Indices of up to floor((m - t) / 2) wrong shares of m, by Berlekamp-Welch.
+  """Indices of up to floor((m - t) / 2) wrong shares of m, in O(m^2).
 
-  Solves N(x) = y E(x), deg E <= e and deg N < e + t, for y two random combinations of
-  the limbs; the errors are roots of E. Indices that are right may be named too; a wrong
-  one is missed with probability 2**-32.
+  x**j f(x) is 0 at 0 for j from 1 to m - t, and of a degree below m: so the weights of all points
+  take right shares to 0, and wrong ones to the sums of w e x**j. These satisfy the
+  recurrence with the roots x of the wrong shares. They are computed for two random combinations of the
+  limbs: a wrong share is missed with probability 2**-32. Indices that are right may be named too.
 
   Args:
     points: The m holder numbers.
     values: [m, 16] field elements.
     threshold: t, at most m.
   """
-  errors = (len(points) - threshold) // 2
   x = np.asarray(points, np.int64)
-  powers = _EXP[_LOG[x][:, None] * np.arange(errors + threshold) % (PRIME - 1)]
-  located: set[int] = set()
+  spare = len(points) - threshold
+  powers = _EXP[_LOG[x] * np.arange(1, spare + 1)[:, None] % (PRIME - 1)]
   combined = values @ _uniform(2 * LIMBS).reshape(LIMBS, 2) % PRIME
-  for y in np.split(combined, 2, axis=1):
-    locator = _null_vector(np.hstack([powers, -y * powers[:, : errors + 1] % PRIME]))
-    if locator is None:
+  syndromes = powers @ (weights(points)[:, None] * combined % PRIME) % PRIME
+  located: set[int] = set()
+  for sequence in syndromes.T.tolist():
+    recurrence = _recurrence(sequence)
+    length = len(recurrence) - 1
+    if 2 * length > spare:
       continue
-    at_points = powers[:, : errors + 1] @ locator[errors + threshold :] % PRIME
-    located.update(np.flatnonzero(at_points == 0).tolist())
+    at_points = recurrence[::-1] @ _EXP[_LOG[x] * np.arange(length + 1)[:, None] % (PRIME - 1)]
+    located.update(np.flatnonzero(at_points % PRIME == 0).tolist())
   return located
