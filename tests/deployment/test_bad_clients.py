@@ -280,6 +280,18 @@ def to_round_2(spoil=lambda client: None):
   return session, clients
 
 
+def test_only_the_answers_of_the_last_round_are_kept():
+  session, clients = to_round_2()
+  assert {at: len(messages) for at, messages in session.sent.items()} == {0: 0, 1: 5}
+  # Who asks again for an answer of the round before has dropped out.
+  with pytest.raises(secagg.LateMessage):
+    session.receive(2, {'round': 0}, secagg.Client(session.server.params, 2).start())
+  assert 2 not in session.pending
+  for number in (0, 1, 3, 4):
+    session.receive(number, {}, clients[number].receive(session.sent[1][number]))
+  assert not session.pending
+
+
 @pytest.mark.parametrize(
   'way', [declines, leaves, complains_of_nobody, sends_another_round, speaks_for_another]
 )

@@ -58,7 +58,8 @@ class LiveSession:
   Attributes:
     offered: Clients that have the offer.
     pending: Clients that the open round waits for.
-    sent: {protocol round: {client: message}} once the round has closed.
+    sent: {protocol round: {client: message}} once the round has closed. Of the rounds before the last
+      one, no messages: who still needs one has dropped out, and all together are GBs.
     over: Whether nothing more will come.
     limit: Most bytes of one message.
     late: Clients that the last round to close waited for in vain.
@@ -123,7 +124,7 @@ class LiveSession:
     outgoing = self.server.close_round()
     self.pending = set(outgoing)
     self._asked = frozenset(outgoing)
-    self.sent[at] = outgoing
+    self.sent = {**dict.fromkeys(self.sent, {}), at: outgoing}
 
   def finish(self, error: secagg.SecAggError | None) -> secagg.Blame:
     """What the session has shown; with an error, every client is told that there is no result."""
