@@ -1,6 +1,7 @@
 """Clients' work on several processes."""
 
 import functools
+import json
 import os
 import pathlib
 import signal
@@ -20,6 +21,7 @@ from process_ends import are_gone, wait_for
 from tff_privacy_agg import secagg
 from tff_privacy_agg.errors import ConfigurationError, RuntimeUnavailableError
 from tff_privacy_agg.runtime import (
+  Cluster,
   InProcessContext,
   SecAggContext,
   WorkerPool,
@@ -223,7 +225,7 @@ def test_refuses_other_numbers_of_workers(workers):
 def test_a_cluster_without_dask_is_refused_in_a_sentence(monkeypatch):
   monkeypatch.setitem(sys.modules, 'distributed', None)
   with pytest.raises(RuntimeUnavailableError, match='make env-dask'):
-    pool.Cluster('tcp://127.0.0.1:1')
+    Cluster('tcp://127.0.0.1:1')
 
 
 def test_what_a_scheduler_imports_is_small():
@@ -237,6 +239,26 @@ def test_what_a_scheduler_imports_is_small():
 
 def processes_of(executor):
   return [pid for slot in executor._slots if slot is not None for pid in slot._processes]
+
+
+@pytest.mark.slow
+def test_worker_processes_do_not_hear_an_interrupt_while_they_start():
+  executor, over = WorkerPool(2), threading.Event()
+
+  def interrupt():
+    while not over.wait(0.02):
+      for pid in processes_of(executor):
+        os.kill(pid, signal.SIGINT)
+
+  thread = threading.Thread(target=interrupt)
+  thread.start()
+  context = SecAggContext(executor=executor)
+  with use(context), warnings.catch_warnings():
+    warnings.simplefilter('error')
+    assert _sums_of_datasets(np.int32(1), datasets(20))[1] == want(20)
+  over.set()
+  thread.join()
+  context.close()
 
 
 @pytest.mark.slow
@@ -289,7 +311,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
 def test_a_cluster_of_dask_gives_the_same_sum_when_a_worker_is_killed():
   distributed = pytest.importorskip('distributed')
   with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
-    executor = pool.Cluster(local.scheduler_address)
+    executor = Cluster(local.scheduler_address)
     assert executor.workers() == 2
     context = SecAggContext(executor=executor)
     with use(context):
@@ -309,7 +331,55 @@ def test_a_cluster_of_dask_gives_the_same_sum_when_a_worker_is_killed():
     assert killed
 
 
+class Scheduler:
+  """A scheduler in a process of its own, with a worker."""
+
+  def __init__(self, directory):
+    file = str(directory / 'scheduler.json')
+    common = ['--scheduler-file', file, '--no-dashboard']
+    self._processes = [
+      subprocess.Popen(
+        [sys.executable, '-m', f'distributed.cli.dask_{name}', *common, *more],
+        cwd=directory,
+        stderr=subprocess.DEVNULL,
+      )
+      for name, more in [
+        ('scheduler', ['--host', '127.0.0.1', '--port', '0']),
+        ('worker', ['--nworkers', '1', '--nthreads', '1']),
+      ]
+    ]
+    assert wait_for(lambda: pathlib.Path(file).exists(), 30)
+    self.address = json.loads(pathlib.Path(file).read_text())['address']
+
+  def kill(self):
+    for process in self._processes:
+      process.kill()
+      process.wait()
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_lost_in_a_round_is_told_in_a_sentence(tmp_path):
+  pytest.importorskip('distributed')
+  scheduler = Scheduler(tmp_path)
+  executor = Cluster(scheduler.address)
+  executor._client.wait_for_workers(1, timeout=60)
+  context = SecAggContext(executor=executor)
+  with use(context):
+    assert _sums_of_datasets(np.int32(1), datasets(20))[1] == want(20)
+    submit = executor.submit
+
+    def submit_and_kill(*part):
+      scheduler.kill()
+      return submit(*part)
+
+    executor.submit = submit_and_kill
+    for _ in range(2):  # in the round, and before the next
+      with pytest.raises(RuntimeUnavailableError, match='has gone'):
+        _sums_of_datasets(np.int32(1), datasets(40))
+  context.close()
+
+
 def test_a_scheduler_that_does_not_answer():
   pytest.importorskip('distributed')
   with pytest.raises(RuntimeUnavailableError, match='does not answer'):
-    pool.Cluster('tcp://127.0.0.1:1')
+    Cluster('tcp://127.0.0.1:1')

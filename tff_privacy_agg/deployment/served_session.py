@@ -124,7 +124,7 @@ class LiveSession:
     outgoing = self.server.close_round()
     self.pending = set(outgoing)
     self._asked = frozenset(outgoing)
-    self.sent = {**dict.fromkeys(self.sent, {}), at: outgoing}
+    self.sent = {earlier: {} for earlier in self.sent} | {at: outgoing}
 
   def finish(self, error: secagg.SecAggError | None) -> secagg.Blame:
     """What the session has shown; with an error, every client is told that there is no result."""

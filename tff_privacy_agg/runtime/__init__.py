@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     explained as explained,
     warn_if_secure_sums_cannot_run as warn_if_secure_sums_cannot_run,
   )
+  from tff_privacy_agg.runtime.cluster import Cluster as Cluster
   from tff_privacy_agg.runtime.drops import RandomDrops as RandomDrops
   from tff_privacy_agg.runtime.executors import Executor as Executor
   from tff_privacy_agg.runtime.in_process import InProcessContext as InProcessContext
-  from tff_privacy_agg.runtime.pool import Cluster as Cluster, WorkerPool as WorkerPool
+  from tff_privacy_agg.runtime.pool import WorkerPool as WorkerPool
   from tff_privacy_agg.runtime.round_report import RoundReport as RoundReport
   from tff_privacy_agg.runtime.secagg_context import SecAggContext as SecAggContext, use as use
   from tff_privacy_agg.runtime.simulation import (

@@ -1,4 +1,4 @@
-"""Clients' work on several worker processes, of this machine or of a cluster."""
+"""Clients' work on several worker processes of this machine."""
 
 import abc
 import concurrent.futures
@@ -15,6 +15,7 @@ from tff_privacy_agg._tff import structures
 from tff_privacy_agg.errors import RuntimeUnavailableError
 from tff_privacy_agg.runtime.executors import Executor, clients_per_call
 from tff_privacy_agg.runtime.round_form import RoundForm
+from tff_privacy_agg.secagg.local.processes import deaf_to_interrupts
 
 _PART_CLIENTS = 16
 _PARTS_PER_WORKER = 4
@@ -193,7 +194,9 @@ class WorkerPool(PartsExecutor):
         initargs=(os.getpid(),),
       )
     try:
-      return pool.submit(pool_worker.run_part, *part).result()
+      with deaf_to_interrupts():  # The first part starts the process.
+        running = pool.submit(pool_worker.run_part, *part)
+      return running.result()
     except concurrent.futures.process.BrokenProcessPool as error:
       self._slots[slot] = None
       pool.shutdown(wait=False)
@@ -206,58 +209,3 @@ class WorkerPool(PartsExecutor):
       if pool is not None:
         pool.shutdown(wait=True, cancel_futures=True)
     self._slots = [None] * len(self._slots)
-
-
-class Cluster(PartsExecutor):
-  """The workers of a Dask cluster, on any number of hosts.
-
-  Needs Dask, which `make env-dask` installs from a lock. All hosts need this package
-  at the same version, and a network that is trusted: the scheduler and the workers run what
-  they are sent, and clients' data travel to them.
-
-  Args:
-    address: Of the scheduler: `tcp://host:8786`.
-
-  Raises:
-    RuntimeUnavailableError: If Dask is not installed, or the scheduler does not answer.
-  """
-
-  # One travels while the other computes, so that a worker does not wait for the network.
-  parts_per_worker = 2
-
-  def __init__(self, address: str):
-    try:
-      import distributed
-    except ImportError:
-      raise RuntimeUnavailableError(
-        'Dask is not installed. Run `make env-dask` in a clone of the project, or '
-        '`pip install --no-deps --require-hashes -r requirements/dask.txt`; or use `WorkerPool`.'
-      ) from None
-    self._lost = (distributed.KilledWorker, distributed.comm.CommClosedError)
-    try:
-      self._client = distributed.Client(address, set_as_default=False, timeout='20s')
-    except OSError as error:
-      raise RuntimeUnavailableError(
-        f'The Dask scheduler at {address} does not answer ({error}). Start it, or correct the '
-        'address.'
-      ) from None
-
-  def workers(self) -> int:
-    """The number of worker processes now."""
-    count = len(self._client.scheduler_info(n_workers=-1)['workers'])
-    if not count:
-      raise RuntimeUnavailableError('The Dask cluster has no worker. Start one on some host.')
-    return count
-
-  def submit(self, slot: int, *part: Any) -> list[list[Any]] | None:
-    """Runs a part on the worker that the scheduler chooses."""
-    from tff_privacy_agg.runtime import cluster_task
-
-    try:
-      return self._client.submit(cluster_task.run_part, *part, pure=False).result()
-    except self._lost as error:
-      raise WorkerLostError(str(error)) from error
-
-  def close(self) -> None:
-    """Leaves the cluster, which runs on."""
-    self._client.close()

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import os
-import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -22,8 +21,7 @@ _KEPT_ROUNDS = 2
 
 
 def begin(parent: int) -> None:
-  """Prepares a worker process: it ends with its parent, which alone hears a ctrl-C."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  """Prepares a worker process: it ends with its parent."""
 
   def watch() -> None:
     while os.getppid() == parent:
