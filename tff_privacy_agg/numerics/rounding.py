@@ -1,8 +1,11 @@
 """Rounding to integers of an exactly bounded L2 norm: at random, or to the nearest."""
 
+import functools
+from collections.abc import Callable
+
 import tensorflow as tf
 
-from tff_privacy_agg.numerics import randomness, structures
+from tff_privacy_agg.numerics import randomness, structures, tracing
 
 _MOST_TRIES = 16
 
@@ -33,24 +36,42 @@ def conditional_round(
   if l2_bound == float('inf'):
     return tf.cast(_attempt(vector, seed, 0), dtype)
 
-  def attempt(
-    _: tf.Tensor, tries: tf.Tensor, fits: tf.Tensor
-  ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    rounded = _attempt(vector, seed, tries)
-    return rounded, tries + 1, _within(rounded, l2_bound)
+  first = _attempt(vector, seed, 0)
 
-  # A function of its own: few clients need it, and to prepare its operations takes all of them long.
-  @tf.function(autograph=False, experimental_attributes={'_noinline': True})
-  def try_again() -> tf.Tensor:
+  def tried_again() -> tf.Tensor:
+    return _later_tries(vector.dtype)(vector, seed, _half_of_square(l2_bound))
+
+  rounded = tf.cond(_within(first, l2_bound), lambda: first, tried_again)
+  rounded.set_shape(vector.shape)
+  return tf.cast(rounded, dtype)
+
+
+@functools.cache
+def _later_tries(dtype: tf.DType) -> Callable[..., tf.Tensor]:
+  """What few clients need: the tries after the first, and then the truncated vector or zeros."""
+
+  @tracing.traced_once(
+    tf.TensorSpec([None], dtype),
+    tf.TensorSpec([2], tf.int64),
+    tf.TensorSpec([], tf.float64),
+    apart=True,
+  )
+  def later_tries(vector: tf.Tensor, seed: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
+    def attempt(
+      _: tf.Tensor, tries: tf.Tensor, fits: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+      rounded = _attempt(vector, seed, tries)
+      return rounded, tries + 1, _half_of_squares(rounded) <= limit
+
     rounded, _, fits = tf.while_loop(
-      lambda _, tries, fits: (tries < _MOST_TRIES) & ~fits, attempt, (first, 1, False)
+      lambda _, tries, fits: (tries < _MOST_TRIES) & ~fits, attempt, (vector, 1, False)
     )
     shorter = _truncate(vector)
-    shorter = tf.where(_within(shorter, l2_bound), shorter, tf.zeros_like(vector))
+    fit = _half_of_squares(shorter) <= limit
+    shorter = tf.where(fit, shorter, tf.zeros_like(vector))
     return tf.where(fits, rounded, shorter)
 
-  first = _attempt(vector, seed, 0)
-  return tf.cast(tf.cond(_within(first, l2_bound), lambda: first, try_again), dtype)
+  return later_tries
 
 
 def nearest_round(vector: tf.Tensor, l2_bound: float, dtype: tf.DType) -> tf.Tensor:
@@ -77,16 +98,24 @@ def nearest_round(vector: tf.Tensor, l2_bound: float, dtype: tf.DType) -> tf.Ten
 
 
 def _within(rounded: tf.Tensor, l2_bound: float) -> tf.Tensor:
-  # Exact: a sum of squares of integers, and half of it, is exact in float64 below 2^53, and one
-  # above stays above any bound that lies below.
-  limit = tf.constant(int(l2_bound**2) / 2, tf.float64)
-  return tf.nn.l2_loss(tf.cast(rounded, tf.float64)) <= limit
+  return _half_of_squares(rounded) <= _half_of_square(l2_bound)
+
+
+# Exact: a sum of squares of integers, and half of it, is exact in float64 below 2^53, and one
+# above stays above any bound that lies below.
+def _half_of_squares(rounded: tf.Tensor) -> tf.Tensor:
+  return tf.nn.l2_loss(tf.cast(rounded, tf.float64))
+
+
+def _half_of_square(l2_bound: float) -> tf.Tensor:
+  return tf.constant(int(l2_bound**2) / 2, tf.float64)
 
 
 def _attempt(vector: tf.Tensor, seed: tf.Tensor, attempt: int | tf.Tensor) -> tf.Tensor:
   """Rounds up with the probability that is the fraction, to within 2^-17."""
-  words = randomness.philox_words(seed, -(-vector.shape[0] // 2), stream=attempt)
-  halves = structures.first(tf.reshape(tf.bitcast(words, tf.uint16), [-1]), vector.shape[0])
+  size = structures.length(vector)
+  words = randomness.philox_words(seed, -(-size // 2), stream=attempt)
+  halves = structures.first(tf.reshape(tf.bitcast(words, tf.uint16), [-1]), size)
   # At the middle of each of 2^16 equal cells, so that the error is as often up as down.
   coins = (tf.cast(halves, vector.dtype) + 0.5) * 2.0**-16
   return tf.floor(vector + coins)

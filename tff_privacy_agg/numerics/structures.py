@@ -46,6 +46,12 @@ def pad(vector: tf.Tensor, length: int) -> tf.Tensor:
   return vector if missing == 0 else tf.pad(vector, [[0, missing]])
 
 
+def length(vector: tf.Tensor) -> int | tf.Tensor:
+  """The number of elements: an integer where it is known, else an int32 scalar."""
+  known = vector.shape[0]
+  return tf.shape(vector)[0] if known is None else known
+
+
 def first(vector: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
   """The first `count` elements; no operation where `vector` is known to have no more."""
   is_all = not tf.is_tensor(count) and vector.shape[0] == count
