@@ -1,13 +1,15 @@
 """A ledger as events of dp_accounting: all rounds, all channels, or a refusal that names why."""
 
+import dataclasses
 import math
 
 import dp_accounting
 import pytest
-from ledger_stacks import facts
+from ledger_stacks import facts, stack
 
+from tff_privacy_agg.accounting import as_numbers
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.ledger import PrivacyLedger
+from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger
 
 
 def mu_squared(event):
@@ -50,6 +52,24 @@ def test_another_accountant_finds_the_epsilon_of_the_ledger(ledger):
   left = (facts().delta - (1 + math.exp(epsilon)) * found.distance) * math.exp(-found.c1)
   theirs = dp_accounting.pld.PLDAccountant().compose(found.event).get_epsilon(left)
   assert epsilon == pytest.approx(theirs + found.c1 + found.c2, rel=1e-3)
+
+
+def test_a_charge_that_was_cut_off_is_among_the_events(tmp_path):
+  path, least = tmp_path / 'ledger.jsonl', dataclasses.replace(facts(), stack=stack(z=2.0))
+  with PrivacyLedger(path, facts()) as ledger:
+    for number, own in enumerate((None, least)):
+      ledger.settle(ledger.charge(number, facts=own), survivors=100, counted_by='runtime')
+    before = mu_squared(ledger.dp_events().event)
+    ledger.charge(2)
+  path.write_bytes(path.read_bytes()[:-20])
+  record = LedgerRecord.read(path)
+  assert record.state.rounds == 3
+  # It counts as the dearest kind known then, at its worst.
+  added = mu_squared(record.dp_events().event) - before
+  multiplier = least.price.noise_multiplier(least.honest(least.minimum_clients))
+  assert added == pytest.approx(multiplier**-2, rel=1e-3)
+  mu = as_numbers(record.state.cost('server'))[0]
+  assert mu_squared(record.dp_events().event) == pytest.approx(mu**2, rel=1e-9)
 
 
 @pytest.mark.parametrize(

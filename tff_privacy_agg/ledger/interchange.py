@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from tff_privacy_agg import _validate
@@ -11,6 +12,7 @@ from tff_privacy_agg.accounting.budget import VIEWS
 from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger.replay import LedgerState
+from tff_privacy_agg.ledger.round_kinds import Kind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,24 +53,42 @@ def dp_events(state: LedgerState, view: str) -> DpEvents:
       f'The rounds of the {view} view ({law} noise) are not Gaussian mechanisms, so dp_accounting '
       'has no event for them. Use `epsilon` of this ledger.'
     )
+  kinds = list(state.kinds.values())
+  rounds: list[tuple[list[float], int]] = []
+  if state.chain is not None:  # one event for each participation of a client: all cost the same
+    rounds.append((_multipliers(kinds[0].facts.price, 1), state.exposures))
+  else:
+    for kind in kinds:
+      settled = sorted(kind.views[view].counts.items())
+      rounds += [(_multipliers(kind.facts.price, honest), count) for honest, count in settled]
+      rounds.append((_at_worst(state, kind), kind.open))
+    for known in state.unknown:  # of a kind known then, of which the dearest counts
+      candidates = [_at_worst(state, kind) for kind in kinds[:known]]
+      rounds.append((max(candidates, key=_mu_squared), 1))
+  _, c1, c2 = as_numbers(state.cost(view))
+  return DpEvents(event=_events(rounds), c1=c1, c2=c2, distance=state.distance(view))
+
+
+def _events(rounds: Sequence[tuple[list[float], int]]) -> Any:
+  """Rounds by their noise multipliers and how many are alike, composed."""
   import dp_accounting  # optional
 
   events = []
-  for kind in state.kinds.values():
-    rounds = dict(kind.views[view].counts)
-    if state.chain is not None:  # one event for each participation of a client: all cost the same
-      rounds = {1: state.exposures}
-    worst = kind.facts.honest(1 if state.threshold_broken else kind.facts.worst_survivors)
-    if kind.open and state.chain is None:
-      rounds[worst] = rounds.get(worst, 0) + kind.open
-    for honest, count in sorted(rounds.items()):
-      gaussians = [dp_accounting.GaussianDpEvent(z) for z in _multipliers(kind.facts.price, honest)]
+  for multipliers, count in rounds:
+    if count:
+      gaussians = [dp_accounting.GaussianDpEvent(z) for z in multipliers]
       one = dp_accounting.ComposedDpEvent(gaussians)
       events.append(dp_accounting.SelfComposedDpEvent(one, count))
-  _, c1, c2 = as_numbers(state.cost(view))
-  return DpEvents(
-    event=dp_accounting.ComposedDpEvent(events), c1=c1, c2=c2, distance=state.distance(view)
-  )
+  return dp_accounting.ComposedDpEvent(events)
+
+
+def _at_worst(state: LedgerState, kind: Kind) -> list[float]:
+  """Noise multipliers of a round of which nothing is known but what it was charged with."""
+  return _multipliers(kind.facts.price, state.honest_at_worst(kind))
+
+
+def _mu_squared(multipliers: list[float]) -> float:
+  return math.fsum(z**-2 for z in multipliers)
 
 
 def _multipliers(price: RoundPrice, honest: int) -> list[float]:

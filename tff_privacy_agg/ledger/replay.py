@@ -213,7 +213,7 @@ class LedgerState(LedgerTotals):
       raise ValueError(f'`was` is {was!r}')
     self.recovered.append(was)
     if was in ('charge', 'unknown'):
-      self._unknown.append(len(self.kinds))
+      self.unknown.append(len(self.kinds))
       if self.chain is not None:
         self.chain.lose()
     if was == 'unaccounted':

@@ -41,6 +41,7 @@ class LedgerTotals:
     filter: The budget at its fixed order, or None.
     open: Line numbers of charged rounds that are not settled, with their rounds.
     settled: The settled rounds, in order.
+    unknown: Charges of which only a part is left, each by how many kinds were known then.
     undiscounted: How many of them cost what was charged, as clients counted the survivors.
     unopened: Charges that were taken back: semi-honest sessions that asked for no share.
     planned: Planned survivors of the charged rounds that said them.
@@ -87,8 +88,7 @@ class LedgerTotals:
     self.chain = None if separation is None else Chain(separation)
     self.unaccounted: list[str] = list(self.facts.unaccounted)
     self.notes: dict[str, Any] = {}
-    # Rounds of which only a part of the charge is left, each by how many kinds were known then.
-    self._unknown: list[int] = []
+    self.unknown: list[int] = []
     self._kind_of: dict[int, Kind] = {}  # of the open charges
     self._most_survivors: dict[int, int] = {}  # of the open charges that say it
     self._says_who_counted = header['schema'] >= 3
@@ -111,14 +111,14 @@ class LedgerTotals:
   @property
   def unsettled(self) -> int:
     """Charged rounds that have not settled."""
-    return len(self.open) + len(self._unknown)
+    return len(self.open) + len(self.unknown)
 
   @property
   def exposures(self) -> int:
     """Most rounds that one client pays for."""
     if not self.facts.needs_cohorts:
       return self.rounds
-    return min(self.rounds, self.most + len(self._unknown))
+    return min(self.rounds, self.most + len(self.unknown))
 
   def worst(self, view: str) -> np.ndarray:
     """Cost of a round of which nothing is known but the threshold, if that ever held."""
@@ -137,13 +137,13 @@ class LedgerTotals:
     """
     broken = self.threshold_broken
     if self.facts.needs_cohorts:  # then all rounds are of one kind
-      taken = (self.most if most is None else most) + len(self._unknown)
+      taken = (self.most if most is None else most) + len(self.unknown)
       return self.views[view].total(
         exposures=min(self.rounds + more, taken),
         waiting=self.unsettled + self.undiscounted + more,
         threshold_broken=broken,
       )
-    if len(self.kinds) == 1 and not more and not self._unknown:
+    if len(self.kinds) == 1 and not more and not self.unknown:
       one = self.kinds[0]
       return one.views[view].total(exposures=one.rounds, waiting=one.open, threshold_broken=broken)
     total = self.accounts[view].nothing
@@ -152,7 +152,7 @@ class LedgerTotals:
         exposures=one.rounds, waiting=one.open, threshold_broken=broken
       )
     rows = [one.views[view].worst(broken) for one in self.kinds.values()]
-    for known in self._unknown:
+    for known in self.unknown:
       # A charge follows the line of its facts, so what was cut off was of a kind known then.
       total = total + np.max(rows[:known], axis=0)
     if more:
@@ -185,14 +185,14 @@ class LedgerTotals:
     """
     kinds = list(self.kinds.values())
     capped = self.facts.needs_cohorts and not self.earlier
-    if len(kinds) == 1 and not more and not self._unknown and not capped:
+    if len(kinds) == 1 and not more and not self.unknown and not capped:
       return kinds[0].views[view].distance(waiting=kinds[0].open)
     distances = [one.views[view].costs.most_distance for one in kinds]
     if capped:
-      taken = (self.most if most is None else most) + len(self._unknown)
+      taken = (self.most if most is None else most) + len(self.unknown)
       return min(self.rounds + more, taken) * distances[0]
     known = [one.views[view].distance(waiting=one.open) for one in kinds]
-    cut_off = [max(distances[:count]) for count in self._unknown]
+    cut_off = [max(distances[:count]) for count in self.unknown]
     further = more * (kind or kinds[0]).views[view].costs.most_distance
     return math.fsum([*known, *cut_off, further])
 
