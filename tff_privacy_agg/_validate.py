@@ -98,18 +98,27 @@ def fraction(**values: Any) -> None:
       raise ConfigurationError(f'`{name}` must lie strictly between 0 and 1, got {_shown(value)}.')
 
 
-def delta_of(clients: int, delta: Any, name: str = 'population') -> None:
+def below_one(**values: Any) -> None:
+  """Raises unless every value is a number of at least 0 and below 1."""
+  for name, value in values.items():
+    _number(name, value)
+    if not 0 <= value < 1:
+      raise ConfigurationError(f'`{name}` must be at least 0 and below 1, got {_shown(value)}.')
+
+
+def delta_of(clients: int, delta: Any, name: str = 'population', what: str = 'delta') -> None:
   """Raises unless `delta` lies strictly between 0 and one over the number of clients.
 
   Args:
     clients: How many there are, at least 1.
     delta: What was given.
     name: What the message calls their number.
+    what: What it calls the delta.
   """
-  fraction(delta=delta)
+  fraction(**{what: delta})
   if delta >= 1 / clients:
     raise ConfigurationError(
-      f'`delta` must be below 1/{name} = {1 / clients:g}, got {delta!r}. A delta that large '
+      f'`{what}` must be below 1/{name} = {1 / clients:g}, got {delta!r}. A delta that large '
       "permits publishing one client's data. A tenth of it is the usual choice."
     )
 

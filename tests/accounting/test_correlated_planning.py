@@ -101,7 +101,7 @@ def test_momentum_and_learning_rates_change_the_coefficients():
     ({**COHORT, 'participations': 9}, 'need 10 participations or more'),
     ({'separation': 5, 'delta': 1e-6, 'bands': 6}, '`bands` must be at most 5'),
     ({**COHORT, 'delta': 0.01}, 'delta'),
-    ({**COHORT, 'momentum': 1.0}, 'below 1'),
+    ({**COHORT, 'momentum': 1.0}, '`momentum` must be at least 0 and below 1, got 1.0.'),
   ],
 )
 def test_patterns_that_cannot_be_are_refused(given, words):

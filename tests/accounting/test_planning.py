@@ -249,7 +249,7 @@ def _planned_stack(plan, *, clients, dimension, mechanism):
     ({'target_delta': 1e-4}, 'at most a tenth of one over the population'),
     ({'sampling': 'poisson', 'participation_cap': 3}, 'asks for a secret one'),
     ({'sampling': 'shuffled'}, "`sampling` must be one of 'none', 'poisson'"),
-    ({'dropout': 1.0}, 'must be below 1'),
+    ({'dropout': 1.0}, 'at least 0 and below 1'),
     ({'dropout': 0.995}, 'leaves no honest survivor'),
     ({'clients_per_round': 20_000}, '`population` must be at least 20000'),
     ({'bits': 4}, r'4 bits .* an epsilon of 8 needs over 100 rounds, .* Set `bits` to \d+ or more'),

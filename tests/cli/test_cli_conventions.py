@@ -104,12 +104,18 @@ def test_a_file_says_all_that_flags_do(tmp_path):
       name, task.get(name) or 3
     )
     (tmp_path / 'one.toml').write_text(one_key(name, value))
-    args = parsed('--config', str(tmp_path / 'one.toml'))
+    # The digits read no file.
+    other = ['--data', 'mnist'] if name == 'data_directory' else []
+    args = parsed('--config', str(tmp_path / 'one.toml'), *other)
+    if other:
+      with pytest.raises(ConfigurationError, match='would do nothing'):
+        _run_config.given(args)
+      (tmp_path / 'one.toml').write_text(one_key(name, value) + 'source = "mnist"\n')
     found = _run_config.given(args)
     if name in _run_config._OF_THE_RUN:
       assert str(getattr(args, name)) == str(value)
     else:
-      assert found == {name: value}
+      assert {**found, name: value} == found and {*found} - {name, 'data'} == set()
   for enabled in (True, False):
     (tmp_path / 'one.toml').write_text(one_key('no_privacy', enabled))
     args = parsed('--config', str(tmp_path / 'one.toml'))

@@ -23,7 +23,7 @@ PLAN += ['--population', '1000', '--parameters', '650']
     (['--clients-per-round', '-3'], '--clients-per-round must be at least 1, got -3.'),
     (['--population', '10'], '--population must be at least 50, got 10.'),
     (['--parameters', '0'], '--parameters must be at least 1, got 0.'),
-    (['--dropout', '1'], '--dropout and --colluding-fraction must be below 1, got 1.0'),
+    (['--dropout', '1'], '--dropout must be at least 0 and below 1, got 1.0'),
     (['--bits', '0'], '--bits must be at least 1, got 0.'),
     (['--participation-cap', '0'], '--participation-cap must be at least 1, got 0.'),
     (

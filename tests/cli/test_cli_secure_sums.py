@@ -124,7 +124,7 @@ def test_too_few_clients_for_their_drop_outs_are_refused_before_any_work(tmp_pat
   [
     ({'secure_sum': 'magic'}, '`secure_sum` must be one of'),
     ({'dropout_rate': 0.1}, 'nobody drops out of a simulated sum'),
-    ({'secure_sum': 'semi_honest', 'dropout_rate': 1.5}, 'strictly between 0 and 1'),
+    ({'secure_sum': 'semi_honest', 'dropout_rate': 1.5}, 'at least 0 and below 1'),
     ({'secure_sum': 'semi_honest', 'mechanism': 'gaussian'}, 'sums updates in the clear'),
     ({'secure_sum': 'semi_honest', 'noise_multiplier': None}, 'sums updates in the clear'),
     ({'secure_sum': 'semi_honest', 'metrics': 'clear'}, 'outside of the protocol'),

@@ -1,6 +1,7 @@
 """`tff-privacy-agg train` with a file, with one's own data and model, with a budget."""
 
 import argparse
+import dataclasses
 import json
 import re
 import sys
@@ -146,7 +147,7 @@ def test_a_bad_file_ends_before_any_work(tmp_path, capsys, text, sentence):
       '`[training] client_learning_rate` of ',
     ),
     ('', ['--client-learning-rate', '-1'], '--client-learning-rate must be'),
-    ('', ['--server-momentum', '3'], '--server-momentum must lie'),
+    ('', ['--server-momentum', '3'], '--server-momentum must be at least 0 and below 1'),
   ],
   ids=['file and option', 'file', 'options', 'text', 'negative', 'momentum'],
 )
@@ -154,6 +155,34 @@ def test_what_cannot_be_meant_is_refused(tmp_path, capsys, text, options, senten
   (tmp_path / 'run.toml').write_text(text)
   assert cli.main(['train', '--config', str(tmp_path / 'run.toml'), *options]) == 2
   assert sentence in capsys.readouterr().err
+
+
+def test_a_file_may_set_what_the_training_does_not_use_to_its_default(tmp_path):
+  """Files that 0.2 printed do; any other value is refused, as the file calls it."""
+  path = tmp_path / 'run.toml'
+  arguments = ['train', '--config', str(path)]
+  path.write_text('[training]\nproximal_strength = 0.1\n')
+  assert _run_config.given(cli.parser().parse_args(arguments)) == {'proximal_strength': 0.1}
+  path.write_text('[training]\nproximal_strength = 0.2\n')
+  with pytest.raises(ConfigurationError, match='`proximal_strength` is 0.2 and would do nothing'):
+    _run_config.given(cli.parser().parse_args(arguments))
+  # The algorithm that counts is that of the command line; the file's own strength fits the file.
+  path.write_text('[training]\nproximal_strength = 0.2\nalgorithm = "fed_prox"\n')
+  args = cli.parser().parse_args([*arguments, '--algorithm', 'fed_avg'])
+  assert _run_config.given(args)['algorithm'] == 'fed_avg'
+
+
+@pytest.mark.parametrize('no_privacy', [False, True])
+@pytest.mark.parametrize('algorithm', ['fed_avg', 'fed_prox', 'fed_sgd'])
+def test_the_printed_file_sets_nothing_that_is_not_used(tmp_path, no_privacy, algorithm):
+  task = TrainingOptions(algorithm=algorithm, **({'noise_multiplier': None} if no_privacy else {}))
+  text = _run_config.as_toml(dataclasses.asdict(task), tmp_path / 'run', as_json=False)
+  assert ('proximal_strength = 0.1' in text) is (algorithm == 'fed_prox')
+  assert ('# proximal_strength is not used' in text) is (algorithm != 'fed_prox')
+  assert ('delta = 0.0005' in text) is not no_privacy
+  (tmp_path / 'run.toml').write_text(text)
+  args = cli.parser().parse_args(['train', '--config', str(tmp_path / 'run.toml')])
+  assert TrainingOptions(**_run_config.given(args)) == task
 
 
 def test_no_privacy_on_the_command_line_wins_over_the_noise_of_a_file(tmp_path):

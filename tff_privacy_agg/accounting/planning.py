@@ -372,12 +372,7 @@ def _up(value: float, digits: int) -> float:
 
 
 def _honest(clients: int, dropout: float, colluding_fraction: float) -> int:
-  _validate.non_negative(dropout=dropout, colluding_fraction=colluding_fraction)
-  if dropout >= 1 or colluding_fraction >= 1:
-    raise ConfigurationError(
-      f'`dropout` and `colluding_fraction` must be below 1, got {dropout!r} and '
-      f'{colluding_fraction!r}.'
-    )
+  _validate.below_one(dropout=dropout, colluding_fraction=colluding_fraction)
   honest = math.floor((1 - dropout) * (1 - colluding_fraction) * clients + 1e-9)
   if honest < 1:
     raise ConfigurationError(

@@ -71,15 +71,15 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
     for name, flag in args.flags.items()
   }
   args.flags['num_clients'] = args.flags['population']  # of the functions that make the data
-  _refuse_both(bool(found.get('no_privacy')), found, 'the configuration file')
+  _refuse_unused(found, found, bool(found.get('no_privacy')), of_file=True)
   for name in _OF_THE_RUN:
     value = found.pop(name, None)
     if value is not None:
       setattr(args, name, getattr(args, name) or value)
   if args.run_dir is not None:
     args.run_dir = pathlib.Path(args.run_dir)
-  _refuse_both(args.no_privacy, said, 'the command line')
   found.update(said)
+  _refuse_unused(said, found, args.no_privacy, of_file=False)
   if args.no_privacy:
     found.update(noise_multiplier=None, target_epsilon=None)
   return found
@@ -109,29 +109,55 @@ def _in_file(option: str) -> str:
   return f'`[{section}] {key}`'
 
 
-def _refuse_both(no_privacy: bool, options: Mapping[str, Any], where: str) -> None:
-  from tff_privacy_agg.errors import ConfigurationError
+def _refuse_unused(
+  said: Mapping[str, Any], values: Mapping[str, Any], no_privacy: bool, *, of_file: bool
+) -> None:
+  """Refuses options that this training would ignore.
 
-  for name in ('noise_multiplier', 'target_epsilon', 'participation_cap', 'metrics'):
-    if no_privacy and options.get(name) not in (None, 0.0, 'none'):
+  Args:
+    said: What one source says.
+    values: What counts of all options.
+    no_privacy: Whether that source asks for no privacy.
+    of_file: Whether the source is a file; it may say defaults, as those that 0.2 printed do.
+  """
+  from tff_privacy_agg.errors import ConfigurationError
+  from tff_privacy_agg.learning import options
+
+  where = 'the configuration file' if of_file else 'the command line'
+
+  def ignored(name: str) -> bool:
+    value = said.get(name)
+    default = getattr(options.TrainingOptions, name)
+    return value is not None and not (of_file and value == default)
+
+  for name in options.OF_PRIVACY:
+    if no_privacy and ignored(name) and said[name] not in (0.0, 'none'):
       raise ConfigurationError(
-        f'The run has no privacy (`--no-privacy`), but {where} sets `{name}` to {options[name]}. '
+        f'The run has no privacy (`--no-privacy`), but {where} sets `{name}` to {said[name]}. '
         'Leave one of them out.'
+      )
+  for name, reason in options.unused(values).items():
+    if ignored(name):
+      raise ConfigurationError(
+        f'`{name}` is {said[name]!r} and would do nothing: {reason}. Leave it out.'
       )
 
 
 def as_toml(config: Mapping[str, Any], path: pathlib.Path, as_json: bool) -> str:
   """The effective configuration as a file that `--config` takes."""
+  from tff_privacy_agg.learning import options
+
   whole = {**config, 'run_dir': str(path), 'json': as_json}
   # In the file the key says whether there is privacy.
   whole['no_privacy'] = config['noise_multiplier'] is not None
+  unused = {*options.unused(config), *(() if whole['no_privacy'] else options.OF_PRIVACY)}
   lines = []
   for section, keys in SECTIONS.items():
     lines.append(f'[{section}]')
     for key, option in keys.items():
       value = whole[option]
-      unset = value is None
-      lines.append(
-        f'# {key} is not set' if unset else f'{key} = {json.dumps(value, ensure_ascii=False)}'
-      )
+      if value is None or option in unused:
+        lines.append(f'# {key} is not {"set" if value is None else "used"}')
+      else:
+        lines.append(f'{key} = {json.dumps(value, ensure_ascii=False)}')
   return '\n'.join(lines)

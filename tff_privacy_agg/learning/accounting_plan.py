@@ -8,6 +8,7 @@ from tff_privacy_agg import _validate
 from tff_privacy_agg._deprecation import renamed
 from tff_privacy_agg.accounting import Budget
 from tff_privacy_agg.ledger import LedgerFacts, Sampling
+from tff_privacy_agg.ledger.facts import check_claims
 
 
 @renamed(secagg_threshold='minimum_clients')
@@ -50,8 +51,10 @@ class Accounting:
     _validate.at_least(1, population=self.population)
     if self.delta is None:
       object.__setattr__(self, 'delta', _validate.default_delta(self.population))
+    check_claims(self)
     if self.budget is not None:
       _validate.instance(Budget, budget=self.budget)
+      _validate.delta_of(self.population, self.budget.delta, what='budget.delta')
 
   def facts(
     self, stack: Mapping[str, Any], *, randomness: str, unaccounted: Sequence[str] = ()

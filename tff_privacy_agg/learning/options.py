@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from tff_privacy_agg import _deprecation, _validate
 from tff_privacy_agg._names import (
@@ -23,6 +24,17 @@ SECURE_SUMS: Mapping[str, str] = {
   'authenticated': 'by the authenticated protocol, its parties simulated on one machine',
 }
 FEWEST_IN_A_SUM = 3
+# What is about noise and its account, and does nothing without privacy.
+OF_PRIVACY = (
+  'noise_multiplier',
+  'target_epsilon',
+  'participation_cap',
+  'metrics',
+  'mechanism',
+  'bits',
+  'delta',
+  'randomness',
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,8 +115,7 @@ class TrainingOptions:
       server_learning_rate=self.server_learning_rate,
       proximal_strength=self.proximal_strength,
     )
-    if self.server_momentum != 0:
-      _validate.fraction(server_momentum=self.server_momentum)
+    _validate.below_one(server_momentum=self.server_momentum)
     if self.mechanism == GAUSSIAN:
       _deprecation.warn_renamed(GAUSSIAN, CENTRAL, stacklevel=4)
       object.__setattr__(self, 'mechanism', CENTRAL)
@@ -142,8 +153,7 @@ class TrainingOptions:
     self._check_secure_sum()
 
   def _check_secure_sum(self) -> None:
-    if self.dropout_rate:
-      _validate.fraction(dropout_rate=self.dropout_rate)
+    _validate.below_one(dropout_rate=self.dropout_rate)
     if self.secure_sum == 'simulated':
       if self.dropout_rate:
         raise ConfigurationError(
@@ -166,3 +176,24 @@ class TrainingOptions:
         f'`secure_sum` is {self.secure_sum!r}; its sums have {FEWEST_IN_A_SUM} clients or more, '
         f'the rounds {self.clients_per_round}. Raise `clients_per_round`.'
       )
+
+
+def unused(values: Mapping[str, Any]) -> dict[str, str]:
+  """Options that a training with privacy does not use, each with the reason in words.
+
+  Args:
+    values: Options by name, checked or not; the defaults stand for what is missing.
+  """
+  data, algorithm, mechanism = (
+    values.get(name, getattr(TrainingOptions, name)) for name in ('data', 'algorithm', 'mechanism')
+  )
+  found = {}
+  if data == 'digits' or ':' in str(data):
+    found['data_directory'] = f'`data` is {data!r}, which reads no file from there'
+  if algorithm in tuple(ALGORITHMS) and algorithm != 'fed_prox':
+    found['proximal_strength'] = f"`algorithm` is {algorithm!r}, and only 'fed_prox' has it"
+  if algorithm == 'fed_sgd':
+    found['client_learning_rate'] = "`algorithm` is 'fed_sgd', whose clients send gradients"
+  if mechanism in (CENTRAL, GAUSSIAN):
+    found['bits'] = f'`mechanism` is {mechanism!r}, which sums in the clear'
+  return found

@@ -86,16 +86,10 @@ class LedgerFacts:
   unaccounted: tuple[str, ...] = ()
 
   def __post_init__(self) -> None:
-    _validate.at_least(1, population=self.population)
-    _validate.delta_of(self.population, self.delta)
+    check_claims(self)
     _validate.one_of(tuple(RANDOMNESS), randomness=self.randomness)
-    for name in ('minimum_clients', 'participation_cap'):
-      if getattr(self, name) is not None:
-        _validate.at_least(1, **{name: getattr(self, name)})
-    if self.tuning_runs is not None:
-      _validate.at_least(0, tuning_runs=self.tuning_runs)
     object.__setattr__(self, 'sampling', Sampling.of(self.sampling))
-    printable(sampling=self.sampling.text, unit=self.unit, task=self.task)
+    printable(unit=self.unit)
     for what in self.unaccounted:
       printable(unaccounted=what)
     kept = (*_STACK_KEYS, 'beside', 'top_up', 'price', 'strategy')
@@ -314,6 +308,25 @@ class LedgerFacts:
         f'The header of a ledger holds the facts of a training; this one cannot be used: {error} '
         'Restore the file.'
       ) from error
+
+
+def check_claims(claims: Any) -> None:
+  """Raises unless what facts claim of the clients, whatever the stack, is in its range.
+
+  Args:
+    claims: `LedgerFacts`, or what makes them and has the same attributes.
+
+  Raises:
+    ConfigurationError: If it is not.
+  """
+  _validate.at_least(1, population=claims.population)
+  _validate.delta_of(claims.population, claims.delta)
+  for name in ('minimum_clients', 'participation_cap'):
+    if getattr(claims, name) is not None:
+      _validate.at_least(1, **{name: getattr(claims, name)})
+  if claims.tuning_runs is not None:
+    _validate.at_least(0, tuning_runs=claims.tuning_runs)
+  printable(sampling=Sampling.of(claims.sampling).text, task=claims.task)
 
 
 def current_names(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,11 +33,11 @@ def optimal_column(
     learning_rates: Of the server's optimizer in each round; None where they are all alike.
   """
   _validate.at_least(1, rounds=rounds, bands=bands)
-  if bands > rounds or not 0 <= momentum < 1:
+  if bands > rounds:
     raise ConfigurationError(
-      f'{bands} bands over {rounds} rounds with a momentum of {momentum:g} have no column; use at '
-      'most as many bands as rounds, and a momentum of at least 0 and below 1.'
+      f'`bands` must be at most the number of rounds, {rounds}, got {bands}. Lower it.'
     )
+  _validate.below_one(momentum=momentum)
   k = np.arange(1, bands)
   c, inverse_hessian = np.cumprod((2 * k - 1) / (2 * k)), np.eye(bands - 1)
   # Rounds that are all alike cost little, and lead near the column of a schedule.
