@@ -156,6 +156,8 @@ def test_a_number_of_a_file_is_refused_as_the_file_calls_it(tmp_path):
     ('audit --fresh --norm 0', '--norm must be finite and positive, got 0.0.'),
     ('audit --fresh --confidence 95', '--confidence must lie strictly between 0 and 1, got 95.0.'),
     ('audit runs/x --seed -1', '--seed must be at least 0, got -1.'),
+    ('audit runs/x --only gallery --norm 4', '--norm would do nothing: it is of canaries, and'),
+    ('audit --fresh --only memorization --confidence 0.9', '--confidence would do nothing: it is'),
     ('bench --profile --values 0', '--values must be at least 1, got 0.'),
     ('bench --profile --noise-multiplier 0', '--noise-multiplier must be finite and positive'),
     ('train --no-privacy --participation-cap 3', 'The run has no privacy (`--no-privacy`), but'),

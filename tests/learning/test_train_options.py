@@ -164,7 +164,7 @@ def test_a_file_may_set_what_the_training_does_not_use_to_its_default(tmp_path):
   path.write_text('[training]\nproximal_strength = 0.1\n')
   assert _run_config.given(cli.parser().parse_args(arguments)) == {'proximal_strength': 0.1}
   path.write_text('[training]\nproximal_strength = 0.2\n')
-  with pytest.raises(ConfigurationError, match='`proximal_strength` is 0.2 and would do nothing'):
+  with pytest.raises(ConfigurationError, match='`proximal_strength` is'):
     _run_config.given(cli.parser().parse_args(arguments))
   # The algorithm that counts is that of the command line; the file's own strength fits the file.
   path.write_text('[training]\nproximal_strength = 0.2\nalgorithm = "fed_prox"\n')

@@ -13,6 +13,12 @@ from tff_privacy_agg.cli import _flags
 if TYPE_CHECKING:
   from tff_privacy_agg.audit.run_audit import RunAudit
 
+# What only some audits use, with its default.
+_USED_BY = {
+  'canaries': (('canaries',), 100),
+  'norm': (('canaries',), 4.0),
+  'confidence': (('canaries', 'membership'), 0.95),
+}
 _AUDITS = ('canaries', 'membership', 'memorization', 'gallery')
 _EXAMPLES = """examples:
   tff-privacy-agg audit runs/digits-private
@@ -36,11 +42,12 @@ def add(commands: _flags.Commands) -> None:
   audit.add_argument(
     '--only', action='append', choices=_AUDITS, help='one audit; may be repeated (default: all)'
   )
-  audit.add_argument('--canaries', type=int, default=100, help='canary clients to add')
-  audit.add_argument(
-    '--norm', type=float, default=4.0, help="length of a canary's update: above the clipping norm"
-  )
-  audit.add_argument('--confidence', type=float, default=0.95, help='of the bounds')
+  for name, kind, text in (
+    ('canaries', int, 'canary clients to add'),
+    ('norm', float, "length of a canary's update: above the clipping norm"),
+    ('confidence', float, 'of the bounds'),
+  ):
+    audit.add_argument(f'--{name}', type=kind, help=_flags.told(text, _USED_BY[name][1]))
   audit.add_argument('--seed', type=int, default=0, help='of canaries and draws')
   audit.add_argument('--json', action='store_true', help='print audit.json')
 
@@ -55,6 +62,15 @@ def _audit(args: argparse.Namespace) -> int:
       'An audit takes a run directory, or --fresh to train the demo first; got '
       f'{"both" if args.fresh else "neither"}. Give one of them.'
     )
+  audits = args.only or _AUDITS
+  for name, (users, default) in _USED_BY.items():
+    if getattr(args, name) is None:
+      setattr(args, name, default)
+    elif not {*users} & {*audits}:
+      raise ConfigurationError(
+        f'--{name} would do nothing: it is of {" and ".join(users)}, and --only names other audits. '
+        'Leave it out.'
+      )
   _validate.at_least(2, canaries=args.canaries)
   _validate.at_least(0, seed=args.seed)
   _validate.positive(norm=args.norm)
@@ -72,7 +88,7 @@ def _audit(args: argparse.Namespace) -> int:
   with runtime.simulation_context(), runtime.explained():
     result = run_audit.audit_run(
       path,
-      audits=args.only or _AUDITS,
+      audits=audits,
       canaries=args.canaries,
       norm=args.norm,
       confidence=args.confidence,

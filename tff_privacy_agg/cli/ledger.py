@@ -34,10 +34,11 @@ def add(commands: _flags.Commands) -> None:
     if name == 'verify':
       command.add_argument('--hash', help='hash of a line as it was once published')
     if name == 'statement':
-      command.add_argument(
+      form = command.add_mutually_exclusive_group()
+      form.add_argument(
         '--format', choices=('text', 'json', 'html'), default='text', help='of the card'
       )
-      command.add_argument(
+      form.add_argument(
         '--json', action='store_const', dest='format', const='json', help='as --format json'
       )
     else:
