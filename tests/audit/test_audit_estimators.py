@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow_federated as tff
 from scipy import integrate, stats
 from sklearn import metrics
 
@@ -180,6 +181,35 @@ def test_rounds_are_combined_over_those_of_a_canary():
   took_part = np.array([[True, False], [True, False], [False, False]])
   np.testing.assert_allclose(audit.combine_rounds(per_round, took_part), [0.4 / math.sqrt(2), 0.0])
   np.testing.assert_allclose(audit.combine_rounds(per_round, took_part, 'max'), [0.3, 0.0])
+  lengths = np.array([2.0, 0.0])
+  found = audit.combine_rounds(per_round, took_part, lengths=lengths)
+  np.testing.assert_allclose(found, [0.2, 0.0])
+  with pytest.raises(ConfigurationError, match='one number for each of 2 canaries'):
+    audit.combine_rounds(per_round, took_part, lengths=np.ones(3))
+
+
+@pytest.mark.parametrize('momentum', [0.0, 0.9])
+def test_a_server_s_momentum_proves_no_more_than_the_noise_admits(momentum):
+  """Gaussian noise of 8 canaries' length in 30 rounds; confidence 0.9999, fixed seed."""
+  rounds, noise, dimension = 30, 8.0, 2000
+  canaries = audit.Canaries(count=200, norm=1.0, seed=3)
+  sent = canaries.directions(dimension)[canaries.included].sum(axis=0)
+  rng = np.random.default_rng(7)
+  weights, moved = np.zeros(dimension), np.zeros(dimension)
+
+  def model():
+    return tff.learning.models.ModelWeights(trainable=[weights], non_trainable=[])
+
+  watch = audit.CanaryAudit(canaries, model())
+  for _ in range(rounds):
+    moved = momentum * moved + sent + noise * rng.standard_normal(dimension)
+    weights = weights + moved
+    watch.observe(canaries.ids, model())
+  found = watch.result(delta=1e-5, confidence=0.9999)
+  mu = math.sqrt(rounds) / noise
+  assert not found.exceeds(accounting.gaussian_epsilon(mu, 1e-5))
+  assert abs(found.absent_stddev - 1) < 4 / math.sqrt(2 * 90)
+  assert abs(found.all_iterates.mean - mu) < 4 / math.sqrt(90)
 
 
 def test_the_number_of_canaries_for_a_resolution_delivers_it():

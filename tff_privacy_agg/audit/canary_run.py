@@ -72,6 +72,8 @@ class CanaryAudit:
     self._canaries = canaries
     self._first = self._last = flat_weights(initial)
     self._directions = canaries.directions(len(self._first))
+    # Of each canary: the sum of the unit vectors along the model's changes in its rounds.
+    self._sums = np.zeros_like(self._directions)
     self._cosines: list[np.ndarray] = []
     self._took_part: list[np.ndarray] = []
     self._seconds = 0.0
@@ -88,7 +90,11 @@ class CanaryAudit:
     took_part = np.zeros(self._canaries.count, np.bool_)
     took_part[self._canaries.numbers(cohort)] = True
     self._took_part.append(took_part)
-    self._cosines.append(one_shot.cosines(self._directions, now - self._last))
+    change = now - self._last
+    self._cosines.append(one_shot.cosines(self._directions, change))
+    norm = np.linalg.norm(change)
+    if norm > 0:
+      self._sums[took_part] += (change / norm).astype(np.float32)
     self._last = now
     self._seconds += time.process_time() - started
 
@@ -118,7 +124,8 @@ class CanaryAudit:
         f'were included and {absent} that were left out were drawn, and it takes '
         f'{one_shot.FEWEST_CANARIES} and 2. Add canaries or rounds, or enlarge the cohorts.'
       )
-    scores = one_shot.combine_rounds(np.stack(self._cosines), took_part)
+    lengths = np.linalg.norm(self._sums, axis=1)
+    scores = one_shot.combine_rounds(np.stack(self._cosines), took_part, lengths=lengths)
     final = one_shot.cosines(self._directions, self._last - self._first)
     each = 1 - (1 - confidence) / _BOUNDS
     dimension = len(self._first)

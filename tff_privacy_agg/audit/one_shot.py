@@ -81,18 +81,27 @@ def cosines(directions: np.ndarray, observed: np.ndarray) -> np.ndarray:
   return directions @ observed / norm if norm > 0 else np.zeros(len(directions))
 
 
-def combine_rounds(per_round: np.ndarray, took_part: np.ndarray, how: str = 'sum') -> np.ndarray:
+def combine_rounds(
+  per_round: np.ndarray,
+  took_part: np.ndarray,
+  how: str = 'sum',
+  *,
+  lengths: np.ndarray | None = None,
+) -> np.ndarray:
   """One score for each canary from its cosines with every round's change.
 
   Args:
     per_round: Cosines, `[T, k]`.
     took_part: `[T, k]` booleans: in which rounds a canary was in the cohort, which the server
       knows.
-    how: 'sum': over the rounds of a canary, divided by the square root of their
-      number, so that directions that were not there keep the distribution N(0, 1/d); what
-      a client leaks in all its rounds adds up. 'max': the largest of these
+    how: 'sum': over the rounds of a canary, divided by `lengths`, so that directions that were
+      not there keep the distribution N(0, 1/d); what a client leaks in all its rounds adds up.
+      'max': the largest of these
       cosines, as in Algorithm 3 of the paper; its distribution without the canary is not
       that normal one, so `estimate_epsilon` needs `absent`.
+    lengths: `[k]`: the norm of the sum of the unit vectors along the changes in a canary's
+      rounds. None takes the square root of their number, which it is if the changes of
+      different rounds are orthogonal, as noise is. With a server's momentum they are not.
 
   Returns:
     float64 `[k]`; zero for a canary that was in no round.
@@ -110,9 +119,15 @@ def combine_rounds(per_round: np.ndarray, took_part: np.ndarray, how: str = 'sum
       f'{took_part.shape}.'
     )
   rounds = took_part.sum(axis=0)
+  norms = np.sqrt(rounds) if lengths is None else np.asarray(lengths, np.float64)
+  if norms.shape != rounds.shape:
+    raise ConfigurationError(
+      f'`lengths` must have one number for each of {len(rounds)} canaries, got {norms.shape}.'
+    )
   if how == 'max':
     return np.where(rounds > 0, np.max(np.where(took_part, values, -np.inf), axis=0), 0.0)
-  return np.sum(values * took_part, axis=0) / np.sqrt(np.maximum(rounds, 1))
+  sums = np.sum(values * took_part, axis=0)
+  return np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)
 
 
 def estimate_epsilon(
