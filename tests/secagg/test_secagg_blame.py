@@ -5,8 +5,8 @@ import pytest
 from secagg_sessions import Session, body_of, rewrap
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.secagg import unmask, wire
-from tff_privacy_agg.secagg.primitives import shamir
+from tff_privacy_agg.secagg import wire
+from tff_privacy_agg.secagg.primitives import decoding, shamir
 
 
 def dealt(k, t, seed=0):
@@ -16,7 +16,7 @@ def dealt(k, t, seed=0):
 
 
 def recovered(points, values, t, secret):
-  return unmask.recover(points, values, t, lambda found: found == secret)
+  return decoding.recover(points, values, t, lambda found: found == secret)
 
 
 @pytest.mark.parametrize(('k', 't'), [(9, 5), (31, 22), (60, 30), (120, 108), (300, 281)])
@@ -62,7 +62,7 @@ def test_liars_whose_errors_cancel_do_not_turn_the_blame():
   chosen = list(range(1, t + 1))
   # The faulty rule: the t shares that give the right secret are right, all others wrong.
   assert shamir.reconstruct(tuple(points[i] for i in chosen), values[chosen]) == secret
-  framed = shamir.wrong_shares(points, values, chosen)
+  framed = decoding.wrong_shares(points, values, chosen)
   assert set(framed) > set(range(t + 1, k))
   found = recovered(points, values, t, secret)
   assert bytes(found.secret.data) == secret
@@ -87,9 +87,9 @@ def test_a_recovered_secret_is_not_shown():
 def test_a_holder_of_wrong_shares_only_costs_one_search(monkeypatch):
   session = Session(13, dropout_fraction=0.4).steps(3)
   searches = []
-  original = shamir.wrong_shares
+  original = decoding.wrong_shares
   monkeypatch.setattr(
-    shamir, 'wrong_shares', lambda *args: searches.append(args) or original(*args)
+    decoding, 'wrong_shares', lambda *args: searches.append(args) or original(*args)
   )
 
   def forge(client, message):
@@ -108,8 +108,8 @@ def test_no_secret_is_searched_for_once_too_many_are_lost(monkeypatch):
   # n = 20, t = 12 of 19, at most 7 drop out: 5 liars spoil all secrets, also each other's.
   session = Session(20, dropout_fraction=0.35).steps(3)
   searches = []
-  original = unmask.recover
-  monkeypatch.setattr(unmask, 'recover', lambda *args: searches.append(args) or original(*args))
+  original = decoding.recover
+  monkeypatch.setattr(decoding, 'recover', lambda *args: searches.append(args) or original(*args))
 
   def forge(client, message):
     body = body_of(message)

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.secagg import graph, thresholds
-from tff_privacy_agg.secagg.primitives import keys, packing, prg, shamir
+from tff_privacy_agg.secagg.primitives import decoding, keys, packing, prg, shamir
 
 REFERENCE = json.loads((pathlib.Path(__file__).parent / 'secagg-reference.json').read_text())
 ANSWERS = REFERENCE['known_answers']
@@ -147,12 +147,12 @@ def test_large_elements_survive_encoding():
 
 
 @pytest.mark.parametrize('wrong', [0, 1, 2, 5])
-def test_berlekamp_welch_locates_wrong_shares(wrong):
+def test_berlekamp_massey_locates_wrong_shares(wrong):
   rng = np.random.default_rng(wrong)
   values = shamir.decode(shamir.split([bytearray(KEY)], 9, 20))[:, 0]
   bad = rng.choice(20, wrong, replace=False)
   values[bad] = rng.integers(0, shamir.PRIME, (wrong, 16))
-  located = shamir.locate_errors(tuple(range(1, 21)), values, 9)
+  located = decoding.locate_errors(tuple(range(1, 21)), values, 9)
   assert set(bad) <= located
   assert len(located) <= 5
 

@@ -1,10 +1,7 @@
 """The server's last step: secrets from shares, masks off the sum."""
 
 import functools
-import itertools
-import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,15 +10,13 @@ from tff_privacy_agg.secagg.errors import BadShares, Blame, Dispute, NotEnoughSh
 from tff_privacy_agg.secagg.graph import Graph
 from tff_privacy_agg.secagg.mailbox import Mailbox
 from tff_privacy_agg.secagg.params import SessionParams
-from tff_privacy_agg.secagg.primitives import keys, shamir
+from tff_privacy_agg.secagg.primitives import decoding, keys, shamir
 from tff_privacy_agg.secagg.primitives.keys import Secret
 from tff_privacy_agg.secagg.primitives.pairs import KeyPair
 from tff_privacy_agg.secagg.thresholds import GraphParameters
 
 # Clients whose shares are decoded together: 10 MB for 1000 neighbours.
 _AT_ONCE = 64
-# Sets of t shares that are tried where there are too many wrong ones to decode.
-_SETS_TRIED = 5000
 
 
 def _complained(graph: Graph, complaints: Mapping[int, np.ndarray]) -> np.ndarray:
@@ -136,69 +131,6 @@ class Answers:
     return shamir.decode(self.shares[holders, slots])
 
 
-class Recovered(NamedTuple):
-  """A secret, whether shares did not fit it, and whose they were if that is known."""
-
-  secret: Secret
-  disputed: bool
-  wrong: list[int]
-
-
-def recover(
-  points: tuple[int, ...], values: np.ndarray, threshold: int, fits: Callable[[bytes], bool]
-) -> Recovered | None:
-  """The secret that `fits`, from m >= t shares of which some may be wrong.
-
-  One wrong share of the first t is found by leaving out each in turn, up to floor((m - t) / 2) by
-  Berlekamp-Massey, and up to m - t by trying all sets of t shares where these are at most 5000.
-
-  Wrong shares can add up to the right secret: then t of them, taken for good, would
-  blame all others. So holders are named only where no second polynomial of the right
-  secret could be as close, that is, up to floor((m + 1 - t) / 2) of them.
-
-  Returns:
-    None if the secret cannot be told.
-  """
-  most = (len(points) + 1 - threshold) // 2
-
-  def judged(secret: bytes | None, chosen: list[int]) -> Recovered | None:
-    if secret is None or not fits(secret):
-      return None
-    wrong = shamir.wrong_shares(points, values, chosen)
-    return Recovered(Secret(secret), True, [points[i] for i in wrong])
-
-  def attempt(chosen: list[int]) -> Recovered | None:
-    picked = tuple(points[i] for i in chosen)
-    return judged(shamir.reconstruct(picked, values[chosen]), chosen)
-
-  secret = shamir.reconstruct(points[:threshold], values[:threshold])
-  if secret is not None and fits(secret):
-    return Recovered(Secret(secret), False, [])
-  if len(points) == threshold:
-    return None
-  undecided = None
-  first = range(threshold + 1)
-  without = shamir.leaving_one_out(points[: threshold + 1], values[: threshold + 1])
-  for left_out in range(threshold):
-    found = judged(without[left_out], [i for i in first if i != left_out])
-    if found is not None and len(found.wrong) <= most:
-      return found
-    undecided = undecided or found
-  suspects = shamir.locate_errors(points, values, threshold)
-  trusted = [i for i in range(len(points)) if i not in suspects]
-  found = attempt(trusted[:threshold]) if len(trusted) >= threshold else None
-  if found is not None and len(found.wrong) <= most:
-    return found
-  undecided = undecided or found
-  sets = math.comb(len(points), threshold)
-  if undecided is None and len(first) < len(points) and sets <= _SETS_TRIED:
-    tries = (attempt(list(one)) for one in itertools.combinations(range(len(points)), threshold))
-    undecided = next((one for one in tries if one is not None), None)
-    if undecided is not None and len(undecided.wrong) <= most:
-      return undecided
-  return undecided and undecided._replace(wrong=[])
-
-
 def _is_committed(commitment: bytes, seed: bytes) -> bool:
   return keys.digest('commit', seed) == commitment
 
@@ -285,7 +217,7 @@ class Unmasker:
     if self._suspects:
       order = sorted(range(len(points)), key=lambda i: row[points[i] - 1] in self._suspects)
       points, values = tuple(points[i] for i in order), values[order]
-    found = recover(points, values, self._threshold, fits)
+    found = decoding.recover(points, values, self._threshold, fits)
     if found is None:
       self._undecided.append(client)
       return None
