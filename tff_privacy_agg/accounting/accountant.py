@@ -32,6 +32,7 @@ NEGLIGIBLE = 1e-12
 _LOG_EXCESS = np.linspace(math.log(1e-7), math.log(1e9), 512)  # ln(a - 1)
 
 
+@_validate.plain_numbers
 def conversion_offsets(orders: ArrayLike, delta: float) -> np.ndarray:
   """Returns what is added to RDP(a) to give epsilon at each order, float64, shape [m].
 
@@ -48,6 +49,7 @@ def conversion_offsets(orders: ArrayLike, delta: float) -> np.ndarray:
   return np.log1p(-1 / a) - (math.log(delta) + np.log(a)) / (a - 1)
 
 
+@_validate.plain_numbers
 def epsilon(
   curve: RdpCurve,
   delta: float,
@@ -93,6 +95,7 @@ def epsilon(
   return found
 
 
+@_validate.plain_numbers
 def epsilon_at_orders(
   rdp: np.ndarray, orders: np.ndarray, delta: float, distance: float
 ) -> tuple[float, float]:
@@ -208,6 +211,7 @@ def at_distance(
   return math.inf, math.nan
 
 
+@_validate.plain_numbers
 def delta(curve: RdpCurve, epsilon: float, orders: ArrayLike | None = None) -> float:
   """Returns the smallest delta in [0, 1] that the curve proves at `epsilon`.
 
@@ -229,6 +233,7 @@ def delta(curve: RdpCurve, epsilon: float, orders: ArrayLike | None = None) -> f
   return math.exp(min(value, 0.0))
 
 
+@_validate.plain_numbers
 def gaussian_delta(mu: float, epsilon: float) -> float:
   """Returns the exact delta of the Gaussian mechanism at `epsilon`.
 
@@ -247,6 +252,7 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
   return math.exp(log_gaussian_delta(mu, epsilon))
 
 
+@_validate.plain_numbers
 def gaussian_epsilon(mu: float, delta: float) -> float:
   """Returns the exact epsilon of the Gaussian mechanism at `delta`.
 
@@ -308,6 +314,7 @@ def table_orders(integer_only: bool) -> np.ndarray:
   return 1.0 + np.geomspace(0.02, 4095.0, 100)
 
 
+@_validate.plain_numbers
 def rdp_table(
   curve_of_honest: Callable[[int], RdpCurve], maximum: int, orders: ArrayLike
 ) -> np.ndarray:

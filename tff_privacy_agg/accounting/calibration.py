@@ -35,6 +35,7 @@ _DIGITS = 6  # of a noise multiplier that is printed
 _LARGEST = 2.0**40
 
 
+@_validate.plain_numbers
 def split_noise_multiplier(total: float, bit_multipliers: Sequence[float]) -> float:
   """Returns the vector's noise multiplier when channels share one budget.
 
@@ -68,6 +69,7 @@ def split_noise_multiplier(total: float, bit_multipliers: Sequence[float]) -> fl
   return 1.0 / math.sqrt(left)
 
 
+@_validate.plain_numbers
 def find_noise_multiplier(
   target_epsilon: float, delta: float, curve: Callable[[float], RdpCurve]
 ) -> float:
@@ -94,6 +96,7 @@ def find_noise_multiplier(
   return smallest_noise_multiplier(target_epsilon, lambda z: accountant.epsilon(curve(z), delta)[0])
 
 
+@_validate.plain_numbers
 def find_gaussian_noise_multiplier(target_epsilon: float, delta: float, rounds: int) -> float:
   """Returns the exact noise multiplier of `rounds` Gaussian releases (arXiv:1805.06530).
 

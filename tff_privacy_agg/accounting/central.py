@@ -23,6 +23,7 @@ _ROOM_FOR_NOISE = 2**32
 _ROUNDING_SLACK = 8
 
 
+@_validate.plain_numbers
 def central_design(
   *,
   noise_multiplier: float,

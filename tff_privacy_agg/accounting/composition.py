@@ -29,6 +29,7 @@ _NARROW, _LEFT, _FAR = 0.1, -5.0, 100.0
 _NODES, _WEIGHTS = special.roots_legendre(8)
 
 
+@_validate.plain_numbers
 def composed_epsilon(
   mu: float, delta: float, *, c1: float = 0.0, c2: float = 0.0, distance: float = 0.0
 ) -> float:
@@ -69,6 +70,7 @@ def composed_epsilon(
   return float(found) * ULPS
 
 
+@_validate.plain_numbers
 def composed_delta(
   mu: float, epsilon: float, *, c1: float = 0.0, c2: float = 0.0, distance: float = 0.0
 ) -> float:
@@ -146,6 +148,7 @@ def least_delta_at(mu: float, c1: float, c2: float, distance: float) -> float:
   return c1 + c2 - mu * (float(special.ndtri_exp(level)) + mu / 2)
 
 
+@_validate.plain_numbers
 def attack_power(
   false_positive_rate: float,
   mu: float,

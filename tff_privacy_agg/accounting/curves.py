@@ -28,6 +28,7 @@ from tff_privacy_agg.errors import CompositionError, ConfigurationError
 ADJACENCIES = ('zero_out', 'replace_one', 'add_or_remove_one')
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True)
 class RdpCurve:
   """An upper bound on the Renyi divergence at every order of its validity.

@@ -26,6 +26,7 @@ _ERROR_OVER_CENTRAL = 1.001  # a larger scale would buy nothing but random bits
 _TAU_WARNING = 1e-3
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IntegerDesign:
   """Constants of the integer domain of one stack. Adjacency zero_out.
@@ -124,6 +125,7 @@ class IntegerDesign:
     )
 
 
+@_validate.plain_numbers
 def solve(
   *,
   noise_multiplier: float | None,

@@ -31,6 +31,7 @@ class JointDesign:
 
 
 @renamed(max_clients='cohort_maximum', min_honest='minimum_honest', target_z_eff='noise_multiplier')
+@_validate.plain_numbers
 def joint_design(
   *,
   noise_multiplier: float,
@@ -99,6 +100,7 @@ def joint_design(
 
 
 @renamed(max_clients='cohort_maximum', min_honest='minimum_honest', target_z_eff='noise_multiplier')
+@_validate.plain_numbers
 def smallest_bits(
   *,
   noise_multiplier: float,

@@ -16,6 +16,7 @@ from tff_privacy_agg.accounting.curves import RdpCurve, infinite, sensitivity_fa
 from tff_privacy_agg.errors import ConfigurationError
 
 
+@_validate.plain_numbers
 def tau(local_variance: float, honest: int) -> float:
   """Bounds the distance of a sum of discrete Gaussians from a discrete Gaussian.
 
@@ -38,6 +39,7 @@ def tau(local_variance: float, honest: int) -> float:
   return 10.0 * float(np.sum(np.exp(-2.0 * math.pi**2 * local_variance * j / (j + 1.0))))
 
 
+@_validate.plain_numbers
 def discrete_gaussian_terms(
   orders: ArrayLike, l2: float, l1: float, local_variance: float, honest: int, dimension: int
 ) -> np.ndarray:
@@ -66,6 +68,7 @@ def discrete_gaussian_terms(
   )
 
 
+@_validate.plain_numbers
 def discrete_gaussian(
   l2: float,
   l1: float,
@@ -112,6 +115,7 @@ def discrete_gaussian(
   return RdpCurve(function, False, text, 'discrete_gaussian', adjacency)
 
 
+@_validate.plain_numbers
 def skellam(
   l2: float,
   l1: float,
@@ -161,6 +165,7 @@ def skellam(
   return RdpCurve(function, True, text, 'skellam', adjacency)
 
 
+@_validate.plain_numbers
 def gaussian(noise_multiplier: float, *, adjacency: str = 'zero_out') -> RdpCurve:
   """Central Gaussian noise: `a/(2 z^2)` for real a > 1; arXiv:1702.07476, Corollary 3.
 
@@ -184,6 +189,7 @@ def gaussian(noise_multiplier: float, *, adjacency: str = 'zero_out') -> RdpCurv
   return RdpCurve(lambda a: a * slope, False, text, 'gaussian', adjacency)
 
 
+@_validate.plain_numbers
 def central_discrete_gaussian(
   l2_squared: float, variance: float, *, adjacency: str = 'zero_out'
 ) -> RdpCurve:
@@ -214,6 +220,7 @@ def central_discrete_gaussian(
   return RdpCurve(lambda a: a * slope, False, text, CENTRAL, adjacency)
 
 
+@_validate.plain_numbers
 def bit_channel(
   mechanism: str,
   bound: float,

@@ -40,6 +40,7 @@ _FLOOR_SLACK = 1 + 1e-12
 _DISCRETE_GAUSSIAN = ('discrete_gaussian', CENTRAL, CORRELATED)
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NoisyVector:
   """Integers that every client adds to the sum of a round, and the noise on them.
@@ -103,6 +104,7 @@ class NoisyVector:
     return Fraction(moved), self.rounds * coordinates
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RoundPrice:
   """The releases of one round and their price, other stacks of the cohort included.
@@ -264,8 +266,7 @@ class RoundPrice:
 
   @functools.cached_property
   def _draw_distance(self) -> float:
-    draws = (v.rounds * v.dimension * v.draw_distance for v in self.vectors)
-    return math.fsum(draws) * _ROUNDING_UP
+    return _ROUNDING_UP * math.fsum(v.rounds * v.dimension * v.draw_distance for v in self.vectors)
 
   def _check_strategies(self) -> None:
     """Refuses correlated noise without a bound on how often a client takes part."""
@@ -330,6 +331,7 @@ class RoundPrice:
     return dataclasses.replace(proved, function=function)
 
 
+@_validate.plain_numbers
 def noisy_vector(
   *,
   name: str,

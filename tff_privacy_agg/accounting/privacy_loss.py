@@ -42,6 +42,7 @@ _EDGE = 1e-13
 _STAGE = 8 * 2.0**-53
 
 
+@_validate.plain_numbers
 def poisson_epsilon(
   rounds: Sequence[tuple[float, int]],
   rate: float,
@@ -118,6 +119,7 @@ def _without_coins(
   return composed_epsilon(total, delta, c1=c1, c2=c2, distance=distance)
 
 
+@_validate.plain_numbers
 def fixed_rounds_epsilon(
   price: RoundPrice, honest: Mapping[int, int], rate: float, delta: float, distance: float
 ) -> float:

@@ -47,6 +47,7 @@ _WIDE = 1e4
 _SMALL, _TERMS = 0.02, 8
 
 
+@_validate.plain_numbers
 def poisson_round(price: RoundPrice, honest: int, rate: float) -> RdpCurve:
   """One Poisson-sampled round whose total noise is fixed, by the tightest bound that is proved.
 
@@ -98,6 +99,7 @@ def poisson_orders(price: RoundPrice) -> np.ndarray:
   return POISSON_ORDERS if price.has_mu else SAMPLED_ORDERS
 
 
+@_validate.plain_numbers
 def poisson(
   base: RdpCurve,
   rate: float,
@@ -165,6 +167,7 @@ def poisson(
   return _sampled(base, log_a, label, adjacency)
 
 
+@_validate.plain_numbers
 def without_replacement(base: RdpCurve, *, population: int, cohort: int) -> RdpCurve:
   """Amplification by a cohort of fixed size drawn without replacement.
 
@@ -215,6 +218,7 @@ def without_replacement(base: RdpCurve, *, population: int, cohort: int) -> RdpC
   return _sampled(base, log_a, label, 'replace_one')
 
 
+@_validate.plain_numbers
 def participation_cap(curve: RdpCurve, *, rounds: int, cap: int) -> RdpCurve:
   """Total of a client that takes part in at most `cap` of `rounds` rounds.
 

@@ -16,6 +16,7 @@ from tff_privacy_agg.errors import ConfigurationError
 MAXIMUM_BITS = 62
 
 
+@_validate.plain_numbers
 def clip_stddevs(modclip_prob: float) -> float:
   """Returns `k = sqrt(2) * erfcinv(p)`: p is the two-sided tail of a normal beyond k.
 
@@ -30,6 +31,7 @@ def clip_stddevs(modclip_prob: float) -> float:
   return math.sqrt(2.0) * float(special.erfcinv(modclip_prob))
 
 
+@_validate.plain_numbers
 def norm_bounds(scaled_norm: float, dimension: int, beta: float) -> tuple[float, float]:
   """Returns (B, L1), the norm bounds of a stochastically rounded vector.
 
@@ -62,6 +64,7 @@ def norm_bounds(scaled_norm: float, dimension: int, beta: float) -> tuple[float,
   return bound, bound * min(root, bound)
 
 
+@_validate.plain_numbers
 def fits_modulus(
   scaled_norm: float,
   local_variance: float,
@@ -96,6 +99,7 @@ def fits_modulus(
   return 4 * k**2 * (signal + clients * (0.25 + local_variance)) <= 4.0**bits
 
 
+@_validate.plain_numbers
 def scale_from_bits(
   *,
   clip: float,
@@ -147,6 +151,7 @@ def scale_from_bits(
   return _room(expected_clients, bits, k) / (2 * k * deviation)
 
 
+@_validate.plain_numbers
 def noise_multiplier_supremum(
   *, clients: int, bits: int, dimension: int, modclip_prob: float, beta: float
 ) -> float:

@@ -13,6 +13,7 @@ _SERVERS_STDDEV = 128.0
 _WIDEST_STDDEV = 999_000.0  # below the largest that the samplers draw, with room to round up
 
 
+@_validate.plain_numbers
 def honest_survivors(survivors: int, colluding_fraction: float) -> int:
   """Returns `survivors - floor(colluding_fraction * survivors)`.
 
@@ -35,6 +36,7 @@ def honest_survivors(survivors: int, colluding_fraction: float) -> int:
   return survivors - math.floor(Fraction(str(float(colluding_fraction))) * survivors)
 
 
+@_validate.plain_numbers
 def xnoise_components(
   *, sampled: int, tolerated_dropouts: int, central_variance: float
 ) -> list[float]:
@@ -72,6 +74,7 @@ def xnoise_components(
   ]
 
 
+@_validate.plain_numbers
 def xnoise_remaining_variance(components: list[float], *, sampled: int, dropouts: int) -> float:
   """Returns the variance left in the sum once superfluous components are removed.
 
@@ -99,6 +102,7 @@ def xnoise_remaining_variance(components: list[float], *, sampled: int, dropouts
   return (sampled - dropouts) * math.fsum(components[: dropouts + 1])
 
 
+@_validate.plain_numbers
 def default_channel_stddev(noise_multiplier: float, expected: int, minimum_honest: int) -> float:
   """Standard deviation of the noise in the sum of a channel's numbers in [-1, 1].
 
@@ -119,6 +123,7 @@ def default_channel_stddev(noise_multiplier: float, expected: int, minimum_hones
   return max(expected / 10, 4 * noise_multiplier * worst)
 
 
+@_validate.plain_numbers
 def channel_resolution(
   resolution: int, stddev: float, expected: int, widest_share: float = math.inf
 ) -> int:
@@ -142,6 +147,7 @@ def channel_resolution(
   return max(1, min(max(resolution, math.ceil(math.sqrt(_WIDE) / per_step)), finest))
 
 
+@_validate.plain_numbers
 def central_channel_resolution(resolution: int, stddev: float) -> int:
   """Integer steps in one unit where the server adds the noise.
 
@@ -160,6 +166,7 @@ def central_channel_resolution(resolution: int, stddev: float) -> int:
   return max(1, min(wanted, math.floor(_WIDEST_STDDEV / stddev)))
 
 
+@_validate.plain_numbers
 def channel_share_variance(resolution: int, stddev: float, expected: int) -> float:
   """Variance of one client's share of a channel's noise, in squared integer steps.
 

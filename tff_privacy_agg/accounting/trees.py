@@ -19,6 +19,7 @@ from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.errors import ConfigurationError
 
 
+@_validate.plain_numbers
 def tree_restart_sensitivity(
   steps_per_tree: Sequence[int], participations_per_tree: int = 1
 ) -> int:
@@ -40,6 +41,7 @@ def tree_restart_sensitivity(
   return sum(tree_sensitivity(steps, participations_per_tree, 1) for steps in steps_per_tree)
 
 
+@_validate.plain_numbers
 def tree_sensitivity(total_steps: int, max_participations: int, min_separation: int) -> int:
   """Returns the squared sensitivity of one tree without restart; arXiv:2103.00039.
 
@@ -94,6 +96,7 @@ def tree_sensitivity(total_steps: int, max_participations: int, min_separation: 
   return int(best(total_steps, feasible, 0, total_steps - 1))
 
 
+@_validate.plain_numbers
 def banded_noise_multiplier(
   noise_multiplier: float,
   *,
@@ -136,6 +139,7 @@ def banded_noise_multiplier(
   return noise_multiplier / (column_norm * math.sqrt(max_participations))
 
 
+@_validate.plain_numbers
 def correlated_gaussian(noise_multiplier: float, squared_sensitivity: float) -> RdpCurve:
   """Returns the curve of all rounds of a tree or banded mechanism together.
 

@@ -18,6 +18,7 @@ _PREFIX = 'canary_'
 _COINS, _DIRECTIONS = 1, 2
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Canaries:
   """Canary clients, each included by a coin of its own.

@@ -150,6 +150,7 @@ class CanaryAudit:
     )
 
 
+@_validate.plain_numbers
 def run_with_canaries(
   process: tff.learning.templates.LearningProcess,
   canaries: Canaries,

@@ -26,6 +26,7 @@ class Exposure:
   candidates: int
 
 
+@_validate.plain_numbers
 def exposure(canary_loss: float, other_losses: np.ndarray) -> Exposure:
   """Exact exposure of a canary among all candidates; arXiv:1802.08232, Definition 3.
 
@@ -48,6 +49,7 @@ def exposure(canary_loss: float, other_losses: np.ndarray) -> Exposure:
   return Exposure(bits=max(0.0, math.log2(candidates / rank)), rank=rank, candidates=candidates)
 
 
+@_validate.plain_numbers
 def extrapolated_exposure(canary_loss: float, sampled_losses: np.ndarray) -> float:
   """Exposure in bits from a sample of candidates, too many to list; Section 4.4 there.
 

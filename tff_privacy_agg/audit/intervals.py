@@ -48,6 +48,7 @@ def rate_upper(successes: int, trials: int, confidence: float) -> float:
   return float(special.betaincinv(successes + 1, trials - successes, confidence))
 
 
+@_validate.plain_numbers
 def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
   """Two-sided Clopper-Pearson interval of a rate; arguments as for `rate_lower`.
 
@@ -65,6 +66,7 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> In
   )
 
 
+@_validate.plain_numbers
 def epsilon_from_rates(
   *,
   true_positives: int,
@@ -115,6 +117,7 @@ def epsilon_from_rates(
   return max(0.0, *(math.log((hit - delta) / miss) for hit, miss in ratios if hit > delta))
 
 
+@_validate.plain_numbers
 def auc_interval(
   members: np.ndarray, non_members: np.ndarray, confidence: float = 0.95
 ) -> Interval:

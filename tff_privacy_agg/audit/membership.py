@@ -33,6 +33,7 @@ class MembershipResult:
   non_members: int
 
 
+@_validate.plain_numbers
 def measure_attack(
   members: np.ndarray,
   non_members: np.ndarray,

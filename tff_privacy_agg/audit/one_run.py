@@ -37,6 +37,7 @@ class OneRunBound:
   candidates: int
 
 
+@_validate.plain_numbers
 def one_run_p_value(
   *, canaries: int, guesses: int, correct: int, epsilon: float, delta: float
 ) -> float:
@@ -84,6 +85,7 @@ def one_run_p_value(
   return min(1.0, beta + 2 * canaries * delta * average(low))
 
 
+@_validate.plain_numbers
 def one_run_lower_bound(
   scores: np.ndarray,
   included: np.ndarray,
@@ -154,6 +156,7 @@ def one_run_lower_bound(
   )
 
 
+@_validate.plain_numbers
 def canaries_for_bound(epsilon: float, *, confidence: float = 0.95) -> int:
   """Canaries that `one_run_lower_bound` needs to reach `epsilon` if every guess is right.
 

@@ -130,6 +130,7 @@ def combine_rounds(
   return np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)
 
 
+@_validate.plain_numbers
 def estimate_epsilon(
   scores: np.ndarray,
   *,
@@ -191,6 +192,7 @@ def estimate_epsilon(
   )
 
 
+@_validate.plain_numbers
 def canaries_for_resolution(
   epsilon: float, *, delta: float, resolution: float, confidence: float = 0.95
 ) -> int:
@@ -219,6 +221,7 @@ def canaries_for_resolution(
   return max(FEWEST_CANARIES, math.ceil((float(special.ndtri(confidence)) / gap) ** 2))
 
 
+@_validate.plain_numbers
 def gaussian_pair_epsilon(
   first: tuple[float, float], second: tuple[float, float], delta: float
 ) -> float:

@@ -20,6 +20,7 @@ _UNPROVED = ('shuffled', 'check_in', 'random_check_ins', 'round_robin')
 _COUNT = 'number of survivors'
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
   """Distribution of the cohorts of a training.

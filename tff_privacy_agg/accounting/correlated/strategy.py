@@ -25,6 +25,7 @@ ONE = 2**FRACTION_BITS
 _LONGEST, _MARGIN = 2**20, 1 + 2**-10
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True)
 class BandedColumn:
   """First column of a banded lower-triangular Toeplitz matrix, in fixed point.
