@@ -86,6 +86,7 @@ def at_least(lowest: int, **values: Any) -> None:
   for name, value in values.items():
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
       raise ConfigurationError(f'`{name}` must be an integer, got {_shown(value)}.')
+    _number(name, value)  # one too large for a float ends in an error where it is divided
     if value < lowest:
       raise ConfigurationError(f'`{name}` must be at least {lowest}, got {_shown(value)}.')
 

@@ -168,6 +168,8 @@ def test_a_number_of_a_file_is_refused_as_the_file_calls_it(tmp_path):
     ('train --data-directory x', "--data-directory is 'x' and would do nothing: --data is"),
     ('train --algorithm fed_sgd --client-learning-rate 1', '--client-learning-rate is 1.0 and'),
     ('train --mechanism central_discrete_gaussian --bits 9', '--bits is 9 and would do nothing'),
+    (f'train --rounds 1{400 * "0"}', '--rounds is 1000'),
+    (f'train --population 1{400 * "0"}', '--population is 1000'),
     ('train --noise-multiplier 1e300', '--noise-multiplier must be at most 1e+12'),
     ('train --config nowhere.toml', 'Cannot read the configuration nowhere.toml: No such file'),
     ('keys new n --host example.org:8443', '--host must be one or more addresses, or names'),

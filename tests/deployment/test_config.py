@@ -5,6 +5,9 @@ import io
 import json
 import pathlib
 import re
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -114,6 +117,8 @@ def test_bad_files_are_refused_by_key(name, written, capsys):
 @pytest.mark.parametrize(
   ('old', 'new', 'match'),
   [
+    ('', '[deadlines]\njoin = 1' + 400 * '0' + '\n', r'\[deadlines\] `join` is too large a number'),
+    ('rounds = 3', 'rounds = 1' + 400 * '0', r'\[run\] `rounds` is 1000\d*\.\.\., too large'),
     ('rounds = 3', 'rounds = 0', r'\[run\] `rounds` must be at least 1, got 0'),
     ('', '[session]\nminimum_clients = 2\n', r'\[session\] `minimum_clients` must be at least 3'),
     ('', '[cohort]\nclients_per_round = 2\n', r'\[cohort\] `clients_per_round` must be at least 3'),
@@ -189,6 +194,24 @@ def test_entry_points_beside_the_file(written):
       entry_point(bad, beside.parent)
   with pytest.raises(ConfigurationError, match='it failed with FileNotFoundError'):
     entry_point('entry_points_beside:fails', beside.parent)()
+
+
+@pytest.mark.integration
+def test_a_source_that_is_not_there_is_told_in_one_line(written, keys):
+  """Though its module has imported TFF, whose finalizers fail when the process exits."""
+  path = written(
+    SERVER.replace('our_code:process', 'imports_tff:nothing') + KEYS.replace('north', 'server')
+  )
+  written('import tensorflow_federated\n', 'imports_tff.py')
+  shutil.copytree(keys, path.parent / 'keys')
+  code = "import sys; from tff_privacy_agg import cli; sys.exit(cli.main(['serve', '--config', "
+  code += f'{str(path)!r}]))'
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
+  assert done.returncode == 2
+  said = [line for line in done.stderr.splitlines() if 'tff-privacy-agg: ' in line]
+  assert "'imports_tff:nothing' does not name" in said[0]
+  assert done.stderr.rstrip().endswith(said[0])
+  assert 'Exception ignored' not in done.stderr
 
 
 def test_the_command_makes_keys_once(tmp_path, capsys):

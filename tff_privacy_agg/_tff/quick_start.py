@@ -55,6 +55,8 @@ def quick_start() -> Iterator[None]:
       config.CONVERSION_RULES = rules
   finally:
     sys.meta_path.remove(finder)
+    if 'tensorflow_federated' in sys.modules:  # even if the block failed early: its exit hook
+      importlib.import_module('tff_privacy_agg._tff.worker_cleanup')
     gc.freeze()
     if collects:
       gc.enable()

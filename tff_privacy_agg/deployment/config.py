@@ -296,8 +296,11 @@ def _section(file: pathlib.Path, name: str, kind: Any, given: Mapping[str, Any])
         raise ConfigurationError(f'{file}: [{name}] needs `{key}`. Add it.')
       continue
     value, wanted = given[key], _type_of(field)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-      value = float(value)
+    if wanted is float and type(value) is int:
+      try:
+        value = float(value)
+      except OverflowError:
+        raise ConfigurationError(f'{file}: [{name}] `{key}` is too large a number.') from None
     if type(value) is not wanted:
       raise ConfigurationError(
         f'{file}: [{name}] `{key}` must be of type {wanted.__name__}, got {value!r}.'
