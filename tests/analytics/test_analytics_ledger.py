@@ -20,6 +20,7 @@ from tff_privacy_agg.analytics import (
   Quantiles,
   Statistic,
   private_statistic,
+  statistic as statistic_module,
 )
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger, verify
@@ -120,6 +121,16 @@ def test_fewer_clients_than_the_ledgers_threshold_need_one_of_their_own(simulati
     with pytest.raises(LedgerError, match='unit'):
       COUNT.answer(FLAGS, ledger=ledger, facts=dataclasses.replace(FACTS, unit='row'))
     assert ledger.epsilon('server') == pytest.approx(directly([few]), rel=1e-6)
+
+
+def test_values_are_read_once(simulation, tmp_path, monkeypatch):
+  read, client_values = [], statistic_module.client_values
+  monkeypatch.setattr(
+    statistic_module, 'client_values', lambda *given: read.append(1) or client_values(*given)
+  )
+  with PrivacyLedger(tmp_path / 'ledger.jsonl', FACTS) as ledger:
+    COUNT.answer(FLAGS, ledger=ledger)
+  assert read == [1]
 
 
 @pytest.mark.parametrize(
@@ -241,14 +252,13 @@ KILLED = """
 import os, signal, sys
 from tff_privacy_agg import cli
 from tff_privacy_agg.analytics import Statistic
-answer = Statistic.answer
-def dies(self, values, *, ledger=None, facts=None):
-  if ledger is None:  # the charge is written, the clients are asked now
-    os.kill(os.getpid(), signal.SIGKILL)
-  if {late}:  # the faulty variant: charges after the answer
-    dies(self, values)
-  return answer(self, values, ledger=ledger, facts=facts)
-Statistic.answer = dies
+def dies(self, *values):  # the charge is written, the clients are asked now
+  os.kill(os.getpid(), signal.SIGKILL)
+def late(self, *values, **named):  # the faulty variant: charges after the answer
+  dies(self)
+Statistic._ask = dies
+if {late}:
+  Statistic.answer = late
 cli.main(sys.argv[1:])
 """
 

@@ -120,7 +120,7 @@ class Statistic:
       LedgerError: If the question cannot stand in the ledger.
     """
     if ledger is None:
-      return self.next(self.initialize(), client_values(values, self.query.value_type))[1]
+      return self._ask(client_values(values, self.query.value_type))
     task = repr(self.query) if facts is None else facts.task
     own = dataclasses.replace(
       facts or ledger.facts, stack=self.binding.facts(), randomness=self.randomness, task=task
@@ -133,7 +133,7 @@ class Statistic:
       )
     values = client_values(values, self.query.value_type)
     charge = ledger.charge(ledger.state.rounds + 1, planned_survivors=len(values), facts=own)
-    found = self.answer(values)
+    found = self._ask(values)
     # A client that sends the sum more than one for itself does not make them more.
     counted = compat.protocol_survivors()
     survivors = min(int(found['survivors']), len(values) if counted is None else counted)
@@ -225,6 +225,10 @@ class Statistic:
       return output.state, answer
 
     return next_round
+
+  def _ask(self, values: Sequence[Any]) -> Mapping[str, Any]:
+    """The answer to values of the query's type."""
+    return self.next(self.initialize(), values)[1]
 
   def _law(self, clients: int) -> ErrorLaw:
     # Noise is a layer of every statistic's stack, so there is a design, and it has a distribution.
