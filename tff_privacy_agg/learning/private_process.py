@@ -97,16 +97,18 @@ class PrivateLearningProcess(tff.learning.templates.LearningProcess):
       LedgerError: As `PrivacyLedger` does.
     """
     ledger = PrivacyLedger(path, self._facts, budget=self._budget)
-    if self._example_level is not None:
-      setting = self._example_level.as_dict()
-      if ledger.state.notes.get('example_level', setting) != setting:
-        ledger.close()
-        raise LedgerError(
-          'A training resumes with the example-level noise that its ledger notes; this process '
-          'has another. Build the process as before, or begin another ledger.'
-        )
-      if 'example_level' not in ledger.state.notes:
-        ledger.note('example_level', setting)
+    setting = None if self._example_level is None else self._example_level.as_dict()
+    noted = ledger.state.notes.get('example_level')
+    if noted is None and setting is not None and not ledger.state.rounds:
+      ledger.note('example_level', setting)
+    elif noted != setting:
+      # Its epsilon is stated for all rounds of the ledger.
+      ledger.close()
+      raise LedgerError(
+        f'The ledger at {ledger.path} notes {_told(noted)}, and this process has {_told(setting)}. A '
+        'training resumes with the example-level noise that it began with: build the process as '
+        'before, or begin another ledger.'
+      )
     return ledger
 
 
@@ -150,6 +152,12 @@ def _next(inner: tff.learning.templates.LearningProcess, halts: bool) -> compat.
     return tff.learning.templates.LearningProcessOutput(state=kept, metrics=output.metrics)
 
   return next_round
+
+
+def _told(setting: Any) -> str:
+  if setting is None:
+    return 'no example-level noise'
+  return f'example-level noise of multiplier {setting["noise_multiplier"]:g}'
 
 
 def check_facts(process: LedgerFacts, ledger: LedgerFacts) -> None:

@@ -117,6 +117,24 @@ def test_it_trains_in_tffs_algorithms_and_its_ledger_states_both_units(tmp_path)
     other.open_ledger(tmp_path / 'ledger.jsonl')
 
 
+def test_a_ledger_states_an_example_s_epsilon_of_all_its_rounds_or_of_none(tmp_path):
+  setting = ExampleLevel(l2_norm_clip=1.0, noise_multiplier=4.0)
+  plain, noised = private_process(None), private_process(setting)
+  for first, second in ((plain, noised), (noised, plain)):
+    path = tmp_path / f'{first is plain}.jsonl'
+    with first.open_ledger(path) as ledger:
+      ledger.charge(1)
+    first.open_ledger(path).close()
+    before = path.read_bytes()
+    with pytest.raises(tpa.LedgerError, match='no example-level noise'):
+      second.open_ledger(path)
+    assert path.read_bytes() == before
+  begun = tmp_path / 'begun.jsonl'
+  plain.open_ledger(begun).close()  # as a crash before the note leaves it
+  with noised.open_ledger(begun) as ledger:
+    assert ledger.state.notes['example_level'] == setting.as_dict()
+
+
 def test_epsilon_is_that_of_all_passes_over_an_example():
   setting = ExampleLevel(l2_norm_clip=1.0, noise_multiplier=4.0, local_epochs=3)
   found, mu = setting.epsilon(10, 1e-5), np.sqrt(10 * 3**2) / 4.0
