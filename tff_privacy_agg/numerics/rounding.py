@@ -42,8 +42,8 @@ def conditional_round(
     return _later_tries(vector.dtype)(vector, seed, _half_of_square(l2_bound))
 
   rounded = tf.cond(_within(first, l2_bound), lambda: first, tried_again)
-  rounded.set_shape(vector.shape)
-  return tf.cast(rounded, dtype)
+  # An operation, as graphs that are written and read again keep no other shapes.
+  return tf.cast(tf.ensure_shape(rounded, vector.shape), dtype)
 
 
 @functools.cache
