@@ -11,6 +11,7 @@ import numbers
 import os
 import pathlib
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,8 +28,8 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
   Those may read it whom the umask lets: a reviewer does, for whom `tempfile` would shut it.
   """
   temporary = path.with_name(f'{_prefix(path)}{secrets.token_hex(8)}')
-  descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
   try:
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     with os.fdopen(descriptor, 'wb') as file:
       file.write(content)
       file.flush()
@@ -37,8 +38,28 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
   except BaseException as error:
     if isinstance(error, OSError):
       error.filename = str(path)  # a full disk does not say of which file
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
       os.unlink(temporary)
+    raise
+
+
+@contextlib.contextmanager
+def new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A directory to fill, which becomes `path` when the block ends well, and is gone if it does not.
+
+  Args:
+    path: Not there yet; its parents are made.
+  """
+  path.parent.mkdir(parents=True, exist_ok=True)
+  made = path.with_name(f'{_prefix(path)}{secrets.token_hex(8)}')
+  made.mkdir()
+  try:
+    yield made
+    made.rename(path)
+  except BaseException as error:
+    if isinstance(error, OSError) and error.filename is None:
+      error.filename = str(path)
+    shutil.rmtree(made, ignore_errors=True)
     raise
 
 

@@ -22,6 +22,36 @@ def test_a_full_disk_is_told_with_the_file(full, tmp_path, capsys):
   assert told == f'tff-privacy-agg: {tmp_path}/keys/server.pem: No space left on device\n'
 
 
+PLAN = 'plan --target-epsilon 8 --rounds 3 --clients-per-round 40 --population 200 --parameters 9'
+
+
+def test_a_full_disk_leaves_no_part_that_would_refuse_the_next_try(monkeypatch, tmp_path, capsys):
+  written = []
+
+  def third_fails(descriptor):
+    written.append(descriptor)
+    if len(written) == 3:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(os, 'fsync', third_fails)
+  commands = (
+    ['keys', str(tmp_path / 'keys'), 'north', 'south'],
+    [*PLAN.split(), '--write', str(tmp_path / 'run.toml')],
+  )
+  for command, before in zip(commands, (0, 2), strict=True):
+    del written[:]
+    written += range(before)
+    assert cli.main(command) == 2
+    assert 'No space left on device' in capsys.readouterr().err
+    assert cli.main(command) == 0
+
+
+def test_a_file_in_a_directory_that_is_not_there_is_told_by_its_own_name(tmp_path, capsys):
+  assert cli.main([*PLAN.split(), '--write', str(tmp_path / 'no' / 'run.toml')]) == 2
+  told = capsys.readouterr().err.splitlines()[-1]
+  assert told == f'tff-privacy-agg: {tmp_path}/no/run.toml: No such file or directory'
+
+
 def test_a_number_that_cannot_be_kept_names_its_file(full, tmp_path):
   from tff_privacy_agg.deployment.round_numbers import RoundBook
 

@@ -241,6 +241,22 @@ def test_one_id_for_two_clients_is_refused(tmp_path):
     tls.Roster.read(tmp_path / 'roster.json')
 
 
+def test_a_client_s_own_files_must_be_its_own(keys, tmp_path):
+  """It would take part in a session that fails and stays charged."""
+  roster, others = tls.Roster.read(keys / 'roster.json'), tls.make_keys(tmp_path / 'k', ['north'])
+  north = [str(keys / 'north.pem'), str(keys / 'north.identity')]
+  roster.check_client('north', *north)
+  for name, files, match in (
+    ('nobody', north, 'the roster has north'),
+    ('south', north, "is a certificate of 'north'"),
+    ('north', [north[0], str(keys / 'south.identity')], 'is not the identity'),
+    ('north', [north[0], str(others / 'north.identity')], 'is not the identity'),
+  ):
+    with pytest.raises(ConfigurationError, match=match):
+      roster.check_client(name, *files)
+  roster.check_client('north', north[0], None)
+
+
 def test_an_event_is_written_in_one_call():
   """Lines of processes that share a terminal would mix otherwise."""
 

@@ -1,6 +1,9 @@
 """The model comes out as it was released, with the card of its ledger, or not at all."""
 
+import errno
 import json
+import os
+import re
 import shutil
 import sys
 
@@ -12,6 +15,7 @@ from test_training import IDS, SIZE, model_fn, process_with, train
 import tff_privacy_agg as tpa
 from tff_privacy_agg import cli
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
+from tff_privacy_agg.learning.export import run_export
 
 X = np.array([[1.0, 2.0], [-3.0, 0.5]], np.float32)
 
@@ -75,6 +79,21 @@ def test_the_card_is_the_ledgers_and_reads_as_a_model_card(trained, tmp_path):
     assert f'- {sentence}' in text
   assert card['model']['sha256'] in text
   assert "np.load('model.npz')" in text
+
+
+def test_an_export_that_fails_leaves_nothing(trained, tmp_path, monkeypatch):
+  def full(path, content):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(run_export, 'write_bytes', full)
+  with pytest.raises(
+    OSError, match=re.escape(f'No space left on device: {str(tmp_path / "out")!r}')
+  ):
+    tpa.export_model(trained[0], tmp_path / 'out', format='npz')
+  assert not list(tmp_path.iterdir())
+  monkeypatch.undo()
+  tpa.export_model(trained[0], tmp_path / 'out', format='npz')
+  assert len([*(tmp_path / 'out').iterdir()]) == 3
 
 
 def test_an_earlier_round_can_be_chosen_while_it_is_kept(trained, tmp_path):

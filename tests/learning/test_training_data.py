@@ -240,6 +240,6 @@ def test_the_command_trains_on_a_file_of_tff(emnist, tmp_path, capsys, offline):
   arguments += ['--clients-per-round', '4', '--rounds', '1', '--bits', '20', '--local-epochs', '1']
   assert cli.main(['train', *arguments, '--run-dir', str(tmp_path / 'run')]) == 0
   out = capsys.readouterr().out
-  assert 'emnist: 6 clients, 4 a round, 1 rounds' in out
+  assert 'emnist: 6 clients, 4 a round, 1 round' in out
   assert 'round 1/1' in out
   assert pathlib.Path(tmp_path / 'run/ledger.jsonl').exists()

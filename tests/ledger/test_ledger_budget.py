@@ -200,7 +200,7 @@ def test_a_register_that_lacks_rounds_is_refused(tmp_path):
   register.write_bytes(b''.join(lines[:2] + lines[3:]))
   with pytest.raises(LedgerError, match='1 of them are missing'):
     PrivacyLedger(path)
-  assert 'lacks the participants of 1 rounds' in verify(path).problems[0]
+  assert 'lacks the participants of 1 round' in verify(path).problems[0]
   register.write_bytes(lines[0] + lines[1].replace(b'a', b'b') + b''.join(lines[2:]))
   with pytest.raises(LedgerError, match='was changed'):
     PrivacyLedger(path)

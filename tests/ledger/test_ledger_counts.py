@@ -104,7 +104,7 @@ def test_fewer_honest_ones_of_the_runtimes_count_break_the_threshold(tmp_path, m
   budget = accounting.Budget(epsilon=4.0, delta=given.delta)
   with PrivacyLedger(tmp_path / 'ledger.jsonl', given, budget=budget) as ledger:
     first, second = ledger.charge(1), ledger.charge(2)
-    with pytest.raises(LedgerError, match='Round 1 had 1 honest clients, but this ledger counts'):
+    with pytest.raises(LedgerError, match='Round 1 had 1 honest client, but this ledger counts'):
       ledger.settle(first, survivors=100, honest=1, counted_by='runtime')
     assert ledger.state.threshold_broken
     assert ledger.state.honest_at_worst(ledger.state.kind_of(second)) == 1

@@ -189,7 +189,7 @@ def test_more_clients_than_the_claim_draws_from_are_noticed():
   training = Training(fixed(4, 2))
   training.seen = np.zeros(8, int)
   training.run([np.array(cohort) for cohort in ([0, 1], [2, 3], [4, 5], [0, 6])])
-  with pytest.raises(LedgerError, match='have taken part'):
+  with pytest.raises(LedgerError, match='took part'):
     training.evidence.check()
 
 

@@ -201,7 +201,7 @@ def test_rounds_at_their_worst_are_named(tmp_path):
     assert 'charged at the worst in ledger lines 2' in ledger.statement()
   with path.open('ab') as file:
     file.write(b'{"event":"settle')
-  assert '1 lines that were cut off' in LedgerRecord.read(path).statement()
+  assert '1 line cut off' in LedgerRecord.read(path).statement()
 
 
 def test_the_page_is_well_formed_and_escapes_what_users_write(tmp_path):

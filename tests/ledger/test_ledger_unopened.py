@@ -32,7 +32,7 @@ def test_a_session_that_asked_for_no_share_costs_nothing(tmp_path, cap):
     assert ledger.settle_unopened(charge, mode='semi_honest')
     assert epsilons(ledger) == before
     assert (ledger.state.rounds, ledger.state.unsettled, ledger.state.unopened) == (1, 0, 1)
-    assert '1 sessions failed before they showed anything' in ' '.join(ledger.statement().split())
+    assert '1 session failed before they showed anything' in ' '.join(ledger.statement().split())
     with pytest.raises(LedgerError, match='not open'):
       ledger.settle_unopened(charge, mode='semi_honest')
     with pytest.raises(LedgerError, match='not open'):

@@ -188,7 +188,7 @@ def test_a_part_that_is_always_lost_has_dropped_out_aloud(run_in_threads):
 
   context = run_in_threads(fate)
   # 25 clients in parts of three: the last part is one client.
-  with use(context), pytest.warns(RuntimeWarning, match='1 clients have dropped out'):
+  with use(context), pytest.warns(RuntimeWarning, match='1 client dropped out'):
     assert _sums_of_datasets(np.int32(1), datasets(25))[1] == want(24)
   assert context.last_round.dropped == {2: (24,)}
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting import accountant
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.design import IntegerDesign, solve
@@ -158,7 +159,8 @@ def too_few_bits(
 
   enough = next(width for width in range(bits + 1, most + 1) if carries(width))
   return ConfigurationError(
-    f'{bits} bits a coordinate cannot carry the noise that {needs}. Set `bits` to {enough} or more.'
+    f'{counted(bits, "bit")} a coordinate cannot carry the noise that {needs}. Set `bits` to '
+    f'{enough} or more.'
   )
 
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import CENTRAL, CORRELATED
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting.correlated.strategy import BandedColumn
 from tff_privacy_agg.accounting.design import LARGEST_BOUND, IntegerDesign
 from tff_privacy_agg.accounting.price import squared_norm
@@ -79,7 +80,8 @@ def central_design(
   if not fits(1):
     raise ConfigurationError(
       f'The server cannot add a noise multiplier of {noise_multiplier:g} to {dimension} '
-      f'coordinates and {cohort_maximum} clients: not even one step a clip norm carries it. Lower '
+      f'coordinates and {counted(cohort_maximum, "client")}: not even one step a clip norm '
+      f'carries it. Lower '
       'the noise multiplier or the dimension.'
     )
   low, high = 1, 2 * int(LARGEST_BOUND)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import CENTRAL, CORRELATED, DISTRIBUTED
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting import mechanisms, scales
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.errors import ConfigurationError
@@ -228,9 +229,10 @@ def solve(
   norm = norm_for(bits)
   if norm is None or not works(norm):
     raise _infeasible(
-      f'{bits} bits cannot carry '
+      f'{counted(bits, "bit")} cannot carry '
       + (f'a noise multiplier of {z:g} ({law}) for ' if law else 'the sum of ')
-      + f'{cohort_maximum} clients with {minimum_honest} honest survivors in dimension '
+      + f'{counted(cohort_maximum, "client")} with {counted(minimum_honest, "honest survivor")} '
+      f'in dimension '
       f'{dimension}',
       next((w for w in range(1, scales.MAXIMUM_BITS + 1) if works(norm_for(w))), None),
       share(norm) if norm is not None and narrow(norm) else None,

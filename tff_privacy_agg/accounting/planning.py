@@ -11,6 +11,7 @@ import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import DISTRIBUTED
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting import sampling as sampling_bounds
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount, account_of, as_numbers
 from tff_privacy_agg.accounting.budget import Budget, budget_for, stated
@@ -312,7 +313,8 @@ def plan(
         _WIDTHS[-1],
         lambda width: design(1.01 * enough, width)[1],
         target=target_epsilon,
-        needs=f'an epsilon of {target_epsilon:.4g} needs over {rounds} rounds, a noise multiplier of '
+        needs=f'an epsilon of {target_epsilon:.4g} needs over {counted(rounds, "round")}, a noise '
+        f'multiplier of '
         f'about {enough:.3g}',
       ) from None
   solved, epsilon, price = design(z, width)  # whose warning is shown
@@ -335,10 +337,11 @@ def plan(
     bytes_per_client=math.ceil(dimension * width / 8),
     reasons=(
       f'Noise multiplier {z:.4g}: the smallest with epsilon at most {target_epsilon:g} after '
-      f'{exposures} rounds of one client, by the account of the {mechanism} sum.',
-      f'Fewest honest survivors {honest}: of {clients_per_round} clients, less {dropout:.0%} '
+      f'{counted(exposures, "round")} of one client, by the account of the {mechanism} sum.',
+      f'Fewest honest survivors {honest}: of {counted(clients_per_round, "client")}, less '
+      f'{dropout:.0%} '
       f'drop-outs, less {colluding_fraction:.0%} colluders; their noise alone is counted.',
-      f'{width} bits: '
+      f'{counted(width, "bit")}: '
       + (
         'as asked for'
         if bits is not None
@@ -376,7 +379,8 @@ def _honest(clients: int, dropout: float, colluding_fraction: float) -> int:
   honest = math.floor((1 - dropout) * (1 - colluding_fraction) * clients + 1e-9)
   if honest < 1:
     raise ConfigurationError(
-      f'A round of {clients} clients leaves no honest survivor at a dropout of {dropout:g} and '
+      f'A round of {counted(clients, "client")} leaves no honest survivor at a dropout of '
+      f'{dropout:g} and '
       f'a colluding fraction of {colluding_fraction:g}. Plan with more clients.'
     )
   return honest

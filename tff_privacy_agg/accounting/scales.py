@@ -11,6 +11,7 @@ from collections.abc import Callable
 from scipy import special
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import ConfigurationError
 
 MAXIMUM_BITS = 62
@@ -194,7 +195,8 @@ def validate_cohort(maximum: int, honest: int, bits: int) -> None:
   validate_bits(bits)
   if honest > maximum:
     raise ConfigurationError(
-      f'A cohort of at most {maximum} clients cannot have {honest} honest survivors. Lower the '
+      f'A cohort of at most {counted(maximum, "client")} cannot have '
+      f'{counted(honest, "honest survivor")}. Lower the '
       'latter or raise the former.'
     )
 
@@ -237,7 +239,8 @@ def _room(clients: int, bits: int, k: float) -> float:
   if room <= 0:
     needed = math.ceil(0.5 * math.log2(clients * k**2 + 1))
     raise ConfigurationError(
-      f'With {bits} bits the rounding errors of {clients} clients alone overflow the modulus. Use '
-      f'at least {needed} bits.'
+      f'With {counted(bits, "bit")} the rounding errors of {counted(clients, "client")} alone '
+      f'overflow the modulus. Use '
+      f'at least {counted(needed, "bit")}.'
     )
   return math.sqrt(room)

@@ -4,6 +4,7 @@ import math
 from fractions import Fraction
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import ConfigurationError
 
 _WIDE = 8.0
@@ -65,7 +66,8 @@ def xnoise_components(
   _validate.positive(central_variance=central_variance)
   if tolerated_dropouts >= sampled:
     raise ConfigurationError(
-      f'`tolerated_dropouts` is {tolerated_dropouts} of {sampled} clients. Tolerate fewer than all.'
+      f'`tolerated_dropouts` is {tolerated_dropouts} of {counted(sampled, "client")}. Tolerate '
+      f'fewer than all.'
     )
   steps = range(1, tolerated_dropouts + 1)
   return [
@@ -96,7 +98,8 @@ def xnoise_remaining_variance(components: list[float], *, sampled: int, dropouts
   _validate.at_least(0, dropouts=dropouts)
   if dropouts >= len(components):
     raise ConfigurationError(
-      f'{dropouts} clients dropped out; the components tolerate {len(components) - 1}. Abort '
+      f'{counted(dropouts, "client")} dropped out; the components tolerate {len(components) - 1}. '
+      f'Abort '
       'the round, or plan for more drop-outs.'
     )
   return (sampled - dropouts) * math.fsum(components[: dropouts + 1])

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg._names import CENTRAL, CORRELATED
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.aggregation import resolution
 from tff_privacy_agg.aggregation.channel_plans import ChannelPlan, channel_bits, plan_channel
 from tff_privacy_agg.aggregation.domains import Cohort, Domain, RealVectors
@@ -62,7 +63,7 @@ def check(layers: Sequence[Layer], dim: int | None = None) -> list[Domain]:
   for name in names:
     if names.count(name) > 1:
       raise CompositionError(
-        f'Layers need different names; {name!r} is used {names.count(name)} times. '
+        f'Layers need different names; {name!r} is used {counted(names.count(name), "time")}. '
         'Remove one of them, or pass `name=`.'
       )
     if name in _RESERVED_NAMES:

@@ -5,6 +5,7 @@ import math
 from fractions import Fraction
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import ConfigurationError
 
 
@@ -119,7 +120,8 @@ class Cohort:
     honest = self.honest(self.expected)
     if self.minimum > honest:
       raise ConfigurationError(
-        f'`minimum` must be at most the {honest} honest clients among {self.expected} expected, '
+        f'`minimum` must be at most the {counted(honest, "honest client")} among {self.expected} '
+        f'expected, '
         f'got {self.minimum}. Lower `minimum` or raise `expected`.'
       )
 

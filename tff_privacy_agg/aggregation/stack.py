@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from tff_privacy_agg import accounting
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.aggregation.binding import Binding
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.layers.base import Layer, Measurements, Params, Slot, State
@@ -314,7 +315,8 @@ class Stack:
       tf.debugging.Assert(
         survivors <= maximum,
         [
-          f'The cohort admits at most {maximum} clients a round; the number that took part '
+          f'The cohort admits at most {counted(maximum, "client")} a round; the number that took '
+          f'part '
           'follows. Raise `Cohort.maximum` and build the process again, or sample fewer '
           'clients.',
           survivors,

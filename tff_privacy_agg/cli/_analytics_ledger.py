@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tff_privacy_agg._wording import counted
+
 if TYPE_CHECKING:
   from tff_privacy_agg.accounting import Budget
   from tff_privacy_agg.analytics import Statistic
@@ -159,6 +161,7 @@ def _check_same(args: argparse.Namespace, known: Any, facts: Any, clients: int) 
       )
   if clients > known.facts.population:
     raise ConfigurationError(
-      f'The file has {clients} clients; {args.ledger} was begun for {known.facts.population}, and '
+      f'The file has {counted(clients, "client")}; {args.ledger} was begun for '
+      f'{known.facts.population}, and '
       'its delta rests on that. Begin another ledger for these.'
     )

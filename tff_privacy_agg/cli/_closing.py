@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tff_privacy_agg._wording import counted
+
 
 def summary(result: Any, rounds: int) -> dict[str, Any]:
   """Summary of a finished training as JSON values; numbers that are infinite or missing are None.
@@ -48,7 +50,7 @@ def ending(found: Mapping[str, Any]) -> str:
   if found['stopped'] is None:
     return ''
   return (
-    f'stopped after {found["rounds"]} of {found["rounds_planned"]} rounds: '
+    f'stopped after {found["rounds"]} of {counted(found["rounds_planned"], "round")}: '
     'the privacy budget is spent'
   )
 
@@ -91,7 +93,7 @@ def last_words(found: Mapping[str, Any], directory: str | os.PathLike[str]) -> s
     privacy += at_delta(found)
   if promise(found) and not found['complete']:
     privacy += ', NOT COVERING training metrics in the clear'
-  trained = ending(found) or f'trained {found["rounds"]} rounds'
+  trained = ending(found) or f'trained {counted(found["rounds"], "round")}'
   names = ['metrics.csv', 'checkpoints', 'summary.json', 'ledger.jsonl']
   files = [name for name in names if (pathlib.Path(directory) / name).exists()]
   parts = [trained, utility(found), privacy, f'{directory}: {", ".join(files)}']
@@ -108,6 +110,6 @@ def sums_that_fail(directory: str | os.PathLike[str]) -> Iterator[None]:
     yield
   except secagg.SecAggError as error:
     raise PrivacyAggError(
-      f'The secure sum of a round failed: {error}. The ledger holds what its attempts cost. Run the '
+      f'The secure sum of a round failed: {str(error).removesuffix(".")}. The ledger holds what its attempts cost. Run the '
       f'same command to repeat the round in {directory}.'
     ) from error

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.cli import _analytics_ledger, _client_rows, _flags
 
 _EXAMPLES = """examples:
@@ -120,7 +121,7 @@ def _analytics(args: argparse.Namespace) -> int:
     if args.ledger is not None:
       ledger, facts = _analytics_ledger.opened(args, known, statistic, len(clients), delta)
       stack.enter_context(ledger)
-    stack.enter_context(_progress.waiting(f'asking {len(clients)} clients'))
+    stack.enter_context(_progress.waiting(f'asking {counted(len(clients), "client")}'))
     stack.enter_context(runtime.simulation_context())
     found = statistic.answer(values, ledger=ledger, facts=facts)
   intervals = statistic.intervals(found, args.confidence)
@@ -177,12 +178,13 @@ def _tell(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
 
   if args.client:
     print(
-      f'{answer["clients"]} clients; the rows of a client make one value '
+      f'{counted(answer["clients"], "client")}; the rows of a client make one value '
       f'({answer["combined"]}), and the unit of privacy is the client'
     )
   else:
     print(
-      f'each of {answer["clients"]} rows is taken for a client, and is the unit of privacy: where one '
+      f'each of {counted(answer["clients"], "row")} is taken for a client, and is the unit of '
+      f'privacy: where one '
       'can have several, name the column that tells whose they are with --client'
     )
   for name, intervals in answer['intervals'].items():

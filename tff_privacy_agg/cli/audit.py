@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.cli import _flags
 
 if TYPE_CHECKING:
@@ -125,8 +126,8 @@ def _summary(result: 'RunAudit', path: pathlib.Path) -> list[str]:
       f'confidence), estimate {_short(iterates["epsilon"])} from all models, '
       f'{_short(final["epsilon"])} from the last',
       f'  {shown["one_run"]["canaries"]} drawn, {iterates["canaries"]} of them included, in '
-      f'{shown["appearances"]:.1f} of {shown["rounds"]} rounds each; at full length in '
-      f'{"?" if full is None else full} rounds',
+      f'{shown["appearances"]:.1f} of {counted(shown["rounds"], "round")} each; at full length in '
+      f'{counted("?" if full is None else full, "round")}',
       f'  cost: {shown["seconds_a_round"]:.2f} s a round'
       + (
         f' next to {shown["seconds_a_round_without"]:.2f} s without canaries'

@@ -6,6 +6,7 @@ import functools
 import json
 
 from tff_privacy_agg._names import RANDOMNESS
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.cli import _flags
 
 _EXAMPLES = """examples:
@@ -69,7 +70,7 @@ def _bench(args: argparse.Namespace) -> int:
   if args.json:
     print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
     return 0
-  print(f'{args.values} values, {args.randomness}; CPU time of one client')
+  print(f'{counted(args.values, "value")}, {args.randomness}; CPU time of one client')
   for row in rows[:-1]:
     bar = '#' * round(40 * row.share)
     print(f'{row.name:<32} {row.nanoseconds:8.2f} ns a value {100 * row.share:5.1f} %  {bar}')

@@ -35,7 +35,8 @@ def _client(args: argparse.Namespace) -> int:
   settings = config.read(args.config, config.ClientConfig)
   section, keys = settings.client, settings.keys
   # Refused at once, before TensorFlow is imported.
-  tls.Roster.read(keys.roster)
+  own = keys.identity if settings.policy.authenticated else None
+  tls.Roster.read(keys.roster).check_client(section.name, keys.certificate, own)
   tls.channel_credentials(keys.ca, keys.certificate, keys.key)
   events = Events.to_terminal(section.name, as_json=args.json)
   events('building the process', process=settings.process.source)

@@ -4,6 +4,7 @@ import argparse
 import json
 import pathlib
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.cli import _flags
 
 _EXAMPLES = """example:
@@ -40,6 +41,9 @@ def _keys(args: argparse.Namespace) -> int:
   if args.json:
     print(json.dumps({'keys': str(where), 'clients': args.clients, 'days': args.days}))
     return 0
-  print(f'{where}: keys of a server and {len(args.clients)} clients, valid for {args.days} days')
+  print(
+    f'{where}: keys of a server and {counted(len(args.clients), "client")}, valid for '
+    f'{counted(args.days, "day")}'
+  )
   print('Whoever made them can act as anyone: for tests, or a group that trusts the maker.')
   return 0

@@ -6,6 +6,7 @@ import json
 import math
 import pathlib
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.cli import _flags
 
 _EXAMPLES = """examples:
@@ -73,7 +74,7 @@ def _epsilon(args: argparse.Namespace) -> int:
   for view, one in spent.items():
     print(
       f'{view}: epsilon {rounded_up(one.epsilon, 6)} at delta {rounded_up(one.delta, 6)}, unit one '
-      f'{record.facts.unit}, adjacency {one.adjacency}, {one.rounds} rounds, '
+      f'{record.facts.unit}, adjacency {one.adjacency}, {counted(one.rounds, "round")}, '
       f'{one.unsettled} of them charged at the worst'
     )
     if view == 'release' and fixed is not None:
@@ -98,7 +99,10 @@ def _verify(args: argparse.Namespace) -> int:
     print(f'PROBLEM: {problem}')
   for remark in found.remarks:
     print(f'note: {remark}')
-  print(f'{"verified" if found.ok else "NOT verified"}: {found.lines} lines, hash {found.hash}')
+  print(
+    f'{"verified" if found.ok else "NOT verified"}: {counted(found.lines, "line")}, hash '
+    f'{found.hash}'
+  )
   return 0 if found.ok else 1
 
 

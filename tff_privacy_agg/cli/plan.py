@@ -90,6 +90,7 @@ def add(commands: _flags.Commands) -> None:
 
 
 def _plan(args: argparse.Namespace) -> int:
+  from tff_privacy_agg._files import write_bytes
   from tff_privacy_agg.accounting.printing import rounded_up
   from tff_privacy_agg.cli import _progress
   from tff_privacy_agg.errors import ConfigurationError
@@ -100,7 +101,7 @@ def _plan(args: argparse.Namespace) -> int:
   with _progress.waiting('planning') as progress:
     result = _correlated(args) if args.correlated else _of_clients(args, progress)
   if args.write is not None:
-    args.write.write_text(result.toml(), encoding='utf-8')
+    write_bytes(args.write, result.toml().encode('utf-8'))
   if args.json:
     print(json.dumps(result.as_dict(), indent=2))
     return 0

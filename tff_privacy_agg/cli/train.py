@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tff_privacy_agg import _names
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.cli import _closing, _flags, _progress, _run_config
 from tff_privacy_agg.learning import options
 from tff_privacy_agg.learning.options import TrainingOptions
@@ -132,7 +133,7 @@ def _train(args: argparse.Namespace) -> int:
     task = dataclasses.replace(task, noise_multiplier=planned[0])
     print(
       f'noise multiplier {planned[0]:g}, planned for epsilon {task.target_epsilon:g} over '
-      f'{planned[1]} rounds',
+      f'{counted(planned[1], "round")}',
       file=say,
     )
   config = {**dataclasses.asdict(task), 'planned_rounds': planned[1] if planned else None}
@@ -152,8 +153,8 @@ def _train(args: argparse.Namespace) -> int:
     directory = learning.RunDirectory(path, config)
     directory.write_privacy(_facts(task, process))
     print(
-      f'{task.data}: {task.population} clients, {task.clients_per_round} a round, '
-      f'{task.rounds} rounds; run directory {path}',
+      f'{task.data}: {counted(task.population, "client")}, {task.clients_per_round} a round, '
+      f'{counted(task.rounds, "round")}; run directory {path}',
       file=say,
     )
     with _closing.sums_that_fail(path):
@@ -280,7 +281,7 @@ def _summary_text(
   if last_sum is not None:
     privacy += (
       f'\nsecure sums: {task.secure_sum.replace("_", "-")} protocol, its parties simulated here; '
-      f'{len(last_sum.survivors)} of {task.clients_per_round} clients in the last'
+      f'{len(last_sum.survivors)} of {counted(task.clients_per_round, "client")} in the last'
     )
   files = 'metrics.csv, tensorboard/, checkpoints/, privacy.json, summary.json'
   if task.noise_multiplier is not None:

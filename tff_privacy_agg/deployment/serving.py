@@ -22,7 +22,6 @@ from tff_privacy_agg.deployment.participant import Member, Participant
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.deployment.served_session import Deadlines
 from tff_privacy_agg.deployment.standing import STRIKES, Standing
-from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning import RunDirectory, TrainingLoop, TrainingResult
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess, check_facts
 from tff_privacy_agg.learning.rounds import SessionLimits, check_limits
@@ -209,23 +208,21 @@ def take_part(
     Sessions that this client took part in to their end.
 
   Raises:
-    ConfigurationError: If the name is not in the roster, another client runs in the directory, or
-      the server has another task or process.
+    ConfigurationError: If the name is not in the roster, the files of `keys` are another client's,
+      another client runs in the directory, or the server has another task or process.
     RoundTimeout: If the server was not there for `reconnect_seconds`.
   """
   roster = tls.Roster.read(keys.roster)
-  if name not in roster.ids:
-    raise ConfigurationError(
-      f'The client is {name!r}; the roster has {", ".join(roster.ids)}. Correct the name, or the '
-      'roster.'
-    )
+  policy = policy or ClientPolicy()
+  own = keys.identity if policy.authenticated else None
+  roster.check_client(name, keys.certificate, own)
   member = Member(
     name=name,
     client_id=roster.ids[name],
     identity=tls.read_identity(keys.identity),
     roster=roster.keys,
     server_key=roster.server_key,
-    policy=policy or ClientPolicy(),
+    policy=policy,
   )
   form = served_rounds.form_of(process, len(roster.ids))
   where = pathlib.Path(directory)

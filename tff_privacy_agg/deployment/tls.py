@@ -73,6 +73,33 @@ class Roster:
       raise ConfigurationError(f'{path} gives one key to two parties. Give each its own.')
     return cls(ids=ids, keys=keys, server_key=server_key)
 
+  def check_client(self, name: str, certificate: str, identity: str | None) -> None:
+    """Refuses a client whose files are another's, before a session with it is charged.
+
+    Args:
+      name: The client's.
+      certificate: Its file.
+      identity: Its file; None for a client that may do without.
+    """
+    if name not in self.ids:
+      raise ConfigurationError(
+        f'The client is {name!r}; the roster has {", ".join(self.ids)}. Correct the name, or the roster.'
+      )
+    named = _name_in(_read(certificate))
+    if named != name:
+      raise ConfigurationError(
+        f'The client is {name!r}; {certificate} is a certificate of {named!r}. Correct the name, or '
+        "take the client's own files."
+      )
+    if identity is None:
+      return
+    key = Ed25519PrivateKey.from_private_bytes(read_identity(identity)).public_key()
+    if key.public_bytes_raw() != self.keys[self.ids[name]]:
+      raise ConfigurationError(
+        f'{identity} is not the identity that the roster has for {name!r}. Take the files that were '
+        'made with this roster.'
+      )
+
 
 def _different_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   found = dict(pairs)
@@ -145,7 +172,7 @@ def make_keys(
     plain = name.replace('-', '').replace('_', '').replace('.', '')
     if not (plain.isascii() and plain.isalnum()) or len(name) > 60 or name in (_SERVER, 'ca'):
       raise ConfigurationError(
-        f'`clients` must be names of letters, digits, -, _ and . other than {_SERVER!r} and '
+        f'`clients` must be names of at most 60 letters, digits, -, _ and . other than {_SERVER!r} and '
         f"'ca', got {name!r}."
       )
   if len(set(names)) != len(names) or not names:
@@ -157,19 +184,29 @@ def make_keys(
       f'Keys are never overwritten, and {where} is not empty. Choose another directory.'
     )
   authority = _Authority(days)
-  public = {}
+  public: dict[str, str] = {}
+  files: dict[str, tuple[bytes, int]] = {}
   for name in [_SERVER, *names]:
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = authority.certify(name, key, hosts if name == _SERVER else ())
     identity = Ed25519PrivateKey.generate()
-    _write(where / f'{name}.pem', _pem(certificate), 0o644)
-    _write(where / f'{name}.key', _private_pem(key), 0o600)
-    _write(where / f'{name}.identity', _private_pem(identity), 0o600)
+    files[f'{name}.pem'] = _pem(certificate), 0o644
+    files[f'{name}.key'] = _private_pem(key), 0o600
+    files[f'{name}.identity'] = _private_pem(identity), 0o600
     public[name] = identity.public_key().public_bytes_raw().hex()
   members = {name: {'id': index, 'key': public[name]} for index, name in enumerate(names)}
   roster = {'server': public[_SERVER], 'clients': members}
-  _write(where / 'ca.pem', _pem(authority.certificate), 0o644)
-  _write(where / 'roster.json', (json.dumps(roster, indent=2) + '\n').encode(), 0o644)
+  files['ca.pem'] = _pem(authority.certificate), 0o644
+  files['roster.json'] = (json.dumps(roster, indent=2) + '\n').encode(), 0o644
+  written: list[pathlib.Path] = []
+  try:
+    for name, (content, mode) in files.items():
+      _write(where / name, content, mode)
+      written.append(where / name)
+  except BaseException:
+    for path in written:  # half a set serves nobody, and would refuse the next one
+      path.unlink(missing_ok=True)
+    raise
   return where
 
 
@@ -251,6 +288,7 @@ def _write(path: pathlib.Path, data: bytes, mode: int) -> None:
       os.fsync(file.fileno())
   except OSError as error:
     error.filename = str(path)  # a full disk does not say of which file
+    path.unlink()
     raise
 
 

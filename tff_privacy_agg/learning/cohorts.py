@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger import Sampling
 from tff_privacy_agg.ledger.participants import EligibleClients
@@ -70,7 +71,8 @@ class UniformCohorts:
     _check_ids(self.client_ids)
     if self.size > len(self.client_ids):
       raise ConfigurationError(
-        f'`size` must be at most the {len(self.client_ids)} clients there are, got {self.size}.'
+        f'`size` must be at most the {counted(len(self.client_ids), "client")} there are, got '
+        f'{self.size}.'
       )
 
   def cohort(self, round_number: int, eligible: Sequence[str] | None = None) -> list[str]:
@@ -82,7 +84,8 @@ class UniformCohorts:
     ids = self.client_ids if eligible is None else eligible
     if len(ids) < self.size:
       raise ConfigurationError(
-        f'Round {round_number} needs {self.size} clients; the participation cap leaves {len(ids)}. '
+        f'Round {round_number} needs {counted(self.size, "client")}; the participation cap leaves '
+        f'{len(ids)}. '
         'Raise the cap, or train for fewer rounds or with smaller cohorts.'
       )
     if self.seed is None:
@@ -126,7 +129,7 @@ class PoissonCohorts:
     if (1 - self.probability) ** len(self.client_ids) > _RARELY:
       raise ConfigurationError(
         f'A round needs a client; with probability {self.probability:g} of '
-        f'{len(self.client_ids)} clients, one in '
+        f'{counted(len(self.client_ids), "client")}, one in '
         f'{1 / (1 - self.probability) ** len(self.client_ids):.3g} rounds has none. Raise '
         '`probability`.'
       )
@@ -193,8 +196,9 @@ class SeparatedCohorts:
     clients, needed = len(self.client_ids), self.size * self.separation
     if needed > clients:
       raise ConfigurationError(
-        f'Rounds of {self.size} clients, who return after {self.separation} rounds at the earliest, '
-        f'need {needed} clients; there are {clients}. Lower `size` or `separation`.'
+        f'Rounds of {counted(self.size, "client")}, who return after '
+        f'{counted(self.separation, "round")} at the earliest, '
+        f'need {counted(needed, "client")}; there are {clients}. Lower `size` or `separation`.'
       )
 
   def participation_cap(self, rounds: int) -> int:
@@ -224,7 +228,8 @@ class SeparatedCohorts:
     if round_number > len(self._drawn) + 1 and self.seed is None:
       raise ConfigurationError(
         f'Who took part in the rounds before round {round_number} is not known: the draws are secret, '
-        f'and this sampler has drawn {len(self._drawn)} rounds. Resume with the ledger of the '
+        f'and this sampler has drawn {counted(len(self._drawn), "round")}. Resume with the ledger '
+        f'of the '
         'training, or draw from a seed.'
       )
     for forgotten in self._drawn[round_number - 1 :]:
@@ -255,7 +260,8 @@ class SeparatedCohorts:
     """The clients who have taken part least, at random among equals."""
     if len(ids) < self.size:
       raise ConfigurationError(
-        f'Round {round_number} needs {self.size} clients; the separation of {self.separation} rounds '
+        f'Round {round_number} needs {counted(self.size, "client")}; the separation of '
+        f'{counted(self.separation, "round")} '
         f'and the participation cap leave {len(ids)}. Use smaller cohorts, or fewer rounds.'
       )
     if self.seed is None:

@@ -13,6 +13,7 @@ import tensorflow_federated as tff
 
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg._tff.error_hints import last_line
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
 from tff_privacy_agg.learning.cohorts import Cohorts
 from tff_privacy_agg.learning.preparation.checks import (
@@ -182,7 +183,8 @@ class CohortIterator(compat.FederatedDataSourceIterator):
     cohort = cohorts.cohort(round_number, eligible)
     if k is not None and k != len(cohort):
       raise ConfigurationError(
-        f'The round needs {k} clients; the cohort sampler chose {len(cohort)}. Give both the same '
+        f'The round needs {counted(k, "client")}; the cohort sampler chose {len(cohort)}. Give '
+        f'both the same '
         'size.'
       )
     datasets = [self._source.dataset(client) for client in cohort]

@@ -27,6 +27,7 @@ import tff_privacy_agg
 from tff_privacy_agg._files import read_json, read_table, remove_leftovers, sole_user, write_json
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg._tff.checkpoints import Checkpoints
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.aggregation.noise_history import holds_noise
 from tff_privacy_agg.errors import ConfigurationError
 
@@ -171,7 +172,7 @@ class RunDirectory:
       if found.get('computation') != identity.get('computation'):
         told.append('the process computes something else than before; history.jsonl records it')
       if last['rounds'] != rounds:
-        told.append(f'{rounds} rounds in all, {last["rounds"]} before')
+        told.append(f'{counted(rounds, "round")} in all, {last["rounds"]} before')
     line = {
       'utc': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
       'version': tff_privacy_agg.__version__,

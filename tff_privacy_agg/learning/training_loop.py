@@ -12,6 +12,7 @@ from tff_privacy_agg import _validate, secagg
 from tff_privacy_agg._telling import announced
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg._tff.error_hints import explained
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.aggregation.noise_history import holds_noise
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
@@ -103,7 +104,7 @@ class TrainingLoop:
       opened = self._with_ledger(stack)
       result = opened._train()
     reason = 'the training is complete' if result.stopped is None else BUDGET_SPENT
-    self.source.close(f'{reason}, after {result.rounds_done} of {self.rounds} rounds')
+    self.source.close(f'{reason}, after {result.rounds_done} of {counted(self.rounds, "round")}')
     return result
 
   def check(self) -> None:
@@ -173,7 +174,8 @@ class TrainingLoop:
     if self.ledger is not None and self.ledger.state.rounds < done:
       raise LedgerError(
         f'{self.directory.path} has a checkpoint of round {done}; {self.ledger.path.name} has charged '
-        f'{self.ledger.state.rounds} rounds and would understate epsilon. Restore the ledger.'
+        f'{counted(self.ledger.state.rounds, "round")} and would understate epsilon. Restore the '
+        f'ledger.'
       )
     found = {**identity_of(self.process, initial), **self.source.identity}
     for line in self.directory.begin(found, rounds=self.rounds, after=done):

@@ -14,6 +14,7 @@ from scipy import stats
 from tff_privacy_agg import _validate
 from tff_privacy_agg._entry_points import entry_point
 from tff_privacy_agg._names import ALGORITHMS
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting import Budget
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.factories import ComposedFactory, compose
@@ -154,7 +155,8 @@ class TrainingTask(TrainingOptions):
     clients = len(loaded.train.client_ids)
     if clients != self.population:
       raise ConfigurationError(
-        f'`population` is {self.population}; the data has {clients} clients. State the number of '
+        f'`population` is {self.population}; the data has {counted(clients, "client")}. State the '
+        f'number of '
         'clients, which delta and epsilon are judged by.'
       )
     return loaded

@@ -13,6 +13,7 @@ import tff_privacy_agg
 from tff_privacy_agg import _validate
 from tff_privacy_agg._deprecation import renamed
 from tff_privacy_agg._names import RANDOMNESS
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount, account_of
 from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.accounting.shares import honest_survivors
@@ -179,7 +180,7 @@ class LedgerFacts:
   @property
   def participation_promise(self) -> str:
     """How often clients are said to take part, in words; empty if nothing is said."""
-    parts = [] if self.cap is None else [f'at most {self.cap} rounds a client']
+    parts = [] if self.cap is None else [f'at most {counted(self.cap, "round")} a client']
     if self.separation is not None:
       parts.append(f'rounds of one client at least {self.separation} apart')
     return ' and '.join(parts)
@@ -189,9 +190,9 @@ class LedgerFacts:
     """Conditions of the release view on every round, in words; empty if there are none."""
     parts = []
     if self.top_up is not None:
-      parts.append(f'noise topped up to {self.top_up} shares')
+      parts.append(f'noise topped up to {counted(self.top_up, "share")}')
     if self.sampling.cohort is not None:
-      parts.append(f'cohorts of {self.sampling.cohort} clients who all survive')
+      parts.append(f'cohorts of {counted(self.sampling.cohort, "client")} who all survive')
     return ' and '.join(parts)
 
   @property
@@ -276,7 +277,8 @@ class LedgerFacts:
     _validate.at_least(1, top_up=self.top_up)
     if not price.distributed or self.top_up < self.maximum:
       raise ConfigurationError(
-        f'`top_up` tops up the noise that clients add, to at least the {self.maximum} shares of '
+        f'`top_up` tops up the noise that clients add, to at least the '
+        f'{counted(self.maximum, "share")} of '
         f'the largest cohort; got {self.top_up} with {self.stack["mechanism"]} noise. Raise it, '
         'or leave it out.'
       )

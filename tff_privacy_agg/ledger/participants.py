@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger import line_file as ledger_file
 from tff_privacy_agg.ledger.facts import LedgerFacts
@@ -154,7 +155,8 @@ class Participants:
     people = len(self._numbers.keys() | set(hashed))
     if people > population:
       raise LedgerError(
-        f'The ledger is of a population of {population} clients; with this cohort {people} have '
+        f'The ledger is of a population of {counted(population, "client")}; with this cohort '
+        f'{people} have '
         'taken part. Begin a ledger with the true number, which delta is judged by.'
       )
     numbers = self._numbers_of(hashed)
@@ -163,7 +165,7 @@ class Participants:
     if self._cap is not None and taken.max(initial=0) >= self._cap:
       spent = int((taken >= self._cap).sum())
       raise LedgerError(
-        f'A client takes part in at most {self._cap} rounds; {spent} of this cohort of '
+        f'A client takes part in at most {counted(self._cap, "round")}; {spent} of this cohort of '
         f'{len(hashed)} already did. Draw the cohort from `ledger.eligible(clients)`.'
       )
     return max(self._most, int(taken.max(initial=0)) + 1)

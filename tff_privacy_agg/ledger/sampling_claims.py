@@ -9,6 +9,7 @@ import numpy as np
 from scipy import special
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting import sampling
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.price import RoundPrice
@@ -99,9 +100,9 @@ class Sampling:
     """Describes the draw in words."""
     words = f' ({self.text})' if self.text else ''
     if self.kind == 'poisson':
-      return f'each of {self.population} clients with probability {self.rate:g}{words}'
+      return f'each of {counted(self.population, "client")} with probability {self.rate:g}{words}'
     if self.kind == 'without_replacement':
-      return f'{self.cohort} of {self.population} clients, without replacement{words}'
+      return f'{self.cohort} of {counted(self.population, "client")}, without replacement{words}'
     return self.text or 'not stated'
 
   def as_dict(self) -> dict[str, Any]:
@@ -161,7 +162,8 @@ class Sampling:
       )
     if self.cohort is not None and size != self.cohort:
       raise LedgerError(
-        f'The ledger claims cohorts of {self.cohort} clients; that of round {round_number} has '
+        f'The ledger claims cohorts of {counted(self.cohort, "client")}; that of round '
+        f'{round_number} has '
         f'{size}. Draw as claimed, or begin a ledger without the claim.'
       )
 
@@ -195,7 +197,8 @@ def check_proved(
     raise ConfigurationError(f'{asked}; the stack has no noise that it could amplify. Add noise.')
   if participation_cap is not None:
     raise ConfigurationError(
-      f'{asked}; under a cap of {participation_cap} participations draws depend on one another. '
+      f'{asked}; under a cap of {counted(participation_cap, "participation")} draws depend on one '
+      f'another. '
       "Claim one of the two: the cap holds against the server too, with sampling of the kind 'none'."
     )
   if price.separation is not None:
@@ -207,7 +210,7 @@ def check_proved(
   if claim.cohort is not None:
     if claim.cohort > maximum:
       raise ConfigurationError(
-        f'{asked}; a round admits at most {maximum} clients. Raise `Cohort.maximum`.'
+        f'{asked}; a round admits at most {counted(maximum, "client")}. Raise `Cohort.maximum`.'
       )
     return
   if price.adjacency == 'replace_one':

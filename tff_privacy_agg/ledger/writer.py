@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tff_privacy_agg
-from tff_privacy_agg import _validate
+from tff_privacy_agg import _validate, _wording
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import line_format as ledger_lines
 from tff_privacy_agg.ledger.facts import LedgerFacts, printable
@@ -210,7 +210,8 @@ class PrivacyLedger(OpenedLedger):
     counted = counted if lowers else min(counted, self.state.honest_at_worst(kind))
     if counted < 1 or survivors > most:
       raise LedgerError(
-        f'Round {self.state.open[charge]} was charged for at most {most} clients; a settlement '
+        f'Round {self.state.open[charge]} was charged for at most '
+        f'{_wording.counted(most, "client")}; a settlement '
         f'has 1 to {most} survivors, one of them honest, got {survivors} survivors, {counted} of '
         'them honest. The round stays charged at its worst.'
       )
@@ -238,14 +239,16 @@ class PrivacyLedger(OpenedLedger):
       )
     if survivors < kind.facts.worst_survivors:
       raise LedgerError(
-        f'Round {line["round"]} summed {survivors} clients, but this ledger assumes at least '
+        f'Round {line["round"]} summed {_wording.counted(survivors, "client")}, but this ledger '
+        f'assumes at least '
         f'{kind.facts.worst_survivors} (`minimum_clients`). The round is recorded with {survivors}. '
         "Raise the runtime's `minimum_clients`, or begin a ledger with "
         f'`minimum_clients={survivors}`.'
       )
     if lowers and counted < promised:
       raise LedgerError(
-        f'Round {line["round"]} had {counted} honest clients, but this ledger counts on at least '
+        f'Round {line["round"]} had {_wording.counted(counted, "honest client")}, but this ledger '
+        f'counts on at least '
         f'{promised} in every sum. The round is recorded with {counted}; begin a ledger with a '
         'larger `colluding_fraction`.'
       )

@@ -8,6 +8,7 @@ from typing import Any
 
 import tff_privacy_agg
 from tff_privacy_agg._files import write_bytes
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger import LedgerRecord
@@ -119,7 +120,10 @@ def _top(run: RunFiles) -> Html:
     _figure('Rounds charged', element('data', state.rounds, id='rounds', value=state.rounds)),
     *_quality(run),
   ]
-  parts = [heading, element('p', f'{facts.task or "A training"}; {facts.population:,} clients.')]
+  parts = [
+    heading,
+    element('p', f'{facts.task or "A training"}; {counted(facts.population, "client", spec=",")}.'),
+  ]
   if clear:
     parts.append(element('p', _IN_THE_CLEAR, class_='warning', id='in-the-clear'))
   parts += [

@@ -3,6 +3,7 @@
 import statistics
 
 from tff_privacy_agg import secagg
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.reports.markup import Html, element, section, table
 from tff_privacy_agg.reports.run_files import RunFiles
 from tff_privacy_agg.secagg.errors import UnsafeParameters
@@ -46,8 +47,11 @@ def traffic(run: RunFiles) -> Html:
     'Bytes a client and round',
     table(
       [
-        f'{clients} clients, '
-        + ' and '.join(f'{number:,} numbers of {width} bits' for number, width in sizes),
+        f'{counted(clients, "client")}, '
+        + ' and '.join(
+          f'{counted(number, "number", spec=",")} of {counted(width, "bit")}'
+          for number, width in sizes
+        ),
         'sent',
         'received',
         'over plain',
@@ -86,10 +90,10 @@ def _published(clients: int, numbers: int, stated: float) -> tuple[object, ...]:
     secagg.communication_cost(clients, numbers, bits, graph=graph).expansion
     for graph in ('complete', 'auto')
   ]
-  counted = secagg.paper_expansion(clients, numbers)
+  theirs = secagg.paper_expansion(clients, numbers)
   return (
-    f'{clients:,} clients, {numbers:,} numbers',
+    f'{counted(clients, "client", spec=",")}, {counted(numbers, "number", spec=",")}',
     f'{stated}',
-    f'{counted:.2f}',
+    f'{theirs:.2f}',
     *(f'{one:.2f}' for one in ours),
   )

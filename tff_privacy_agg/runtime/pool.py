@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._tff import structures
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import RuntimeUnavailableError
 from tff_privacy_agg.runtime.executors import Executor, clients_per_call
 from tff_privacy_agg.runtime.round_form import RoundForm
@@ -114,7 +115,7 @@ class _Run:
         self._left -= 1
         if isinstance(outcome, WorkerLostError):
           warnings.warn(
-            f'{len(part)} clients have dropped out: the workers that ran them were lost '
+            f'{counted(len(part), "client")} dropped out: the workers that ran them were lost '
             f'{_ATTEMPTS} times. Look for a lack of memory.',
             RuntimeWarning,
             stacklevel=2,

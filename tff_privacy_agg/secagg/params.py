@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.secagg.errors import (
   CapacityError,
@@ -151,7 +152,8 @@ class Leaf:
     object.__setattr__(self, 'bits', int(self.bits))
     if not 1 <= self.bits <= LARGEST_BITS:
       raise UnsupportedModulusError(
-        f'Leaf {self.name!r} has {self.bits} bits. A modulus is 2**1 to 2**{LARGEST_BITS}.'
+        f'Leaf {self.name!r} has {counted(self.bits, "bit")}. A modulus is 2**1 to '
+        f'2**{LARGEST_BITS}.'
       )
     if self.no_wrap is not None:
       _validate.at_least(1, no_wrap=self.no_wrap)
@@ -265,8 +267,8 @@ class SessionParams:
       if leaf.no_wrap * self.maximum_clients >= 2**leaf.bits:
         bits = bits_of_max_input(leaf.no_wrap, self.maximum_clients)
         raise CapacityError(
-          f'Leaf {leaf.name!r} must not wrap with {self.maximum_clients} values up to '
-          f'{leaf.no_wrap}. It has {leaf.bits} bits. Give it {bits}.'
+          f'Leaf {leaf.name!r} must not wrap with {counted(self.maximum_clients, "value")} up to '
+          f'{leaf.no_wrap}. It has {counted(leaf.bits, "bit")}. Give it {bits}.'
         )
 
   @property

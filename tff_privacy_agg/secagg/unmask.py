@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.secagg import verify
 from tff_privacy_agg.secagg.errors import BadShares, Blame, Dispute, NotEnoughShares
 from tff_privacy_agg.secagg.graph import Graph
@@ -56,7 +57,8 @@ def check_complaints(
   if disputes:
     client, complainers = disputes[0]
     raise BadShares(
-      f'{len(complainers)} clients cannot open the shares of client {client}, at most {most} '
+      f'{counted(len(complainers), "client")} cannot open the shares of client {client}, at most '
+      f'{most} '
       f'may. It, or they, sent something false{_more(len(disputes))}. Restart without it.',
       clients=(client, *complainers),
       blame=Blame(disputes=tuple(disputes)),
@@ -64,7 +66,7 @@ def check_complaints(
 
 
 def _more(found: int) -> str:
-  return f', and so it is with {found - 1} further clients' if found > 1 else ''
+  return f', and so it is with {counted(found - 1, "further client")}' if found > 1 else ''
 
 
 def check_recoverable(
@@ -88,7 +90,7 @@ def check_recoverable(
   if short:
     client, have = next(iter(short.items()))
     raise NotEnoughShares(
-      f'{have} shares for client {client}, {threshold} needed{_more(len(short))}',
+      f'{counted(have, "share")} for client {client}, {threshold} needed{_more(len(short))}',
       clients=(client,),
     )
 
@@ -97,7 +99,7 @@ def require_shares(client: int, have: int, threshold: int) -> None:
   """Raises NotEnoughShares if fewer than `threshold` are left."""
   if have < threshold:
     raise NotEnoughShares(
-      f'{have} shares for client {client}, {threshold} needed', clients=(client,)
+      f'{counted(have, "share")} for client {client}, {threshold} needed', clients=(client,)
     )
 
 

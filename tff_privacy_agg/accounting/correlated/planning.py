@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting.accounts import GaussianAccount
 from tff_privacy_agg.accounting.budget import Budget, budget_for, stated
 from tff_privacy_agg.accounting.calibration import printed_noise_multiplier
@@ -203,8 +204,10 @@ def _pattern(
     _validate.at_least(1, separation=separation)
     if separation * clients > population or participations < fewest:
       raise ConfigurationError(
-        f'{rounds} rounds of {clients} among {population} clients allow a separation of at most '
-        f'{population // clients} and need {fewest} participations or more; got {separation} and '
+        f'{counted(rounds, "round")} of {clients} among {counted(population, "client")} allow a '
+        f'separation of at most '
+        f'{population // clients} and need {counted(fewest, "participation")} or more; got '
+        f'{separation} and '
         f'{participations}. Use other rounds or smaller cohorts, or pass neither of the two.'
       )
   if separation is None:
@@ -268,7 +271,8 @@ def _reasons(
   if gain < _NO_GAIN:
     first = (
       f'No gain worth the trust in the server: the error of the accumulated model is {gain:.3g} times '
-      f'less than that of independent noise, as clients return after {separation} of {rounds} rounds. '
+      f'less than that of independent noise, as clients return after {separation} of '
+      f'{counted(rounds, "round")}. '
       "Use noise that clients add (`DiscreteGaussianNoise`), which holds in the server's view too."
     )
   else:
@@ -279,15 +283,18 @@ def _reasons(
   found = [
     first,
     f'Noise multiplier {z:.4g}: the smallest with epsilon at most {epsilon:.4g} for a client who takes '
-    f'part in {participations} rounds or fewer, at least {separation} rounds apart.',
+    f'part in {counted(participations, "round")} or fewer, at least '
+    f'{counted(separation, "round")} apart.',
     'Epsilon holds for who sees the released models. The server sees the sum of every round and the '
     'noise: its own view has no finite epsilon.',
-    f'{bands} bands: a state keeps the noise of the last {bands - 1} rounds, which is secret'
+    f'{counted(bands, "band")}: a state keeps the noise of the last '
+    f'{counted(bands - 1, "round")}, which is secret'
     + ('.' if state is None else f': {state / 2**20:.3g} MiB.'),
   ]
   if needed is not None:
     found.append(
-      f'The separation needs {needed} clients who can take part (`SeparatedCohorts`). A client who '
+      f'The separation needs {counted(needed, "client")} who can take part (`SeparatedCohorts`). '
+      f'A client who '
       'returns too soon is refused before the round is charged.'
     )
   return found

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting.correlated.strategy import BandedColumn
 from tff_privacy_agg.errors import ConfigurationError
 
@@ -108,7 +109,8 @@ class _Loss:
       or not rates.max()
     ):
       raise ConfigurationError(
-        f'`learning_rates` must be {rounds} numbers, one for each round, at least 0 and not all of them '
+        f'`learning_rates` must be {counted(rounds, "number")}, one for each round, at least 0 '
+        f'and not all of them '
         f'0; got {rates.shape} of them. Pass those of the server optimizer.'
       )
     # Each round's rates from there on; only their shape matters to the best column.

@@ -11,7 +11,14 @@ import tensorflow as tf
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
-from tff_privacy_agg._files import digest, model_metrics, read_json, write_json
+from tff_privacy_agg._files import (
+  digest,
+  model_metrics,
+  new_directory,
+  read_json,
+  write_bytes,
+  write_json,
+)
 from tff_privacy_agg._names import EXPORT_FORMATS
 from tff_privacy_agg._tff import keras_models
 from tff_privacy_agg._tff.checkpoints import Checkpoints
@@ -89,13 +96,13 @@ def export_model(
       f"The format {format!r} needs the model that was trained. Pass `model`, or take 'npz'."
     )
   named = _named(weights, made)
-  target.mkdir(parents=True)
-  file = target / _FILES[format]
-  _write(file, format, named, made, weights)
-  card = _card(run, record, doubts, chosen)
-  card['model'].update(format=format, file=file.name, sha256=digest(file))
-  write_json(target / 'privacy_card.json', card)
-  (target / 'MODEL_CARD.md').write_text(markdown(card), encoding='utf-8')
+  with new_directory(target) as making:
+    file = making / _FILES[format]
+    _write(file, format, named, made, weights)
+    card = _card(run, record, doubts, chosen)
+    card['model'].update(format=format, file=file.name, sha256=digest(file))
+    write_json(making / 'privacy_card.json', card)
+    write_bytes(making / 'MODEL_CARD.md', markdown(card).encode('utf-8'))
   return card
 
 

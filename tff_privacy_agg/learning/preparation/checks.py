@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tff_privacy_agg._tff import compat, error_hints
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.aggregation import stack_mark
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.errors import ConfigurationError
@@ -101,7 +102,8 @@ def check_cohorts(
   missing = [one for one in cohorts.client_ids if one not in known]
   if missing:
     raise ConfigurationError(
-      f'`cohorts` draws from {len(cohorts.client_ids)} clients; the data lacks {len(missing)} of them, '
+      f'`cohorts` draws from {counted(len(cohorts.client_ids), "client")}; the data lacks '
+      f'{len(missing)} of them, '
       f'such as {missing[0]!r}. Pass `client_ids=data.client_ids`.'
     )
   size, drawn = _usual_size(cohorts)
@@ -112,7 +114,8 @@ def check_cohorts(
   number = len(cohorts.client_ids)
   if number > facts.population:
     raise ConfigurationError(
-      f'`population` of the accounting is {facts.population}; `cohorts` draws from {number} clients. '
+      f'`population` of the accounting is {facts.population}; `cohorts` draws from '
+      f'{counted(number, "client")}. '
       f'Set `Accounting(population={number})`: delta is judged by it.'
     )
   separation = getattr(cohorts, 'separation', 1)
@@ -125,9 +128,11 @@ def check_cohorts(
   cap = facts.cap
   if cap is not None and rounds is not None and size is not None and rounds * size > cap * number:
     raise ConfigurationError(
-      f'{rounds} rounds of {drawn} need {rounds * size} participations; {number} clients with a '
-      f'cap of {cap} participations have {cap * number}. Raise the cap, or train for at most '
-      f'{cap * number // size} rounds.'
+      f'{counted(rounds, "round")} of {drawn} need {counted(rounds * size, "participation")}; '
+      f'{counted(number, "client")} with a '
+      f'cap of {counted(cap, "participation")} have {cap * number}. Raise the cap, or train for '
+      f'at most '
+      f'{counted(cap * number // size, "round")}.'
     )
 
 
@@ -144,7 +149,8 @@ def check_size(clients: int, facts: LedgerFacts, round_number: int) -> None:
   """
   if clients > facts.maximum:
     raise ConfigurationError(
-      f'Round {round_number} has {clients} clients; the ledger counts on at most {facts.maximum}. '
+      f'Round {round_number} has {counted(clients, "client")}; the ledger counts on at most '
+      f'{facts.maximum}. '
       'Draw smaller cohorts, or raise `Cohort.maximum`.'
     )
 
@@ -154,9 +160,9 @@ def _usual_size(cohorts: Cohorts) -> tuple[int | None, str]:
   sampling = cohorts.sampling
   if sampling.kind == 'poisson':
     size = round((sampling.population or 0) * (sampling.rate or 0.0))
-    return size, f'about {size} clients'
+    return size, f'about {counted(size, "client")}'
   fixed = getattr(cohorts, 'size', sampling.cohort)
-  return fixed, f'{fixed} clients'
+  return fixed, f'{counted(fixed, "client")}'
 
 
 def _check_size(cohort: Cohort, size: int | None, drawn: str) -> None:

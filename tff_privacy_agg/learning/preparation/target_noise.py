@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import warnings
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting.budget import budget_for
 from tff_privacy_agg.accounting.calibration import printed_noise_multiplier, too_few_bits
 from tff_privacy_agg.errors import ConfigurationError
@@ -76,6 +77,7 @@ def noise_for_target(task: TrainingTask) -> float:
       _ENOUGH_BITS,
       lambda bits: epsilon_of(bits, enough),
       target=target,
-      needs=f'an epsilon of {target:g} needs over {task.rounds} rounds, a noise multiplier of about '
+      needs=f'an epsilon of {target:g} needs over {counted(task.rounds, "round")}, a noise '
+      f'multiplier of about '
       f'{enough:.3g}',
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tff_privacy_agg import _validate, accounting
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import orders
 
@@ -158,7 +159,8 @@ class TrainingPlan:
       },
     }
     lines = [
-      f'# Epsilon {self.epsilon:.6g} after {self.rounds} rounds, for {self.parameters} parameters.'
+      f'# Epsilon {self.epsilon:.6g} after {counted(self.rounds, "round")}, for '
+      f'{counted(self.parameters, "parameter")}.'
     ]
     for section, values in sections.items():
       lines += ['', f'[{section}]']

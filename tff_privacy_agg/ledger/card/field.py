@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.ledger.account import LedgerAccount
 
 # Headings of "How to DP-fy ML" (arXiv:2303.00654), section 5.3.
@@ -75,7 +76,7 @@ def rows_of(record: LedgerAccount) -> str:
   if waiting:
     parts.append(f'charged at the worst in ledger lines {_ranges(waiting)}')
   if record.state.recovered:
-    parts.append(f'{len(record.state.recovered)} lines that were cut off')
+    parts.append(f'{counted(len(record.state.recovered), "line")} cut off')
   return ', '.join(parts) or 'no round'
 
 

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting import accountant
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.accounting.scales import noise_multiplier_supremum
@@ -101,7 +102,7 @@ def practised(record: LedgerAccount) -> list[Field]:
     as_charged = f'{state.undiscounted} at the cost charged, as clients counted their survivors; '
   if state.unopened:
     as_charged += (
-      f'{state.unopened} sessions failed before they showed anything, and cost nothing; '
+      f'{counted(state.unopened, "session")} failed before they showed anything, and cost nothing; '
     )
   rows = rows_of(record)
   thresholds = [one.facts.minimum_clients for one in state.kinds.values()]
@@ -283,7 +284,7 @@ def _kinds(record: LedgerAccount) -> list[Field]:
   ]
   told = '; '.join(
     f'{one["rounds"]} as line {one["line"]} states: {one["task"]}, noise multiplier '
-    f'{one["noise_multiplier"]:.6g} at {one["cohort"]} clients'
+    f'{one["noise_multiplier"]:.6g} at {counted(one["cohort"], "client")}'
     for one in found
   )
   return [
@@ -305,7 +306,8 @@ def _sampling(record: LedgerAccount) -> dict[str, str]:
   if not claim.claims:
     return {'claimed': 'none', 'actual': claim.sentence}
   met = (
-    f'so in all {state.rounds} charged rounds, as their samplers say; clients, and couples of '
+    f'so in all {counted(state.rounds, "charged round")}, as their samplers say; clients, and '
+    f'couples of '
     'them, came again as often as independent draws give (docs/ledger.md: what that check can '
     'notice, and when)'
   )
@@ -342,7 +344,9 @@ def _covered_next_to(stack: Mapping[str, Any]) -> list[str]:
   """Releases of other stacks in the same rounds, such as private metrics or gradients."""
   design = stack['integer_design']
   numbers = (
-    '' if design is None else f' of {design["dimension"]} numbers, {design["bits"]} bits each'
+    ''
+    if design is None
+    else f' of {counted(design["dimension"], "number")}, {counted(design["bits"], "bit")} each'
   )
   channels = [f'{channel["layer"]}/{channel["name"]} next to it' for channel in stack['channels']]
   return [f'sum next to it{numbers}', *channels]

@@ -3,6 +3,7 @@
 import math
 
 from tff_privacy_agg._names import CENTRAL, CORRELATED
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting.accounts import GaussianAccount, as_numbers
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.ledger.account import LedgerAccount
@@ -53,7 +54,7 @@ def promised(record: LedgerAccount) -> list[Field]:
       'contribution_bound',
       'Contribution bound',
       'one vector and one number a channel in each round'
-      + (f', in at most {cap} rounds, enforced' if cap else ', in any number of rounds'),
+      + (f', in at most {counted(cap, "round")}, enforced' if cap else ', in any number of rounds'),
       HEADER if cap is None else f'{HEADER}; most so far: {state.most}',
       DEFINITION,
       'Unit of privacy',
@@ -77,7 +78,7 @@ def promised(record: LedgerAccount) -> list[Field]:
       'Algorithm correctness',
       law
       if facts.top_up is None
-      else f'{law}; the server tops its noise up to {facts.top_up} shares',
+      else f'{law}; the server tops its noise up to {counted(facts.top_up, "share")}',
     ),
     field(
       'noise_multiplier',
@@ -95,7 +96,7 @@ def promised(record: LedgerAccount) -> list[Field]:
       HEADER,
       DEFINITION,
       'Epsilon',
-      f'delta {rounded_up(facts.delta, 6)}, {facts.population} clients'
+      f'delta {rounded_up(facts.delta, 6)}, {counted(facts.population, "client")}'
       + ('' if facts.delta <= 0.1 / facts.population else '; above a tenth of 1/population'),
     ),
   ]
@@ -149,7 +150,8 @@ def _separation(record: LedgerAccount) -> list[Field]:
       'Unit of privacy',
       f'claimed: {facts.participation_promise}; checked before each round against the register of '
       f'participants, and by `verify` where it is kept; epsilon counts {record.state.exposures}, the most '
-      f'rounds that any client took part in; the noise was restarted {chain.restarts} times',
+      f'rounds that any client took part in; the noise was restarted '
+      f'{counted(chain.restarts, "time")}',
     )
   ]
 

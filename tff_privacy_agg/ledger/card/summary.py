@@ -2,6 +2,7 @@
 
 import math
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.ledger.account import LedgerAccount
 from tff_privacy_agg.ledger.card import risk
 
@@ -13,8 +14,8 @@ def summary(record: LedgerAccount) -> str:
   rounds, unit = record.state.rounds, record.facts.unit
   limits = {view: _limit(record, view) for view in ('release', 'server')}
   sentences = [
-    f'In short: {rounds} {"round" if rounds == 1 else "rounds"} of computation drew on the data of '
-    f'{record.facts.population:,} clients.'
+    f'In short: {counted(rounds, "round")} of computation drew on the data of '
+    f'{counted(record.facts.population, "client", spec=",")}.'
   ]
   if not record.complete:
     sentences.append(

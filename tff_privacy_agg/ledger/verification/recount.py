@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting.budget import VIEWS, Filter
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger.notes import check_text
@@ -77,7 +78,9 @@ class Recount:
     """All problems: those of lines, of the totals, and of the register."""
     of_register: list[str] = []
     if self._lacking:
-      of_register.append(f'{self._register_name} lacks the participants of {self._lacking} rounds.')
+      of_register.append(
+        f'{self._register_name} lacks the participants of {counted(self._lacking, "round")}.'
+      )
     elif self._register_name:
       of_register += self._of_the_register()
     return [*self.problems, *self._totals.finish(), *of_register]
@@ -98,7 +101,8 @@ class Recount:
       )
     if self._register.people > facts.population:
       return [
-        f'{self._register_name} names {self._register.people} clients; the ledger is of a '
+        f'{self._register_name} names {counted(self._register.people, "client")}; the ledger is '
+        f'of a '
         f'population of {facts.population}.'
       ]
     return []
@@ -128,12 +132,14 @@ class Recount:
     if cap is not None and self._register.most - self._stopped > cap:
       self._differs(
         line,
-        f'{self._register_name} has a client in {self._register.most} rounds; the cap is {cap}',
+        f'{self._register_name} has a client in {counted(self._register.most, "round")}; the cap '
+        f'is {cap}',
       )
     if self._strict and line['most_survivors'] != size:
       self._differs(
         line,
-        f'`most_survivors` is {line["most_survivors"]}; {self._register_name} names {size} clients',
+        f'`most_survivors` is {line["most_survivors"]}; {self._register_name} names '
+        f'{counted(size, "client")}',
       )
 
   def _check_charge(self, line: Mapping[str, Any], before: int) -> None:
@@ -156,7 +162,7 @@ class Recount:
       return
     asked, planned = line['most_survivors'], line['planned_survivors']
     if planned is not None and (asked is None or planned > asked):
-      self._differs(line, f'`planned_survivors` is {planned}, of {asked} clients')
+      self._differs(line, f'`planned_survivors` is {planned}, of {counted(asked, "client")}')
     if facts.cap is not None and digest is None:
       self._differs(line, 'it does not name its cohort, whose participations are capped')
     if state.claims:
@@ -192,7 +198,9 @@ class Recount:
     multiplier = kind.noise_multiplier(honest)
     if not same(multiplier, line.get('z_eff')):
       self._differs(
-        line, f'`z_eff` is {line.get("z_eff")!r}; {honest} honest survivors give {multiplier!r}'
+        line,
+        f'`z_eff` is {line.get("z_eff")!r}; with {counted(honest, "honest survivor")} it is '
+        f'{multiplier!r}',
       )
     computed = None
     if line.get('survivors_counted_by', 'runtime') == 'runtime':

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger.sampling_claims import Sampling
 
@@ -125,7 +126,7 @@ class SamplingEvidence:
     """
     seen = self._seen + int((before == 0).sum())
     if seen > self._population:
-      raise self._not_met(f'{seen} clients have taken part')
+      raise self._not_met(f'{counted(seen, "client")} took part')
     wealth = dict(self._highest)
     if len(clients):
       wealth = {one: max(wealth[one], now) for one, now in self._after(clients, before).items()}
