@@ -11,8 +11,8 @@ class _Recording(executors.LocalExecutor):
       yield client, result
 
 
-def recording_context(drops) -> SecAggContext:
+def recording_context(drops, **session) -> SecAggContext:
   """A context whose `_executor.results` are the inputs of each client's sums, in the clear."""
-  made = SecAggContext(drops=drops, dropout_fraction=0.3)
+  made = SecAggContext(drops=drops, dropout_fraction=0.3, **session)
   made._executor = _Recording(made._inner)
   return made

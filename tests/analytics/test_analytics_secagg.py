@@ -9,8 +9,9 @@ from recording import recording_context
 
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.analytics import Count, Histogram, Mean, Quantiles, Sum, private_statistic
+from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger import PrivacyLedger
-from tff_privacy_agg.runtime import executors, use
+from tff_privacy_agg.runtime import SecAggContext, executors, use
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +32,7 @@ each_case = pytest.mark.parametrize('name', CASES)
 
 @pytest.fixture(scope='module')
 def context():
-  made = recording_context({GONE: 2})
+  made = recording_context({GONE: 2}, minimum_clients=CLIENTS - 2)
   yield made
   made.close()
 
@@ -89,6 +90,20 @@ def test_questions_over_the_protocol_settle_for_those_who_survived(context, tmp_
     assert ledger.epsilon('server') == pytest.approx(expected, rel=1e-6)
     all_of_them = sum(account.row(one.binding.price, CLIENTS) for one in (count, mean))
     assert ledger.epsilon('server') > 1.03 * account.epsilon(all_of_them, 1e-3, 0.0)[0]
+
+
+@pytest.mark.parametrize('lacking', ['minimum_clients', 'colluding_fraction'])
+def test_a_session_that_does_not_keep_what_the_ledger_counts_on_gets_no_charge(tmp_path, lacking):
+  """Else a sum of three shows what was charged as one of six, whoever counts them."""
+  path, count = tmp_path / 'ledger.jsonl', asked('count', 2.0)
+  session = {'minimum_clients': CLIENTS - 2, 'colluding_fraction': 0.0, 'dropout_fraction': 0.2}
+  session |= {'minimum_clients': 3} if lacking == 'minimum_clients' else {lacking: 0.3}
+  facts = count.facts(population=CLIENTS, delta=1e-3, minimum_clients=CLIENTS - 2)
+  with use(SecAggContext(**session)), PrivacyLedger(path, facts) as ledger:
+    before = path.read_bytes()
+    with pytest.raises(ConfigurationError, match=lacking):
+      count.answer(CASES['count'][1], ledger=ledger)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize('lie', [1e300, -1e300, math.nan, math.inf, -math.inf])

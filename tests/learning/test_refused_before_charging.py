@@ -187,6 +187,25 @@ def test_the_data_source_of_a_program_refuses_the_same(simulation, process, tmp_
     assert ledger.path.read_bytes() == before
 
 
+def test_a_program_s_round_is_charged_only_where_its_session_keeps_the_threshold(tmp_path, process):
+  """Its survivors are counted by clients, who may say that they are more."""
+  assert process.facts.minimum_clients == SIZE
+  for fewest in (SIZE - 1, SIZE):
+    context = tpa.runtime.SecAggContext(minimum_clients=fewest, colluding_fraction=0.0)
+    with (
+      tpa.runtime.use(context),
+      process.open_ledger(tmp_path / f'{fewest}.jsonl') as ledger,
+    ):
+      source = tpa.CohortDataSource(
+        DATA, cohorts(), preprocess=preprocess, ledger=ledger, process=process
+      )
+      if fewest < SIZE:
+        refused(source.iterator().select, f'a session opens sums of {fewest}')
+      else:
+        source.iterator().select()
+      assert ledger.state.rounds == (fewest == SIZE)
+
+
 def test_no_round_with_a_client_of_another_shape_is_charged(simulation, process, tmp_path):
   changed = {
     'data': AnotherShapeInTheEnd({name: {'x': [0.0]} for name in IDS}),

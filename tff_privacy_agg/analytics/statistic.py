@@ -28,6 +28,7 @@ from tff_privacy_agg.analytics.base import Query
 from tff_privacy_agg.analytics.client_values import client_values
 from tff_privacy_agg.analytics.error_law import ErrorLaw
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.learning.preparation.session_limits import check_limits, running_limits
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
 
 _FEWEST_BITS, _MOST_BITS = 2, 62
@@ -115,8 +116,8 @@ class Statistic:
     Raises:
       BudgetExceededError: If the ledger's budget does not admit the question; nothing is charged
         and nobody asked.
-      ConfigurationError: If `values` do not fit the query, or `facts` are those of another
-        question; nothing is charged.
+      ConfigurationError: If `values` do not fit the query, `facts` are those of another question,
+        or the secure sums do not keep what the ledger counts on; nothing is charged.
       LedgerError: If the question cannot stand in the ledger.
     """
     if ledger is None:
@@ -132,6 +133,7 @@ class Statistic:
         'from `facts` of this statistic, or leave them out.'
       )
     values = client_values(values, self.query.value_type)
+    check_limits(own, running_limits(len(values)))
     charge = ledger.charge(ledger.state.rounds + 1, planned_survivors=len(values), facts=own)
     found = self._ask(values)
     # A client that sends the sum more than one for itself does not make them more.

@@ -23,8 +23,8 @@ from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.deployment.served_session import Deadlines
 from tff_privacy_agg.deployment.standing import STRIKES, Standing
 from tff_privacy_agg.learning import RunDirectory, TrainingLoop, TrainingResult
+from tff_privacy_agg.learning.preparation.session_limits import SessionLimits, check_limits
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess, check_facts
-from tff_privacy_agg.learning.rounds import SessionLimits, check_limits
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     PrivateMetrics as PrivateMetrics,
     private_metrics as private_metrics,
   )
+  from tff_privacy_agg.learning.preparation.session_limits import SessionLimits as SessionLimits
   from tff_privacy_agg.learning.preparation.training_plan import (
     TrainingPlan as TrainingPlan,
     plan as plan,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     LocalRounds as LocalRounds,
     RoundResult as RoundResult,
     Rounds as Rounds,
-    SessionLimits as SessionLimits,
   )
   from tff_privacy_agg.learning.run_directory import RunDirectory as RunDirectory
   from tff_privacy_agg.learning.statement_release import (

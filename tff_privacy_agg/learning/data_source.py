@@ -22,6 +22,7 @@ from tff_privacy_agg.learning.preparation.checks import (
   check_process,
   check_size,
 )
+from tff_privacy_agg.learning.preparation.session_limits import check_limits, running_limits
 from tff_privacy_agg.learning.private_process import check_facts
 from tff_privacy_agg.ledger import PrivacyLedger
 
@@ -173,7 +174,8 @@ class CohortIterator(compat.FederatedDataSourceIterator):
       k: Clients that are expected; None takes the cohort as it comes.
 
     Raises:
-      ConfigurationError: If the sampler chooses another number of clients than `k`.
+      ConfigurationError: If the sampler chooses another number of clients than `k`, or the
+        ledger counts on what the secure sums of the current context do not keep.
       BudgetExceededError: If the ledger's budget does not admit the round.
       LedgerError: If the cohort breaks what the ledger claims of it.
     """
@@ -190,6 +192,7 @@ class CohortIterator(compat.FederatedDataSourceIterator):
     datasets = [self._source.dataset(client) for client in cohort]
     if ledger is not None:
       check_size(len(cohort), ledger.facts, round_number)
+      check_limits(ledger.facts, running_limits(len(cohort)))
       ledger.charge(
         round_number, planned_survivors=len(cohort), cohort=cohort, drawn=cohorts.sampling
       )

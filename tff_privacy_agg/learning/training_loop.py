@@ -19,9 +19,10 @@ from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, Ledg
 from tff_privacy_agg.learning.flat_metrics import flatten
 from tff_privacy_agg.learning.ledger_release import account_of, settle
 from tff_privacy_agg.learning.preparation.checks import check_size
+from tff_privacy_agg.learning.preparation.session_limits import SessionLimits, check_limits
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess, check_facts
 from tff_privacy_agg.learning.progress import progress_line
-from tff_privacy_agg.learning.rounds import RoundResult, Rounds, SessionLimits, check_limits
+from tff_privacy_agg.learning.rounds import RoundResult, Rounds
 from tff_privacy_agg.learning.run_directory import RunDirectory
 from tff_privacy_agg.learning.run_identity import identity_of
 from tff_privacy_agg.learning.statement_release import StatementReleaseManager
