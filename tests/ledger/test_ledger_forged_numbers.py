@@ -281,6 +281,23 @@ def test_a_cohort_of_another_size_than_the_register_s_is_found(tmp_path):
   assert any('names 90 clients' in problem for problem in verify(path).problems)
 
 
+def test_two_clients_cannot_be_joined_into_another_one_under_the_same_digest(tmp_path):
+  """Both would have their participation back, and take part more often than the cap."""
+  cohort = [f'client {number}' for number in range(90)]
+  given = facts(participation_cap=1)
+  path = tmp_path / 'ledger.jsonl'
+  with PrivacyLedger(path, given) as ledger:
+    ledger.settle(ledger.charge(0, cohort=cohort), survivors=90, counted_by='runtime')
+  salt, line = register_path(path).read_bytes().splitlines()
+  entry = json.loads(line)
+  first, second, *others = entry['cohort']
+  entry['cohort'] = [f'{first},{second}', *others]
+  register_path(path).write_bytes(salt + b'\n' + json.dumps(entry).encode() + b'\n')
+  assert any('is no cohort' in problem for problem in verify(path).problems)
+  with pytest.raises(LedgerError, match='line 2 is no cohort'):
+    PrivacyLedger(path, given)
+
+
 def test_a_round_that_was_not_drawn_as_claimed_is_found(tmp_path):
   claim = Sampling(kind='without_replacement', population=200, cohort=90)
   chance = random.Random(0)
