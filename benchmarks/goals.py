@@ -11,15 +11,28 @@ from matplotlib.figure import Figure
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / 'benchmarks' / 'results'
 DOCUMENT = ROOT / 'docs' / 'performance.md'
+README = ROOT / 'README.md'
 PLOT = ROOT / 'docs' / 'performance.svg'
 BEGIN, END = '<!-- begin: python benchmarks/goals.py -->', '<!-- end -->'
 SERVED = '<!-- begin: python benchmarks/goals.py, served -->'
+AVERAGING = '<!-- begin: python benchmarks/goals.py, averaging -->'
+SPEED = '<!-- begin: python benchmarks/goals.py, speed -->'
 KINDS = ('philox', 'chacha20')
-SUM, INNER, DDP, NONE = 'tff sum', 'tff ddp sum', 'tff ddp', 'no aggregator'
+INNER, DDP, WHOLE = 'tff ddp sum', 'tff ddp', 'tff ddp + zeroing'
 
 
 def load(name: str) -> dict:
   return json.loads((RESULTS / f'{name}.json').read_text(encoding='utf-8'))
+
+
+# Clients and values of a round made in the worker; goals for Philox and ChaCha20.
+TIMES_FASTER = (
+  (10, 10_000, 2, 1.7),
+  (100, 10_000, 3, 2.2),
+  (1000, 10_000, 3.5, 2.5),
+  (10, 100_000, 2.5, 1.7),
+  (10, 1_000_000, 3, 1.5),
+)
 
 
 class Goals:
@@ -84,13 +97,7 @@ class Goals:
     self.add(what, {'philox': philox, 'chacha20': chacha20}, found, False)
 
   def collect(self) -> None:
-    for clients, dim, philox, chacha20 in (
-      (10, 10_000, 2, 1.7),
-      (100, 10_000, 3, 2.2),
-      (1000, 10_000, 3.5, 2.5),
-      (10, 100_000, 2.5, 1.7),
-      (10, 1_000_000, 3, 1.5),
-    ):
+    for clients, dim, philox, chacha20 in TIMES_FASTER:
       self.times_faster(INNER, 'B', clients, dim, philox, chacha20)
     for dim, philox, chacha20 in ((10_000, 3.5, 3), (100_000, 2.8, 2), (1_000_000, 1.7, 1.3)):
       self.times_faster(DDP, 'A', 10, dim, philox, chacha20)
@@ -228,6 +235,13 @@ class Goals:
       figure.savefig(PLOT, metadata={'Date': None})
 
 
+def goals_table() -> str:
+  """All goals of the aggregation, met or missed."""
+  goals = Goals()
+  goals.collect()
+  return goals.table()
+
+
 def served_table() -> str:
   """The goals of a coordinator under load."""
   found = load('served')
@@ -260,6 +274,42 @@ def served_table() -> str:
   return '\n'.join(lines + ['| ' + ' | '.join(row) + ' |' for row in rows])
 
 
+def averaging_table() -> str:
+  """Rounds of federated averaging, next to those of TFF without an aggregator."""
+  columns = ('no aggregator, reduce loop', 'ours, chacha20', 'ours, philox', 'tff ddp + zeroing')
+  header = ['x no aggregator: wall (worker CPU)', *columns, 'ours, `SecAggContext`']
+  lines = [header, ['---', *['---:'] * (len(header) - 1)]]
+  for cell in load('fedavg')['cells']:
+    wall, cpu = cell['wall_over_none'], cell['cpu_over_none']
+    ratios = [f'{wall[name]:.2f} ({cpu[name]:.2f})' for name in columns]
+    secure = f'{wall["ours, chacha20, SecAggContext"]:.2f}'
+    lines.append([f'{cell["model"]}, {cell["clients"]} clients', *ratios, secure])
+  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def speed_table() -> str:
+  """How many times faster than TFF's own, with all of its layers, a round is."""
+  lines = [
+    '| clients x values | ChaCha20 noise (default) | Philox (simulations) |',
+    '|---|---:|---:|',
+  ]
+  goals = Goals()
+  for clients, dim, *_ in TIMES_FASTER:
+    ratios = goals.cell('B', clients, dim)['upstream_over_ours']
+    found = (f'{ratios[f"ours, {kind}"][f"{WHOLE}, wall"]:.1f}' for kind in ('chacha20', 'philox'))
+    lines.append(f'| {clients:,} x {dim:,} | ' + ' | '.join(found) + ' |')
+  return '\n'.join(lines)
+
+
+# What stands after each mark of a page.
+TABLES = {
+  (DOCUMENT, BEGIN): goals_table,
+  (DOCUMENT, SERVED): served_table,
+  (DOCUMENT, AVERAGING): averaging_table,
+  (README, SPEED): speed_table,
+}
+
+
 def _below(what: str, goal: float, value: float) -> list[str]:
   return [what, f'at most {goal:g}', f'{value:g}, {"met" if value <= goal else "**not met**"}']
 
@@ -268,17 +318,15 @@ def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--write', action='store_true', help='into docs/, else print')
   args = parser.parse_args()
+  if not args.write:
+    print(*(table() for table in TABLES.values()), sep='\n\n')
+    return 0
+  for (page, begin), table in TABLES.items():
+    before, rest = page.read_text(encoding='utf-8').split(begin)
+    after = rest.split(END, 1)[1]
+    page.write_text(f'{before}{begin}\n{table()}\n{END}{after}', encoding='utf-8')
   goals = Goals()
   goals.collect()
-  if not args.write:
-    print(goals.table(), served_table(), sep='\n\n')
-    return 0
-  text = DOCUMENT.read_text(encoding='utf-8')
-  for begin, table in ((BEGIN, goals.table()), (SERVED, served_table())):
-    before, rest = text.split(begin)
-    after = rest.split(END, 1)[1]
-    text = f'{before}{begin}\n{table}\n{END}{after}'
-  DOCUMENT.write_text(text, encoding='utf-8')
   goals.plot()
   return 0
 

@@ -21,12 +21,10 @@ goals, secagg_tables = program('goals'), program('secagg_tables')
 scaleout_tables, scaleout_model = program('scaleout_tables'), program('_scaleout_model')
 
 
-def test_the_table_is_that_of_the_results():
-  found = goals.Goals()
-  found.collect()
-  page = goals.DOCUMENT.read_text(encoding='utf-8')
-  for begin, table in ((goals.BEGIN, found.table()), (goals.SERVED, goals.served_table())):
-    assert page.split(begin)[1].split(goals.END)[0].strip() == table
+@pytest.mark.parametrize(('page', 'begin'), goals.TABLES)
+def test_the_tables_are_those_of_the_results(page, begin):
+  found = page.read_text(encoding='utf-8').split(begin)[1].split(goals.END)[0].strip()
+  assert found == goals.TABLES[page, begin]()
 
 
 def test_a_goal_that_is_missed_is_said_to_be():
