@@ -1,14 +1,18 @@
 """A damaged last checkpoint: the one before it is used, its round runs again and is charged again."""
 
+import errno
 import json
 import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
 from test_training import process_with, train
 
 import tff_privacy_agg as tpa
 from tff_privacy_agg._files import read_json, read_table
+from tff_privacy_agg._tff.checkpoints import Checkpoints
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.learning import RunDirectory
 from tff_privacy_agg.ledger import LedgerRecord, verify
@@ -31,6 +35,24 @@ def trained(simulation_worker, process, tmp_path_factory):
 @pytest.fixture
 def run(simulation, trained, tmp_path):
   return shutil.copytree(trained, tmp_path / 'run')
+
+
+@pytest.mark.parametrize(
+  ('error', 'number'),
+  [(tf.errors.ResourceExhaustedError, errno.ENOSPC), (tf.errors.UnknownError, errno.EIO)],
+)
+def test_a_checkpoint_that_cannot_be_written_is_an_error_of_the_system(
+  tmp_path, monkeypatch, error, number
+):
+  """TensorFlow's own would end a command in a traceback."""
+
+  async def full(self, state, version):
+    raise error(None, None, 'a file; No space left on device')
+
+  monkeypatch.setattr(tff.program.FileProgramStateManager, 'save', full)
+  with pytest.raises(OSError, match='program_state_3') as raised:
+    Checkpoints(tmp_path).save(np.float32(1.0), 3)
+  assert raised.value.errno == number
 
 
 def change_a_byte(run, number, name='saved_model.pb'):

@@ -5,9 +5,12 @@ a changed byte would change the model, or crash TensorFlow. So `digests.json` ho
 """
 
 import asyncio
+import contextlib
+import errno
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -112,7 +115,8 @@ class Checkpoints:
     if private:
       self._path.mkdir(parents=True, exist_ok=True)
       self._path.chmod(0o700)  # before there is a file in it
-    asyncio.run(self._manager().save(state, number))
+    with system_errors(self._of(number)):
+      asyncio.run(self._manager().save(state, number))
     if private:
       for file in self._of(number).rglob('*'):
         file.chmod(0o700 if file.is_dir() else 0o600)
@@ -148,6 +152,21 @@ class Checkpoints:
     return tff.program.FileProgramStateManager(
       os.fspath(self._path), prefix=_PREFIX, keep_total=self._keep, keep_first=False
     )
+
+
+@contextlib.contextmanager
+def system_errors(path: pathlib.Path) -> Iterator[None]:
+  """Raises what TensorFlow says of a file that it could not write as the system's error.
+
+  Args:
+    path: What is written.
+  """
+  try:
+    yield
+  except tf.errors.OpError as error:
+    full = isinstance(error, tf.errors.ResourceExhaustedError)
+    number = errno.ENOSPC if full else errno.EIO
+    raise OSError(number, os.strerror(number), os.fspath(path)) from error
 
 
 def _kind(value: Any) -> tuple[np.dtype, int]:

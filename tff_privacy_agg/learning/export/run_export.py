@@ -21,7 +21,7 @@ from tff_privacy_agg._files import (
 )
 from tff_privacy_agg._names import EXPORT_FORMATS
 from tff_privacy_agg._tff import keras_models
-from tff_privacy_agg._tff.checkpoints import Checkpoints
+from tff_privacy_agg._tff.checkpoints import Checkpoints, system_errors
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.learning.export.model_card import markdown
 from tff_privacy_agg.ledger import LedgerRecord
@@ -98,7 +98,8 @@ def export_model(
   named = _named(weights, made)
   with new_directory(target) as making:
     file = making / _FILES[format]
-    _write(file, format, named, made, weights)
+    with system_errors(target / file.name):
+      _write(file, format, named, made, weights)
     card = _card(run, record, doubts, chosen)
     card['model'].update(format=format, file=file.name, sha256=digest(file))
     write_json(making / 'privacy_card.json', card)
