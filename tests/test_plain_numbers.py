@@ -27,13 +27,24 @@ INNER |= {
   'TrainingPlan',
   'TrainingResult',
 }
+INNER |= {'Aggregate', 'Blame', 'CommunicationCost', 'GraphParameters', 'Receipt', 'SessionResult'}
+INNER |= {'Roster', 'roster_of', 'run_in_memory'}  # numbers are in their mappings only
 NUMBER = re.compile(r'\b(int|float)\b(?!\])')
 VECTOR = tff.types.to_type((np.float32, [8]))
 
 
 def public():
   """What takes numbers: (name, the callable), of the package and of its parts."""
-  names = ('accounting', 'analytics', 'audit', 'learning', 'ledger', 'runtime')
+  names = (
+    'accounting',
+    'analytics',
+    'audit',
+    'deployment',
+    'learning',
+    'ledger',
+    'runtime',
+    'secagg',
+  )
   parts = {'tpa': tpa, **{name: getattr(tpa, name) for name in names}}
   for part, module in parts.items():
     for name in module.__all__:

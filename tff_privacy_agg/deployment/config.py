@@ -236,6 +236,7 @@ class ClientSection:
     _validate.positive(reconnect_seconds=self.reconnect_seconds)
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClientPolicy(secagg.Policy):
   """Section `[policy]` of a client: what it insists on, whatever the server offers.

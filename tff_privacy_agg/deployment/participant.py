@@ -39,6 +39,7 @@ Work = Callable[[Sequence[np.ndarray], Sequence[secagg.Leaf]], Mapping[str, Any]
 """From the arrays of the broadcast, and the session's leaves, to this client's input."""
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Member:
   """A client's identity, and its policy.

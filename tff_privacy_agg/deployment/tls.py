@@ -121,6 +121,7 @@ def _public_key(text: str) -> bytes:
   return data
 
 
+@_validate.plain_numbers
 def make_keys(
   directory: str | os.PathLike[str],
   clients: Sequence[str],

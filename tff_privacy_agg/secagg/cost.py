@@ -32,6 +32,7 @@ class CommunicationCost:
   expansion_up: float
 
 
+@_validate.plain_numbers
 def communication_cost(
   n: int,
   dimension: int,
@@ -117,6 +118,7 @@ def communication_cost(
   return CommunicationCost(k, up, down, (sum(up) + sum(down)) / plain, sum(up) / plain)
 
 
+@_validate.plain_numbers
 def paper_expansion(n: int, dimension: int, input_bits: int = 16) -> float:
   """The expansion as Bonawitz et al. (CCS 2017) count it.
 

@@ -33,6 +33,7 @@ _FORMATS = {version: f'tff_privacy_agg/secagg/v{version}' for version in VERSION
 _NAME = re.compile(r'[\x21-\x7e]{1,200}')
 
 
+@_validate.plain_numbers
 def bits_of_modulus(modulus: int) -> int:
   """Bits of a modular sum: b of `modulus` = 2**b.
 
@@ -54,6 +55,7 @@ def bits_of_modulus(modulus: int) -> int:
   return bits
 
 
+@_validate.plain_numbers
 def bits_of_bitwidth(bitwidth: int, maximum_clients: int) -> int:
   """Bits that hold the sum of values of `bitwidth` bits of so many clients.
 
@@ -65,6 +67,7 @@ def bits_of_bitwidth(bitwidth: int, maximum_clients: int) -> int:
   return bitwidth + (maximum_clients - 1).bit_length()
 
 
+@_validate.plain_numbers
 def bits_of_max_input(max_input: int, maximum_clients: int) -> int:
   """Bits that hold the sum of values from 0 to `max_input` of so many clients.
 
@@ -112,6 +115,7 @@ def session_salt(session_id: bytes, parameters: bytes, context: bytes) -> bytes:
   return keys.digest('session', session_id, parameters, context)
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True)
 class Leaf:
   """One array of the sum, modulo 2**bits.
@@ -145,11 +149,10 @@ class Leaf:
     object.__setattr__(self, 'shape', tuple(int(extent) for extent in self.shape))
     if self.size >= 2**32:
       raise ConfigurationError(f'Leaf {self.name!r} has {self.size} elements; at most 2**32 - 1.')
-    if isinstance(self.bits, bool) or not isinstance(self.bits, int | np.integer):
+    if isinstance(self.bits, bool) or not isinstance(self.bits, int):
       raise UnsupportedModulusError(
         f'Leaf {self.name!r} has {self.bits!r} bits; give an integer, see `bits_of_modulus`.'
       )
-    object.__setattr__(self, 'bits', int(self.bits))
     if not 1 <= self.bits <= LARGEST_BITS:
       raise UnsupportedModulusError(
         f'Leaf {self.name!r} has {counted(self.bits, "bit")}. A modulus is 2**1 to '

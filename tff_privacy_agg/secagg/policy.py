@@ -11,6 +11,7 @@ from tff_privacy_agg.secagg.params import SessionParams, basis_points, check_bit
 LARGEST_STEP = 2**20
 
 
+@_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Policy:
   """Least values that a client accepts.

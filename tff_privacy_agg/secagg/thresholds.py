@@ -176,6 +176,7 @@ def _complete(n: int, colluding: int, dropouts: int, authenticated: bool) -> Gra
   return GraphParameters('complete', k, t, n, colluding, dropouts)
 
 
+@_validate.plain_numbers
 def find_parameters(
   n: int,
   colluding_fraction: float,
