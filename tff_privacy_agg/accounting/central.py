@@ -80,9 +80,8 @@ def central_design(
   if not fits(1):
     raise ConfigurationError(
       f'The server cannot add a noise multiplier of {noise_multiplier:g} to {dimension} '
-      f'coordinates and {counted(cohort_maximum, "client")}: not even one step a clip norm '
-      f'carries it. Lower '
-      'the noise multiplier or the dimension.'
+      f'coordinates and {counted(cohort_maximum, "client")}: not even one step a clip norm carries '
+      'it. Lower the noise multiplier or the dimension.'
     )
   low, high = 1, 2 * int(LARGEST_BOUND)
   while high - low > 1:

@@ -339,8 +339,8 @@ def plan(
       f'Noise multiplier {z:.4g}: the smallest with epsilon at most {target_epsilon:g} after '
       f'{counted(exposures, "round")} of one client, by the account of the {mechanism} sum.',
       f'Fewest honest survivors {honest}: of {counted(clients_per_round, "client")}, less '
-      f'{dropout:.0%} '
-      f'drop-outs, less {colluding_fraction:.0%} colluders; their noise alone is counted.',
+      f'{dropout:.0%} drop-outs, less {colluding_fraction:.0%} colluders; their noise alone is '
+      'counted.',
       f'{counted(width, "bit")}: '
       + (
         'as asked for'
@@ -380,8 +380,7 @@ def _honest(clients: int, dropout: float, colluding_fraction: float) -> int:
   if honest < 1:
     raise ConfigurationError(
       f'A round of {counted(clients, "client")} leaves no honest survivor at a dropout of '
-      f'{dropout:g} and '
-      f'a colluding fraction of {colluding_fraction:g}. Plan with more clients.'
+      f'{dropout:g} and a colluding fraction of {colluding_fraction:g}. Plan with more clients.'
     )
   return honest
 

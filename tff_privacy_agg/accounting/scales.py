@@ -196,8 +196,7 @@ def validate_cohort(maximum: int, honest: int, bits: int) -> None:
   if honest > maximum:
     raise ConfigurationError(
       f'A cohort of at most {counted(maximum, "client")} cannot have '
-      f'{counted(honest, "honest survivor")}. Lower the '
-      'latter or raise the former.'
+      f'{counted(honest, "honest survivor")}. Lower the latter or raise the former.'
     )
 
 
@@ -240,7 +239,6 @@ def _room(clients: int, bits: int, k: float) -> float:
     needed = math.ceil(0.5 * math.log2(clients * k**2 + 1))
     raise ConfigurationError(
       f'With {counted(bits, "bit")} the rounding errors of {counted(clients, "client")} alone '
-      f'overflow the modulus. Use '
-      f'at least {counted(needed, "bit")}.'
+      f'overflow the modulus. Use at least {counted(needed, "bit")}.'
     )
   return math.sqrt(room)

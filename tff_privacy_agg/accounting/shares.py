@@ -67,7 +67,7 @@ def xnoise_components(
   if tolerated_dropouts >= sampled:
     raise ConfigurationError(
       f'`tolerated_dropouts` is {tolerated_dropouts} of {counted(sampled, "client")}. Tolerate '
-      f'fewer than all.'
+      'fewer than all.'
     )
   steps = range(1, tolerated_dropouts + 1)
   return [
@@ -99,8 +99,7 @@ def xnoise_remaining_variance(components: list[float], *, sampled: int, dropouts
   if dropouts >= len(components):
     raise ConfigurationError(
       f'{counted(dropouts, "client")} dropped out; the components tolerate {len(components) - 1}. '
-      f'Abort '
-      'the round, or plan for more drop-outs.'
+      'Abort the round, or plan for more drop-outs.'
     )
   return (sampled - dropouts) * math.fsum(components[: dropouts + 1])
 

@@ -121,8 +121,7 @@ class Cohort:
     if self.minimum > honest:
       raise ConfigurationError(
         f'`minimum` must be at most the {counted(honest, "honest client")} among {self.expected} '
-        f'expected, '
-        f'got {self.minimum}. Lower `minimum` or raise `expected`.'
+        f'expected, got {self.minimum}. Lower `minimum` or raise `expected`.'
       )
 
   def honest(self, survivors: int) -> int:

@@ -316,8 +316,7 @@ class Stack:
         survivors <= maximum,
         [
           f'The cohort admits at most {counted(maximum, "client")} a round; the number that took '
-          f'part '
-          'follows. Raise `Cohort.maximum` and build the process again, or sample fewer '
+          'part follows. Raise `Cohort.maximum` and build the process again, or sample fewer '
           'clients.',
           survivors,
         ],

@@ -162,6 +162,5 @@ def _check_same(args: argparse.Namespace, known: Any, facts: Any, clients: int) 
   if clients > known.facts.population:
     raise ConfigurationError(
       f'The file has {counted(clients, "client")}; {args.ledger} was begun for '
-      f'{known.facts.population}, and '
-      'its delta rests on that. Begin another ledger for these.'
+      f'{known.facts.population}, and its delta rests on that. Begin another ledger for these.'
     )

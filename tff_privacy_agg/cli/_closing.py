@@ -50,8 +50,8 @@ def ending(found: Mapping[str, Any]) -> str:
   if found['stopped'] is None:
     return ''
   return (
-    f'stopped after {found["rounds"]} of {counted(found["rounds_planned"], "round")}: '
-    'the privacy budget is spent'
+    f'stopped after {found["rounds"]} of {counted(found["rounds_planned"], "round")}: the privacy '
+    'budget is spent'
   )
 
 
@@ -110,6 +110,6 @@ def sums_that_fail(directory: str | os.PathLike[str]) -> Iterator[None]:
     yield
   except secagg.SecAggError as error:
     raise PrivacyAggError(
-      f'The secure sum of a round failed: {str(error).removesuffix(".")}. The ledger holds what its attempts cost. Run the '
-      f'same command to repeat the round in {directory}.'
+      f'The secure sum of a round failed: {str(error).removesuffix(".")}. The ledger holds what '
+      f'its attempts cost. Run the same command to repeat the round in {directory}.'
     ) from error

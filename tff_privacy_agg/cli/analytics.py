@@ -184,8 +184,7 @@ def _tell(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
   else:
     print(
       f'each of {counted(answer["clients"], "row")} is taken for a client, and is the unit of '
-      f'privacy: where one '
-      'can have several, name the column that tells whose they are with --client'
+      'privacy: where one can have several, name the column that tells whose they are with --client'
     )
   for name, intervals in answer['intervals'].items():
     found = answer[name]

@@ -69,8 +69,8 @@ def _audit(args: argparse.Namespace) -> int:
       setattr(args, name, default)
     elif not {*users} & {*audits}:
       raise ConfigurationError(
-        f'--{name} would do nothing: it is of {" and ".join(users)}, and --only names other audits. '
-        'Leave it out.'
+        f'--{name} would do nothing: it is of {" and ".join(users)}, and --only names other '
+        'audits. Leave it out.'
       )
   _validate.at_least(2, canaries=args.canaries)
   _validate.at_least(0, seed=args.seed)

@@ -88,16 +88,16 @@ class Roster:
     named = _name_in(_read(certificate))
     if named != name:
       raise ConfigurationError(
-        f'The client is {name!r}; {certificate} is a certificate of {named!r}. Correct the name, or '
-        "take the client's own files."
+        f'The client is {name!r}; {certificate} is a certificate of {named!r}. Correct the name, '
+        "or take the client's own files."
       )
     if identity is None:
       return
     key = Ed25519PrivateKey.from_private_bytes(read_identity(identity)).public_key()
     if key.public_bytes_raw() != self.keys[self.ids[name]]:
       raise ConfigurationError(
-        f'{identity} is not the identity that the roster has for {name!r}. Take the files that were '
-        'made with this roster.'
+        f'{identity} is not the identity that the roster has for {name!r}. Take the files that '
+        'were made with this roster.'
       )
 
 
@@ -173,8 +173,8 @@ def make_keys(
     plain = name.replace('-', '').replace('_', '').replace('.', '')
     if not (plain.isascii() and plain.isalnum()) or len(name) > 60 or name in (_SERVER, 'ca'):
       raise ConfigurationError(
-        f'`clients` must be names of at most 60 letters, digits, -, _ and . other than {_SERVER!r} and '
-        f"'ca', got {name!r}."
+        f'`clients` must be names of at most 60 letters, digits, -, _ and . other than {_SERVER!r} '
+        f"and 'ca', got {name!r}."
       )
   if len(set(names)) != len(names) or not names:
     raise ConfigurationError(f'`clients` must be one or more different names, got {names}.')

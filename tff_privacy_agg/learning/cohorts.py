@@ -85,8 +85,7 @@ class UniformCohorts:
     if len(ids) < self.size:
       raise ConfigurationError(
         f'Round {round_number} needs {counted(self.size, "client")}; the participation cap leaves '
-        f'{len(ids)}. '
-        'Raise the cap, or train for fewer rounds or with smaller cohorts.'
+        f'{len(ids)}. Raise the cap, or train for fewer rounds or with smaller cohorts.'
       )
     if self.seed is None:
       secret = random.SystemRandom().sample(range(len(ids)), self.size)
@@ -197,8 +196,8 @@ class SeparatedCohorts:
     if needed > clients:
       raise ConfigurationError(
         f'Rounds of {counted(self.size, "client")}, who return after '
-        f'{counted(self.separation, "round")} at the earliest, '
-        f'need {counted(needed, "client")}; there are {clients}. Lower `size` or `separation`.'
+        f'{counted(self.separation, "round")} at the earliest, need {counted(needed, "client")}; '
+        f'there are {clients}. Lower `size` or `separation`.'
       )
 
   def participation_cap(self, rounds: int) -> int:
@@ -227,10 +226,9 @@ class SeparatedCohorts:
       return self._draw(round_number, eligible, eligible.taken)
     if round_number > len(self._drawn) + 1 and self.seed is None:
       raise ConfigurationError(
-        f'Who took part in the rounds before round {round_number} is not known: the draws are secret, '
-        f'and this sampler has drawn {counted(len(self._drawn), "round")}. Resume with the ledger '
-        f'of the '
-        'training, or draw from a seed.'
+        f'Who took part in the rounds before round {round_number} is not known: the draws are '
+        f'secret, and this sampler has drawn {counted(len(self._drawn), "round")}. Resume with the '
+        'ledger of the training, or draw from a seed.'
       )
     for forgotten in self._drawn[round_number - 1 :]:
       self._taken.subtract(forgotten)
@@ -261,8 +259,8 @@ class SeparatedCohorts:
     if len(ids) < self.size:
       raise ConfigurationError(
         f'Round {round_number} needs {counted(self.size, "client")}; the separation of '
-        f'{counted(self.separation, "round")} '
-        f'and the participation cap leave {len(ids)}. Use smaller cohorts, or fewer rounds.'
+        f'{counted(self.separation, "round")} and the participation cap leave {len(ids)}. Use '
+        'smaller cohorts, or fewer rounds.'
       )
     if self.seed is None:
       keys = np.frombuffer(os.urandom(8 * len(ids)), np.uint64)

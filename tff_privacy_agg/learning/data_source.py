@@ -186,8 +186,7 @@ class CohortIterator(compat.FederatedDataSourceIterator):
     if k is not None and k != len(cohort):
       raise ConfigurationError(
         f'The round needs {counted(k, "client")}; the cohort sampler chose {len(cohort)}. Give '
-        f'both the same '
-        'size.'
+        'both the same size.'
       )
     datasets = [self._source.dataset(client) for client in cohort]
     if ledger is not None:

@@ -105,8 +105,8 @@ class PrivateLearningProcess(tff.learning.templates.LearningProcess):
       # Its epsilon is stated for all rounds of the ledger.
       ledger.close()
       raise LedgerError(
-        f'The ledger at {ledger.path} notes {_told(noted)}, and this process has {_told(setting)}. A '
-        'training resumes with the example-level noise that it began with: build the process as '
+        f'The ledger at {ledger.path} notes {_told(noted)}, and this process has {_told(setting)}. '
+        'A training resumes with the example-level noise that it began with: build the process as '
         'before, or begin another ledger.'
       )
     return ledger

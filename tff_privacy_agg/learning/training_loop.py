@@ -174,9 +174,9 @@ class TrainingLoop:
     state, done = self.directory.latest(initial, self.report)
     if self.ledger is not None and self.ledger.state.rounds < done:
       raise LedgerError(
-        f'{self.directory.path} has a checkpoint of round {done}; {self.ledger.path.name} has charged '
-        f'{counted(self.ledger.state.rounds, "round")} and would understate epsilon. Restore the '
-        f'ledger.'
+        f'{self.directory.path} has a checkpoint of round {done}; {self.ledger.path.name} has '
+        f'charged {counted(self.ledger.state.rounds, "round")} and would understate epsilon. '
+        'Restore the ledger.'
       )
     found = {**identity_of(self.process, initial), **self.source.identity}
     for line in self.directory.begin(found, rounds=self.rounds, after=done):

@@ -156,8 +156,7 @@ class TrainingTask(TrainingOptions):
     if clients != self.population:
       raise ConfigurationError(
         f'`population` is {self.population}; the data has {counted(clients, "client")}. State the '
-        f'number of '
-        'clients, which delta and epsilon are judged by.'
+        'number of clients, which delta and epsilon are judged by.'
       )
     return loaded
 

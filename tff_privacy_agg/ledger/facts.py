@@ -277,10 +277,9 @@ class LedgerFacts:
     _validate.at_least(1, top_up=self.top_up)
     if not price.distributed or self.top_up < self.maximum:
       raise ConfigurationError(
-        f'`top_up` tops up the noise that clients add, to at least the '
-        f'{counted(self.maximum, "share")} of '
-        f'the largest cohort; got {self.top_up} with {self.stack["mechanism"]} noise. Raise it, '
-        'or leave it out.'
+        '`top_up` tops up the noise that clients add, to at least the '
+        f'{counted(self.maximum, "share")} of the largest cohort; got {self.top_up} with '
+        f'{self.stack["mechanism"]} noise. Raise it, or leave it out.'
       )
 
   @classmethod

@@ -156,8 +156,7 @@ class Participants:
     if people > population:
       raise LedgerError(
         f'The ledger is of a population of {counted(population, "client")}; with this cohort '
-        f'{people} have '
-        'taken part. Begin a ledger with the true number, which delta is judged by.'
+        f'{people} have taken part. Begin a ledger with the true number, which delta is judged by.'
       )
     numbers = self._numbers_of(hashed)
     self._check_separation(numbers, position)

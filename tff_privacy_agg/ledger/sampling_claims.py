@@ -163,8 +163,7 @@ class Sampling:
     if self.cohort is not None and size != self.cohort:
       raise LedgerError(
         f'The ledger claims cohorts of {counted(self.cohort, "client")}; that of round '
-        f'{round_number} has '
-        f'{size}. Draw as claimed, or begin a ledger without the claim.'
+        f'{round_number} has {size}. Draw as claimed, or begin a ledger without the claim.'
       )
 
 
@@ -198,8 +197,8 @@ def check_proved(
   if participation_cap is not None:
     raise ConfigurationError(
       f'{asked}; under a cap of {counted(participation_cap, "participation")} draws depend on one '
-      f'another. '
-      "Claim one of the two: the cap holds against the server too, with sampling of the kind 'none'."
+      'another. Claim one of the two: the cap holds against the server too, with sampling of the '
+      "kind 'none'."
     )
   if price.separation is not None:
     raise ConfigurationError(

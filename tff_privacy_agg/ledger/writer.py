@@ -211,9 +211,9 @@ class PrivacyLedger(OpenedLedger):
     if counted < 1 or survivors > most:
       raise LedgerError(
         f'Round {self.state.open[charge]} was charged for at most '
-        f'{_wording.counted(most, "client")}; a settlement '
-        f'has 1 to {most} survivors, one of them honest, got {survivors} survivors, {counted} of '
-        'them honest. The round stays charged at its worst.'
+        f'{_wording.counted(most, "client")}; a settlement has 1 to {most} survivors, one of them '
+        f'honest, got {survivors} survivors, {counted} of them honest. The round stays charged at '
+        'its worst.'
       )
     promised = self.state.honest_at_worst(kind)
     line = self._append(
@@ -240,17 +240,15 @@ class PrivacyLedger(OpenedLedger):
     if survivors < kind.facts.worst_survivors:
       raise LedgerError(
         f'Round {line["round"]} summed {_wording.counted(survivors, "client")}, but this ledger '
-        f'assumes at least '
-        f'{kind.facts.worst_survivors} (`minimum_clients`). The round is recorded with {survivors}. '
-        "Raise the runtime's `minimum_clients`, or begin a ledger with "
+        f'assumes at least {kind.facts.worst_survivors} (`minimum_clients`). The round is recorded '
+        f"with {survivors}. Raise the runtime's `minimum_clients`, or begin a ledger with "
         f'`minimum_clients={survivors}`.'
       )
     if lowers and counted < promised:
       raise LedgerError(
         f'Round {line["round"]} had {_wording.counted(counted, "honest client")}, but this ledger '
-        f'counts on at least '
-        f'{promised} in every sum. The round is recorded with {counted}; begin a ledger with a '
-        'larger `colluding_fraction`.'
+        f'counts on at least {promised} in every sum. The round is recorded with {counted}; begin '
+        'a ledger with a larger `colluding_fraction`.'
       )
     return line
 

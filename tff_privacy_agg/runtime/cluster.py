@@ -31,8 +31,8 @@ class Cluster(PartsExecutor):
       import distributed
     except ImportError:
       raise RuntimeUnavailableError(
-        'Dask is not installed. Run `make env-dask` in a clone of the project, or '
-        '`pip install --no-deps --require-hashes -r requirements/dask.txt`; or use `WorkerPool`.'
+        'Dask is not installed. Run `make env-dask` in a clone of the project, or `pip install '
+        '--no-deps --require-hashes -r requirements/dask.txt`; or use `WorkerPool`.'
       ) from None
     self._address = address
     self._lost = (distributed.KilledWorker, distributed.comm.CommClosedError)

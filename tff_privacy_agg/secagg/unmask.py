@@ -58,8 +58,7 @@ def check_complaints(
     client, complainers = disputes[0]
     raise BadShares(
       f'{counted(len(complainers), "client")} cannot open the shares of client {client}, at most '
-      f'{most} '
-      f'may. It, or they, sent something false{_more(len(disputes))}. Restart without it.',
+      f'{most} may. It, or they, sent something false{_more(len(disputes))}. Restart without it.',
       clients=(client, *complainers),
       blame=Blame(disputes=tuple(disputes)),
     )

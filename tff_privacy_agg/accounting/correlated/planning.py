@@ -205,10 +205,9 @@ def _pattern(
     if separation * clients > population or participations < fewest:
       raise ConfigurationError(
         f'{counted(rounds, "round")} of {clients} among {counted(population, "client")} allow a '
-        f'separation of at most '
-        f'{population // clients} and need {counted(fewest, "participation")} or more; got '
-        f'{separation} and '
-        f'{participations}. Use other rounds or smaller cohorts, or pass neither of the two.'
+        f'separation of at most {population // clients} and need '
+        f'{counted(fewest, "participation")} or more; got {separation} and {participations}. Use '
+        'other rounds or smaller cohorts, or pass neither of the two.'
       )
   if separation is None:
     raise ConfigurationError(
@@ -270,10 +269,10 @@ def _reasons(
   separation, bands = strategy.separation, strategy.bands
   if gain < _NO_GAIN:
     first = (
-      f'No gain worth the trust in the server: the error of the accumulated model is {gain:.3g} times '
-      f'less than that of independent noise, as clients return after {separation} of '
-      f'{counted(rounds, "round")}. '
-      "Use noise that clients add (`DiscreteGaussianNoise`), which holds in the server's view too."
+      f'No gain worth the trust in the server: the error of the accumulated model is {gain:.3g} '
+      f'times less than that of independent noise, as clients return after {separation} of '
+      f'{counted(rounds, "round")}. Use noise that clients add (`DiscreteGaussianNoise`), which '
+      "holds in the server's view too."
     )
   else:
     first = (
@@ -282,20 +281,18 @@ def _reasons(
     )
   found = [
     first,
-    f'Noise multiplier {z:.4g}: the smallest with epsilon at most {epsilon:.4g} for a client who takes '
-    f'part in {counted(participations, "round")} or fewer, at least '
+    f'Noise multiplier {z:.4g}: the smallest with epsilon at most {epsilon:.4g} for a client who '
+    f'takes part in {counted(participations, "round")} or fewer, at least '
     f'{counted(separation, "round")} apart.',
     'Epsilon holds for who sees the released models. The server sees the sum of every round and the '
     'noise: its own view has no finite epsilon.',
-    f'{counted(bands, "band")}: a state keeps the noise of the last '
-    f'{counted(bands - 1, "round")}, which is secret'
-    + ('.' if state is None else f': {state / 2**20:.3g} MiB.'),
+    f'{counted(bands, "band")}: a state keeps the noise of the last {counted(bands - 1, "round")}, '
+    'which is secret' + ('.' if state is None else f': {state / 2**20:.3g} MiB.'),
   ]
   if needed is not None:
     found.append(
-      f'The separation needs {counted(needed, "client")} who can take part (`SeparatedCohorts`). '
-      f'A client who '
-      'returns too soon is refused before the round is charged.'
+      f'The separation needs {counted(needed, "client")} who can take part (`SeparatedCohorts`). A '
+      'client who returns too soon is refused before the round is charged.'
     )
   return found
 

@@ -109,9 +109,8 @@ class _Loss:
       or not rates.max()
     ):
       raise ConfigurationError(
-        f'`learning_rates` must be {counted(rounds, "number")}, one for each round, at least 0 '
-        f'and not all of them '
-        f'0; got {rates.shape} of them. Pass those of the server optimizer.'
+        f'`learning_rates` must be {counted(rounds, "number")}, one for each round, at least 0 and '
+        f'not all of them 0; got {rates.shape} of them. Pass those of the server optimizer.'
       )
     # Each round's rates from there on; only their shape matters to the best column.
     padded = np.concatenate([rates, np.zeros(rounds)])

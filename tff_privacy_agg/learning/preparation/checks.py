@@ -103,8 +103,7 @@ def check_cohorts(
   if missing:
     raise ConfigurationError(
       f'`cohorts` draws from {counted(len(cohorts.client_ids), "client")}; the data lacks '
-      f'{len(missing)} of them, '
-      f'such as {missing[0]!r}. Pass `client_ids=data.client_ids`.'
+      f'{len(missing)} of them, such as {missing[0]!r}. Pass `client_ids=data.client_ids`.'
     )
   size, drawn = _usual_size(cohorts)
   for cohort in stacks:
@@ -115,8 +114,7 @@ def check_cohorts(
   if number > facts.population:
     raise ConfigurationError(
       f'`population` of the accounting is {facts.population}; `cohorts` draws from '
-      f'{counted(number, "client")}. '
-      f'Set `Accounting(population={number})`: delta is judged by it.'
+      f'{counted(number, "client")}. Set `Accounting(population={number})`: delta is judged by it.'
     )
   separation = getattr(cohorts, 'separation', 1)
   if facts.separation is not None and separation < facts.separation:
@@ -129,9 +127,8 @@ def check_cohorts(
   if cap is not None and rounds is not None and size is not None and rounds * size > cap * number:
     raise ConfigurationError(
       f'{counted(rounds, "round")} of {drawn} need {counted(rounds * size, "participation")}; '
-      f'{counted(number, "client")} with a '
-      f'cap of {counted(cap, "participation")} have {cap * number}. Raise the cap, or train for '
-      f'at most '
+      f'{counted(number, "client")} with a cap of {counted(cap, "participation")} have '
+      f'{cap * number}. Raise the cap, or train for at most '
       f'{counted(cap * number // size, "round")}.'
     )
 
@@ -150,8 +147,7 @@ def check_size(clients: int, facts: LedgerFacts, round_number: int) -> None:
   if clients > facts.maximum:
     raise ConfigurationError(
       f'Round {round_number} has {counted(clients, "client")}; the ledger counts on at most '
-      f'{facts.maximum}. '
-      'Draw smaller cohorts, or raise `Cohort.maximum`.'
+      f'{facts.maximum}. Draw smaller cohorts, or raise `Cohort.maximum`.'
     )
 
 

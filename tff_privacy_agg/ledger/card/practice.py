@@ -307,9 +307,8 @@ def _sampling(record: LedgerAccount) -> dict[str, str]:
     return {'claimed': 'none', 'actual': claim.sentence}
   met = (
     f'so in all {counted(state.rounds, "charged round")}, as their samplers say; clients, and '
-    f'couples of '
-    'them, came again as often as independent draws give (docs/ledger.md: what that check can '
-    'notice, and when)'
+    'couples of them, came again as often as independent draws give (docs/ledger.md: what that '
+    'check can notice, and when)'
   )
   broken = 'BROKEN by a round, so nothing is claimed now'
   return {

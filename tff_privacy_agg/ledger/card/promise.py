@@ -149,8 +149,8 @@ def _separation(record: LedgerAccount) -> list[Field]:
       DEFINITION,
       'Unit of privacy',
       f'claimed: {facts.participation_promise}; checked before each round against the register of '
-      f'participants, and by `verify` where it is kept; epsilon counts {record.state.exposures}, the most '
-      f'rounds that any client took part in; the noise was restarted '
+      f'participants, and by `verify` where it is kept; epsilon counts {record.state.exposures}, '
+      'the most rounds that any client took part in; the noise was restarted '
       f'{counted(chain.restarts, "time")}',
     )
   ]

@@ -101,9 +101,8 @@ class Recount:
       )
     if self._register.people > facts.population:
       return [
-        f'{self._register_name} names {counted(self._register.people, "client")}; the ledger is '
-        f'of a '
-        f'population of {facts.population}.'
+        f'{self._register_name} names {counted(self._register.people, "client")}; the ledger is of '
+        f'a population of {facts.population}.'
       ]
     return []
 
