@@ -28,6 +28,9 @@ from tff_privacy_agg.ledger.verification.sampling_evidence import SamplingEviden
 
 _NEVER = -(2**40)  # the position of who has not taken part
 _HASH_SIZE = 24  # hexadecimal digits: 96 bits, no two of a million clients meet
+# From format 2 on the digests, which the ledger holds too, are of the salt as well: with another one
+# all clients would have new hashes, and could take part as often again.
+_FORMAT = 2
 
 
 def register_path(path: pathlib.Path) -> pathlib.Path:
@@ -64,7 +67,7 @@ class Participants:
   def __init__(self, path: pathlib.Path, facts: LedgerFacts, *, read: bool = True):
     claim = facts.sampling
     self._path, self._cap, self._separation = path, facts.cap, facts.separation
-    self._salt = secrets.token_bytes(32)
+    self._salt, self._format = secrets.token_bytes(32), _FORMAT
     self._numbers: dict[str, int] = {}  # by hash, in the order of first participation
     self._taken = np.zeros(0, np.int64)  # rounds that each has taken part in, by number
     # Position of the last of them, where a separation is claimed.
@@ -171,7 +174,7 @@ class Participants:
 
   def record(self, hashed: Sequence[str], position: int | None = None) -> str:
     """Writes a cohort, and the position of its round if it has one, to the disk; returns its digest."""
-    digest = hashlib.sha256(','.join(hashed).encode('ascii')).hexdigest()
+    digest = self._digest(hashed)
     if self._descriptor < 0:
       self._open()
     entry: dict[str, Any] = {'cohort': list(hashed), 'digest': digest}
@@ -189,6 +192,12 @@ class Participants:
 
   def _hash(self, name: str) -> str:
     return hmac.new(self._salt, name.encode('utf-8'), hashlib.sha256).hexdigest()[:_HASH_SIZE]
+
+  def _digest(self, hashed: Sequence[str]) -> str:
+    text = ','.join(hashed).encode('ascii')
+    if self._format == 1:
+      return hashlib.sha256(text).hexdigest()
+    return hmac.new(self._salt, text, hashlib.sha256).hexdigest()
 
   def _count(self, hashed: list[str], digest: str, position: int | None) -> None:
     numbers = np.array([self._numbers.setdefault(one, len(self._numbers)) for one in hashed], int)
@@ -243,7 +252,8 @@ class Participants:
     # A line that a crash cut off belongs to a round that never began.
     os.ftruncate(self._descriptor, self._size)
     if new:
-      self._append(json.dumps({'salt': self._salt.hex()}).encode('ascii') + b'\n')
+      first = {'format': self._format, 'salt': self._salt.hex()}
+      self._append(json.dumps(first).encode('ascii') + b'\n')
       ledger_file.sync_directory(self._path.parent)
 
   def _append(self, line: bytes) -> None:
@@ -273,14 +283,18 @@ class Participants:
           record = json.loads(line)
           self._size += len(line)
           if number == 0:
-            self._salt = bytes.fromhex(record['salt'])
+            self._salt, self._format = bytes.fromhex(record['salt']), record.get('format', 1)
+            if self._format not in (1, _FORMAT):
+              raise ValueError(
+                f'its format is {self._format!r}, this version knows 1 and {_FORMAT}'
+              )
             continue
           hashed, digest = record['cohort'], record['digest']
           # With a comma in it, two clients would count as another one, under the same digest.
           alone = isinstance(hashed, list) and not any(',' in one for one in hashed)
           if not alone or len({*hashed}) < len(hashed):
             raise ValueError(f'line {number + 1} is no cohort')
-          if hashlib.sha256(','.join(hashed).encode('ascii')).hexdigest() != digest:
+          if self._digest(hashed) != digest:
             raise ValueError(f'line {number + 1} was changed')
           position = record['position'] if self._separation is not None else None
           if position is not None and (type(position) is not int or position < self._position):
