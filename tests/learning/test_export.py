@@ -145,6 +145,21 @@ def test_what_the_ledger_does_not_vouch_for_needs_a_flag(run, tmp_path, change, 
   assert f'> **{card["warnings"][0]}**' in (tmp_path / 'out/MODEL_CARD.md').read_text()
 
 
+def test_a_round_that_ran_again_after_a_crash_can_be_exported(run, tmp_path):
+  """The charge of the attempt that was cut off stays open, and counts at its worst."""
+  with process_with().open_ledger(run / 'ledger.jsonl') as ledger:
+    before = ledger.epsilon('server')
+    ledger.charge(4, planned_survivors=SIZE, cohort=IDS[:SIZE])
+    worse = ledger.epsilon('server')
+  assert worse > before
+  card = tpa.export_model(run, tmp_path / 'out', format='npz')
+  (warning,) = card['warnings']
+  assert warning.startswith('An attempt at round 4 has no recorded end')
+  assert f'> **{warning}**' in (tmp_path / 'out/MODEL_CARD.md').read_text()
+  stated = float(re.search(r'epsilon ([\d.]+)', card['promises'][0])[1])
+  assert worse <= stated <= worse + 1e-3 * worse
+
+
 def larger():
   return tf.keras.Sequential(
     [tf.keras.layers.InputLayer(input_shape=[3]), tf.keras.layers.Dense(1)]

@@ -28,6 +28,7 @@ from tff_privacy_agg.ledger import LedgerRecord
 from tff_privacy_agg.ledger.reader import checked
 
 _FILES = {'savedmodel': 'model', 'keras': 'model.keras', 'npz': 'model.npz'}
+_ALTHOUGH = 'Exported although the ledger does not vouch for it: {}'
 
 
 @_validate.plain_numbers
@@ -44,7 +45,8 @@ def export_model(
 
   The directory gets the model (`model`, `model.keras` or `model.npz`), `privacy_card.json` and
   `MODEL_CARD.md`. What is exported is what the ledger accounts for: unless `anyway` is set, the ledger
-  must verify, no charge may be open, and the last checkpoint must be that of the last settled round.
+  must verify, each round that was charged must have settled, and the last checkpoint must be that of
+  the last settled round.
 
   Args:
     run_directory: Of `tpa.train`, of the command `train`, or of a server.
@@ -78,7 +80,7 @@ def export_model(
       f'{run} keeps no checkpoint of round {chosen}; it keeps those of {", ".join(map(str, rounds))}. '
       'Choose one of these.'
     )
-  record, doubts = _doubts(run / 'ledger.jsonl', rounds[-1] if round_number is None else None)
+  record, doubts, lost = _doubts(run / 'ledger.jsonl', rounds[-1] if round_number is None else None)
   if doubts and not anyway:
     raise LedgerError(
       f'The ledger does not vouch for the model of round {chosen}: {doubts[0]} Exporting anyway '
@@ -100,48 +102,57 @@ def export_model(
     file = making / _FILES[format]
     with system_errors(target / file.name):
       _write(file, format, named, made, weights)
-    card = _card(run, record, doubts, chosen)
+    card = _card(run, record, [*map(_ALTHOUGH.format, doubts), *lost], chosen)
     card['model'].update(format=format, file=file.name, sha256=digest(file))
     write_json(making / 'privacy_card.json', card)
     write_bytes(making / 'MODEL_CARD.md', markdown(card).encode('utf-8'))
   return card
 
 
-def _doubts(file: pathlib.Path, last: int | None) -> tuple[LedgerRecord | None, list[str]]:
-  """The ledger, and why it does not vouch for the model.
+def _doubts(
+  file: pathlib.Path, last: int | None
+) -> tuple[LedgerRecord | None, list[str], list[str]]:
+  """The ledger, why it does not vouch for the model, and what it counts without knowing its end.
 
   Args:
     file: The ledger.
     last: Round of the last checkpoint, if that is what is exported.
   """
   if not file.exists():
-    return None, ['there is none, so that nothing is promised.']
+    return None, ['there is none, so that nothing is promised.'], []
   found = checked(file, keep=('event', 'seq', 'of', 'round', 'facts'))
   if found.record is None:
-    return None, [f'it does not verify. {found.verification.problems[0]}']
+    return None, [f'it does not verify. {found.verification.problems[0]}'], []
   record, doubts = found.record, []
-  if record.state.open:
-    rounds = ', '.join(str(one) for one in sorted(set(record.state.open.values())))
+  settled = _settled(found.lines)
+  charged = sorted(set(record.state.open.values()))
+  if unsettled := [one for one in charged if one not in settled]:
+    rounds = ', '.join(map(str, unsettled))
     doubts.append(f'a charge of round {rounds} is open, of a sum whose release is not recorded.')
-  settled = _last_settled(found.lines)
-  if last is not None and settled != last:
+  latest = settled[-1] if settled else None
+  if last is not None and latest != last:
     doubts.append(
-      f'it settled round {settled} last, and the last checkpoint is of round {last}. Resume the '
+      f'it settled round {latest} last, and the last checkpoint is of round {last}. Resume the '
       'training first.'
     )
-  return record, doubts
+  lost = [
+    f'An attempt at round {one} has no recorded end, and the round ran again; epsilon counts both.'
+    for one in charged
+    if one in settled
+  ]
+  return record, doubts, lost
 
 
-def _last_settled(lines: Iterable[Mapping[str, Any]]) -> int | None:
-  """The last round of the training itself that was settled."""
+def _settled(lines: Iterable[Mapping[str, Any]]) -> list[int]:
+  """The rounds of the training itself that were settled, in order."""
   charged: dict[int, int] = {}
-  last = None
+  found = []
   for line in lines:
     if line.get('event') == 'charge' and not line.get('facts'):
       charged[int(line['seq'])] = int(line['round'])
     elif line.get('event') == 'settle' and int(line['of']) in charged:
-      last = charged[int(line['of'])]
-  return last
+      found.append(charged[int(line['of'])])
+  return found
 
 
 def _named(weights: Any, made: Any) -> list[tuple[str, np.ndarray]]:
@@ -200,7 +211,7 @@ def _distinct(named: Sequence[tuple[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _card(
-  run: pathlib.Path, record: LedgerRecord | None, doubts: Sequence[str], chosen: int
+  run: pathlib.Path, record: LedgerRecord | None, warnings: Sequence[str], chosen: int
 ) -> dict[str, Any]:
   stated = {} if record is None else json.loads(record.statement('json'))
   card = {
@@ -213,9 +224,7 @@ def _card(
     'assumptions': [],
     **stated,
   }
-  card['warnings'] = [
-    f'Exported although the ledger does not vouch for it: {one}' for one in doubts
-  ]
+  card['warnings'] = list(warnings)
   card['model'] = {
     'round': chosen,
     'metrics': _metrics(run, chosen),
