@@ -18,6 +18,7 @@ from tff_privacy_agg.learning import training_loop as training
 from tff_privacy_agg.learning.data_source import CohortIterator
 from tff_privacy_agg.learning.ledger_release import settle
 from tff_privacy_agg.ledger import LedgerRecord, verify
+from tff_privacy_agg.reports.run_files import RunFiles
 
 pytestmark = pytest.mark.integration
 
@@ -155,6 +156,14 @@ def test_a_path_needs_a_process_that_says_what_it_is(tmp_path):
   )
   with pytest.raises(tpa.ConfigurationError, match='build_private_learning_process'):
     train(bare, 1, tmp_path / 'run')
+
+
+def test_a_training_that_keeps_no_ledger_has_a_report(tmp_path):
+  bare = tff.learning.algorithms.build_unweighted_fed_avg(
+    model_fn, tff.learning.optimizers.build_sgdm(0.1)
+  )
+  train(bare, 1, tpa.learning.RunDirectory(tmp_path / 'run', {}))
+  assert RunFiles.read(tmp_path / 'run').ledger is None
 
 
 def run_program(simulation, process, rounds, where, ledger, discard=None):

@@ -151,7 +151,6 @@ def _train(args: argparse.Namespace) -> int:
       }
       learning.check_training(process, examples.train, task.rounds, **training)
     directory = learning.RunDirectory(path, config)
-    directory.write_privacy(_facts(task, process))
     print(
       f'{task.data}: {counted(task.population, "client")}, {task.clients_per_round} a round, '
       f'{counted(task.rounds, "round")}; run directory {path}',
@@ -216,12 +215,6 @@ def _context(task: 'TrainingTask') -> Iterator[Any]:
 def _drops_seed() -> int:
   """Another one after a resume, so that a round without a sum is not repeated for ever."""
   return int.from_bytes(os.urandom(4))
-
-
-def _facts(task: 'TrainingTask', process: Any) -> Mapping[str, Any]:
-  if task.noise_multiplier is None:
-    return {'private': False, 'note': 'trained without privacy: epsilon is infinite'}
-  return {'private': True, **process.facts.stack, 'delta': process.facts.delta}
 
 
 def _recorded(path: pathlib.Path) -> tuple[float, int] | None:

@@ -30,6 +30,7 @@ from tff_privacy_agg._tff.checkpoints import Checkpoints
 from tff_privacy_agg._wording import counted
 from tff_privacy_agg.aggregation.noise_history import holds_noise
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.ledger import LedgerFacts
 
 _CHECKPOINTS_KEPT = 3
 # Rounds may grow; those that the noise was planned for are a record.
@@ -184,9 +185,12 @@ class RunDirectory:
       lines.write(cut + json.dumps(line, sort_keys=True) + '\n')
     return told
 
-  def write_privacy(self, facts: Mapping[str, Any]) -> None:
-    """Writes the facts that the epsilon rests on."""
-    write_json(self.path / 'privacy.json', dict(facts))
+  def write_privacy(self, facts: LedgerFacts | None) -> None:
+    """Writes the facts that the epsilon rests on; None for a training without a ledger."""
+    stated = {'private': False, 'note': 'trained without a ledger: epsilon is infinite'}
+    if facts is not None:
+      stated = {'private': True, **facts.stack, 'delta': facts.delta}
+    write_json(self.path / 'privacy.json', stated)
 
   def latest(
     self, structure: Any, report: Callable[[str], None] = lambda line: None

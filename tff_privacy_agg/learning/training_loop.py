@@ -125,6 +125,7 @@ class TrainingLoop:
       if ledger is None and isinstance(self.process, PrivateLearningProcess):
         path = self.directory.path / 'ledger.jsonl'
         ledger = stack.enter_context(self.process.open_ledger(path))
+      self.directory.write_privacy(None if ledger is None else ledger.facts)
       if ledger is not None:
         path = self.directory.path / 'tensorboard/privacy'
         managers.append(StatementReleaseManager(path, ledger))
