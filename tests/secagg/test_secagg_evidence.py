@@ -41,7 +41,7 @@ def test_all_that_seal_wrongly_are_named_at_once(mode):
   for client in (2, 5):
     seals_wrongly(session.clients[client])
   session.steps(2)
-  with pytest.raises(secagg.BadShares, match='and so it is with 1 further clients') as caught:
+  with pytest.raises(secagg.BadShares, match='and so it is with 1 further client') as caught:
     session.step()
   honest = [client for client in range(1, 13) if client not in (2, 5)]
   found = {accused: set(accusers) for accused, accusers in caught.value.blame.disputes}

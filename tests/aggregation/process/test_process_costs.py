@@ -56,7 +56,7 @@ def operations(computation) -> list[int]:
 
 # Operations of the client's graph, of the server's, of the broadcast's. Those of the cipher are twice
 # in the client's: in a function that hardly ever runs, and where each round draws.
-OPERATIONS = {'chacha20': [684, 324, 11], 'philox': [473, 324, 11]}
+OPERATIONS = {'chacha20': [694, 324, 11], 'philox': [483, 324, 11]}
 
 
 @pytest.mark.parametrize('randomness', OPERATIONS)
