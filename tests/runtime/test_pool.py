@@ -341,6 +341,7 @@ class Scheduler:
       subprocess.Popen(
         [sys.executable, '-m', f'distributed.cli.dask_{name}', *common, *more],
         cwd=directory,
+        env=os.environ | {'PYTHONPATH': os.pathsep.join(map(os.path.abspath, sys.path))},
         stderr=subprocess.DEVNULL,
       )
       for name, more in [
