@@ -232,8 +232,7 @@ def solve(
       f'{counted(bits, "bit")} cannot carry '
       + (f'a noise multiplier of {z:g} ({law}) for ' if law else 'the sum of ')
       + f'{counted(cohort_maximum, "client")} with {counted(minimum_honest, "honest survivor")} '
-      f'in dimension '
-      f'{dimension}',
+      f'in dimension {dimension}',
       next((w for w in range(1, scales.MAXIMUM_BITS + 1) if works(norm_for(w))), None),
       share(norm) if norm is not None and narrow(norm) else None,
     )

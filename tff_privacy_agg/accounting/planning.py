@@ -314,8 +314,7 @@ def plan(
         lambda width: design(1.01 * enough, width)[1],
         target=target_epsilon,
         needs=f'an epsilon of {target_epsilon:.4g} needs over {counted(rounds, "round")}, a noise '
-        f'multiplier of '
-        f'about {enough:.3g}',
+        f'multiplier of about {enough:.3g}',
       ) from None
   solved, epsilon, price = design(z, width)  # whose warning is shown
   budget_epsilon, mu_squared = budgeted(price)

@@ -78,6 +78,5 @@ def noise_for_target(task: TrainingTask) -> float:
       lambda bits: epsilon_of(bits, enough),
       target=target,
       needs=f'an epsilon of {target:g} needs over {counted(task.rounds, "round")}, a noise '
-      f'multiplier of about '
-      f'{enough:.3g}',
+      f'multiplier of about {enough:.3g}',
     )

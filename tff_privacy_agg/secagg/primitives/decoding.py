@@ -5,7 +5,7 @@ Reference: Massey, "Shift-register synthesis and BCH decoding" (1969).
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,8 @@ from tff_privacy_agg.secagg.primitives.keys import Secret
 
 # Sets of t shares that are tried where there are too many wrong ones to decode.
 _SETS_TRIED = 5000
+# A secret, None if a share is wrong for sure, and the indices of the shares that give it.
+_Candidate = tuple[bytes | None, list[int]]
 
 
 class Recovered(NamedTuple):
@@ -42,42 +44,48 @@ def recover(
   """
   most = (len(points) + 1 - threshold) // 2
 
-  def judged(secret: bytes | None, chosen: list[int]) -> Recovered | None:
-    if secret is None or not fits(secret):
-      return None
-    wrong = wrong_shares(points, values, chosen)
-    return Recovered(Secret(secret), True, [points[i] for i in wrong])
+  def best(candidates: Iterable[_Candidate]) -> Recovered | None:
+    undecided = None
+    for secret, chosen in candidates:
+      if secret is None or not fits(secret):
+        continue
+      wrong = [points[i] for i in wrong_shares(points, values, chosen)]
+      if len(wrong) <= most:
+        return Recovered(Secret(secret), True, wrong)
+      undecided = undecided or Recovered(Secret(secret), True, [])
+    return undecided
 
-  def attempt(chosen: list[int]) -> Recovered | None:
-    picked = tuple(points[i] for i in chosen)
-    return judged(shamir.reconstruct(picked, values[chosen]), chosen)
-
-  secret = shamir.reconstruct(points[:threshold], values[:threshold])
+  secret, _ = _from_set(points, values, range(threshold))
   if secret is not None and fits(secret):
     return Recovered(Secret(secret), False, [])
   if len(points) == threshold:
     return None
-  undecided = None
+  sets = (one for one in _from_sets(points, values, threshold) if one[0] and fits(one[0]))
+  return best(_decoded(points, values, threshold)) or best(itertools.islice(sets, 1))
+
+
+def _from_set(points: tuple[int, ...], values: np.ndarray, chosen: Iterable[int]) -> _Candidate:
+  indices = list(chosen)
+  return shamir.reconstruct(tuple(points[i] for i in indices), values[indices]), indices
+
+
+def _decoded(points: tuple[int, ...], values: np.ndarray, threshold: int) -> Iterator[_Candidate]:
+  """Without each of the first t shares in turn; then without those that decoding finds."""
   first = range(threshold + 1)
   without = leaving_one_out(points[: threshold + 1], values[: threshold + 1])
   for left_out in range(threshold):
-    found = judged(without[left_out], [i for i in first if i != left_out])
-    if found is not None and len(found.wrong) <= most:
-      return found
-    undecided = undecided or found
+    yield without[left_out], [i for i in first if i != left_out]
   suspects = locate_errors(points, values, threshold)
   trusted = [i for i in range(len(points)) if i not in suspects]
-  found = attempt(trusted[:threshold]) if len(trusted) >= threshold else None
-  if found is not None and len(found.wrong) <= most:
-    return found
-  undecided = undecided or found
-  sets = math.comb(len(points), threshold)
-  if undecided is None and len(first) < len(points) and sets <= _SETS_TRIED:
-    tries = (attempt(list(one)) for one in itertools.combinations(range(len(points)), threshold))
-    undecided = next((one for one in tries if one is not None), None)
-    if undecided is not None and len(undecided.wrong) <= most:
-      return undecided
-  return undecided and undecided._replace(wrong=[])
+  if len(trusted) >= threshold:
+    yield _from_set(points, values, trusted[:threshold])
+
+
+def _from_sets(points: tuple[int, ...], values: np.ndarray, threshold: int) -> Iterator[_Candidate]:
+  """From each set of t shares, where these are few and not those that leave one out of t + 1."""
+  if len(points) > threshold + 1 and math.comb(len(points), threshold) <= _SETS_TRIED:
+    for chosen in itertools.combinations(range(len(points)), threshold):
+      yield _from_set(points, values, chosen)
 
 
 def leaving_one_out(points: tuple[int, ...], values: np.ndarray) -> list[bytes | None]:
