@@ -73,11 +73,12 @@ def check_limits(facts: LedgerFacts, limits: SessionLimits | None) -> None:
       'Set `clients_per_round` to no more, or raise `Cohort.maximum`.'
     )
   colluders = clients - accounting.honest_survivors(clients, limits.colluding_fraction)
-  for survivors in range(fewest, clients + 1):
-    if facts.honest(survivors) > max(survivors - colluders, 1):
-      needed = -(-_STEPS * min(colluders / fewest, 0.9999) // 1) / _STEPS
-      raise ConfigurationError(
-        f'A session assumes that {colluders} of {clients} clients collude, all of whom may be in a '
-        f'sum of {survivors} when others drop out; the ledger counts {facts.honest(survivors)} '
-        f'honest ones there. Raise `minimum_clients`, or `Cohort.colluding_fraction` to {needed:g}.'
-      )
+  # Of fewer survivors only one is honest for sure; of more, the ledger counts on no more colluders.
+  survivors = min(max(fewest, colluders + 1), clients)
+  if facts.honest(survivors) > max(survivors - colluders, 1):
+    needed = -(-_STEPS * min(colluders / survivors, 0.9999) // 1) / _STEPS
+    raise ConfigurationError(
+      f'A session assumes that {colluders} of {clients} clients collude, all of whom may be in a '
+      f'sum of {survivors} when others drop out; the ledger counts {facts.honest(survivors)} '
+      f'honest ones there. Raise `minimum_clients`, or `Cohort.colluding_fraction` to {needed:g}.'
+    )
