@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 
@@ -31,6 +32,16 @@ def test_what_is_read_is_what_was_written(path):
   assert not found.remarks
   assert found.lines == 8
   assert found.hash == read.hash
+
+
+@pytest.mark.parametrize(('umask', 'mode'), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_a_ledger_may_be_read_by_whom_the_umask_lets(tmp_path, umask, mode):
+  before = os.umask(umask)
+  try:
+    PrivacyLedger(tmp_path / 'ledger.jsonl', facts()).close()
+  finally:
+    os.umask(before)
+  assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {mode}
 
 
 def test_every_line_fits_the_schema(path):

@@ -3,7 +3,7 @@
 import errno
 import os
 import pathlib
-import tempfile
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,13 +41,14 @@ class LineWriter:
   def create(cls, path: pathlib.Path, header: Mapping[str, Any]) -> 'LineWriter':
     """Makes the file with its first line; the name appears once that is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}')
+    # Those may read it whom the umask lets, as the files next to it.
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
     try:
       _lock(descriptor, path)
       line = seal({**header, 'seq': 0, 'previous': GENESIS})
       _write(descriptor, line + b'\n')
       os.fsync(descriptor)
-      os.fchmod(descriptor, 0o644)
       os.link(temporary, path)  # unlike a rename, it never replaces a ledger
     except FileExistsError as error:
       os.close(descriptor)
