@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pathlib
 
 import pytest
 
@@ -19,7 +20,10 @@ def full(monkeypatch):
 def test_a_full_disk_is_told_with_the_file(full, tmp_path, capsys):
   assert cli.main(['keys', str(tmp_path / 'keys'), 'north', 'south']) == 2
   told = capsys.readouterr().err
-  assert told == f'tff-privacy-agg: {tmp_path}/keys/server.pem: No space left on device\n'
+  assert told == (
+    f'tff-privacy-agg: {tmp_path}/keys/server.pem: No space left on device. Free space there, and '
+    'run the command again.\n'
+  )
 
 
 PLAN = 'plan --target-epsilon 8 --rounds 3 --clients-per-round 40 --population 200 --parameters 9'
@@ -49,7 +53,19 @@ def test_a_full_disk_leaves_no_part_that_would_refuse_the_next_try(monkeypatch, 
 def test_a_file_in_a_directory_that_is_not_there_is_told_by_its_own_name(tmp_path, capsys):
   assert cli.main([*PLAN.split(), '--write', str(tmp_path / 'no' / 'run.toml')]) == 2
   told = capsys.readouterr().err.splitlines()[-1]
-  assert told == f'tff-privacy-agg: {tmp_path}/no/run.toml: No such file or directory'
+  expected = f'{tmp_path}/no/run.toml: No such file or directory. Correct the path.'
+  assert told == f'tff-privacy-agg: {expected}'
+
+
+def test_a_place_that_may_not_be_written_is_told_with_advice(monkeypatch, tmp_path, capsys):
+  def refuses(self, *args, **kwargs):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+  monkeypatch.setattr(pathlib.Path, 'mkdir', refuses)
+  assert cli.main(['keys', str(tmp_path / 'keys'), 'north', 'south']) == 2
+  told = capsys.readouterr().err
+  expected = f'{tmp_path}/keys: Read-only file system. Use a path where you may read and write.'
+  assert told == f'tff-privacy-agg: {expected}\n'
 
 
 def test_a_number_that_cannot_be_kept_names_its_file(full, tmp_path):
@@ -69,4 +85,4 @@ def test_an_output_that_cannot_be_written_is_told(number, tmp_path, capsys, monk
 
   monkeypatch.setattr('builtins.print', raises)
   assert cli.main(['keys', str(tmp_path / 'keys'), 'north', 'south']) == 2
-  assert capsys.readouterr().err == f'tff-privacy-agg: {os.strerror(number)}'
+  assert capsys.readouterr().err.startswith(f'tff-privacy-agg: {os.strerror(number)}. ')

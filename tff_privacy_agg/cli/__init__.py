@@ -32,6 +32,13 @@ from tff_privacy_agg.cli import (
 
 # What a file or a pipe can come to without the system's word of which.
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
+_ADVICE = {
+  **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), 'Free space there, and run the command again.'),
+  **dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.EROFS), 'Use a path where you may read and write.'
+  ),
+  **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), 'Correct the path.'),
+}
 _LEFT = 141  # what a shell reports of a program that SIGPIPE has ended
 
 
@@ -53,8 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
       return _LEFT
     if error.filename is None and error.errno not in _OF_THE_MACHINE:
       raise
-    where = '' if error.filename is None else f'{error.filename}: '
-    print(f'tff-privacy-agg: {where}{error.strerror}', file=sys.stderr)
+    told = error.strerror if error.filename is None else f'{error.filename}: {error.strerror}'
+    advice = _ADVICE.get(error.errno or 0, 'Look at this disk or pipe, and run the command again.')
+    print(f'tff-privacy-agg: {told}. {advice}', file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     resumes = '; the same command resumes' if getattr(args, 'resumes', False) else ''
