@@ -42,7 +42,7 @@ def table(header, rows, words_last=False):
 
 def goals():
   """Ratios of the protocol to its floor, next to the goals."""
-  figures = load('secagg-cores')
+  figures = load('secagg')
   by_size = {(row['n'], row['d'], row['drops']): row for row in figures['cases']}
   large, many = by_size[32, 10**6, 0], by_size[100, 10**5, 10]
   rows = []
