@@ -11,7 +11,9 @@ import pytest
 from scipy import special
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting import privacy_loss, sampling
+from tff_privacy_agg.accounting.sampling import privacy_loss
+from tff_privacy_agg.accounting.sampling.privacy_loss import composed_loss
+from tff_privacy_agg.accounting.sampling.sampled_gaussian import gaussian_renyi
 from tff_privacy_agg.errors import ConfigurationError
 from tools import conformance
 from tools.conformance import oracle
@@ -37,7 +39,7 @@ def moment(order, mu, rate, *, gained=False):
 
 @pytest.mark.parametrize(('mu', 'rate'), PAIRS)
 def test_the_divergence_is_the_integral_rounded_up(mu, rate):
-  found = sampling.gaussian_renyi(np.array(ORDERS), mu, rate)
+  found = gaussian_renyi(np.array(ORDERS), mu, rate)
   for order, value in zip(ORDERS, found, strict=True):
     exact = float(moment(order, mu, rate))
     assert exact <= value <= exact * (1 + 1e-9)
@@ -114,7 +116,7 @@ def test_a_client_who_is_nearly_never_drawn_costs_nothing():
 
 def test_wide_orders_are_bounded_without_an_integral():
   orders, mu, rate = np.array([1.5, 64.0, 2048.0]), 100.0, 0.01
-  found = sampling.gaussian_renyi(orders, mu, rate)
+  found = gaussian_renyi(orders, mu, rate)
   drawn = orders * math.log(rate) + orders * (orders - 1) / 2 * mu**2
   assert np.all(found >= drawn / (orders - 1))
   assert np.all(found <= drawn / (orders - 1) + 0.7)
@@ -136,7 +138,7 @@ def two_rounds_delta(mu, rate, epsilon, *, gained):
 @pytest.mark.parametrize(('mu', 'rate'), [(1.0, 0.1), (2.0, 0.4)])
 @pytest.mark.parametrize('gained', [False, True])
 def test_two_rounds_are_as_tight_as_an_integral_in_each_direction(mu, rate, gained):
-  loss = privacy_loss._composed_loss([(mu, 2)], rate, 1e-5, 40.0, gained)
+  loss = composed_loss([(mu, 2)], rate, 1e-5, 40.0, gained)
   found = loss.epsilon(1e-5, 0.0, 0.0, 0.0)
   assert two_rounds_delta(mu, rate, found, gained=gained) <= 1e-5 * (1 + 1e-9)
   assert two_rounds_delta(mu, rate, 0.999 * found, gained=gained) > 1e-5
@@ -147,9 +149,7 @@ def test_the_larger_of_the_two_directions_counts():
   for mu, rounds, rate, delta in ((1.0, 1, 0.5, 0.3), (2.0, 30, 0.1, 1e-5)):
     found = accounting.poisson_epsilon([(mu, rounds)], rate, delta)
     both = [
-      privacy_loss._composed_loss([(mu, rounds)], rate, delta, 100.0, gained).epsilon(
-        delta, 0, 0, 0
-      )
+      composed_loss([(mu, rounds)], rate, delta, 100.0, gained).epsilon(delta, 0, 0, 0)
       for gained in (False, True)
     ]
     assert found >= 0.9999 * max(both) - 1e-12  # what an edge of a cell may be off by
@@ -290,7 +290,7 @@ def test_the_factors_of_the_sum_are_in_the_curve_and_in_epsilon():
   assert c1 > 1e-4
   assert c2 > 1e-4
   orders = np.array([1.5, 3.0])
-  bare = sampling.gaussian_renyi(orders, mu, 0.1)
+  bare = gaussian_renyi(orders, mu, 0.1)
   extra = accounting.poisson_round(price, 4, 0.1).rdp(orders) - bare
   np.testing.assert_allclose(extra, (orders * c1 + (orders - 1) * c2) / (orders - 1), rtol=1e-6)
   found = accounting.fixed_rounds_epsilon(price, {4: 10}, 0.1, 1e-6, 0.0)
@@ -299,7 +299,7 @@ def test_the_factors_of_the_sum_are_in_the_curve_and_in_epsilon():
 
 def test_what_is_beyond_the_largest_loss_counts():
   for gained in (False, True):
-    loss = privacy_loss._composed_loss([(2.0, 1)], 0.3, 0.05, 1.0, gained)
+    loss = composed_loss([(2.0, 1)], 0.3, 0.05, 1.0, gained)
     found = loss.epsilon(0.05, 0.0, 0.0, 0.0)
     assert found == math.inf or one_round_delta(2.0, 0.3, found, gained=gained) <= 0.05
 

@@ -39,7 +39,7 @@ from tff_privacy_agg.accounting.composition import (
 )
 from tff_privacy_agg.accounting.correlated.planning import CorrelatedPlan, plan_correlated
 from tff_privacy_agg.accounting.correlated.strategy import BandedColumn, BandedToeplitz
-from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose
+from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose, participation_cap
 from tff_privacy_agg.accounting.design import LARGEST_SHARE, IntegerDesign, solve
 from tff_privacy_agg.accounting.joint import JointDesign, joint_design, smallest_bits
 from tff_privacy_agg.accounting.mechanisms import (
@@ -53,13 +53,9 @@ from tff_privacy_agg.accounting.mechanisms import (
 )
 from tff_privacy_agg.accounting.planning import Plan, plan
 from tff_privacy_agg.accounting.price import INFINITE, UNIT, NoisyVector, RoundPrice, noisy_vector
-from tff_privacy_agg.accounting.privacy_loss import fixed_rounds_epsilon, poisson_epsilon
-from tff_privacy_agg.accounting.sampling import (
-  participation_cap,
-  poisson,
-  poisson_round,
-  without_replacement,
-)
+from tff_privacy_agg.accounting.sampling.fixed_rounds import fixed_rounds_epsilon, poisson_epsilon
+from tff_privacy_agg.accounting.sampling.fixed_size import without_replacement
+from tff_privacy_agg.accounting.sampling.poisson import poisson, poisson_round
 from tff_privacy_agg.accounting.scales import (
   clip_stddevs,
   fits_modulus,

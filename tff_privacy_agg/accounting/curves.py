@@ -142,6 +142,30 @@ def compose(curves: Sequence[RdpCurve]) -> RdpCurve:
   )
 
 
+@_validate.plain_numbers
+def participation_cap(curve: RdpCurve, *, rounds: int, cap: int) -> RdpCurve:
+  """Total of a client that takes part in at most `cap` of `rounds` rounds.
+
+  A round without the client has one distribution on both neighbours and costs it
+  nothing. Needs no secret, so it holds against the server too, but the cap must
+  be enforced.
+
+  Args:
+    curve: One round's curve.
+    rounds: Number of rounds, at least 0.
+    cap: Most rounds in which one client takes part, at least 0.
+
+  Examples:
+    >>> capped = tpa.accounting.participation_cap(
+    ...   tpa.accounting.gaussian(4.0), rounds=100, cap=10
+    ... )
+    >>> round(tpa.accounting.epsilon(capped, 1e-5)[0], 3)
+    3.617
+  """
+  _validate.at_least(0, rounds=rounds, cap=cap)
+  return curve.scaled(min(rounds, cap))
+
+
 def sensitivity_factor(adjacency: str, *, distributed: bool = True) -> int:
   """Returns by how much `adjacency` multiplies one client's norm bounds: 1 or 2.
 

@@ -12,7 +12,6 @@ import numpy as np
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import DISTRIBUTED
 from tff_privacy_agg._wording import counted
-from tff_privacy_agg.accounting import sampling as sampling_bounds
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount, account_of, as_numbers
 from tff_privacy_agg.accounting.budget import Budget, budget_for, stated
 from tff_privacy_agg.accounting.calibration import (
@@ -25,7 +24,10 @@ from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.design import IntegerDesign, solve
 from tff_privacy_agg.accounting.price import RoundPrice, noisy_vector
 from tff_privacy_agg.accounting.printing import rounded_up
-from tff_privacy_agg.accounting.privacy_loss import poisson_epsilon
+from tff_privacy_agg.accounting.sampling.fixed_rounds import poisson_epsilon
+from tff_privacy_agg.accounting.sampling.fixed_size import without_replacement
+from tff_privacy_agg.accounting.sampling.moments import SAMPLED_ORDERS
+from tff_privacy_agg.accounting.sampling.poisson import poisson_orders, poisson_round
 from tff_privacy_agg.accounting.shares import (
   channel_resolution,
   channel_share_variance,
@@ -227,11 +229,7 @@ def plan(
       best = account.row(price, clients_per_round)
     else:
       claim = _claimed(price, honest, sampling, population)
-      account = RenyiAccount(
-        sampling_bounds.poisson_orders(price)
-        if sampling == 'poisson'
-        else sampling_bounds.SAMPLED_ORDERS
-      )
+      account = RenyiAccount(poisson_orders(price) if sampling == 'poisson' else SAMPLED_ORDERS)
       rows = (account.of_curve(claim),) * 2
       best = rows[0]
     return budget_for(
@@ -356,9 +354,9 @@ def _claimed(price: RoundPrice, honest: int, sampling: str, population: int) -> 
   """The curve of a round whose cohort is drawn in secret."""
   clients = price.maximum
   if sampling == 'poisson':
-    return sampling_bounds.poisson_round(price, honest, clients / population)
+    return poisson_round(price, honest, clients / population)
   curve = price.curve(honest)
-  return sampling_bounds.without_replacement(curve, population=population, cohort=clients)
+  return without_replacement(curve, population=population, cohort=clients)
 
 
 @functools.lru_cache(maxsize=256)

@@ -7,7 +7,7 @@ from typing import Any
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
 from tff_privacy_agg.accounting.printing import rounded_up
-from tff_privacy_agg.accounting.privacy_loss import fixed_rounds_epsilon
+from tff_privacy_agg.accounting.sampling.fixed_rounds import fixed_rounds_epsilon
 from tff_privacy_agg.errors import BudgetExceededError, LedgerError
 from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.interchange import DpEvents, dp_events

@@ -10,9 +10,11 @@ from scipy import special
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._wording import counted
-from tff_privacy_agg.accounting import sampling
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.price import RoundPrice
+from tff_privacy_agg.accounting.sampling.fixed_size import without_replacement
+from tff_privacy_agg.accounting.sampling.moments import SAMPLED_ORDERS
+from tff_privacy_agg.accounting.sampling.poisson import poisson_orders, poisson_round
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 
 KINDS = ('none', 'poisson', 'without_replacement')
@@ -118,14 +120,14 @@ class Sampling:
     if self.kind == 'without_replacement':
       base = price.curve(honest, adjacency='replace_one')
       drawn_from, drawn = int(self.population or 0), int(self.cohort or 0)
-      return sampling.without_replacement(base, population=drawn_from, cohort=drawn)
+      return without_replacement(base, population=drawn_from, cohort=drawn)
     if self.kind == 'none':
       return price.curve(honest)
-    return sampling.poisson_round(price, honest, float(self.rate or 0))
+    return poisson_round(price, honest, float(self.rate or 0))
 
   def orders(self, price: RoundPrice) -> np.ndarray:
     """The Renyi orders of an account of such rounds."""
-    return sampling.poisson_orders(price) if self.kind == 'poisson' else sampling.SAMPLED_ORDERS
+    return poisson_orders(price) if self.kind == 'poisson' else SAMPLED_ORDERS
 
   def distance(self, maximum: int) -> float:
     """Total variation distance of one round from the distribution that the bound is about.

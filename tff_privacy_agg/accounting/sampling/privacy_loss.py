@@ -1,4 +1,4 @@
-"""Epsilon of Poisson-sampled rounds that were all fixed beforehand, by their privacy loss.
+"""The privacy loss of Poisson-sampled Gaussian rounds: its distribution, composed on a grid.
 
 With `q` the rate and `mu` the sensitivity over the standard deviation, the neighbours of a round are
 
@@ -9,169 +9,27 @@ are composed on a grid, each loss rounded to the safe side. That is a bound only
 rounds and their noise were fixed before the first one, so no budget rests on it.
 """
 
-import collections
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import fft, special
 
-from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting import sampling
-from tff_privacy_agg.accounting.accountant import epsilon_at_orders
-from tff_privacy_agg.accounting.accounts import as_numbers
-from tff_privacy_agg.accounting.composition import SAFE, composed_epsilon
-from tff_privacy_agg.accounting.price import RoundPrice
+from tff_privacy_agg.accounting.composition import SAFE
 
-# Renyi orders that are tried next to the privacy loss, which is nearly always better.
-_ORDERS = sampling.POISSON_ORDERS[sampling.POISSON_ORDERS <= 256][::6]
 # Of delta, for each part that is cut off from the composed loss.
-_CUT_OFF = 1e-6
+CUT_OFF = 1e-6
 # Cells of the composed loss: so many times sqrt(rounds), within these limits; to find its window.
 _CELLS, _FEWEST, _MOST, _COARSE = 2**11, 2**15, 2**19, 2**13
 # Of a cell's probability, moved to its upper end: more than its division can be off by.
 _MOVED_UP = 1e-7
 # Beyond this the exponential of a loss is no number.
-_LIMIT = 700.0
-# The square of a larger mu, over many rounds, is no number; the loss of more rounds needs more cells.
-_LARGEST_MU, _MOST_ROUNDS = 1e100, 10**9
+LIMIT = 700.0
 # More than an edge of a cell is off by, in each round.
 _EDGE = 1e-13
 # More than the relative error of a stage of a transform, or of a factor of a power.
 _STAGE = 8 * 2.0**-53
-
-
-@_validate.plain_numbers
-def poisson_epsilon(
-  rounds: Sequence[tuple[float, int]],
-  rate: float,
-  delta: float,
-  *,
-  c1: float = 0.0,
-  c2: float = 0.0,
-  distance: float = 0.0,
-) -> float:
-  """Epsilon of Poisson-sampled Gaussian rounds that were all fixed before the first one.
-
-  The least of four bounds, each proved for such a schedule: by the composed privacy loss, by
-  Renyi divergence, without sampling, and by how rarely the client is drawn. Not a bound where the number of rounds or their
-  noise depends on what was released, and no limit of a budget.
-
-  Args:
-    rounds: Pairs of `mu` and a number of rounds: sensitivity over standard deviation, such as
-      `1 / noise_multiplier`, and at least 1.
-    rate: Probability of each client to take part, in (0, 1].
-    delta: Strictly between 0 and 1.
-    c1: Total over the rounds of the logs of the first factors of discrete noise, at least 0.
-    c2: Total of the logs of the second factors, at least 0.
-    distance: Total variation distance of all that was drawn from its distribution, at least 0.
-
-  Returns:
-    Epsilon in nats; infinite if none is proved at `delta`.
-
-  Examples:
-    >>> round(tpa.accounting.poisson_epsilon([(1.0, 1000)], 0.01, 1e-6), 4)
-    2.1245
-  """
-  for mu, count in rounds:
-    _validate.at_least(1, rounds=count)
-    if mu != math.inf:
-      _validate.positive(mu=mu)
-  sampling.check_rate(rate)
-  _validate.fraction(delta=delta)
-  if not all(map(math.isfinite, [c1, c2, distance, *(mu for mu, _ in rounds)])):
-    return math.inf
-  largest_mu = max(mu for mu, _ in rounds)
-  if largest_mu > _LIMIT:
-    return math.inf if largest_mu > _LARGEST_MU else _without_coins(rounds, delta, c1, c2, distance)
-  plain = _without_coins(rounds, delta, c1, c2, distance)
-  if rate == 1:
-    return plain
-  orders = _ORDERS
-  parts = [float(count) * sampling.gaussian_renyi(orders, mu, rate) for mu, count in rounds]
-  rdp = np.sum(parts, axis=0) + sampling.slack(orders, c1, c2)
-  by_renyi = epsilon_at_orders(rdp, orders, delta, distance)[0]
-  # Neighbours differ only if a coin chose the client in some round.
-  chosen = math.fsum(count * rate * math.erf(mu / math.sqrt(8)) for mu, count in rounds)
-  slack = c1 + c2
-  rarely = (
-    slack < _LIMIT and chosen * math.exp(c1) + (1 + math.exp(slack)) * distance <= delta * SAFE
-  )
-  known = min(plain, by_renyi, slack if rarely else math.inf)
-  # No loss beyond this shows in delta.
-  total = sum(count for _, count in rounds)
-  largest = float(np.min(rdp - (math.log(_CUT_OFF * delta) - math.log(total)) / (orders - 1)))
-  if rarely or known == 0 or max(largest, slack) > _LIMIT or total > _MOST_ROUNDS:
-    return known
-  by_loss = (
-    _composed_loss(rounds, rate, delta, largest, gained).epsilon(delta, c1, c2, distance)
-    for gained in (False, True)
-  )
-  return min(known, max(by_loss))
-
-
-def _without_coins(
-  rounds: Sequence[tuple[float, int]], delta: float, c1: float, c2: float, distance: float
-) -> float:
-  """Epsilon of rounds that all clients take part in."""
-  total = math.sqrt(math.fsum(count * mu**2 for mu, count in rounds)) * (1 + 2**-50)
-  return composed_epsilon(total, delta, c1=c1, c2=c2, distance=distance)
-
-
-@_validate.plain_numbers
-def fixed_rounds_epsilon(
-  price: RoundPrice, honest: Mapping[int, int], rate: float, delta: float, distance: float
-) -> float:
-  """As `poisson_epsilon`, for rounds of one price whose total noise is fixed.
-
-  Args:
-    price: Price of a round, not under 'replace_one'.
-    honest: How many rounds there were, by their unknown shares of noise.
-    rate: As there, like the others.
-    delta: As there.
-    distance: As there.
-
-  Examples:
-    >>> vector = tpa.accounting.noisy_vector(
-    ...   name='update',
-    ...   mechanism='discrete_gaussian',
-    ...   dimension=8,
-    ...   l2_bound=100,
-    ...   l1_bound=200,
-    ...   local_variance=100.0,
-    ...   fewest=80,
-    ...   most=100,
-    ... )
-    >>> price = tpa.accounting.RoundPrice(
-    ...   mechanism='discrete_gaussian',
-    ...   holds_against_server=True,
-    ...   minimum=80,
-    ...   maximum=100,
-    ...   vectors=(vector,),
-    ... )
-    >>> round(
-    ...   tpa.accounting.fixed_rounds_epsilon(price, {100: 1000}, 0.01, 1e-5, distance=0.0), 2
-    ... )
-    1.84
-  """
-  sampling.poisson_round(price, 1, rate)  # refuses what is not proved
-  if price.has_mu:
-    merged: collections.Counter[int] = collections.Counter()
-    for survivors, count in honest.items():
-      merged[price.shares(survivors)] += count
-    honest = merged
-    costs = {shares: price.gaussian(shares) for shares in honest}
-    total = np.sum(
-      [count * np.array(costs[n], dtype=object) for n, count in honest.items()], axis=0
-    )
-    _, c1, c2 = as_numbers(total)
-    rounds = [(as_numbers(np.array(costs[n]))[0], count) for n, count in honest.items()]
-    return poisson_epsilon(rounds, rate, delta, c1=c1, c2=c2, distance=distance)
-  orders = sampling.poisson_orders(price)
-  curves = [sampling.poisson_round(price, n, rate).scaled(m) for n, m in honest.items()]
-  total = np.sum([one.rdp(orders) for one in curves], axis=0)
-  return epsilon_at_orders(total, orders, delta, distance)[0]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,7 +38,7 @@ class _Window:
 
   Attributes:
     low: What lies below is a small part of delta; it counts as a large loss.
-    high: What lies above is less than `_CUT_OFF` of delta, which is added.
+    high: What lies above is less than `CUT_OFF` of delta, which is added.
     reach: What lies above it, tilted, does not show.
     tilt: The exponent of the bound on the loss that `delta` of the probability is above.
   """
@@ -217,7 +75,7 @@ class _Loss:
     room = delta * SAFE - distance - grow * self.beyond
     fall = grow * self.discounted - math.exp(slack) * distance
     before = np.concatenate([[0.0], self.losses[:-1]])
-    at_once = grow * self.above - room <= np.exp(np.minimum(before, _LIMIT)) * fall
+    at_once = grow * self.above - room <= np.exp(np.minimum(before, LIMIT)) * fall
     with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
       later = np.log(np.where(fall > 0, (grow * self.above - room) / fall, np.inf))
     at = np.where(at_once, before, np.where(later > before, later, np.inf))
@@ -225,7 +83,7 @@ class _Loss:
     return float(at[np.argmax(fits)]) + slack + self.moved if fits.any() else math.inf
 
 
-def _composed_loss(
+def composed_loss(
   parts: Sequence[tuple[float, int]], rate: float, delta: float, largest: float, gained: bool
 ) -> _Loss:
   """Composes the rounds.
@@ -257,7 +115,7 @@ def _composed_loss(
   window = _window(ones, counts, step, delta)
   tilt, first = window.tilt, math.floor(window.low / step)
   length = fft.next_fast_len(int((window.reach - window.low) / step) + 2, real=True)
-  cut = _CUT_OFF * delta + sum(n * lost for (_, _, lost), n in zip(ones, counts, strict=True))
+  cut = CUT_OFF * delta + sum(n * lost for (_, _, lost), n in zip(ones, counts, strict=True))
 
   # Probabilities are tilted by e^(tilt loss), so that errors of a transform are small next to delta.
   product, sensitivity = np.ones(length // 2 + 1, dtype=np.complex128), np.zeros(length // 2 + 1)
@@ -282,14 +140,14 @@ def _composed_loss(
   losses = (first + np.arange(length)) * step
   kept = losses >= 0
   losses = losses[kept]
-  weights = np.exp(np.minimum(log_scale - tilt * losses, _LIMIT)) * (1 + rounds * _STAGE)
+  weights = np.exp(np.minimum(log_scale - tilt * losses, LIMIT)) * (1 + rounds * _STAGE)
   with np.errstate(over='ignore'):
     unknown = error * np.sqrt(_from_above(weights**2))
   p = np.maximum(composed[kept], 0.0) * weights
   return _Loss(
     losses=losses,
     above=_from_above(p),
-    discounted=_from_above(np.where(losses < _LIMIT, p * np.exp(-np.minimum(losses, _LIMIT)), 0.0)),
+    discounted=_from_above(np.where(losses < LIMIT, p * np.exp(-np.minimum(losses, LIMIT)), 0.0)),
     beyond=cut + unknown,
     moved=rounds * _EDGE,
   )
@@ -330,8 +188,8 @@ def _one_round(
     p, q = mixed, without
     lost = (1 - rate) * special.ndtr(-x[-1]) + rate * special.ndtr(mu - x[-1])
     below = (1 - rate) * special.ndtr(x[0]) + rate * special.ndtr(x[0] - mu)
-  upper = (p - q * np.exp(np.minimum(edges[:-1], _LIMIT))) / -math.expm1(-step) + _MOVED_UP * p
-  upper = np.where(edges[:-1] < _LIMIT, np.clip(upper, 0.0, p), p)
+  upper = (p - q * np.exp(np.minimum(edges[:-1], LIMIT))) / -math.expm1(-step) + _MOVED_UP * p
+  upper = np.where(edges[:-1] < LIMIT, np.clip(upper, 0.0, p), p)
   probabilities = np.zeros(len(edges))
   probabilities[1:] += upper
   probabilities[:-1] += p - upper
@@ -371,7 +229,7 @@ def _window(
 
   at_delta = bounds(tilts, target)
   tilt = float(tilts[np.argmin(at_delta)])
-  cut = -math.log(_CUT_OFF)
+  cut = -math.log(CUT_OFF)
   high = max(float(np.min(at_delta + cut / tilts)), 0.0) + step
   low = -float(np.min(bounds(-tilts, target + cut)))
   # No bound rests on what follows: tilted losses above the window come back as smaller ones.
