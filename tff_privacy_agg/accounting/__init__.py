@@ -42,12 +42,11 @@ from tff_privacy_agg.accounting.correlated.strategy import BandedColumn, BandedT
 from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose, participation_cap
 from tff_privacy_agg.accounting.design import LARGEST_SHARE, IntegerDesign, solve
 from tff_privacy_agg.accounting.joint import JointDesign, joint_design, smallest_bits
-from tff_privacy_agg.accounting.mechanisms import (
+from tff_privacy_agg.accounting.mechanisms.central import central_discrete_gaussian, gaussian
+from tff_privacy_agg.accounting.mechanisms.distributed import (
   bit_channel,
-  central_discrete_gaussian,
   discrete_gaussian,
   discrete_gaussian_terms,
-  gaussian,
   skellam,
   tau,
 )

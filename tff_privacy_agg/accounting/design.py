@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import CENTRAL, CORRELATED, DISTRIBUTED
 from tff_privacy_agg._wording import counted
-from tff_privacy_agg.accounting import mechanisms, scales
+from tff_privacy_agg.accounting import scales
 from tff_privacy_agg.accounting.curves import RdpCurve
+from tff_privacy_agg.accounting.mechanisms import central, distributed
 from tff_privacy_agg.errors import ConfigurationError
 
 # Largest standard deviation of one share that the samplers tabulate.
@@ -105,18 +106,18 @@ class IntegerDesign:
     Of one round by itself, also where noise is correlated over rounds.
     """
     if self.mechanism in (CENTRAL, CORRELATED):
-      return mechanisms.central_discrete_gaussian(
+      return central.central_discrete_gaussian(
         self.l2_bound**2, self.local_variance, adjacency=adjacency
       )
     if self.mechanism == 'skellam':
-      return mechanisms.skellam(
+      return distributed.skellam(
         self.l2_bound,
         self.l1_bound,
         local_variance=self.local_variance,
         honest=honest,
         adjacency=adjacency,
       )
-    return mechanisms.discrete_gaussian(
+    return distributed.discrete_gaussian(
       self.l2_bound,
       self.l1_bound,
       self.local_variance,
@@ -354,7 +355,7 @@ def _infeasible(refused: str, smallest: int | None, share: float | None) -> Conf
 
 
 def _warn_of_tau(variance: float, clients: int, dimension: int) -> None:
-  gap = mechanisms.tau(variance, clients) * dimension
+  gap = distributed.tau(variance, clients) * dimension
   if gap > _TAU_WARNING:
     warnings.warn(
       f'One share of the discrete Gaussian has a variance of {variance:g} only: its sum costs '

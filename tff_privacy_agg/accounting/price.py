@@ -15,13 +15,14 @@ import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import CENTRAL, CORRELATED, DISTRIBUTED, GAUSSIAN, INTEGER_NOISE
-from tff_privacy_agg.accounting import mechanisms, reduction
+from tff_privacy_agg.accounting import reduction
 from tff_privacy_agg.accounting.correlated.strategy import (
   BandedColumn,
   BandedToeplitz,
   most_participations,
 )
 from tff_privacy_agg.accounting.curves import RdpCurve, compose, infinite, sensitivity_factor
+from tff_privacy_agg.accounting.mechanisms import central, distributed
 from tff_privacy_agg.errors import ConfigurationError
 
 # mu^2, c1 and c2 are kept as integers in these units: rounded up once for a kind of round, so that
@@ -223,7 +224,7 @@ class RoundPrice:
     """
     adjacency = adjacency or self.adjacency
     if self.mechanism not in INTEGER_NOISE:
-      return mechanisms.gaussian(self.central_multiplier, adjacency=adjacency)
+      return central.gaussian(self.central_multiplier, adjacency=adjacency)
     shares = self.shares(honest)
     return compose([self._vector_curve(v, shares, adjacency) for v in self.vectors])
 
@@ -231,7 +232,7 @@ class RoundPrice:
   def grows(self) -> bool:
     """Whether more shares can cost more: the slack of narrow discrete Gaussians grows with them."""
     return self.mechanism == 'discrete_gaussian' and any(
-      v.local_variance > 0 and mechanisms.tau(v.local_variance, self.maximum) > 0
+      v.local_variance > 0 and distributed.tau(v.local_variance, self.maximum) > 0
       for v in self.vectors
     )
 
@@ -308,16 +309,16 @@ class RoundPrice:
     if l2 == 0:
       return RdpCurve(np.zeros_like, False, f'{v.name}: nothing', self.mechanism, adjacency)
     if self.mechanism == 'skellam':
-      return mechanisms.skellam(
+      return distributed.skellam(
         l2, v.l1, local_variance=v.local_variance, honest=honest, adjacency=adjacency
       )
     if honest == 0 or v.local_variance == 0:
       return infinite(v.name, self.mechanism, adjacency, integer_only=False)
     if self.mechanism in (CENTRAL, CORRELATED):
       moved = float(v.difference('zero_out')[0])
-      one = mechanisms.central_discrete_gaussian(moved, v.local_variance, adjacency=adjacency)
+      one = central.central_discrete_gaussian(moved, v.local_variance, adjacency=adjacency)
       return dataclasses.replace(one, mechanism=self.mechanism)
-    proved = mechanisms.discrete_gaussian(
+    proved = distributed.discrete_gaussian(
       l2, v.l1, v.local_variance, honest, v.dimension, adjacency=adjacency
     )
     if v.t_squared is None:

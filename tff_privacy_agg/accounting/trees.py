@@ -14,8 +14,8 @@ import warnings
 from collections.abc import Sequence
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting import mechanisms
 from tff_privacy_agg.accounting.curves import RdpCurve
+from tff_privacy_agg.accounting.mechanisms import central
 from tff_privacy_agg.errors import ConfigurationError
 
 
@@ -155,4 +155,4 @@ def correlated_gaussian(noise_multiplier: float, squared_sensitivity: float) -> 
     2.451
   """
   _validate.positive(noise_multiplier=noise_multiplier, squared_sensitivity=squared_sensitivity)
-  return mechanisms.gaussian(noise_multiplier / math.sqrt(squared_sensitivity))
+  return central.gaussian(noise_multiplier / math.sqrt(squared_sensitivity))

@@ -1,0 +1,1 @@
+"""Curves of the noise distributions: what one round of each mechanism proves."""
