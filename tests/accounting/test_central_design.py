@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from scipy import special
 
 from tff_privacy_agg import accounting
-from tff_privacy_agg.accounting.price import squared_norm
+from tff_privacy_agg.accounting.vectors import squared_norm
 from tff_privacy_agg.errors import ConfigurationError
 
 designs = st.tuples(st.floats(1e-3, 200.0), st.integers(1, 10**6), st.integers(1, 10**8))

@@ -51,7 +51,7 @@ from tff_privacy_agg.accounting.mechanisms.distributed import (
   tau,
 )
 from tff_privacy_agg.accounting.planning import Plan, plan
-from tff_privacy_agg.accounting.price import INFINITE, UNIT, NoisyVector, RoundPrice, noisy_vector
+from tff_privacy_agg.accounting.price import INFINITE, UNIT, RoundPrice
 from tff_privacy_agg.accounting.sampling.fixed_rounds import fixed_rounds_epsilon, poisson_epsilon
 from tff_privacy_agg.accounting.sampling.fixed_size import without_replacement
 from tff_privacy_agg.accounting.sampling.poisson import poisson, poisson_round
@@ -77,6 +77,7 @@ from tff_privacy_agg.accounting.trees import (
   tree_restart_sensitivity,
   tree_sensitivity,
 )
+from tff_privacy_agg.accounting.vectors import NoisyVector, noisy_vector
 
 __all__ = [
   'ADJACENCIES',

@@ -12,8 +12,8 @@ from tff_privacy_agg._names import CENTRAL, CORRELATED
 from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting.correlated.strategy import BandedColumn
 from tff_privacy_agg.accounting.design import LARGEST_BOUND, IntegerDesign
-from tff_privacy_agg.accounting.price import squared_norm
 from tff_privacy_agg.accounting.scales import MAXIMUM_BITS
+from tff_privacy_agg.accounting.vectors import squared_norm
 from tff_privacy_agg.errors import ConfigurationError
 
 # x_1 + 626 x_2 of two draws of variance 1597^2: a standard deviation of 999,723 steps.

@@ -22,7 +22,7 @@ from tff_privacy_agg.accounting.calibration import (
 )
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.design import IntegerDesign, solve
-from tff_privacy_agg.accounting.price import RoundPrice, noisy_vector
+from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.accounting.sampling.fixed_rounds import poisson_epsilon
 from tff_privacy_agg.accounting.sampling.fixed_size import without_replacement
@@ -33,6 +33,7 @@ from tff_privacy_agg.accounting.shares import (
   channel_share_variance,
   default_channel_stddev,
 )
+from tff_privacy_agg.accounting.vectors import noisy_vector
 from tff_privacy_agg.errors import ConfigurationError
 
 SAMPLINGS = ('none', 'poisson', 'without_replacement')

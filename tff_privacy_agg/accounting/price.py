@@ -11,18 +11,13 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from tff_privacy_agg import _validate
-from tff_privacy_agg._names import CENTRAL, CORRELATED, DISTRIBUTED, GAUSSIAN, INTEGER_NOISE
+from tff_privacy_agg._names import CORRELATED, DISTRIBUTED, GAUSSIAN, INTEGER_NOISE
 from tff_privacy_agg.accounting import reduction
-from tff_privacy_agg.accounting.correlated.strategy import (
-  BandedColumn,
-  BandedToeplitz,
-  most_participations,
-)
-from tff_privacy_agg.accounting.curves import RdpCurve, compose, infinite, sensitivity_factor
+from tff_privacy_agg.accounting.correlated.strategy import BandedToeplitz, most_participations
+from tff_privacy_agg.accounting.curves import RdpCurve, compose, sensitivity_factor
 from tff_privacy_agg.accounting.mechanisms import central, distributed
+from tff_privacy_agg.accounting.vectors import DISCRETE_GAUSSIAN, NoisyVector
 from tff_privacy_agg.errors import ConfigurationError
 
 # mu^2, c1 and c2 are kept as integers in these units: rounded up once for a kind of round, so that
@@ -36,73 +31,6 @@ _NARROWEST, _MOST_SLACK = 4.0, 0.125
 _ROUNDING_UP = 1 + 2**-48
 # What only noise that is correlated over rounds states.
 _PATTERN = ('separation', 'participations')
-# Squared norms that come from floating-point numbers.
-_FLOOR_SLACK = 1 + 1e-12
-_DISCRETE_GAUSSIAN = ('discrete_gaussian', CENTRAL, CORRELATED)
-
-
-@_validate.plain_numbers
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NoisyVector:
-  """Integers that every client adds to the sum of a round, and the noise on them.
-
-  Attributes:
-    name: What they are, such as 'update' or the name of a channel.
-    dimension: Coordinates, padding included.
-    l2_squared: Largest squared L2 norm of one client's integers: an integer, as they are.
-    l1: Largest L1 norm.
-    local_variance: Variance parameter of one client's share, or of the server's noise, in
-      squared steps; 0 without noise.
-    t_squared: `t^2` of the reduction to a Gaussian, fixed before the first round; None if this
-      noise is accounted by Renyi divergence alone.
-    draw_distance: Total variation distance of one draw from its distribution.
-    steps: First column of the matrix by which the noise of rounds is correlated, in units of 2^-24;
-      empty where the noise of rounds is independent.
-  """
-
-  name: str
-  dimension: int
-  l2_squared: float
-  l1: float
-  local_variance: float
-  t_squared: float | None = None
-  draw_distance: float = 0.0
-  steps: tuple[int, ...] = ()
-
-  def __post_init__(self) -> None:
-    object.__setattr__(self, 'steps', tuple(self.steps))
-    _validate.at_least(1, dimension=self.dimension)
-    _validate.non_negative(
-      l2_squared=self.l2_squared,
-      l1=self.l1,
-      local_variance=self.local_variance,
-      draw_distance=self.draw_distance,
-    )
-    if self.t_squared is not None:
-      _validate.positive(t_squared=self.t_squared)
-
-  @functools.cached_property
-  def column(self) -> BandedColumn | None:
-    """The correlation over rounds; None where there is none."""
-    return BandedColumn(self.steps) if self.steps else None
-
-  @property
-  def rounds(self) -> int:
-    """Rounds that one participation moves."""
-    return max(len(self.steps), 1)
-
-  def difference(self, adjacency: str) -> tuple[Fraction, int]:
-    """Largest squared norm of the difference of neighbours, and its most nonzero coordinates.
-
-    Of one participation, in all rounds that it moves.
-    """
-    factor = sensitivity_factor(adjacency, distributed=False)  # the round checks its adjacency
-    squared = Fraction(self.l2_squared) * factor**2
-    coordinates = min(self.dimension, math.floor(squared))
-    if self.column is None or not coordinates:
-      return squared, coordinates
-    moved = self.column.squared_sensitivity(math.floor(squared), self.dimension)
-    return Fraction(moved), self.rounds * coordinates
 
 
 @_validate.plain_numbers
@@ -182,7 +110,7 @@ class RoundPrice:
     """
     if self.mechanism == GAUSSIAN:
       return self.central_multiplier > 0
-    if self.mechanism not in _DISCRETE_GAUSSIAN:
+    if self.mechanism not in DISCRETE_GAUSSIAN:
       return False
     if any(v.t_squared is None or v.local_variance < _NARROWEST for v in self.vectors):
       return False
@@ -226,7 +154,7 @@ class RoundPrice:
     if self.mechanism not in INTEGER_NOISE:
       return central.gaussian(self.central_multiplier, adjacency=adjacency)
     shares = self.shares(honest)
-    return compose([self._vector_curve(v, shares, adjacency) for v in self.vectors])
+    return compose([v.curve(self.mechanism, shares, adjacency) for v in self.vectors])
 
   @property
   def grows(self) -> bool:
@@ -256,7 +184,7 @@ class RoundPrice:
 
   def as_dict(self) -> dict[str, Any]:
     """JSON values, from which `from_dict` makes the same price."""
-    values = {**dataclasses.asdict(self), 'vectors': [_vector_dict(v) for v in self.vectors]}
+    values = {**dataclasses.asdict(self), 'vectors': [v.as_dict() for v in self.vectors]}
     return {key: values[key] for key in values if key not in _PATTERN or values[key] is not None}
 
   @classmethod
@@ -283,7 +211,7 @@ class RoundPrice:
   def _gaussian(self, fewest: int, most: int) -> tuple[int, int, int]:
     if self.mechanism == GAUSSIAN:
       return self._central_gaussian()
-    if self.mechanism not in _DISCRETE_GAUSSIAN or fewest < 1:
+    if self.mechanism not in DISCRETE_GAUSSIAN or fewest < 1:
       return INFINITE, INFINITE, INFINITE
     mu_squared, slacks = Fraction(0), (0.0, 0.0)
     for v in self.vectors:
@@ -303,95 +231,6 @@ class RoundPrice:
       return INFINITE, INFINITE, INFINITE
     factor = sensitivity_factor(self.adjacency, distributed=False)
     return _fixed(Fraction(factor) ** 2 / Fraction(self.central_multiplier) ** 2), 0, 0
-
-  def _vector_curve(self, v: NoisyVector, honest: int, adjacency: str) -> RdpCurve:
-    l2 = math.sqrt(v.l2_squared)
-    if l2 == 0:
-      return RdpCurve(np.zeros_like, False, f'{v.name}: nothing', self.mechanism, adjacency)
-    if self.mechanism == 'skellam':
-      return distributed.skellam(
-        l2, v.l1, local_variance=v.local_variance, honest=honest, adjacency=adjacency
-      )
-    if honest == 0 or v.local_variance == 0:
-      return infinite(v.name, self.mechanism, adjacency, integer_only=False)
-    if self.mechanism in (CENTRAL, CORRELATED):
-      moved = float(v.difference('zero_out')[0])
-      one = central.central_discrete_gaussian(moved, v.local_variance, adjacency=adjacency)
-      return dataclasses.replace(one, mechanism=self.mechanism)
-    proved = distributed.discrete_gaussian(
-      l2, v.l1, v.local_variance, honest, v.dimension, adjacency=adjacency
-    )
-    if v.t_squared is None:
-      return proved
-    squared, coordinates = v.difference(adjacency)
-
-    def function(a: np.ndarray) -> np.ndarray:
-      tight = reduction.renyi(a, float(squared), coordinates, v.local_variance, honest)
-      return np.minimum(proved.function(a), tight)
-
-    return dataclasses.replace(proved, function=function)
-
-
-@_validate.plain_numbers
-def noisy_vector(
-  *,
-  name: str,
-  mechanism: str,
-  dimension: int,
-  l2_bound: float,
-  l1_bound: float,
-  local_variance: float,
-  fewest: int,
-  most: int,
-  draw_distance: float = 0.0,
-  column: BandedColumn | None = None,
-) -> NoisyVector:
-  """A vector with its `t^2`, chosen from facts that are public before the first round.
-
-  Args:
-    name: What it is.
-    mechanism: One of those of a `RoundPrice` with vectors.
-    dimension: Coordinates, padding included.
-    l2_bound: Largest L2 norm of one client's integers; its square is that of integers, so it
-      is rounded down to one.
-    l1_bound: Largest L1 norm.
-    local_variance: Variance parameter of a share, or of the server's noise.
-    fewest: Fewest honest survivors that the round is designed for; 1 for the server's noise.
-    most: Largest cohort; 1 for the server's noise.
-    draw_distance: Total variation distance of one draw from its distribution.
-    column: How the noise of rounds is correlated; None if it is not.
-  """
-  vector = NoisyVector(
-    name=name,
-    dimension=dimension,
-    l2_squared=squared_norm(l2_bound),
-    l1=l1_bound,
-    local_variance=local_variance,
-    draw_distance=draw_distance,
-    steps=() if column is None else column.steps,
-  )
-  if mechanism not in _DISCRETE_GAUSSIAN or local_variance == 0:
-    return vector
-  squared, coordinates = vector.difference('zero_out')
-  t_squared = reduction.choose_t_squared(
-    l2_squared=float(squared),
-    coordinates=coordinates,
-    local_variance=local_variance,
-    fewest=fewest,
-    most=most,
-  )
-  return dataclasses.replace(vector, t_squared=t_squared)
-
-
-def squared_norm(l2_bound: float) -> int:
-  """The largest squared L2 norm of integers, from a bound on the norm that was rounded."""
-  return math.floor(l2_bound**2 * _FLOOR_SLACK)
-
-
-def _vector_dict(vector: NoisyVector) -> dict[str, Any]:
-  values = dataclasses.asdict(vector)
-  steps = values.pop('steps')
-  return {**values, 'steps': list(steps)} if steps else values
 
 
 def _fixed(value: Fraction | float) -> int:
