@@ -30,7 +30,6 @@ from tff_privacy_agg.accounting.calibration import (
   find_noise_multiplier,
   split_noise_multiplier,
 )
-from tff_privacy_agg.accounting.central import WIDEST_VARIANCE, central_design
 from tff_privacy_agg.accounting.composition import (
   SAFE,
   attack_power,
@@ -40,8 +39,27 @@ from tff_privacy_agg.accounting.composition import (
 from tff_privacy_agg.accounting.correlated.planning import CorrelatedPlan, plan_correlated
 from tff_privacy_agg.accounting.correlated.strategy import BandedColumn, BandedToeplitz
 from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose, participation_cap
-from tff_privacy_agg.accounting.design import LARGEST_SHARE, IntegerDesign, solve
-from tff_privacy_agg.accounting.joint import JointDesign, joint_design, smallest_bits
+from tff_privacy_agg.accounting.designs.central import WIDEST_VARIANCE, central_design
+from tff_privacy_agg.accounting.designs.distributed import solve
+from tff_privacy_agg.accounting.designs.integer_design import IntegerDesign
+from tff_privacy_agg.accounting.designs.joint import JointDesign, joint_design, smallest_bits
+from tff_privacy_agg.accounting.designs.scales import (
+  clip_stddevs,
+  fits_modulus,
+  noise_multiplier_supremum,
+  norm_bounds,
+  scale_from_bits,
+)
+from tff_privacy_agg.accounting.designs.shares import (
+  LARGEST_SHARE,
+  central_channel_resolution,
+  channel_resolution,
+  channel_share_variance,
+  default_channel_stddev,
+  honest_survivors,
+  xnoise_components,
+  xnoise_remaining_variance,
+)
 from tff_privacy_agg.accounting.mechanisms.central import central_discrete_gaussian, gaussian
 from tff_privacy_agg.accounting.mechanisms.distributed import (
   bit_channel,
@@ -55,22 +73,6 @@ from tff_privacy_agg.accounting.price import INFINITE, UNIT, RoundPrice
 from tff_privacy_agg.accounting.sampling.fixed_rounds import fixed_rounds_epsilon, poisson_epsilon
 from tff_privacy_agg.accounting.sampling.fixed_size import without_replacement
 from tff_privacy_agg.accounting.sampling.poisson import poisson, poisson_round
-from tff_privacy_agg.accounting.scales import (
-  clip_stddevs,
-  fits_modulus,
-  noise_multiplier_supremum,
-  norm_bounds,
-  scale_from_bits,
-)
-from tff_privacy_agg.accounting.shares import (
-  central_channel_resolution,
-  channel_resolution,
-  channel_share_variance,
-  default_channel_stddev,
-  honest_survivors,
-  xnoise_components,
-  xnoise_remaining_variance,
-)
 from tff_privacy_agg.accounting.trees import (
   banded_noise_multiplier,
   correlated_gaussian,

@@ -7,14 +7,15 @@ from tff_privacy_agg import _validate
 from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting import accountant
 from tff_privacy_agg.accounting.curves import RdpCurve
-from tff_privacy_agg.accounting.design import IntegerDesign, solve
-from tff_privacy_agg.accounting.joint import JointDesign, joint_design, smallest_bits
-from tff_privacy_agg.accounting.printing import rounded_up
-from tff_privacy_agg.accounting.scales import (
+from tff_privacy_agg.accounting.designs.distributed import solve
+from tff_privacy_agg.accounting.designs.integer_design import IntegerDesign
+from tff_privacy_agg.accounting.designs.joint import JointDesign, joint_design, smallest_bits
+from tff_privacy_agg.accounting.designs.scales import (
   noise_multiplier_supremum,
   norm_bounds,
   scale_from_bits,
 )
+from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.errors import ConfigurationError
 
 __all__ = [

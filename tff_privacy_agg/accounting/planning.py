@@ -21,18 +21,19 @@ from tff_privacy_agg.accounting.calibration import (
   too_few_bits,
 )
 from tff_privacy_agg.accounting.curves import RdpCurve
-from tff_privacy_agg.accounting.design import IntegerDesign, solve
+from tff_privacy_agg.accounting.designs.distributed import solve
+from tff_privacy_agg.accounting.designs.integer_design import IntegerDesign
+from tff_privacy_agg.accounting.designs.shares import (
+  channel_resolution,
+  channel_share_variance,
+  default_channel_stddev,
+)
 from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.accounting.sampling.fixed_rounds import poisson_epsilon
 from tff_privacy_agg.accounting.sampling.fixed_size import without_replacement
 from tff_privacy_agg.accounting.sampling.moments import SAMPLED_ORDERS
 from tff_privacy_agg.accounting.sampling.poisson import poisson_orders, poisson_round
-from tff_privacy_agg.accounting.shares import (
-  channel_resolution,
-  channel_share_variance,
-  default_channel_stddev,
-)
 from tff_privacy_agg.accounting.vectors import noisy_vector
 from tff_privacy_agg.errors import ConfigurationError
 

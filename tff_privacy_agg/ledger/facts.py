@@ -15,8 +15,8 @@ from tff_privacy_agg._deprecation import renamed
 from tff_privacy_agg._names import RANDOMNESS
 from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount, account_of
+from tff_privacy_agg.accounting.designs.shares import honest_survivors
 from tff_privacy_agg.accounting.price import RoundPrice
-from tff_privacy_agg.accounting.shares import honest_survivors
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import line_format as ledger_lines
 from tff_privacy_agg.ledger.notes import check_text

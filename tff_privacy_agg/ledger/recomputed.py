@@ -12,8 +12,9 @@ from typing import Any
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import CENTRAL, CORRELATED, DISTRIBUTED, GAUSSIAN, INTEGER_NOISE
-from tff_privacy_agg.accounting.central import central_design
-from tff_privacy_agg.accounting.design import IntegerDesign, check_share, derived_constants
+from tff_privacy_agg.accounting.designs.central import central_design
+from tff_privacy_agg.accounting.designs.integer_design import IntegerDesign, derived_constants
+from tff_privacy_agg.accounting.designs.shares import check_share
 from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger.notes import check_text

@@ -12,9 +12,9 @@ from tff_privacy_agg._names import CENTRAL, CORRELATED, DISTRIBUTED, GAUSSIAN, I
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount
 from tff_privacy_agg.accounting.correlated.strategy import BandedToeplitz
 from tff_privacy_agg.accounting.curves import RdpCurve
-from tff_privacy_agg.accounting.design import IntegerDesign
+from tff_privacy_agg.accounting.designs.integer_design import IntegerDesign
+from tff_privacy_agg.accounting.designs.shares import channel_share_variance
 from tff_privacy_agg.accounting.price import RoundPrice
-from tff_privacy_agg.accounting.shares import channel_share_variance
 from tff_privacy_agg.accounting.vectors import NoisyVector, noisy_vector
 from tff_privacy_agg.errors import ConfigurationError
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting import accountant
+from tff_privacy_agg.accounting.designs.scales import noise_multiplier_supremum
 from tff_privacy_agg.accounting.printing import rounded_up
-from tff_privacy_agg.accounting.scales import noise_multiplier_supremum
 from tff_privacy_agg.ledger.account import LedgerAccount
 from tff_privacy_agg.ledger.card.field import (
   ACCOUNTING,

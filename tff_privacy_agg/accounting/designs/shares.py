@@ -1,12 +1,15 @@
 """Division of the noise among clients: colluders, channels, noise that is added to be removed."""
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import ConfigurationError
 
+# Largest standard deviation of one share that the samplers tabulate.
+LARGEST_SHARE: Mapping[str, float] = {'discrete_gaussian': 1e6, 'skellam': 3500.0}
 _WIDE = 8.0
 # Variances are rounded up, to what the samplers still have to draw.
 _ROUNDED_UP = 0.999
@@ -186,3 +189,39 @@ def channel_share_variance(resolution: int, stddev: float, expected: int) -> flo
   """
   variance = (resolution * stddev) ** 2 / expected
   return max(1.0, math.ceil(16 * variance) / 16)
+
+
+def share_variance(noise_multiplier: float, l2_bound: float, minimum_honest: int) -> float:
+  """Variance of one share, so that `minimum_honest` of them give the noise multiplier.
+
+  Args:
+    noise_multiplier: Of the vector at `minimum_honest` honest survivors, at least 0.
+    l2_bound: `B`, largest L2 norm of one client's integers, positive.
+    minimum_honest: Fewest honest survivors, at least 1.
+
+  Returns:
+    A multiple of 1/16, rounded up.
+  """
+  sixteenths = math.ceil(16 * (noise_multiplier * l2_bound) ** 2 / minimum_honest)
+  if math.sqrt(minimum_honest * (sixteenths / 16)) / l2_bound < noise_multiplier:  # rounding
+    sixteenths += 1
+  return sixteenths / 16
+
+
+def check_share(mechanism: str, local_variance: float) -> None:
+  """Raises unless the samplers draw shares of this variance, and their sum is accounted for.
+
+  Args:
+    mechanism: 'discrete_gaussian' or 'skellam'.
+    local_variance: `v`, in squared steps of the integer grid.
+
+  Raises:
+    ConfigurationError: If they do not.
+  """
+  _validate.positive(local_variance=local_variance)
+  least = 1.0 if mechanism == 'discrete_gaussian' else 1 / 16
+  if not least <= local_variance <= LARGEST_SHARE[mechanism] ** 2 or local_variance % (1 / 16):
+    raise ConfigurationError(
+      f'A share of {mechanism} noise has a variance that is a multiple of 1/16 from {least:g} to '
+      f'{LARGEST_SHARE[mechanism] ** 2:g}, got {local_variance!r}.'
+    )

@@ -5,7 +5,7 @@ import math
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._deprecation import renamed
-from tff_privacy_agg.accounting import scales
+from tff_privacy_agg.accounting.designs import scales
 from tff_privacy_agg.errors import ConfigurationError
 
 

@@ -15,6 +15,7 @@ from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import ConfigurationError
 
 MAXIMUM_BITS = 62
+LARGEST_BOUND = 2.0**26  # squared norms stay exact in float64
 
 
 @_validate.plain_numbers
