@@ -4,18 +4,11 @@ from typing import TYPE_CHECKING
 
 from tff_privacy_agg._lazy import lazy_names
 from tff_privacy_agg.accounting.accountant import (
-  INTEGER_ORDERS,
-  NEARLY,
   NEGLIGIBLE,
-  REAL_ORDERS,
   conversion_offsets,
   delta,
   epsilon,
   epsilon_at_orders,
-  gaussian_delta,
-  gaussian_epsilon,
-  rdp_table,
-  table_orders,
 )
 from tff_privacy_agg.accounting.accounts import (
   Account,
@@ -60,6 +53,7 @@ from tff_privacy_agg.accounting.designs.shares import (
   xnoise_components,
   xnoise_remaining_variance,
 )
+from tff_privacy_agg.accounting.exact_gaussian import NEARLY, gaussian_delta, gaussian_epsilon
 from tff_privacy_agg.accounting.mechanisms.central import central_discrete_gaussian, gaussian
 from tff_privacy_agg.accounting.mechanisms.distributed import (
   bit_channel,
@@ -68,6 +62,7 @@ from tff_privacy_agg.accounting.mechanisms.distributed import (
   skellam,
   tau,
 )
+from tff_privacy_agg.accounting.orders import INTEGER_ORDERS, REAL_ORDERS, rdp_table, table_orders
 from tff_privacy_agg.accounting.planning import Plan, plan
 from tff_privacy_agg.accounting.price import INFINITE, UNIT, RoundPrice
 from tff_privacy_agg.accounting.sampling.fixed_rounds import fixed_rounds_epsilon, poisson_epsilon

@@ -1,4 +1,4 @@
-"""From curves to epsilon: order grids, conversion, the exact Gaussian, tables.
+"""From curves to epsilon, and to delta.
 
 Conversion of Renyi DP (arXiv:2004.00010, Proposition 12; the same as
 dp_accounting), minimised over the order `a`:
@@ -17,17 +17,13 @@ from numpy.typing import ArrayLike
 from scipy import optimize
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting.composition import ULPS, log_gaussian_delta
 from tff_privacy_agg.accounting.curves import RdpCurve
+from tff_privacy_agg.accounting.exact_gaussian import NEARLY
+from tff_privacy_agg.accounting.orders import INTEGER_ORDERS
 
-INTEGER_ORDERS = np.array(
-  [*range(2, 513), 576, 640, 768, 896, 1024, 1280, 1536, 2048, 3072, 4096], dtype=np.float64
-)
-REAL_ORDERS = np.union1d(np.round(np.arange(1.05, 10.001, 0.05), 2), INTEGER_ORDERS)
 # Reserving part of delta for the distance of the noise: tries before epsilon is called infinite.
 _RESERVES = 200
-# Of delta: kept back for rounding in float64, and too little to look for.
-NEARLY = 1 - 1e-12
+# Of delta, too little to look for.
 NEGLIGIBLE = 1e-12
 _LOG_EXCESS = np.linspace(math.log(1e-7), math.log(1e9), 512)  # ln(a - 1)
 
@@ -231,118 +227,6 @@ def delta(curve: RdpCurve, epsilon: float, orders: ArrayLike | None = None) -> f
 
   value, _ = _minimise(objective, curve, orders)
   return math.exp(min(value, 0.0))
-
-
-@_validate.plain_numbers
-def gaussian_delta(mu: float, epsilon: float) -> float:
-  """Returns the exact delta of the Gaussian mechanism at `epsilon`.
-
-  `Phi(mu/2 - eps/mu) - e^eps Phi(-mu/2 - eps/mu)`; arXiv:1805.06530, Theorem 8.
-
-  Args:
-    mu: L2 sensitivity over standard deviation, at least 0. `T` rounds with
-      noise multiplier `z` have mu = sqrt(T)/z.
-    epsilon: In nats, finite, at least 0.
-
-  Examples:
-    >>> f'{tpa.accounting.gaussian_delta(1.0, epsilon=4.0):.1e}'
-    '4.7e-05'
-  """
-  _validate.non_negative(mu=mu, epsilon=epsilon)
-  return math.exp(log_gaussian_delta(mu, epsilon))
-
-
-@_validate.plain_numbers
-def gaussian_epsilon(mu: float, delta: float) -> float:
-  """Returns the exact epsilon of the Gaussian mechanism at `delta`.
-
-  Args:
-    mu: As for `gaussian_delta`; `math.inf` gives infinity.
-    delta: Strictly between 0 and 1.
-
-  Examples:
-    >>> round(tpa.accounting.gaussian_epsilon(1.0, delta=1e-5), 3)
-    4.377
-  """
-  _validate.fraction(delta=delta)
-  if mu == math.inf:
-    return math.inf
-  delta *= NEARLY  # for the rounding of the exact one
-  if gaussian_delta(mu, 0.0) <= delta:
-    return 0.0
-  low, high = 0.0, 1.0
-  while gaussian_delta(mu, high) > delta:
-    low, high = high, 2 * high
-  for _ in range(100):
-    middle = 0.5 * (low + high)
-    if gaussian_delta(mu, middle) > delta:
-      low = middle
-    else:
-      high = middle
-  return high * ULPS
-
-
-def repeated_gaussian_epsilon(noise_multiplier: float, times: int, delta: float) -> float:
-  """Exact epsilon of a Gaussian mechanism that runs so often.
-
-  Gaussian mechanisms compose to one: arXiv:1905.02383, corollary 3.3.
-
-  Args:
-    noise_multiplier: Positive.
-    times: At least 0.
-    delta: Strictly between 0 and 1.
-  """
-  return gaussian_epsilon(math.sqrt(times) / noise_multiplier, delta)
-
-
-def table_orders(integer_only: bool) -> np.ndarray:
-  """Returns about 100 orders, few enough for a table kept in a computation.
-
-  Their best epsilon is within 0.4 % of the continuous (or all-integer) optimum
-  for epsilon from 0.01 to 50 and delta from 1e-10 to 1e-3.
-
-  Args:
-    integer_only: Whether the curve is proved for integer orders only.
-
-  Examples:
-    >>> tpa.accounting.table_orders(integer_only=True)[:4]
-    array([2., 3., 4., 5.])
-  """
-  if integer_only:
-    coarse = np.rint(np.geomspace(20, 4096, 80))
-    return np.union1d(np.arange(2.0, 21.0), coarse)
-  return 1.0 + np.geomspace(0.02, 4095.0, 100)
-
-
-@_validate.plain_numbers
-def rdp_table(
-  curve_of_honest: Callable[[int], RdpCurve], maximum: int, orders: ArrayLike
-) -> np.ndarray:
-  """Tabulates one round's RDP for every possible number of honest survivors.
-
-  Args:
-    curve_of_honest: Gives the curve for a number of honest shares from 1 to `maximum`.
-    maximum: Largest cohort, at least 1.
-    orders: Renyi orders, shape [m], valid for every curve.
-
-  Returns:
-    float64 array of shape [maximum + 1, m]. Row 0 is infinite: with no honest
-    share there is no privacy.
-
-  Examples:
-    >>> tpa.accounting.rdp_table(
-    ...   lambda honest: tpa.accounting.gaussian(max(honest, 1)), 3, [2.0]
-    ... ).round(3)
-    array([[  inf],
-           [1.   ],
-           [0.25 ],
-           [0.111]])
-  """
-  _validate.at_least(1, maximum=maximum)
-  grid = np.asarray(orders, dtype=np.float64)
-  rows = [np.full(grid.shape, np.inf)]
-  rows.extend(curve_of_honest(honest).rdp(grid) for honest in range(1, maximum + 1))
-  return np.stack(rows)
 
 
 def _minimise(

@@ -10,11 +10,7 @@ import numpy as np
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.accountant import conversion_offsets
 from tff_privacy_agg.accounting.accounts import Account, GaussianAccount, RenyiAccount, as_numbers
-from tff_privacy_agg.accounting.composition import (
-  composed_delta,
-  composed_epsilon,
-  least_delta_at,
-)
+from tff_privacy_agg.accounting.composition import composed_delta, composed_epsilon, least_delta_at
 from tff_privacy_agg.accounting.price import INFINITE, UNIT
 
 VIEWS = ('server', 'release')

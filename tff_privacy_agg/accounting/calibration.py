@@ -15,6 +15,7 @@ from tff_privacy_agg.accounting.designs.scales import (
   norm_bounds,
   scale_from_bits,
 )
+from tff_privacy_agg.accounting.exact_gaussian import gaussian_epsilon
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.errors import ConfigurationError
 
@@ -114,9 +115,7 @@ def find_gaussian_noise_multiplier(target_epsilon: float, delta: float, rounds: 
   _validate.fraction(delta=delta)
   _validate.at_least(1, rounds=rounds)
   root = math.sqrt(rounds)
-  return smallest_noise_multiplier(
-    target_epsilon, lambda z: accountant.gaussian_epsilon(root / z, delta)
-  )
+  return smallest_noise_multiplier(target_epsilon, lambda z: gaussian_epsilon(root / z, delta))
 
 
 def printed_noise_multiplier(

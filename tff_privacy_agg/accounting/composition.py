@@ -17,16 +17,10 @@ import numpy as np
 from scipy import optimize, special
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg.accounting.exact_gaussian import ULPS, log_gaussian_delta
 
 # Of delta, kept back for the rounding of this very computation in float64.
 SAFE = 1 - 1e-9
-# Of an epsilon, added to it: its own digits end there, where mu is very small or very large.
-ULPS = 1 + 2**-50
-# Stands for the log of a delta of zero, so that root finders see a number.
-_NOTHING = -1e6
-# Below this mu, delta is an integral over an interval of that length, by Gauss and Legendre.
-_NARROW, _LEFT, _FAR = 0.1, -5.0, 100.0
-_NODES, _WEIGHTS = special.roots_legendre(8)
 
 
 @_validate.plain_numbers
@@ -179,37 +173,6 @@ def attack_power(
     return 1.0
   log_power = c1 + c2 + float(special.log_ndtr(mu + special.ndtri(alarm)))
   return min(1.0, math.exp(min(log_power, 0.0)) + distance)
-
-
-def log_gaussian_delta(mu: float, epsilon: float) -> float:
-  """Log of `Phi(mu/2 - eps/mu) - e^eps Phi(-mu/2 - eps/mu)`; very negative where that is 0.
-
-  With `phi(v) e^eps = phi(u)` at `u = eps/mu - mu/2` and `v = u + mu`, and Mills' ratio R, it is
-  `phi(u) (R(u) - R(v))`, and `R'(s) = s R(s) - 1`. For a small mu the two terms of the difference
-  agree in most of their digits, and the integral of `1 - s R(s)` keeps them.
-
-  Args:
-    mu: At least 0.
-    epsilon: Finite, also below 0.
-
-  Examples:
-    >>> f'{math.exp(log_gaussian_delta(1.0, 4.0)):.2e}'
-    '4.71e-05'
-  """
-  if mu == 0:
-    fall = -math.expm1(min(epsilon, 0.0))
-    return math.log(fall) if fall > 0 else _NOTHING
-  u = epsilon / mu - mu / 2
-  if mu < _NARROW and u > _LEFT:
-    s = u + mu * (1 + _NODES) / 2
-    near, far = np.minimum(s, _FAR), np.maximum(s, _FAR) ** -2
-    slope = 1 - math.sqrt(math.pi / 2) * near * special.erfcx(near / math.sqrt(2))
-    slope = np.where(s < _FAR, slope, far * (1 - far * (3 - far * (15 - 105 * far))))
-    return math.log(mu / 2 * float(_WEIGHTS @ slope) / math.sqrt(2 * math.pi)) - u * u / 2
-  first = float(special.log_ndtr(-u))
-  second = epsilon + float(special.log_ndtr(-mu / 2 - epsilon / mu))
-  shrink = -math.expm1(min(second - first, 0.0))
-  return first + math.log(shrink) if shrink > 0 else _NOTHING
 
 
 def _log_delta(mu: float, c1: float, c2: float, distance: float, epsilon: float) -> float:

@@ -9,7 +9,7 @@ import tensorflow_federated as tff
 import tensorflow_privacy
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting import accountant
+from tff_privacy_agg.accounting.exact_gaussian import repeated_gaussian_epsilon
 from tff_privacy_agg.errors import ConfigurationError
 
 
@@ -57,9 +57,7 @@ class ExampleLevel:
       delta: In (0, 1).
     """
     _validate.at_least(1, rounds=rounds)
-    return accountant.repeated_gaussian_epsilon(
-      self.noise_multiplier, rounds * self.local_epochs**2, delta
-    )
+    return repeated_gaussian_epsilon(self.noise_multiplier, rounds * self.local_epochs**2, delta)
 
   def as_dict(self) -> dict[str, Any]:
     """The setting as JSON values, for the ledger."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tff_privacy_agg.accounting.accountant import table_orders
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount
 from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
+from tff_privacy_agg.accounting.orders import table_orders
 from tff_privacy_agg.accounting.sampling.moments import SAMPLED_ORDERS
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger import line_format

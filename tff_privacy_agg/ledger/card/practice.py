@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tff_privacy_agg._wording import counted
-from tff_privacy_agg.accounting import accountant
 from tff_privacy_agg.accounting.designs.scales import noise_multiplier_supremum
+from tff_privacy_agg.accounting.exact_gaussian import repeated_gaussian_epsilon
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.ledger.account import LedgerAccount
 from tff_privacy_agg.ledger.card.field import (
@@ -366,9 +366,7 @@ def _example_level(record: LedgerAccount) -> list[Field]:
     return []
   # Copies of an example may share a batch, whose sum they then move together.
   steps = record.state.exposures * int(setting['local_epochs']) ** 2
-  spent = accountant.repeated_gaussian_epsilon(
-    float(setting['noise_multiplier']), steps, record.facts.delta
-  )
+  spent = repeated_gaussian_epsilon(float(setting['noise_multiplier']), steps, record.facts.delta)
   return [
     field(
       'example_level',
