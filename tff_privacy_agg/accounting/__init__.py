@@ -18,18 +18,14 @@ from tff_privacy_agg.accounting.accounts import (
   as_numbers,
 )
 from tff_privacy_agg.accounting.budget import Budget, Filter
-from tff_privacy_agg.accounting.calibration import (
-  find_gaussian_noise_multiplier,
-  find_noise_multiplier,
-  split_noise_multiplier,
-)
 from tff_privacy_agg.accounting.composition import (
   SAFE,
   attack_power,
   composed_delta,
   composed_epsilon,
 )
-from tff_privacy_agg.accounting.correlated.planning import CorrelatedPlan, plan_correlated
+from tff_privacy_agg.accounting.correlated.plan import CorrelatedPlan
+from tff_privacy_agg.accounting.correlated.planning import plan_correlated
 from tff_privacy_agg.accounting.correlated.strategy import BandedColumn, BandedToeplitz
 from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose, participation_cap
 from tff_privacy_agg.accounting.designs.central import WIDEST_VARIANCE, central_design
@@ -63,7 +59,13 @@ from tff_privacy_agg.accounting.mechanisms.distributed import (
   tau,
 )
 from tff_privacy_agg.accounting.orders import INTEGER_ORDERS, REAL_ORDERS, rdp_table, table_orders
-from tff_privacy_agg.accounting.planning import Plan, plan
+from tff_privacy_agg.accounting.planning.calibration import (
+  find_gaussian_noise_multiplier,
+  find_noise_multiplier,
+  split_noise_multiplier,
+)
+from tff_privacy_agg.accounting.planning.plan import Plan
+from tff_privacy_agg.accounting.planning.search import plan
 from tff_privacy_agg.accounting.price import INFINITE, UNIT, RoundPrice
 from tff_privacy_agg.accounting.sampling.fixed_rounds import fixed_rounds_epsilon, poisson_epsilon
 from tff_privacy_agg.accounting.sampling.fixed_size import without_replacement

@@ -10,16 +10,16 @@ import numpy as np
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.accountant import conversion_offsets
 from tff_privacy_agg.accounting.accounts import Account, GaussianAccount, RenyiAccount, as_numbers
-from tff_privacy_agg.accounting.composition import composed_delta, composed_epsilon, least_delta_at
+from tff_privacy_agg.accounting.composition import composed_delta, least_delta_at
 from tff_privacy_agg.accounting.price import INFINITE, UNIT
 
 VIEWS = ('server', 'release')
 # Of delta, for the distance of the noise from its distribution where Renyi divergence is accounted.
-_DISTANCE_SHARE = 0.01
+DISTANCE_SHARE = 0.01
 # Sums of distances are floating-point numbers; they may exceed the exact ones by less.
 _ROUNDING = 1 + 1e-9
 # What is left for rounds of other kinds, whose slack and distance are larger next to their mu^2.
-_OTHER_SLACK, _OTHER_DISTANCE = 100_000, 1e-6
+_OTHER_SLACK, OTHER_DISTANCE = 100_000, 1e-6
 
 
 @_validate.plain_numbers
@@ -87,8 +87,8 @@ class Budget:
     and at least what costs no digit of epsilon. So one number decides for these rounds, and larger
     budgets contain smaller ones.
     """
-    own = _proportional(worst, best, distance)
-    of_others = _OTHER_DISTANCE * self.delta / (1 + math.exp(min(self.epsilon, 700.0)))
+    own = proportional_limits(worst, best, distance)
+    of_others = OTHER_DISTANCE * self.delta / (1 + math.exp(min(self.epsilon, 700.0)))
 
     def limits(mu_squared: int) -> tuple[tuple[int, int, int], float]:
       total, moved = own(mu_squared)
@@ -120,8 +120,8 @@ class Budget:
     self, account: RenyiAccount, worst: np.ndarray, best: np.ndarray, distance: float
   ) -> 'Filter':
     """The order, and the epsilon up to the budget's, that admit the most rounds at their worst."""
-    offsets = conversion_offsets(account.orders, self.delta * (1 - _DISTANCE_SHARE))
-    share = _DISTANCE_SHARE * self.delta
+    offsets = conversion_offsets(account.orders, self.delta * (1 - DISTANCE_SHARE))
+    share = DISTANCE_SHARE * self.delta
 
     def rounds_within(epsilon: float) -> np.ndarray:
       with np.errstate(divide='ignore', invalid='ignore'):
@@ -152,57 +152,7 @@ class Budget:
     )
 
 
-def stated(epsilon: float) -> float:
-  """A planned epsilon as the epsilon of a budget: rounded up in its seventh digit."""
-  return epsilon * (1 + 1e-7) + 1e-12
-
-
-def budget_for(
-  account: Account,
-  rounds: int,
-  *,
-  cost: np.ndarray,
-  worst: np.ndarray,
-  best: np.ndarray,
-  distance: float,
-  delta: float,
-) -> tuple[float, float | None]:
-  """(epsilon, mu_squared) of the least budget that admits so many rounds, the last at its worst.
-
-  Args:
-    account: The account of the view.
-    rounds: Planned rounds, at least 1.
-    cost: Cost of a round as planned.
-    worst: Cost of a round at its worst, which is what a charge counts until it settles.
-    best: Cost of a round with the most unknown shares.
-    distance: Total variation distance of the noise of a full round from its distribution.
-    delta: Strictly between 0 and 1.
-
-  Returns:
-    Epsilon, infinite if there is no such budget; and the total of `mu^2`, or None where Renyi
-    divergence is accounted.
-  """
-  total = (rounds - 1) * cost + worst
-  if isinstance(account, RenyiAccount):
-    bounds = total + conversion_offsets(account.orders, delta * (1 - _DISTANCE_SHARE))
-    epsilon = max(float(bounds.min()), 0.0)
-    # A budget takes the order at which most rounds fit at their worst, which need not be the best
-    # one for these: up to what its order needs. Each step is up to the bound of another order.
-    while math.isfinite(epsilon):
-      fixed = Budget(epsilon=stated(epsilon), delta=delta).fix(account, worst, best, distance)
-      needed = float(bounds[fixed.parts[0]])
-      if needed <= epsilon:
-        break
-      epsilon = needed
-    return epsilon, None
-  parts, moved = _proportional(worst, best, distance)(int(total[0]))
-  mu, c1, c2 = as_numbers(np.array(parts, dtype=object))
-  own_delta = delta * (1 - _OTHER_DISTANCE)
-  epsilon = composed_epsilon(mu, own_delta, c1=c1, c2=c2, distance=moved)
-  return epsilon, math.nextafter(int(total[0]) / UNIT, math.inf)
-
-
-def _proportional(
+def proportional_limits(
   worst: np.ndarray, best: np.ndarray, distance: float
 ) -> Callable[[int], tuple[tuple[int, int, int], float]]:
   """Maps a limit of mu^2 to all limits: those of C1, C2 and the distance that can come with it."""

@@ -1,24 +1,22 @@
 """From a target epsilon to noise that is correlated over rounds, before anything is trained."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting.accounts import GaussianAccount
-from tff_privacy_agg.accounting.budget import Budget, budget_for, stated
-from tff_privacy_agg.accounting.calibration import printed_noise_multiplier
+from tff_privacy_agg.accounting.correlated.plan import CorrelatedPlan, reasons_for
 from tff_privacy_agg.accounting.correlated.strategy import (
-  ONE,
   BandedColumn,
   BandedToeplitz,
   most_participations,
 )
 from tff_privacy_agg.accounting.correlated.workload import optimal_column, root_mean_squared_error
+from tff_privacy_agg.accounting.planning.calibration import printed_noise_multiplier
+from tff_privacy_agg.accounting.planning.least_budget import budget_for
 from tff_privacy_agg.accounting.price import UNIT
 from tff_privacy_agg.errors import ConfigurationError
 
@@ -26,67 +24,10 @@ from tff_privacy_agg.errors import ConfigurationError
 _OF_DESIGN = 1 + 1e-6
 # Twice as many bands are worth it where they lower the error by more.
 _WORTHWHILE_ERROR = 1.02
-# What is called no gain: less than this many times less error.
-_NO_GAIN = 1.1
 # The noise of earlier rounds, in int64, that a state keeps unless more bands are asked for.
 _MOST_STATE, _COORDINATE = 2**28, 8
 # More lower the error by a few per cent at most.
 _MOST_BANDS = 512
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CorrelatedPlan:
-  """What a training with correlated noise needs to end at a target epsilon.
-
-  Attributes:
-    noise_multiplier: To give to `CorrelatedNoise`: of one participation in all rounds it moves.
-    strategy: To give to it: coefficients, separation and participations.
-    rounds: Rounds of the training.
-    participations: Most rounds of one client, which epsilon is for.
-    epsilon: Epsilon at the end in the release view, at most the target. The server sees the sums:
-      its own view has none.
-    delta: Delta of it.
-    mu_squared: Total of `mu^2`, for the budget.
-    error: Root mean square over all rounds of the noise on a coordinate of the accumulated sums, in
-      clip norms.
-    independent_error: The same of independent noise at the same epsilon.
-    gain: How many times less error that is; 1 is no gain.
-    clients_needed: Fewest clients that keep the separation; None if the cohort was not given.
-    state_bytes: Secret noise that a state keeps; None if the parameters were not given.
-    reasons: What decided each number, in sentences.
-  """
-
-  noise_multiplier: float
-  strategy: BandedToeplitz
-  rounds: int
-  participations: int
-  epsilon: float
-  delta: float
-  mu_squared: float
-  error: float
-  independent_error: float
-  gain: float
-  clients_needed: int | None
-  state_bytes: int | None
-  reasons: tuple[str, ...]
-
-  @property
-  def budget(self) -> Budget:
-    """The budget that admits exactly the planned participations of one client."""
-    epsilon = stated(self.epsilon)
-    return Budget(epsilon=epsilon, delta=self.delta, view='release', mu_squared=self.mu_squared)
-
-  def as_dict(self) -> dict[str, Any]:
-    """The plan as JSON values; the strategy by its numbers."""
-    values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-    del values['strategy']
-    return {
-      **values,
-      'separation': self.strategy.separation,
-      'bands': self.strategy.bands,
-      'coefficients': _floats(self.strategy.column),
-      'reasons': list(self.reasons),
-    }
 
 
 @_validate.plain_numbers
@@ -183,7 +124,7 @@ def plan_correlated(
     gain=gain,
     clients_needed=needed,
     state_bytes=state,
-    reasons=tuple(_reasons(strategy, rounds, participations, z, epsilon, gain, needed, state)),
+    reasons=tuple(reasons_for(strategy, rounds, participations, z, epsilon, gain, needed, state)),
   )
 
 
@@ -233,7 +174,7 @@ def _column(
 
   def optimised(count: int, rates: Sequence[float] | None = rates) -> tuple[BandedColumn, float]:
     column = optimal_column(rounds, count, momentum=momentum, learning_rates=rates)
-    return column, root_mean_squared_error(_floats(column), rounds, momentum, rates)
+    return column, root_mean_squared_error(column.coefficients, rounds, momentum, rates)
 
   most = min(separation, rounds)
   if bands is not None:
@@ -254,48 +195,3 @@ def _column(
       break
     count, found = count // 2, fewer
   return found if rates is None else optimised(count)
-
-
-def _reasons(
-  strategy: BandedToeplitz,
-  rounds: int,
-  participations: int,
-  z: float,
-  epsilon: float,
-  gain: float,
-  needed: int | None,
-  state: int | None,
-) -> list[str]:
-  separation, bands = strategy.separation, strategy.bands
-  if gain < _NO_GAIN:
-    first = (
-      f'No gain worth the trust in the server: the error of the accumulated model is {gain:.3g} '
-      f'times less than that of independent noise, as clients return after {separation} of '
-      f'{counted(rounds, "round")}. Use noise that clients add (`DiscreteGaussianNoise`), which '
-      "holds in the server's view too."
-    )
-  else:
-    first = (
-      f'The error of the accumulated model is {gain:.3g} times less than that of independent noise at '
-      f'the same epsilon. It would be the same if clients took part in every round.'
-    )
-  found = [
-    first,
-    f'Noise multiplier {z:.4g}: the smallest with epsilon at most {epsilon:.4g} for a client who '
-    f'takes part in {counted(participations, "round")} or fewer, at least '
-    f'{counted(separation, "round")} apart.',
-    'Epsilon holds for who sees the released models. The server sees the sum of every round and the '
-    'noise: its own view has no finite epsilon.',
-    f'{counted(bands, "band")}: a state keeps the noise of the last {counted(bands - 1, "round")}, '
-    'which is secret' + ('.' if state is None else f': {state / 2**20:.3g} MiB.'),
-  ]
-  if needed is not None:
-    found.append(
-      f'The separation needs {counted(needed, "client")} who can take part (`SeparatedCohorts`). A '
-      'client who returns too soon is refused before the round is charged.'
-    )
-  return found
-
-
-def _floats(column: BandedColumn) -> list[float]:
-  return [step / ONE for step in column.steps]

@@ -57,6 +57,11 @@ class BandedColumn:
     """Number of coefficients, at least 1."""
     return len(self.steps)
 
+  @property
+  def coefficients(self) -> list[float]:
+    """The coefficients as floats; the first is 1."""
+    return [step / ONE for step in self.steps]
+
   @functools.cached_property
   def squared_steps(self) -> int:
     """Exact squared norm in units of `2^-48`."""

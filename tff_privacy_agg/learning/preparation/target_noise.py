@@ -5,8 +5,8 @@ import functools
 import warnings
 
 from tff_privacy_agg._wording import counted
-from tff_privacy_agg.accounting.budget import budget_for
-from tff_privacy_agg.accounting.calibration import printed_noise_multiplier, too_few_bits
+from tff_privacy_agg.accounting.planning.calibration import printed_noise_multiplier, too_few_bits
+from tff_privacy_agg.accounting.planning.least_budget import budget_for
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.metrics_factory import unfinalized_type
 from tff_privacy_agg.learning.process_builder import round_of, weights_type_of

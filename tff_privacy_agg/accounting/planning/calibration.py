@@ -7,32 +7,9 @@ from tff_privacy_agg import _validate
 from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting import accountant
 from tff_privacy_agg.accounting.curves import RdpCurve
-from tff_privacy_agg.accounting.designs.distributed import solve
-from tff_privacy_agg.accounting.designs.integer_design import IntegerDesign
-from tff_privacy_agg.accounting.designs.joint import JointDesign, joint_design, smallest_bits
-from tff_privacy_agg.accounting.designs.scales import (
-  noise_multiplier_supremum,
-  norm_bounds,
-  scale_from_bits,
-)
 from tff_privacy_agg.accounting.exact_gaussian import gaussian_epsilon
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.errors import ConfigurationError
-
-__all__ = [
-  'IntegerDesign',
-  'JointDesign',
-  'find_gaussian_noise_multiplier',
-  'find_noise_multiplier',
-  'joint_design',
-  'noise_multiplier_supremum',
-  'norm_bounds',
-  'scale_from_bits',
-  'smallest_bits',
-  'smallest_noise_multiplier',
-  'solve',
-  'split_noise_multiplier',
-]
 
 _DIGITS = 6  # of a noise multiplier that is printed
 _LARGEST = 2.0**40
