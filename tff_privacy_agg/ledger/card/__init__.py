@@ -1,1 +1,1 @@
-"""The privacy card: `promise` and `practice` fill its fields, `card` renders them."""
+"""The privacy card: `promise`, `practice` and `verifiability` fill its fields, `render` prints them."""

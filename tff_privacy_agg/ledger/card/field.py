@@ -66,6 +66,12 @@ def spread_text(found: dict[str, float | None]) -> str:
   return ', '.join(parts) or 'no round has settled'
 
 
+def range_text(numbers: Sequence[int | None]) -> str:
+  """The least and the largest of the numbers that are there, in words."""
+  least, most = min(filter(None, numbers)), max(filter(None, numbers))
+  return f'{least}' if least == most else f'{least} to {most}'
+
+
 def rows_of(record: LedgerAccount) -> str:
   """Positions of the rounds in the file, as ranges of lines."""
   settled = [one.seq + 1 for one in record.state.settled]

@@ -1,4 +1,4 @@
-"""The privacy card's first half: what is promised, and by which formula."""
+"""The privacy card's first part: what is promised, and by which formula."""
 
 import math
 

@@ -16,10 +16,12 @@ from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.ledger.account import LedgerAccount
 from tff_privacy_agg.ledger.card import field as statement_field, risk
+from tff_privacy_agg.ledger.card.assumptions import assumptions
 from tff_privacy_agg.ledger.card.field import Field
-from tff_privacy_agg.ledger.card.practice import assumptions, practised, verifiable
+from tff_privacy_agg.ledger.card.practice import practised
 from tff_privacy_agg.ledger.card.promise import promised
 from tff_privacy_agg.ledger.card.summary import summary
+from tff_privacy_agg.ledger.card.verifiability import verifiable
 
 FORMATS = ('text', 'json', 'html')
 _WIDTH = 96
