@@ -9,7 +9,7 @@ import pytest
 from tff_privacy_agg import errors
 from tff_privacy_agg.learning import PoissonCohorts, SeparatedCohorts, UniformCohorts
 from tff_privacy_agg.learning.preparation.checks import check_cohorts
-from tff_privacy_agg.ledger.participants import EligibleClients
+from tff_privacy_agg.ledger.participation.counts import EligibleClients
 
 IDS = [f'c{i}' for i in range(40)]
 

@@ -11,7 +11,7 @@ from ledger_stacks import facts
 
 from tff_privacy_agg.accounting.budget import Budget
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
-from tff_privacy_agg.ledger.participants import register_path
+from tff_privacy_agg.ledger.participation.register import register_path
 from tff_privacy_agg.ledger.reader import LedgerRecord, verify
 from tff_privacy_agg.ledger.sampling_claims import Sampling
 from tff_privacy_agg.ledger.writer import PrivacyLedger

@@ -13,7 +13,7 @@ from ledger_stacks import facts
 
 from tff_privacy_agg.accounting.budget import Budget
 from tff_privacy_agg.ledger import line_format
-from tff_privacy_agg.ledger.participants import register_path
+from tff_privacy_agg.ledger.participation.register import register_path
 from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 COMMANDS = (['verify'], ['epsilon', '--json'], ['statement', '--format', 'json'])

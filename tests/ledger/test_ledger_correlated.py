@@ -20,7 +20,7 @@ from tff_privacy_agg.ledger import (
   line_format as ledger_lines,
   verify,
 )
-from tff_privacy_agg.ledger.participants import register_path
+from tff_privacy_agg.ledger.participation.register import register_path
 
 CLIENTS = [f'client {number}' for number in range(40)]
 LAW = 'correlated_discrete_gaussian'
@@ -287,7 +287,7 @@ def test_two_rounds_of_one_client_too_near_do_not_verify(tmp_path, monkeypatch):
   """As a writer that does not check would leave them."""
   path = tmp_path / 'ledger.jsonl'
   with PrivacyLedger(path, correlated()) as ledger:
-    monkeypatch.setattr(type(ledger._register), '_check_separation', lambda *_: None)
+    monkeypatch.setattr(type(ledger._register.counts), '_check_apart', lambda *_: None)
     for number in range(4):
       run(ledger, number, groups()[number % 3])
   monkeypatch.undo()
@@ -299,7 +299,7 @@ def test_two_rounds_of_one_client_too_near_do_not_verify(tmp_path, monkeypatch):
 def test_more_rounds_of_one_client_than_are_claimed_do_not_verify(tmp_path, monkeypatch, cap):
   path = tmp_path / 'ledger.jsonl'
   with PrivacyLedger(path, correlated(participation_cap=cap)) as ledger:
-    monkeypatch.setattr(ledger._register, '_cap', 99)
+    monkeypatch.setattr(ledger._register.counts, 'cap', 99)
     for number in range(24):
       run(ledger, number, groups()[number % 4])
   problems = verify(path).problems

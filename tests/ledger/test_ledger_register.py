@@ -8,7 +8,7 @@ import pytest
 from ledger_stacks import facts
 
 from tff_privacy_agg.errors import LedgerError
-from tff_privacy_agg.ledger.participants import register_path
+from tff_privacy_agg.ledger.participation.register import register_path
 from tff_privacy_agg.ledger.reader import verify
 from tff_privacy_agg.ledger.writer import PrivacyLedger
 

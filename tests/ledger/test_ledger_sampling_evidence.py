@@ -9,7 +9,7 @@ from ledger_stacks import facts, stack
 
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger.facts import LedgerFacts
-from tff_privacy_agg.ledger.participants import Participants
+from tff_privacy_agg.ledger.participation.counts import ParticipationCounts
 from tff_privacy_agg.ledger.reader import verify
 from tff_privacy_agg.ledger.sampling_claims import Sampling
 from tff_privacy_agg.ledger.verification.sampling_evidence import FALSE_ALARM, SamplingEvidence
@@ -209,7 +209,7 @@ def test_verify_notices_what_the_writer_was_kept_from_seeing(tmp_path, monkeypat
   same = np.arange(90)
   cohorts = [same, same, same, *alike(400, 90, 12, rng)]
   with monkeypatch.context() as blind, PrivacyLedger(path, given) as ledger:
-    blind.setattr(Participants, 'check_practice', lambda *arguments: None)
+    blind.setattr(ParticipationCounts, 'check_practice', lambda *arguments: None)
     for number, cohort in enumerate(cohorts):
       ledger.charge(number, cohort=[f'client {one}' for one in cohort], drawn=claim)
   found = verify(path)

@@ -13,7 +13,7 @@ from tff_privacy_agg import _validate
 from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger import Sampling
-from tff_privacy_agg.ledger.participants import EligibleClients
+from tff_privacy_agg.ledger.participation.counts import EligibleClients
 
 # Rounds without a client cannot run; one in this many may be refused for it.
 _RARELY = 1e-6

@@ -10,7 +10,7 @@ from tff_privacy_agg.accounting.budget import Budget
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger import line_file as ledger_file, line_format as ledger_lines
 from tff_privacy_agg.ledger.facts import LedgerFacts, versions
-from tff_privacy_agg.ledger.participants import Participants, missing, register_path
+from tff_privacy_agg.ledger.participation.register import Participants, missing, register_path
 from tff_privacy_agg.ledger.reader import LedgerRecord, replayed
 from tff_privacy_agg.ledger.replay import LedgerState
 

@@ -11,7 +11,7 @@ from tff_privacy_agg.ledger.account import LedgerAccount
 from tff_privacy_agg.ledger.card.render import render
 from tff_privacy_agg.ledger.line_format import begun, check_header, head_path, later_version
 from tff_privacy_agg.ledger.line_reader import LineReader
-from tff_privacy_agg.ledger.participants import register_path
+from tff_privacy_agg.ledger.participation.register import register_path
 from tff_privacy_agg.ledger.replay import LedgerState
 from tff_privacy_agg.ledger.verification.recount import Recount
 

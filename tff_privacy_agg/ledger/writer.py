@@ -113,7 +113,9 @@ class PrivacyLedger(OpenedLedger):
     if cohort is not None:
       hashed = self._register.hashes(cohort)
       _validate.at_least(1, cohort_size=len(hashed))
-      most = max(self.state.most, self._register.check(hashed, self.facts.population, position))
+      most = max(
+        self.state.most, self._register.counts.check(hashed, self.facts.population, position)
+      )
       if planned_survivors is not None and planned_survivors > len(hashed):
         raise ConfigurationError(
           f'`planned_survivors` must be at most the {len(hashed)} clients of the cohort, got '
@@ -121,7 +123,7 @@ class PrivacyLedger(OpenedLedger):
         )
       if claim.claims:
         claim.check_round(drawn, len(hashed), round_number)
-        self._register.check_practice(hashed)
+        self._register.counts.check_practice(hashed)
     elif claim.claims:
       raise ConfigurationError(
         f'The ledger claims that cohorts are drawn so: {claim.sentence}. Round {round_number} was '

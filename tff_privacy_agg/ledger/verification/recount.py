@@ -9,7 +9,7 @@ from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting.budget import VIEWS, Filter
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger.notes import check_text
-from tff_privacy_agg.ledger.participants import Participants
+from tff_privacy_agg.ledger.participation.register import Participants
 from tff_privacy_agg.ledger.recomputed import same
 from tff_privacy_agg.ledger.replay import LedgerState
 from tff_privacy_agg.ledger.round_kinds import Kind
@@ -90,7 +90,7 @@ class Recount:
     try:
       self._stopped += sum(1 for _ in self._cohorts)
       if self.state.claims:
-        self._register.check_practice()
+        self._register.counts.check_practice()
     except LedgerError as error:
       return [str(error)]
     if self._ahead is not None and self._ahead_by > self._stopped:
@@ -99,9 +99,9 @@ class Recount:
         f'`most_participations` is {self._ahead["most_participations"]}, {self._ahead_by} above '
         f'what {self._register_name} gives',
       )
-    if self._register.people > facts.population:
+    if self._register.counts.people > facts.population:
       return [
-        f'{self._register_name} names {counted(self._register.people, "client")}; the ledger is of '
+        f'{self._register_name} names {counted(self._register.counts.people, "client")}; the ledger is of '
         f'a population of {facts.population}.'
       ]
     return []
@@ -118,7 +118,7 @@ class Recount:
     self._lacking += 1
 
   def _check_participants(self, line: Mapping[str, Any], before: int, size: int) -> None:
-    most = max(before, self._register.most)
+    most = max(before, self._register.counts.most)
     if line['most_participations'] - most > self._ahead_by:
       # Of cohorts that are alike, the one before may be of a round that a crash stopped.
       self._ahead, self._ahead_by = line, line['most_participations'] - most
@@ -128,10 +128,10 @@ class Recount:
         f'`most_participations` is {line["most_participations"]}; {self._register_name} gives {most}',
       )
     cap = self.state.facts.cap
-    if cap is not None and self._register.most - self._stopped > cap:
+    if cap is not None and self._register.counts.most - self._stopped > cap:
       self._differs(
         line,
-        f'{self._register_name} has a client in {counted(self._register.most, "round")}; the cap '
+        f'{self._register_name} has a client in {counted(self._register.counts.most, "round")}; the cap '
         f'is {cap}',
       )
     if self._strict and line['most_survivors'] != size:
