@@ -29,7 +29,7 @@ import numpy as np
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.ledger import LedgerFacts, LedgerRecord, PrivacyLedger, Sampling, verify
-from tff_privacy_agg.ledger.round_costs import price_of
+from tff_privacy_agg.ledger.costs.rounds import price_of
 
 MEASURED = 100
 POPULATION, COHORT = 10_000, 100

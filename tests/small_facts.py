@@ -4,7 +4,7 @@ import dataclasses
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.ledger import LedgerFacts
-from tff_privacy_agg.ledger.round_costs import price_of
+from tff_privacy_agg.ledger.costs.rounds import price_of
 
 
 def facts_of(*, clients, minimum, threshold, z=2.0, colluding=0.0):

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings, strategies as st
 from tff_privacy_agg import accounting, cli
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger, Sampling
-from tff_privacy_agg.ledger.round_costs import price_of
+from tff_privacy_agg.ledger.costs.rounds import price_of
 
 BASE = {
   'target_epsilon': 8.0,

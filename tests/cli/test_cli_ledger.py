@@ -6,7 +6,7 @@ import pytest
 
 from tff_privacy_agg import accounting, cli
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
-from tff_privacy_agg.ledger.round_costs import price_of
+from tff_privacy_agg.ledger.costs.rounds import price_of
 
 
 def ledger_at(path, *, mechanism='discrete_gaussian', unaccounted=()):

@@ -5,8 +5,8 @@ import dataclasses
 from small_facts import server_stack
 
 from tff_privacy_agg import accounting
+from tff_privacy_agg.ledger.costs.rounds import price_of
 from tff_privacy_agg.ledger.facts import LedgerFacts
-from tff_privacy_agg.ledger.round_costs import price_of
 
 # Three bands; clients rest for three rounds and take part in at most five.
 STRATEGY = accounting.BandedToeplitz(

@@ -13,10 +13,10 @@ from ledger_stacks import facts, stack
 from tff_privacy_agg import accounting
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import line_format as ledger_lines
+from tff_privacy_agg.ledger.costs.rounds import price_of
 from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.reader import LedgerRecord, verify
 from tff_privacy_agg.ledger.replay import LedgerState
-from tff_privacy_agg.ledger.round_costs import price_of
 from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 TEN = facts(z=1.0, minimum=10, minimum_clients=10)  # of at most 100

@@ -14,9 +14,9 @@ from ledger_stacks import facts
 from tff_privacy_agg.accounting.budget import Budget
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger import line_format as ledger_lines
+from tff_privacy_agg.ledger.costs.rounds import price_of
 from tff_privacy_agg.ledger.line_reader import LineReader
 from tff_privacy_agg.ledger.reader import LedgerRecord, verify
-from tff_privacy_agg.ledger.round_costs import price_of
 from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'

@@ -9,10 +9,10 @@ from ledger_stacks import facts, stack
 
 from tff_privacy_agg.accounting.budget import Budget
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
+from tff_privacy_agg.ledger.costs.rounds import price_of
 from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.participation.register import register_path
 from tff_privacy_agg.ledger.reader import LedgerRecord, verify
-from tff_privacy_agg.ledger.round_costs import price_of
 from tff_privacy_agg.ledger.sampling_claims import Sampling
 from tff_privacy_agg.ledger.writer import PrivacyLedger
 

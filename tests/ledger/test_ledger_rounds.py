@@ -9,9 +9,9 @@ from ledger_stacks import facts
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
+from tff_privacy_agg.ledger.costs.rounds import PlainCosts
 from tff_privacy_agg.ledger.reader import LedgerRecord, verify
 from tff_privacy_agg.ledger.replay import LedgerState
-from tff_privacy_agg.ledger.round_costs import PlainCosts
 from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from tff_privacy_agg.aggregation import binding, layers
 from tff_privacy_agg.aggregation.domains import Cohort
+from tff_privacy_agg.ledger.costs.rounds import price_of
 from tff_privacy_agg.ledger.facts import LedgerFacts
-from tff_privacy_agg.ledger.round_costs import price_of
 
 
 @pytest.mark.parametrize('noise', [layers.DiscreteGaussianNoise, layers.SkellamNoise])

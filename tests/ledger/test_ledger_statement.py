@@ -12,8 +12,8 @@ from scipy import stats
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.ledger.costs.rounds import price_of
 from tff_privacy_agg.ledger.reader import LedgerRecord
-from tff_privacy_agg.ledger.round_costs import price_of
 from tff_privacy_agg.ledger.writer import PrivacyLedger
 
 ORDER = [

@@ -6,7 +6,7 @@ import json
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
-from tff_privacy_agg.ledger.round_costs import price_of
+from tff_privacy_agg.ledger.costs.rounds import price_of
 
 CONFIG = {'algorithm': 'fed_avg', 'clients_per_round': 10, 'noise_multiplier': 2.0, 'seed': 0}
 ROUNDS = 5

@@ -14,7 +14,7 @@ from report_runs import AUDIT, CONFIG, ROUNDS, facts, make_plain_run, make_run, 
 from tff_privacy_agg import accounting, cli, reports, secagg
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger
-from tff_privacy_agg.ledger.round_costs import price_of
+from tff_privacy_agg.ledger.costs.rounds import price_of
 from tff_privacy_agg.reports import charts, noise
 from tff_privacy_agg.reports.run_files import RunFiles
 

@@ -8,7 +8,7 @@ from tff_privacy_agg import _validate
 from tff_privacy_agg._deprecation import renamed
 from tff_privacy_agg.accounting import Budget
 from tff_privacy_agg.ledger import LedgerFacts, Sampling
-from tff_privacy_agg.ledger.facts import check_claims
+from tff_privacy_agg.ledger.claims import check_claims
 
 
 @renamed(secagg_threshold='minimum_clients')

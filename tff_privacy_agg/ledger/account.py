@@ -9,10 +9,10 @@ from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
 from tff_privacy_agg.accounting.printing import rounded_up
 from tff_privacy_agg.accounting.sampling.fixed_rounds import fixed_rounds_epsilon
 from tff_privacy_agg.errors import BudgetExceededError, LedgerError
+from tff_privacy_agg.ledger.costs.kinds import Kind
 from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.interchange import DpEvents, dp_events
 from tff_privacy_agg.ledger.replay import LedgerState
-from tff_privacy_agg.ledger.round_kinds import Kind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

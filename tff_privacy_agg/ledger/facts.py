@@ -2,14 +2,10 @@
 
 import dataclasses
 import functools
-import importlib.metadata
 import json
-import platform
-import re
 from collections.abc import Mapping
 from typing import Any
 
-import tff_privacy_agg
 from tff_privacy_agg import _validate
 from tff_privacy_agg._deprecation import renamed
 from tff_privacy_agg._names import RANDOMNESS
@@ -19,28 +15,15 @@ from tff_privacy_agg.accounting.designs.shares import honest_survivors
 from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import line_format as ledger_lines
-from tff_privacy_agg.ledger.notes import check_text
+from tff_privacy_agg.ledger.claims import check_claims, printable
+from tff_privacy_agg.ledger.costs.rounds import PlainCosts, price_of
+from tff_privacy_agg.ledger.costs.views import ReleaseCosts
 from tff_privacy_agg.ledger.recomputed import check_stack
-from tff_privacy_agg.ledger.round_costs import PlainCosts, price_of
 from tff_privacy_agg.ledger.sampling_claims import Sampling, check_proved, hides_count
-from tff_privacy_agg.ledger.view_costs import ReleaseCosts
+from tff_privacy_agg.ledger.stack_facts import differing_facts, kept_facts
 
-_STACK_KEYS = (
-  'mechanism',
-  'adjacency',
-  'holds_against_server',
-  'noise_multiplier',
-  'cohort',
-  'integer_design',
-  'channels',
-  'public',
-  'sampler_distance_per_round',
-  'layers',
-)
 # Facts that were called otherwise before schema 3.
 _FORMER_NAMES = {'secagg_threshold': 'minimum_clients'}
-# Words that no report of this package may use of a training.
-_FORBIDDEN = re.compile(r'anonym|amplified by sampling|\bsecure(ly)?\b', re.IGNORECASE)
 
 
 @renamed(**_FORMER_NAMES)
@@ -93,14 +76,7 @@ class LedgerFacts:
     printable(unit=self.unit)
     for what in self.unaccounted:
       printable(unaccounted=what)
-    kept = (*_STACK_KEYS, 'beside', 'top_up', 'price', 'strategy')
-    stack = {key: self.stack[key] for key in kept if key in self.stack}
-    missing = sorted({*_STACK_KEYS} - {*stack})
-    if missing:
-      raise ConfigurationError(
-        f'`stack` must hold the facts of a bound stack; it lacks {", ".join(missing)}. Pass '
-        '`factory.bind(type).facts()`.'
-      )
+    stack = kept_facts(self.stack)
     object.__setattr__(self, 'stack', stack)
     object.__setattr__(self, 'unaccounted', tuple(self.unaccounted))
     if self.minimum_clients and self.minimum_clients > self.maximum:
@@ -266,10 +242,8 @@ class LedgerFacts:
     for facts in (mine, theirs):
       del facts['sampling']['text']  # words for the report
     names = [key for key in mine if key != 'stack' and mine[key] != theirs[key]]
-    theirs = theirs['stack']
-    mine = _with_larger_distances(mine['stack'], theirs)
-    keys = sorted({*mine, *theirs})
-    return names + [f'stack.{key}' for key in keys if mine.get(key) != theirs.get(key)]
+    differing = differing_facts(mine['stack'], theirs['stack'])
+    return names + [f'stack.{key}' for key in differing]
 
   def _check_top_up(self, price: RoundPrice) -> None:
     if self.top_up is None:
@@ -311,69 +285,6 @@ class LedgerFacts:
       ) from error
 
 
-def check_claims(claims: Any) -> None:
-  """Raises unless what facts claim of the clients, whatever the stack, is in its range.
-
-  Args:
-    claims: `LedgerFacts`, or what makes them and has the same attributes.
-
-  Raises:
-    ConfigurationError: If it is not.
-  """
-  _validate.at_least(1, population=claims.population)
-  _validate.delta_of(claims.population, claims.delta)
-  for name in ('minimum_clients', 'participation_cap'):
-    if getattr(claims, name) is not None:
-      _validate.at_least(1, **{name: getattr(claims, name)})
-  if claims.tuning_runs is not None:
-    _validate.at_least(0, tuning_runs=claims.tuning_runs)
-  printable(sampling=Sampling.of(claims.sampling).text, task=claims.task)
-
-
 def current_names(values: Mapping[str, Any]) -> dict[str, Any]:
   """Facts of a file by the names that they have now; those before schema 3 had others."""
   return {_FORMER_NAMES.get(name, name): value for name, value in values.items()}
-
-
-def _with_larger_distances(stack: dict, other: dict) -> dict:
-  """A stack's facts with the samplers' distances of another's where those are larger."""
-  distances = [one.get('sampler_distance_per_round', 0.0) for one in (stack, other)]
-  found = {**stack, 'sampler_distance_per_round': max(distances)}
-  vectors, theirs = (one.get('price', {}).get('vectors', []) for one in (stack, other))
-  if vectors and len(vectors) == len(theirs):
-    larger = [
-      {**mine, 'draw_distance': max(mine['draw_distance'], their['draw_distance'])}
-      for mine, their in zip(vectors, theirs, strict=True)
-    ]
-    found['price'] = {**stack['price'], 'vectors': larger}
-  beside, others = stack.get('beside', []), other.get('beside', [])
-  if beside and len(beside) == len(others):
-    found['beside'] = [_with_larger_distances(*pair) for pair in zip(beside, others, strict=True)]
-  return found
-
-
-def printable(**texts: str) -> None:
-  """Raises if a text for the report uses a word that the report must not use.
-
-  Raises:
-    ConfigurationError: If it does, or is not a text.
-  """
-  for name, text in texts.items():
-    check_text(name, text)
-    found = _FORBIDDEN.search(text)
-    if found:
-      raise ConfigurationError(
-        f'`{name}` is printed in reports and must not promise what the ledger cannot show, got '
-        f'the word {found.group()!r}. Say it without that word.'
-      )
-
-
-def versions() -> dict[str, str]:
-  """Versions of what computes the numbers."""
-  found = {'tff_privacy_agg': tff_privacy_agg.__version__, 'python': platform.python_version()}
-  for name in ('numpy', 'scipy', 'dp-accounting', 'tensorflow-federated'):
-    try:
-      found[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      continue
-  return found

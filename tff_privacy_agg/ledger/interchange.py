@@ -11,8 +11,8 @@ from tff_privacy_agg.accounting.accounts import GaussianAccount, as_numbers
 from tff_privacy_agg.accounting.budget import VIEWS
 from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.ledger.costs.kinds import Kind
 from tff_privacy_agg.ledger.replay import LedgerState
-from tff_privacy_agg.ledger.round_kinds import Kind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,7 @@ from typing import Any
 
 from tff_privacy_agg._files import try_lock
 from tff_privacy_agg.errors import LedgerError
-from tff_privacy_agg.ledger.line_format import (
-  GENESIS,
-  head_path,
-  seal,
-  sha256,
-  unreadable,
-)
+from tff_privacy_agg.ledger.line_format import GENESIS, head_path, seal, sha256, unreadable
 from tff_privacy_agg.ledger.line_reader import LineReader
 
 # What `link` fails with where a file system has no hard links.

@@ -1,7 +1,9 @@
 """A ledger that is open for writing: begun or resumed, locked, and closed."""
 
+import importlib.metadata
 import os
 import pathlib
+import platform
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -9,7 +11,7 @@ import tff_privacy_agg
 from tff_privacy_agg.accounting.budget import Budget
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger import line_file as ledger_file, line_format as ledger_lines
-from tff_privacy_agg.ledger.facts import LedgerFacts, versions
+from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.participation.register import Participants, missing, register_path
 from tff_privacy_agg.ledger.reader import LedgerRecord, replayed
 from tff_privacy_agg.ledger.replay import LedgerState
@@ -72,7 +74,7 @@ class OpenedLedger(LedgerRecord):
       'facts': facts.as_dict(),
       'budget': None if budget is None else budget.as_dict(),
       'version': tff_privacy_agg.__version__,
-      'versions': versions(),
+      'versions': _versions(),
     }
     state = LedgerState(header)
     header['order'] = None if state.filter is None else state.filter.order
@@ -133,3 +135,14 @@ class OpenedLedger(LedgerRecord):
       record['total'] = self.state.totals()
     self.hash = self._writer.append(record, after=after)
     return record
+
+
+def _versions() -> dict[str, str]:
+  """Versions of what computes the numbers."""
+  found = {'tff_privacy_agg': tff_privacy_agg.__version__, 'python': platform.python_version()}
+  for name in ('numpy', 'scipy', 'dp-accounting', 'tensorflow-federated'):
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return found

@@ -17,8 +17,8 @@ from tff_privacy_agg.accounting.designs.integer_design import IntegerDesign, der
 from tff_privacy_agg.accounting.designs.shares import check_share
 from tff_privacy_agg.accounting.price import RoundPrice
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.ledger.costs.rounds import follows_from_designs, price_of, strategy_of
 from tff_privacy_agg.ledger.notes import check_text
-from tff_privacy_agg.ledger.round_costs import follows_from_designs, price_of, strategy_of
 
 # Recomputing adds the same numbers in the same order; other processors may round otherwise.
 SAME = 1e-9

@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 from tff_privacy_agg.accounting.budget import VIEWS
 from tff_privacy_agg.errors import LedgerError
+from tff_privacy_agg.ledger.costs.kinds import Kind, with_own
+from tff_privacy_agg.ledger.costs.views import ReleaseCosts
 from tff_privacy_agg.ledger.line_format import COUNTED_BY, EVENTS
 from tff_privacy_agg.ledger.notes import check_note, check_text
-from tff_privacy_agg.ledger.round_kinds import Kind, with_own
 from tff_privacy_agg.ledger.totals import LedgerTotals
-from tff_privacy_agg.ledger.view_costs import ReleaseCosts
 
 
 class LedgerState(LedgerTotals):

@@ -13,9 +13,9 @@ from tff_privacy_agg.accounting.orders import table_orders
 from tff_privacy_agg.accounting.sampling.moments import SAMPLED_ORDERS
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger import line_format
+from tff_privacy_agg.ledger.costs.kinds import Kind, check_kind
+from tff_privacy_agg.ledger.costs.rounds import PlainCosts
 from tff_privacy_agg.ledger.facts import LedgerFacts
-from tff_privacy_agg.ledger.round_costs import PlainCosts
-from tff_privacy_agg.ledger.round_kinds import Kind, check_kind
 from tff_privacy_agg.ledger.round_lists import Chain, Digests, SettledRounds
 
 # Ledgers before this schema price rounds by Renyi divergence alone.

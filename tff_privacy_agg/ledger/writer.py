@@ -8,10 +8,11 @@ import tff_privacy_agg
 from tff_privacy_agg import _validate, _wording
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import line_format as ledger_lines
-from tff_privacy_agg.ledger.facts import LedgerFacts, printable
+from tff_privacy_agg.ledger.claims import printable
+from tff_privacy_agg.ledger.costs.kinds import own_facts
+from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.notes import check_note
 from tff_privacy_agg.ledger.opening import OpenedLedger
-from tff_privacy_agg.ledger.round_kinds import own_facts
 from tff_privacy_agg.ledger.sampling_claims import Sampling
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from tff_privacy_agg.accounting import BandedToeplitz, IntegerDesign
 from tff_privacy_agg.accounting.correlated.strategy import ONE
 from tff_privacy_agg.ledger import LedgerRecord
-from tff_privacy_agg.ledger.round_costs import strategy_of
+from tff_privacy_agg.ledger.costs.rounds import strategy_of
 from tff_privacy_agg.reports.charts import Line, chart
 from tff_privacy_agg.reports.markup import Html
 from tff_privacy_agg.reports.run_files import RunFiles, Total

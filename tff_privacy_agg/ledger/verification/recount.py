@@ -8,11 +8,11 @@ from typing import Any
 from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting.budget import VIEWS, Filter
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
+from tff_privacy_agg.ledger.costs.kinds import Kind
 from tff_privacy_agg.ledger.notes import check_text
 from tff_privacy_agg.ledger.participation.register import Participants
 from tff_privacy_agg.ledger.recomputed import same
 from tff_privacy_agg.ledger.replay import LedgerState
-from tff_privacy_agg.ledger.round_kinds import Kind
 from tff_privacy_agg.ledger.sampling_claims import Sampling
 from tff_privacy_agg.ledger.verification.stated_totals import StatedTotals
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from tff_privacy_agg.accounting.accounts import Account
 from tff_privacy_agg.errors import LedgerError
+from tff_privacy_agg.ledger.costs.rounds import Costs, PlainCosts
+from tff_privacy_agg.ledger.costs.views import View
 from tff_privacy_agg.ledger.facts import LedgerFacts, current_names
-from tff_privacy_agg.ledger.round_costs import Costs, PlainCosts
-from tff_privacy_agg.ledger.view_costs import View
 
 # Orders at which every settled line states what its round cost.
 STATED_ORDERS = (2, 4, 8, 16, 32, 64)

@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from tff_privacy_agg.accounting.accounts import RenyiAccount
-from tff_privacy_agg.ledger.round_costs import Costs, PlainCosts
+from tff_privacy_agg.ledger.costs.rounds import Costs, PlainCosts
 from tff_privacy_agg.ledger.sampling_claims import Sampling
 
 # Distances are added as integers: exactly, whatever their order.

@@ -1,0 +1,1 @@
+"""What the rounds of a ledger cost: one round, in each view, and by the kinds of rounds."""
