@@ -1,10 +1,10 @@
 """The privacy ledger: an append-only file of what every round may have revealed.
 
 From the bytes up: `line_format` (one sealed line, the schema), `line_reader` and `line_file` (reading
-and appending), `round_costs` and `view_costs` (what a round costs, to whom), `facts` (the header)
-and `recomputed` (what follows from them), `sampling_claims` and `participants` (who took part),
-`replay` (what the lines add up to), `verification` (what they state, computed anew), `reader`,
-`writer`, and `card` (the statement that a ledger supports).
+and appending), `costs` (what a round costs, to whom), `facts` (the header) with `claims` and
+`stack_facts`, `recomputed` (what follows from them), `sampling_claims` and `participation` (who took
+part), `replay` (what the lines add up to), `verification` (what they state, computed anew), `reader`,
+`opening`, `writer` and `settlement`, and `card` (the statement that a ledger supports).
 """
 
 from tff_privacy_agg.ledger.account import Spent

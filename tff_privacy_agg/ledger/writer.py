@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tff_privacy_agg
-from tff_privacy_agg import _validate, _wording
+from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import line_format as ledger_lines
 from tff_privacy_agg.ledger.claims import printable
@@ -13,7 +13,9 @@ from tff_privacy_agg.ledger.costs.kinds import own_facts
 from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.notes import check_note
 from tff_privacy_agg.ledger.opening import OpenedLedger
+from tff_privacy_agg.ledger.participation.admission import admitted
 from tff_privacy_agg.ledger.sampling_claims import Sampling
+from tff_privacy_agg.ledger.settlement import broken_promise, counted_survivors
 
 
 class PrivacyLedger(OpenedLedger):
@@ -103,38 +105,15 @@ class PrivacyLedger(OpenedLedger):
     line = 0 if facts is None else self.state.find_kind(facts)
     kind = self.state.new_kind(facts) if facts and line is None else self.state.kinds[line or 0]
     kind.facts.check(earlier=self.state.earlier)
-    hashed, most, chain = None, None, self.state.chain
-    position = None if chain is None else chain.position + 1
     if self.must_restart(round_number):
       raise LedgerError(
         f'Round {round_number} would be drawn from noise of a round that may have been released and '
         'lost. Call `process.restart_noise(state)` and `ledger.restart_noise()` first.'
       )
-    claim = self.facts.sampling if self.state.claims else Sampling()
-    if cohort is not None:
-      hashed = self._register.hashes(cohort)
-      _validate.at_least(1, cohort_size=len(hashed))
-      most = max(
-        self.state.most, self._register.counts.check(hashed, self.facts.population, position)
-      )
-      if planned_survivors is not None and planned_survivors > len(hashed):
-        raise ConfigurationError(
-          f'`planned_survivors` must be at most the {len(hashed)} clients of the cohort, got '
-          f'{planned_survivors}.'
-        )
-      if claim.claims:
-        claim.check_round(drawn, len(hashed), round_number)
-        self._register.counts.check_practice(hashed)
-    elif claim.claims:
-      raise ConfigurationError(
-        f'The ledger claims that cohorts are drawn so: {claim.sentence}. Round {round_number} was '
-        'to be charged without its cohort. Pass `cohort=` and `drawn=`, from the sampler.'
-      )
-    elif self.facts.needs_cohorts:
-      raise ConfigurationError(
-        f'The ledger counts on {self.facts.participation_promise}; a round cannot be charged without '
-        'its cohort. Pass `cohort=`, the identities of its clients.'
-      )
+    position = self._next_position()
+    hashed, most = admitted(
+      self.state, self._register, cohort, drawn, planned_survivors, round_number, position
+    )
     self.check_budget(round_number, most=most, kind=kind)
     if line is None:
       line = self._append({'event': 'facts', 'facts': own_facts(kind.facts)})['seq']
@@ -205,20 +184,10 @@ class PrivacyLedger(OpenedLedger):
         f'Cannot settle charge {charge}: it is not open. Settle each charge once, with the number '
         'that `charge` gave.'
       )
-    kind, most = self.state.kind_of(charge), self.state.most_survivors(charge)
     lowers = counted_by == 'runtime'
-    survivors = survivors if lowers else min(survivors, most)
-    counted = kind.facts.honest(survivors)
-    counted = counted if honest is None else min(counted, honest)
-    counted = counted if lowers else min(counted, self.state.honest_at_worst(kind))
-    if counted < 1 or survivors > most:
-      raise LedgerError(
-        f'Round {self.state.open[charge]} was charged for at most '
-        f'{_wording.counted(most, "client")}; a settlement has 1 to {most} survivors, one of them '
-        f'honest, got {survivors} survivors, {counted} of them honest. The round stays charged at '
-        'its worst.'
-      )
+    kind = self.state.kind_of(charge)
     promised = self.state.honest_at_worst(kind)
+    survivors, counted = counted_survivors(self.state, charge, survivors, honest, lowers=lowers)
     line = self._append(
       {
         'event': 'settle',
@@ -234,25 +203,9 @@ class PrivacyLedger(OpenedLedger):
         'version': tff_privacy_agg.__version__,
       }
     )
-    if not self.state.meets_claim(survivors, top_up, counted_by):
-      raise LedgerError(
-        f'The release view counts on {self.facts.release_promise}; round {line["round"]} had '
-        f'{survivors} survivors and {top_up} shares from the server. It is settled, and the claim '
-        'is dropped for all rounds. Fix the runtime, or begin a ledger without the claim.'
-      )
-    if survivors < kind.facts.worst_survivors:
-      raise LedgerError(
-        f'Round {line["round"]} summed {_wording.counted(survivors, "client")}, but this ledger '
-        f'assumes at least {kind.facts.worst_survivors} (`minimum_clients`). The round is recorded '
-        f"with {survivors}. Raise the runtime's `minimum_clients`, or begin a ledger with "
-        f'`minimum_clients={survivors}`.'
-      )
-    if lowers and counted < promised:
-      raise LedgerError(
-        f'Round {line["round"]} had {_wording.counted(counted, "honest client")}, but this ledger '
-        f'counts on at least {promised} in every sum. The round is recorded with {counted}; begin '
-        'a ledger with a larger `colluding_fraction`.'
-      )
+    broken = broken_promise(self.state, kind, line, promised)
+    if broken:
+      raise LedgerError(broken)
     return line
 
   def settle_unopened(self, charge: int, *, mode: str) -> bool:
@@ -338,5 +291,9 @@ class PrivacyLedger(OpenedLedger):
 
   def eligible(self, clients: Iterable[str]) -> list[str]:
     """Those of `clients` whom participation cap and separation let take part in the next round."""
+    return self._register.eligible(clients, self._next_position())
+
+  def _next_position(self) -> int | None:
+    """Position of the next round among those that share noise, if they do."""
     chain = self.state.chain
-    return self._register.eligible(clients, None if chain is None else chain.position + 1)
+    return None if chain is None else chain.position + 1
