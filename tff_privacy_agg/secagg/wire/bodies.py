@@ -1,81 +1,29 @@
-"""The bytes of every message. Little-endian; one form for each content, all else is refused.
+"""The bodies of the messages of each round, up to the server and down to the clients."""
 
-A message is a header of 48 bytes and a body. The header: magic `TPSA`, version u8,
-type u8, flags u16, session id 32, number u32, length of the body u32. The number is
-the sender's id upward, and downward the number of clients that advertised, which the
-receiver needs to compute k and t. Sizes are compared before anything is allocated.
-
-    round     client to server                        server to client
-    0 keys    c_pk, s_pk, nonce 16, [sig]             k x (id u32, the same, [sig])
-    1 shares  commitment 32, {c}, k x ciphertext,     bitmap, their ciphertexts, {their c},
-              (offers for greater ids)                (the lower ids' offers, in part)
-    2 masked  leaves u32, complaint bytes u32,
-              leaves x (count u32, b u8, 000),
-              packed words, complaint bitmap, [sig]
-    3 [set]   sig of the survivors' digest            bitmap of survivors among all
-    4 unmask  bitmap of answers, 34 bytes each        bitmap of survivors, or [U4 x (id, sig)]
-    5 result  verdict u8                              statement, [sig], bitmap, {sum, tag sum}
-
-[]: authenticated mode (round 5: a server with an identity, flag 1); {}: verify='mac'; ():
-version 2. `Layout` has the sizes of keys, ciphertexts and offers.
-"""
-
-import enum
-import itertools
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from tff_privacy_agg.secagg.errors import InvalidMessage, SecAggError
-from tff_privacy_agg.secagg.layout import VERSIONS, Layout
+from tff_privacy_agg.secagg.errors import InvalidMessage
+from tff_privacy_agg.secagg.layout import Layout
 from tff_privacy_agg.secagg.primitives import packing, shamir
 from tff_privacy_agg.secagg.primitives.keys import KEY_BYTES, SIGNATURE_BYTES, Buffer
-from tff_privacy_agg.secagg.rounds import Round
+from tff_privacy_agg.secagg.wire.envelope import SIGNED, Message
+from tff_privacy_agg.secagg.wire.fields import (
+  bitmap_bytes,
+  decode_bitmap,
+  decode_entries,
+  encode_bitmap,
+  expect,
+  split_signature,
+)
 
-HEADER = struct.Struct('<4sBBH32sII')
-MAGIC, VERSION = b'TPSA', VERSIONS[-1]
-LARGEST_ABORT_TEXT = 256
-LARGEST_ABORT_NAMES = 16
-SIGNED = 1
-# The sender that the server's signatures name.
-SERVER = 0
 _LEAF = struct.Struct('<IB3s')
 _PAIR = struct.Struct('<II')
 _STATEMENT = struct.Struct('<32sI32s')
 Words = list[np.ndarray]
-
-
-class Kind(enum.IntEnum):
-  """Type of a message; the lower four bits of those below 128 are its round."""
-
-  ADVERTISE = 0
-  SHARE = 1
-  MASKED = 2
-  CONSISTENCY = 3
-  UNMASK = 4
-  VERDICT = 5
-  KEYS = 16
-  SHARES = 17
-  SURVIVORS = 19
-  UNMASK_REQUEST = 20
-  RESULT = 21
-  ABORT = 255
-
-  @property
-  def round(self) -> Round:
-    """The round to which a message of this type belongs."""
-    return Round(self & 15)
-
-
-class Message(NamedTuple):
-  """A message whose header has been checked."""
-
-  kind: Kind
-  flags: int
-  number: int
-  body: memoryview
 
 
 class Advertisement(NamedTuple):
@@ -96,14 +44,6 @@ class Advertisement(NamedTuple):
     return [part for part in parts if part]
 
 
-class Abort(NamedTuple):
-  """Why a party has left: code of the error, ids of the clients that it concerns, its text."""
-
-  code: int
-  clients: tuple[int, ...]
-  text: str
-
-
 class Statement(NamedTuple):
   """Round-5 receipt: what the server says it has summed."""
 
@@ -116,98 +56,11 @@ class Statement(NamedTuple):
     return _STATEMENT.pack(*self)
 
 
-def encode(
-  kind: Kind,
-  session_id: bytes,
-  number: int,
-  *body: Buffer,
-  flags: int = 0,
-  version: int = VERSION,
-) -> bytes:
-  """Puts the header before a body, which may come in parts."""
-  size = sum(map(len, body))
-  return b''.join([HEADER.pack(MAGIC, version, kind, flags, session_id, number, size), *body])
-
-
-def decode(data: bytes | bytearray, session_id: bytes, version: int = VERSION) -> Message:
-  """Checks a header and returns the message; the body is not copied.
-
-  Raises:
-    InvalidMessage: If this is no message of this session.
-  """
-  if not isinstance(data, bytes | bytearray):
-    raise InvalidMessage(f'Bytes were expected, got {type(data).__name__}.')
-  view = memoryview(data).toreadonly()
-  if len(view) < HEADER.size:
-    raise InvalidMessage(f'A message has at least {HEADER.size} bytes, got {len(view)}.')
-  magic, given, kind, flags, session, number, length = HEADER.unpack_from(view)
-  if magic != MAGIC or given != version:
-    raise InvalidMessage(f'Messages of version {version} were expected, got another format.')
-  try:
-    kind = Kind(kind)
-  except ValueError:
-    raise InvalidMessage(f'There is no message of type {kind}.') from None
-  if flags & ~(SIGNED if kind is Kind.RESULT else 0):
-    raise InvalidMessage(f'A message of type {kind.name} has unknown flags {flags:#x}.')
-  if session != session_id:
-    raise InvalidMessage('The message belongs to another session.')
-  body = view[HEADER.size :]
-  expect(body, length, 'the body that the header announces')
-  return Message(kind, flags, number, body)
-
-
-def expect(body: memoryview, size: int, what: str) -> None:
-  """Raises InvalidMessage unless a body has exactly `size` bytes."""
-  if len(body) != size:
-    raise InvalidMessage(f'{size} bytes were expected for {what}, got {len(body)}.')
-
-
-def split_signature(body: memoryview, signed: bool) -> tuple[memoryview, bytes]:
-  """Takes the signature off the end of a body, if it has one."""
-  if not signed:
-    return body, b''
-  if len(body) < SIGNATURE_BYTES:
-    raise InvalidMessage(f'A signature of {SIGNATURE_BYTES} bytes was expected.')
-  return body[:-SIGNATURE_BYTES], bytes(body[-SIGNATURE_BYTES:])
-
-
-def bitmap_bytes(bits: int) -> int:
-  """Bytes of a bitmap."""
-  return -(-bits // 8)
-
-
-def encode_bitmap(flags: np.ndarray) -> bytes:
-  """Booleans, the first in the lowest bit of the first byte."""
-  return np.packbits(flags, bitorder='little').tobytes()
-
-
-def decode_bitmap(data: memoryview, bits: int) -> np.ndarray:
-  """`bits` booleans; the bits that fill up the last byte must be zero."""
-  expect(data, bitmap_bytes(bits), f'a bitmap of {bits}')
-  flags = np.unpackbits(np.frombuffer(data, np.uint8), bitorder='little').astype(bool)
-  if flags[bits:].any():
-    raise InvalidMessage('The last byte of a bitmap has bits set that stand for nobody.')
-  return flags[:bits]
-
-
 def decode_advertisement(body: memoryview, layout: Layout) -> Advertisement:
   """Round 0, upward."""
   expect(body, layout.advertisement_bytes, 'keys and nonce')
   size = layout.public_bytes
   return Advertisement(bytes(body[:size]), bytes(body[size : 2 * size]), bytes(body[2 * size :]))
-
-
-def _entries(body: memoryview, size: int) -> dict[int, memoryview]:
-  """Contents of `size` bytes by ascending ids."""
-  if len(body) % (4 + size):
-    raise InvalidMessage(f'Entries of {4 + size} bytes were expected, got {len(body)} in all.')
-  starts = range(0, len(body), 4 + size)
-  ids = [struct.unpack_from('<I', body, start)[0] for start in starts]
-  if any(a >= b for a, b in itertools.pairwise(ids)):
-    raise InvalidMessage('Client ids must ascend, without repetition.')
-  return {
-    client: body[start + 4 : start + 4 + size] for client, start in zip(ids, starts, strict=True)
-  }
 
 
 def decode_keys(
@@ -216,22 +69,17 @@ def decode_keys(
   """Round 0, downward: advertisement and signature of each neighbour."""
   found = {}
   size = layout.advertisement_bytes + signed * SIGNATURE_BYTES
-  for client, entry in _entries(body, size).items():
+  for client, entry in decode_entries(body, size).items():
     content, signature = split_signature(entry, signed)
     found[client] = (decode_advertisement(content, layout), signature)
   return found
-
-
-def encode_entries(entries: Sequence[tuple[int, bytes]]) -> bytes:
-  """(id, content) one after the other: round 0 and authenticated round 4, downward."""
-  return b''.join(struct.pack('<I', client) + content for client, content in entries)
 
 
 def decode_signatures(body: memoryview, most: int) -> dict[int, bytes]:
   """Round 4 of the authenticated mode, downward."""
   if len(body) > most * (4 + SIGNATURE_BYTES):
     raise InvalidMessage(f'Up to {most} signatures with ids were expected, got {len(body)} bytes.')
-  return {client: bytes(entry) for client, entry in _entries(body, SIGNATURE_BYTES).items()}
+  return {client: bytes(entry) for client, entry in decode_entries(body, SIGNATURE_BYTES).items()}
 
 
 def decode_share_upload(
@@ -366,32 +214,3 @@ def decode_result(
   statement = Statement(*_STATEMENT.unpack_from(body))
   survivors = decode_bitmap(body[ends[1] : ends[2]], neighbours)
   return statement, bytes(body[ends[0] : ends[1]]), survivors, body[ends[2] :]
-
-
-def encode_abort(
-  session_id: bytes, number: int, error: SecAggError, version: int = VERSION
-) -> bytes:
-  """Code and text of an error, both ways, in any round; from version 2 on, whom it concerns."""
-  body = struct.pack('<H', error.code)
-  if version > 1:
-    named = error.clients[:LARGEST_ABORT_NAMES]
-    body += struct.pack(f'<B{len(named)}I', len(named), *named)
-  body += str(error).encode('ascii', 'replace')[:LARGEST_ABORT_TEXT]
-  return encode(Kind.ABORT, session_id, number, body, version=version)
-
-
-def decode_abort(body: memoryview, version: int = VERSION) -> Abort:
-  """Decodes an abort; replaces characters that could confuse a terminal or a log."""
-  head = 2 if version == 1 else 3
-  count = 0 if version == 1 or len(body) < head else body[2]
-  start = head + 4 * count
-  if count > LARGEST_ABORT_NAMES or not start <= len(body) <= start + LARGEST_ABORT_TEXT:
-    raise InvalidMessage(
-      f'An abort has a code, up to {LARGEST_ABORT_NAMES} ids and {LARGEST_ABORT_TEXT} bytes of text.'
-    )
-  text = bytes(body[start:]).decode('ascii', 'replace')
-  return Abort(
-    struct.unpack_from('<H', body)[0],
-    struct.unpack_from(f'<{count}I', body, head),
-    ''.join(c if c.isprintable() else '?' for c in text),
-  )
