@@ -35,15 +35,14 @@ from tff_privacy_agg.secagg.errors import (
   VerificationFailed,
   WrongRound,
 )
-from tff_privacy_agg.secagg.local.session import generate_identities, roster_of, run_in_memory
-from tff_privacy_agg.secagg.params import (
+from tff_privacy_agg.secagg.leaves import (
   Leaf,
-  SessionParams,
   bits_of_bitwidth,
   bits_of_max_input,
   bits_of_modulus,
-  context_digest,
 )
+from tff_privacy_agg.secagg.local.session import generate_identities, roster_of, run_in_memory
+from tff_privacy_agg.secagg.params import SessionParams, context_digest
 from tff_privacy_agg.secagg.policy import Policy
 from tff_privacy_agg.secagg.results import Aggregate, SessionResult
 from tff_privacy_agg.secagg.rounds import Round

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from tff_privacy_agg.secagg.errors import InputOutOfRange
-from tff_privacy_agg.secagg.params import Leaf, SessionParams
+from tff_privacy_agg.secagg.leaves import Leaf
+from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.primitives import packing
 
 
