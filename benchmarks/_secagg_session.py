@@ -82,8 +82,8 @@ def _timed_session(params, clients, drops, bits, clock):
   policy = secagg.Policy(version=params.version)
   members = {c: secagg.Client(params, c, policy=policy) for c in range(clients)}
   values = {'v': np.random.default_rng(0).integers(0, 2**bits, elements)}
-  receipts = server._receipts
-  server._receipts = lambda heard: clock.run(['receipts'], receipts, heard)
+  receipts = server._collected._receipts
+  server._collected._receipts = lambda heard: clock.run(['receipts'], receipts, heard)
   incoming = dict.fromkeys(members)
   while server.result is None:
     now = server.round
@@ -103,9 +103,9 @@ def _timed_session(params, clients, drops, bits, clock):
     raise RuntimeError('The sum is wrong.')
   alive = np.arange(clients) >= drops
   found = {
-    'k': server._parameters.k,
-    't': server._parameters.t,
-    'expansions': clients - drops + int(alive[server._graph.neighbours[:drops]].sum()),
+    'k': server._collected._parameters.k,
+    't': server._collected._parameters.t,
+    'expansions': clients - drops + int(alive[server._collected._graph.neighbours[:drops]].sum()),
   }
   for suffix, seconds in (('', clock.cpu), ('_wall', clock.wall), ('_span', clock.span)):
     for name in ('client', 'round2'):

@@ -132,7 +132,7 @@ def test_an_abort_names_neighbours_only():
   session = Session(8).steps(1).step(skip=(8,))
   error = secagg.BadShares('invented', clients=(1, 8, 99, 2**32 - 1))
   session.server.receive(2, session.clients[2].abort(error))
-  assert session.server._complaints[2].tolist() == [True] + 6 * [False]
+  assert session.server._collected.complaints[2].tolist() == [True] + 6 * [False]
   session.errors[2] = error
   session.finish().assert_exact([1, 3, 4, 5, 6, 7])
 

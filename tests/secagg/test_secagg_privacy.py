@@ -111,4 +111,4 @@ def test_aborts_reveal_no_sum():
   with pytest.raises(secagg.NotEnoughShares):
     session.step(skip=(1, 2, 3, 4))
   assert session.server.result is None
-  assert session.server._sum == []
+  assert session.server._collected._sum == []

@@ -66,7 +66,7 @@ def test_a_neighbour_put_in_place_of_another_is_refused():
 
 
 def neighbours(session, client):
-  built = session.server._graph
+  built = session.server._collected._graph
   return {built.ids[position] for position in built.row(client)}
 
 

@@ -275,7 +275,7 @@ def test_stated_sizes_take_no_memory_before_they_are_checked():
   many = struct.pack('<II', 2**32 - 1, 2**32 - 1)
   message = wire.encode(wire.Kind.MASKED, session.params.session_id, 2, many)
   server_refuses(session, 2, message, secagg.InvalidMessage)
-  assert sum(upload._total.nbytes for upload in session.server._uploads) == 2 * 64 * 4
+  assert sum(upload._total.nbytes for upload in session.server._collected._uploads) == 2 * 64 * 4
 
 
 def test_invented_abort_codes_take_no_memory():
@@ -291,9 +291,9 @@ def test_invented_abort_codes_take_no_memory():
 
 def test_an_abort_forgets_the_vectors():
   session = Session(7).steps(2).step(close=False)
-  assert session.server._uploads[0]._waiting
+  assert session.server._collected._uploads[0]._waiting
   session.server.abort()
-  assert session.server._uploads == []
+  assert session.server._collected._uploads == []
 
 
 def test_a_buffer_may_be_used_again_once_it_was_received():
@@ -311,10 +311,10 @@ def test_a_buffer_may_be_used_again_once_it_was_received():
 
 def test_an_abort_forgets_the_shares():
   session = Session(8).steps(3).step(close=False)
-  assert session.server._answers is not None
+  assert session.server._collected._answers is not None
   session.server.abort()
-  assert session.server._answers is None
-  assert session.server._sum == []
+  assert session.server._collected._answers is None
+  assert session.server._collected._sum == []
 
 
 def test_numbers_of_the_refused_are_kept():

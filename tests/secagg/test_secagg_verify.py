@@ -57,8 +57,8 @@ def test_clients_accept_the_right_sum(mode):
 
 def tamper(session, change):
   """A server that changes the sum after unmasking, and states the changed one."""
-  change(session.server._sum)
-  packed = verify.pack_leaves(session.params, session.server._sum)
+  change(session.server._collected._sum)
+  packed = verify.pack_leaves(session.params, session.server._collected._sum)
   messages = {}
   for client, message in session.incoming.items():
     body = body_of(message)
@@ -287,7 +287,7 @@ def what_the_server_learns(session, spy, tag_keys):
     for c, member in session.clients.items()
   }
   one = verify.bound_key(one, verify.binding(salt, commitments), 1, n)
-  vectors = [vector.copy() for vector in session.server._sum]
+  vectors = [vector.copy() for vector in session.server._collected._sum]
   prg.add_masks(vectors, [], [*minus, one])
   leaf, bits = session.params.leaves[1], 50
   total = vectors[1][:1] & np.uint64(2**bits - 1)

@@ -74,7 +74,7 @@ def test_not_enough_shares_names_round_have_and_need():
     session.server.close_round()
   with pytest.raises(secagg.SessionAborted):
     session.server.receive(1, b'')
-  assert not session.server._sum
+  assert not session.server._collected._sum
 
 
 def test_exactly_the_threshold_is_enough():

@@ -46,7 +46,7 @@ from tff_privacy_agg.secagg.params import SessionParams, context_digest
 from tff_privacy_agg.secagg.policy import Policy
 from tff_privacy_agg.secagg.results import Aggregate, SessionResult
 from tff_privacy_agg.secagg.rounds import Round
-from tff_privacy_agg.secagg.server import Server
+from tff_privacy_agg.secagg.server.session import Server
 from tff_privacy_agg.secagg.thresholds import GraphParameters, find_parameters
 from tff_privacy_agg.secagg.verify import Receipt, is_equivocation
 

@@ -14,7 +14,7 @@ from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.primitives import keys
 from tff_privacy_agg.secagg.results import SessionResult
 from tff_privacy_agg.secagg.rounds import Round
-from tff_privacy_agg.secagg.server import Server
+from tff_privacy_agg.secagg.server.session import Server
 
 _SERVER, _WORK = 'server', 'work'
 Inputs = Callable[[Sequence[int]], Iterator[tuple[int, Mapping[str, Any]]]]

@@ -1,105 +1,23 @@
 """The server's last step: secrets from shares, masks off the sum."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
-from tff_privacy_agg._wording import counted
 from tff_privacy_agg.secagg import verify
-from tff_privacy_agg.secagg.errors import BadShares, Blame, Dispute, NotEnoughShares
+from tff_privacy_agg.secagg.errors import BadShares, Blame
 from tff_privacy_agg.secagg.graph import Graph
-from tff_privacy_agg.secagg.mailbox import Mailbox
 from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.primitives import decoding, keys, shamir
 from tff_privacy_agg.secagg.primitives.keys import Secret
 from tff_privacy_agg.secagg.primitives.pairs import KeyPair
+from tff_privacy_agg.secagg.server import complaints
+from tff_privacy_agg.secagg.server.mailbox import Mailbox
 from tff_privacy_agg.secagg.thresholds import GraphParameters
 
 # Clients whose shares are decoded together: 10 MB for 1000 neighbours.
 _AT_ONCE = 64
-
-
-def _complained(graph: Graph, complaints: Mapping[int, np.ndarray]) -> np.ndarray:
-  """[n, k]; whether the client in a row is complained of by the neighbour in a column."""
-  against = np.zeros(graph.neighbours.shape, bool)
-  for client, row in complaints.items():
-    against[graph.position(client)] = row
-  return against[graph.neighbours, graph.slots]
-
-
-def disputes_of(
-  graph: Graph, shared: list[int], complaints: Mapping[int, np.ndarray]
-) -> list[Dispute]:
-  """Each client of which others complain, with these; arguments as of `check_complaints`."""
-  complained = _complained(graph, complaints)
-  found: list[Dispute] = []
-  for client in shared:
-    accusers = graph.row(client)[complained[graph.position(client)]]
-    if accusers.size:
-      found.append((client, tuple(graph.ids[holder] for holder in accusers)))
-  return found
-
-
-def check_complaints(
-  graph: Graph, threshold: int, shared: list[int], complaints: Mapping[int, np.ndarray]
-) -> None:
-  """Raises BadShares if more than k - t clients complain of one.
-
-  Args:
-    graph: The session's graph.
-    threshold: t.
-    shared: Ids of the clients that shared their secrets.
-    complaints: {client: [k]; of whose shares, or mask key, it complains}.
-  """
-  most = graph.neighbours.shape[1] - threshold
-  disputes = [one for one in disputes_of(graph, shared, complaints) if len(one[1]) > most]
-  if disputes:
-    client, complainers = disputes[0]
-    raise BadShares(
-      f'{counted(len(complainers), "client")} cannot open the shares of client {client}, at most '
-      f'{most} may. It, or they, sent something false{_more(len(disputes))}. Restart without it.',
-      clients=(client, *complainers),
-      blame=Blame(disputes=tuple(disputes)),
-    )
-
-
-def _more(found: int) -> str:
-  return f', and so it is with {counted(found - 1, "further client")}' if found > 1 else ''
-
-
-def check_recoverable(
-  graph: Graph, threshold: int, shared: list[int], complaints: Mapping[int, np.ndarray]
-) -> None:
-  """Raises NotEnoughShares unless t survivors hold a share of every client.
-
-  Args:
-    graph: The session's graph.
-    threshold: t.
-    shared: Ids of the clients that shared their secrets.
-    complaints: {survivor: [k]; whose shares it could not open}.
-  """
-  alive, complained = graph.flags(complaints), _complained(graph, complaints)
-  short: dict[int, int] = {}
-  for client in shared:
-    against = complained[graph.position(client)]
-    have = int((alive[graph.row(client)] & ~against).sum())
-    if have < threshold:
-      short[client] = have
-  if short:
-    client, have = next(iter(short.items()))
-    raise NotEnoughShares(
-      f'{counted(have, "share")} for client {client}, {threshold} needed{_more(len(short))}',
-      clients=(client,),
-    )
-
-
-def require_shares(client: int, have: int, threshold: int) -> None:
-  """Raises NotEnoughShares if fewer than `threshold` are left."""
-  if have < threshold:
-    raise NotEnoughShares(
-      f'{counted(have, "share")} for client {client}, {threshold} needed', clients=(client,)
-    )
 
 
 class Answers:
@@ -185,7 +103,7 @@ class Unmasker:
     """Raises NotEnoughShares unless every secret has its threshold of shares."""
     counts = self._given.sum(axis=1).tolist()
     for position in positions:
-      require_shares(self._graph.ids[position], counts[position], self._threshold)
+      complaints.require_shares(self._graph.ids[position], counts[position], self._threshold)
 
   def _points(self, position: int) -> tuple[int, ...]:
     """Holder numbers, 1 .. k, of the shares for a client."""
@@ -290,7 +208,7 @@ class Unmasker:
       # More than may drop out: not all of them lied, their holders did.
       told = [] if len(self._undecided) > self._most else self._undecided
       raise BadShares(
-        f'{texts[0]}{_more(len(texts))}. Restart without client {clients[0]}.',
+        f'{texts[0]}{complaints.more(len(texts))}. Restart without client {clients[0]}.',
         clients=clients,
         blame=Blame(
           proven=frozenset(self._false_offers),
