@@ -8,7 +8,7 @@ from secagg_sessions import MODES, Session, body_of, client_refuses, params, rew
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.secagg import verify, wire
-from tff_privacy_agg.secagg.client import State
+from tff_privacy_agg.secagg.client.session import State
 from tff_privacy_agg.secagg.primitives import keys
 
 
@@ -24,7 +24,7 @@ def test_a_client_that_the_roster_lacks_is_refused():
   session = Session(5, mode='authenticated')
   client = session.clients[1]
   session.step()
-  del client._roster[3]
+  del client._view._roster[3]
   error = client_refuses(session, 1, session.incoming[1], secagg.UnknownClient)
   assert error.clients == (3,)
 

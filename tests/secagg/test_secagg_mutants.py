@@ -6,8 +6,9 @@ from secagg_sessions import Session, body_of, params, rewrap
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.secagg import verify, wire
-from tff_privacy_agg.secagg.client import Client, State
-from tff_privacy_agg.secagg.custody import Custody
+from tff_privacy_agg.secagg.client.custody import Custody
+from tff_privacy_agg.secagg.client.session import Client, State
+from tff_privacy_agg.secagg.client.view import View
 from tff_privacy_agg.secagg.primitives import keys, packing, prg, shamir
 from tff_privacy_agg.secagg.server import unmask
 
@@ -23,7 +24,7 @@ def test_substituted_keys_open_an_input(monkeypatch):
   shares = victim.receive(rewrap(session.incoming[1], wire.encode_entries(entries)))
   # Each fake neighbour opens its share of the victim's self mask, and sends shares of its own.
   adverts = {1: victim._custody.advertisement, **{p: f.advertisement for p, f in fakes.items()}}
-  parameters, opened, sent = victim._parameters, [], []
+  parameters, opened, sent = victim._view.parameters, [], []
   _, _, ciphertexts, offers = wire.decode_share_upload(
     memoryview(bytes(body_of(shares)[:-64])), layout, 2, 2
   )
@@ -57,7 +58,7 @@ def test_a_client_that_answers_twice_gives_both_shares(monkeypatch):
 
 
 def test_a_client_without_a_threshold_answers_for_a_set_of_two(monkeypatch):
-  monkeypatch.setattr(Client, '_check_survivors', lambda *_: None)
+  monkeypatch.setattr(View, 'check_survivors', lambda *_: None)
   session = Session(8).steps(3)
   assert session.clients[1].receive(rewrap(session.incoming[1], b'\x01')) is not None
 
@@ -98,7 +99,7 @@ def test_a_tampered_sum_passes_where_tags_are_not_compared(monkeypatch):
 
 
 def test_unconfirmed_survivors_pass_where_nobody_counts_signatures(monkeypatch):
-  monkeypatch.setattr(Client, '_check_confirmations', lambda *_: None)
+  monkeypatch.setattr(View, 'check_confirmations', lambda *_: None)
   session = Session(8, mode='authenticated').steps(3)
   bitmap = wire.encode_bitmap(np.array([True] * 7 + [False]))
   session.clients[1].receive(rewrap(session.incoming[1], bitmap))

@@ -6,7 +6,7 @@ from secagg_sessions import Session, body_of
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.secagg import wire
-from tff_privacy_agg.secagg.custody import Custody
+from tff_privacy_agg.secagg.client.custody import Custody
 from tff_privacy_agg.secagg.primitives import packing, prg
 
 SIZE, BITS = 4096, 8

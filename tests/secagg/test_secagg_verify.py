@@ -6,7 +6,7 @@ from secagg_sessions import MODES, Session, body_of, params, random_inputs, rewr
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.secagg import verify, wire
-from tff_privacy_agg.secagg.client import State
+from tff_privacy_agg.secagg.client.session import State
 from tff_privacy_agg.secagg.params import session_salt
 from tff_privacy_agg.secagg.primitives import keys, packing, prg
 

@@ -6,7 +6,8 @@ over bytes, without clock or socket; `run_in_memory` joins them for tests and
 simulations. Needs no TensorFlow.
 """
 
-from tff_privacy_agg.secagg.client import Client
+from tff_privacy_agg.secagg.client.policy import Policy
+from tff_privacy_agg.secagg.client.session import Client
 from tff_privacy_agg.secagg.cost import CommunicationCost, communication_cost, paper_expansion
 from tff_privacy_agg.secagg.errors import (
   BadShares,
@@ -43,7 +44,6 @@ from tff_privacy_agg.secagg.leaves import (
 )
 from tff_privacy_agg.secagg.local.session import generate_identities, roster_of, run_in_memory
 from tff_privacy_agg.secagg.params import SessionParams, context_digest
-from tff_privacy_agg.secagg.policy import Policy
 from tff_privacy_agg.secagg.results import Aggregate, SessionResult
 from tff_privacy_agg.secagg.rounds import Round
 from tff_privacy_agg.secagg.server.session import Server

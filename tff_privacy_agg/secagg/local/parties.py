@@ -4,10 +4,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from tff_privacy_agg.secagg.client import Client
+from tff_privacy_agg.secagg.client.policy import Policy
+from tff_privacy_agg.secagg.client.session import Client
 from tff_privacy_agg.secagg.errors import SecAggError
 from tff_privacy_agg.secagg.params import SessionParams
-from tff_privacy_agg.secagg.policy import Policy
 from tff_privacy_agg.secagg.primitives import keys
 
 

@@ -5,7 +5,6 @@ References: Bonawitz et al., CCS 2017, figure 4 (rounds and masks); Bell et al.,
 """
 
 import bisect
-import contextlib
 import enum
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -14,23 +13,19 @@ import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.secagg import graph, inputs, thresholds, verify, wire
-from tff_privacy_agg.secagg.custody import Custody
+from tff_privacy_agg.secagg import inputs, verify, wire
+from tff_privacy_agg.secagg.client.custody import Custody
+from tff_privacy_agg.secagg.client.policy import Policy
+from tff_privacy_agg.secagg.client.view import View
 from tff_privacy_agg.secagg.errors import (
-  CapacityError,
-  InconsistentSurvivors,
   InvalidMessage,
-  InvalidPublicKey,
   NotEnoughClients,
   SecAggError,
   SessionAborted,
-  SignatureInvalid,
-  UnknownClient,
   UnsafeUnmaskRequest,
   WrongRound,
 )
 from tff_privacy_agg.secagg.params import SessionParams
-from tff_privacy_agg.secagg.policy import Policy
 from tff_privacy_agg.secagg.primitives import keys, prg
 from tff_privacy_agg.secagg.primitives.keys import Secret
 from tff_privacy_agg.secagg.rounds import Round
@@ -98,19 +93,12 @@ class Client:
     self.client_id = int(client_id)
     self.state = State.NEW
     self.receipt: verify.Receipt | None = None
-    self._roster = keys.verifying_keys(dict(roster or {}))
-    self._server_key = None
-    if server_key is not None:
-      self._server_key = keys.verifying_keys({wire.SERVER: server_key})[wire.SERVER]
+    self._view = View(params, self.client_id, roster or {}, server_key)
     self._salt = params.salt()
     self._custody = Custody(self.client_id, self._salt, params.version)
     self._tag_key: Secret | None = None
     self._values: list[np.ndarray] | None = None
-    self._neighbours: list[int] = []
-    self._roll = verify.NO_ROLL
-    self._survivors = np.zeros(0, bool)
     self.result: dict[str, np.ndarray] | None = None
-    self._parameters = thresholds.GraphParameters('none', 0, 0, 0, 0, 0)
 
   def __repr__(self) -> str:
     return f'<Client {self.client_id}, sent {self.state.value}>'
@@ -186,7 +174,7 @@ class Client:
         f'{self.state.value}. It is ignored.',
         round=message.kind.round,
       )
-    if self._parameters.clients and message.number != self._parameters.clients:
+    if self._view.parameters.clients and message.number != self._view.parameters.clients:
       raise InvalidMessage('The number of clients that advertised has changed.')
     return step(message)
 
@@ -216,53 +204,18 @@ class Client:
 
   def _share(self, message: wire.Message) -> bytes:
     """Round 1: checks the neighbours' keys, shares the two secrets among them."""
-    params, n = self.params, message.number
-    if n < params.minimum_clients:
-      raise NotEnoughClients(
-        f'{n} clients advertised, {params.minimum_clients} needed.', round=Round.SHARES
-      )
-    if params.maximum_clients is not None and n > params.maximum_clients:
-      raise CapacityError(
-        f'{n} clients advertised, {params.maximum_clients} allowed.', round=Round.SHARES
-      )
-    parameters = thresholds.session_parameters(params, n)
-    entries, ring = graph.split_notice(message.body, parameters, params.version)
-    peers = wire.decode_keys(entries, params.layout, params.authenticated)
-    graph.check_neighbours(parameters, self.client_id, list(peers), self._salt, ring)
-    self._check_keys({client: advert for client, (advert, _) in peers.items()})
-    for client, (advert, signature) in peers.items() if params.authenticated else ():
-      if client not in self._roster:
-        raise UnknownClient(
-          f'Client {client} is not in the roster.', round=Round.SHARES, clients=(client,)
-        )
-      keys.verify(self._roster[client], signature, self._salt, Round.KEYS, client, advert.encode())
-    adverts = {client: advert for client, (advert, _) in peers.items()}
-    if params.authenticated:
-      everyone = {**adverts, self.client_id: self._custody.advertisement}
-      self._roll = verify.roll_digest(self._salt, everyone)
-    body = self._custody.distribute(adverts, parameters, bool(params.verify))
-    self._parameters, self._neighbours = parameters, list(peers)
+    parameters, adverts = self._view.meet(message, self._custody.advertisement)
+    body = self._custody.distribute(adverts, parameters, bool(self.params.verify))
+    self._view.parameters, self._view.neighbours = parameters, list(adverts)
     self.state = State.SHARED
     return self._signed(Kind.SHARE, body)
 
-  def _check_keys(self, peers: Mapping[int, wire.Advertisement]) -> None:
-    owners: dict[bytes, int] = {}
-    for client, advert in [(self.client_id, self._custody.advertisement), *peers.items()]:
-      for key in advert.parts():
-        if key in owners:
-          raise InvalidPublicKey(
-            f'Clients {owners[key]} and {client} announce the same key, or one key in two roles.',
-            round=Round.SHARES,
-            clients=(owners[key], client),
-          )
-        owners[key] = client
-
   def _send_masked(self, message: wire.Message) -> bytes:
     """Round 2: opens the shares, masks the input, sends it for once and all."""
-    params, parameters = self.params, self._parameters
+    params, parameters = self.params, self._view.parameters
     if self._values is None:
       raise ConfigurationError('`provide` must be called before the shares of the others arrive.')
-    lower = bisect.bisect(self._neighbours, self.client_id)
+    lower = bisect.bisect(self._view.neighbours, self.client_id)
     shared, ciphertexts, commitments, offers = wire.decode_share_download(
       message.body, params.layout, parameters.k, lower
     )
@@ -287,78 +240,35 @@ class Client:
     del vectors  # before the message is put together: a large one is a copy
     return self._signed(Kind.MASKED, *body)
 
-  def _members(self) -> list[int]:
-    """Ids of the survivors that this client sees, its own included."""
-    peers = [self._neighbours[column] for column in np.flatnonzero(self._survivors)]
-    return sorted([*peers, self.client_id])
-
   def _confirm(self, message: wire.Message) -> bytes:
     """Round 3: signs the set of survivors."""
-    parameters = self._parameters
+    parameters = self._view.parameters
     survivors = wire.decode_bitmap(message.body, parameters.clients)
-    own = bisect.bisect(self._neighbours, self.client_id)
+    own = bisect.bisect(self._view.neighbours, self.client_id)
     alive = np.delete(survivors, own)
-    self._check_survivors(bool(survivors[own]), alive)
-    self._survivors = alive
+    self._view.check_survivors(bool(survivors[own]), alive, self._custody.shared)
+    self._view.survivors = alive
     self.state = State.CONFIRMED
-    digest = verify.survivors_digest(self._salt, self._roll, self._members())
+    digest = self._view.survivors_digest()
     return self._message(Kind.CONSISTENCY, self._signature(Round.CONSISTENCY, digest))
 
   def _unmask(self, message: wire.Message) -> bytes:
     """Round 4: one share for each neighbour, of the one secret or the other; then erases all."""
     if self.params.authenticated:
-      self._check_confirmations(wire.decode_signatures(message.body, self._parameters.clients))
+      self._view.check_confirmations(
+        wire.decode_signatures(message.body, self._view.parameters.clients)
+      )
     else:
-      alive = wire.decode_bitmap(message.body, self._parameters.k)
-      self._check_survivors(True, alive)
-      self._survivors = alive
-    body = self._custody.answer(self._survivors)
+      alive = wire.decode_bitmap(message.body, self._view.parameters.k)
+      self._view.check_survivors(True, alive, self._custody.shared)
+      self._view.survivors = alive
+    body = self._custody.answer(self._view.survivors)
     self._leave(State.ANSWERED)
     return self._message(Kind.UNMASK, body)
 
-  def _check_confirmations(self, signatures: Mapping[int, bytes]) -> None:
-    members = self._members()
-    digest = verify.survivors_digest(self._salt, self._roll, members)
-    valid = set()
-    for client in signatures.keys() & set(members):
-      with contextlib.suppress(SignatureInvalid):
-        keys.verify(
-          self._roster[client], signatures[client], self._salt, Round.CONSISTENCY, client, digest
-        )
-        valid.add(client)
-    if len(valid) <= self._parameters.t or self.client_id not in valid:
-      raise InconsistentSurvivors(
-        f'{len(valid)} clients signed the survivors that the server showed, '
-        f'{self._parameters.t + 1} needed, this one among them. It has shown others different '
-        'ones, or too few are left. Nothing is sent.',
-        round=Round.UNMASK,
-      )
-
-  def _check_survivors(self, own: bool, alive: np.ndarray) -> None:
-    """Refuses sets of survivors whose shares could open one input."""
-    parameters = self._parameters
-    error = InconsistentSurvivors if self.params.authenticated else UnsafeUnmaskRequest
-    strangers = np.flatnonzero(alive & ~self._custody.shared)
-    if strangers.size or not own:
-      clients = [self._neighbours[column] for column in strangers]
-      raise error(
-        'The survivors include clients that shared no secret, or leave out this client, which '
-        'sent its vector. Nothing is sent.',
-        round=Round.CONSISTENCY if self.params.authenticated else Round.UNMASK,
-        clients=clients or (self.client_id,),
-      )
-    have, needed = int(alive.sum()), parameters.t
-    if parameters.graph == 'complete':
-      needed = max(needed, self.params.minimum_clients - 1)
-    if have < needed:
-      raise error(
-        f'{have} neighbours survive, {needed} needed. Nothing is sent.',
-        round=Round.CONSISTENCY if self.params.authenticated else Round.UNMASK,
-      )
-
   def _check_result(self, message: wire.Message) -> bytes:
     """Round 5: compares the server's statement, and the sum if there are tags."""
-    params, parameters = self.params, self._parameters
+    params, parameters = self.params, self._view.parameters
     statement, signature, survivors, packed = wire.decode_result(
       message, parameters.k, verify.wire_leaves(params) if params.verify else []
     )
@@ -366,31 +276,9 @@ class Client:
       params.session_id, params.digest(), params.context, *statement, signature
     )
     try:
-      self._check_receipt(self.receipt, survivors)
+      self._view.check_receipt(self.receipt, survivors)
       if self._tag_key is not None:
         self.result = verify.checked_sum(params, self._salt, self._tag_key.data, statement, packed)
     finally:
       self._leave(State.DONE)
     return self._message(Kind.VERDICT, b'\x01')
-
-  def _check_receipt(self, receipt: verify.Receipt, survivors: np.ndarray) -> None:
-    if self._server_key is not None:
-      keys.verify(
-        self._server_key,
-        receipt.signature,
-        self._salt,
-        Round.RESULT,
-        wire.SERVER,
-        receipt.statement,
-      )
-    members = self._members()
-    same = bool((survivors == self._survivors).all()) and receipt.survivors >= len(members)
-    if self._parameters.graph == 'complete':
-      same &= receipt.survivors == len(members)
-      same &= receipt.survivors_digest == verify.survivors_digest(self._salt, self._roll, members)
-    if not same:
-      raise InconsistentSurvivors(
-        f'The server states a sum over {receipt.survivors} clients that are not those which it '
-        'showed before. Keep the receipt.',
-        round=Round.RESULT,
-      )
