@@ -11,7 +11,8 @@ import pytest
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.accounting.correlated import workload
-from tff_privacy_agg.accounting.correlated.strategy import ONE, BandedColumn, most_participations
+from tff_privacy_agg.accounting.correlated.column import ONE, BandedColumn
+from tff_privacy_agg.accounting.correlated.strategy import most_participations
 from tff_privacy_agg.errors import ConfigurationError
 
 

@@ -6,7 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from tff_privacy_agg.accounting.correlated.strategy import ONE, BandedColumn, most_participations
+from tff_privacy_agg.accounting.correlated.column import ONE, BandedColumn
+from tff_privacy_agg.accounting.correlated.strategy import most_participations
 from tff_privacy_agg.accounting.correlated.workload import optimal_column, root_mean_squared_error
 
 PEERS = json.loads((pathlib.Path(__file__).parent / 'correlated-peers.json').read_text())

@@ -3,13 +3,7 @@
 from typing import TYPE_CHECKING
 
 from tff_privacy_agg._lazy import lazy_names
-from tff_privacy_agg.accounting.accountant import (
-  NEGLIGIBLE,
-  conversion_offsets,
-  delta,
-  epsilon,
-  epsilon_at_orders,
-)
+from tff_privacy_agg.accounting.accountant import NEGLIGIBLE, delta, epsilon, epsilon_at_orders
 from tff_privacy_agg.accounting.accounts import (
   Account,
   GaussianAccount,
@@ -24,9 +18,10 @@ from tff_privacy_agg.accounting.composition import (
   composed_delta,
   composed_epsilon,
 )
+from tff_privacy_agg.accounting.correlated.column import BandedColumn
 from tff_privacy_agg.accounting.correlated.plan import CorrelatedPlan
 from tff_privacy_agg.accounting.correlated.planning import plan_correlated
-from tff_privacy_agg.accounting.correlated.strategy import BandedColumn, BandedToeplitz
+from tff_privacy_agg.accounting.correlated.strategy import BandedToeplitz
 from tff_privacy_agg.accounting.curves import ADJACENCIES, RdpCurve, compose, participation_cap
 from tff_privacy_agg.accounting.designs.central import WIDEST_VARIANCE, central_design
 from tff_privacy_agg.accounting.designs.distributed import solve
@@ -58,7 +53,13 @@ from tff_privacy_agg.accounting.mechanisms.distributed import (
   skellam,
   tau,
 )
-from tff_privacy_agg.accounting.orders import INTEGER_ORDERS, REAL_ORDERS, rdp_table, table_orders
+from tff_privacy_agg.accounting.orders import (
+  INTEGER_ORDERS,
+  REAL_ORDERS,
+  conversion_offsets,
+  rdp_table,
+  table_orders,
+)
 from tff_privacy_agg.accounting.planning.calibration import (
   find_gaussian_noise_multiplier,
   find_noise_multiplier,

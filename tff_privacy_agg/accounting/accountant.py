@@ -19,30 +19,13 @@ from scipy import optimize
 from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.exact_gaussian import NEARLY
-from tff_privacy_agg.accounting.orders import INTEGER_ORDERS
+from tff_privacy_agg.accounting.orders import INTEGER_ORDERS, conversion_offsets
 
 # Reserving part of delta for the distance of the noise: tries before epsilon is called infinite.
 _RESERVES = 200
 # Of delta, too little to look for.
 NEGLIGIBLE = 1e-12
 _LOG_EXCESS = np.linspace(math.log(1e-7), math.log(1e9), 512)  # ln(a - 1)
-
-
-@_validate.plain_numbers
-def conversion_offsets(orders: ArrayLike, delta: float) -> np.ndarray:
-  """Returns what is added to RDP(a) to give epsilon at each order, float64, shape [m].
-
-  Args:
-    orders: Renyi orders above 1, shape [m].
-    delta: Strictly between 0 and 1.
-
-  Examples:
-    >>> tpa.accounting.conversion_offsets([2.0, 8.0, 32.0], delta=1e-5).round(2)
-    array([10.13,  1.21,  0.23])
-  """
-  _validate.fraction(delta=delta)
-  a = np.asarray(orders, dtype=np.float64)
-  return np.log1p(-1 / a) - (math.log(delta) + np.log(a)) / (a - 1)
 
 
 @_validate.plain_numbers

@@ -11,10 +11,10 @@ import math
 
 import numpy as np
 
-from tff_privacy_agg.accounting.accountant import at_distance, conversion_offsets, epsilon_at_orders
+from tff_privacy_agg.accounting.accountant import at_distance, epsilon_at_orders
 from tff_privacy_agg.accounting.composition import composed_delta, composed_epsilon
 from tff_privacy_agg.accounting.curves import RdpCurve
-from tff_privacy_agg.accounting.orders import table_orders
+from tff_privacy_agg.accounting.orders import conversion_offsets, table_orders
 from tff_privacy_agg.accounting.price import INFINITE, UNIT, RoundPrice
 
 

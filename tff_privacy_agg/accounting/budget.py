@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.accounting.accountant import conversion_offsets
 from tff_privacy_agg.accounting.accounts import Account, GaussianAccount, RenyiAccount, as_numbers
 from tff_privacy_agg.accounting.composition import composed_delta, least_delta_at
+from tff_privacy_agg.accounting.orders import conversion_offsets
 from tff_privacy_agg.accounting.price import INFINITE, UNIT
 
 VIEWS = ('server', 'release')

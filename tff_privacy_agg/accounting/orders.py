@@ -1,5 +1,6 @@
-"""Grids of Renyi orders, and tables of a round over them."""
+"""Grids of Renyi orders, and tables over them."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -31,6 +32,23 @@ def table_orders(integer_only: bool) -> np.ndarray:
     coarse = np.rint(np.geomspace(20, 4096, 80))
     return np.union1d(np.arange(2.0, 21.0), coarse)
   return 1.0 + np.geomspace(0.02, 4095.0, 100)
+
+
+@_validate.plain_numbers
+def conversion_offsets(orders: ArrayLike, delta: float) -> np.ndarray:
+  """Returns what is added to RDP(a) to give epsilon at each order, float64, shape [m].
+
+  Args:
+    orders: Renyi orders above 1, shape [m].
+    delta: Strictly between 0 and 1.
+
+  Examples:
+    >>> tpa.accounting.conversion_offsets([2.0, 8.0, 32.0], delta=1e-5).round(2)
+    array([10.13,  1.21,  0.23])
+  """
+  _validate.fraction(delta=delta)
+  a = np.asarray(orders, dtype=np.float64)
+  return np.log1p(-1 / a) - (math.log(delta) + np.log(a)) / (a - 1)
 
 
 @_validate.plain_numbers

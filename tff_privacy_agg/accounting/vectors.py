@@ -11,7 +11,7 @@ import numpy as np
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import CENTRAL, CORRELATED
 from tff_privacy_agg.accounting import reduction
-from tff_privacy_agg.accounting.correlated.strategy import BandedColumn
+from tff_privacy_agg.accounting.correlated.column import BandedColumn
 from tff_privacy_agg.accounting.curves import RdpCurve, infinite, sensitivity_factor
 from tff_privacy_agg.accounting.mechanisms import central, distributed
 

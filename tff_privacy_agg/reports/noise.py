@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from tff_privacy_agg.accounting import BandedToeplitz, IntegerDesign
-from tff_privacy_agg.accounting.correlated.strategy import ONE
+from tff_privacy_agg.accounting.correlated.column import ONE
 from tff_privacy_agg.ledger import LedgerRecord
 from tff_privacy_agg.ledger.costs.rounds import strategy_of
 from tff_privacy_agg.reports.charts import Line, chart

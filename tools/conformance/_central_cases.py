@@ -3,7 +3,7 @@
 import math
 
 from tff_privacy_agg import _validate, accounting
-from tff_privacy_agg.accounting.correlated.strategy import ONE, BandedColumn
+from tff_privacy_agg.accounting.correlated.column import ONE, BandedColumn
 from tff_privacy_agg.errors import ConfigurationError
 from tools.conformance import _inputs, oracle
 from tools.conformance._fields import Inputs, Values, of_curve

@@ -8,7 +8,7 @@ import tensorflow as tf
 from layer_cases import STRATEGY, slot_for, stream
 
 import tff_privacy_agg as tpa
-from tff_privacy_agg.accounting.correlated.strategy import ONE
+from tff_privacy_agg.accounting.correlated.column import ONE
 from tff_privacy_agg.aggregation.domains import RealVectors
 from tff_privacy_agg.aggregation.layers import CentralDiscreteGaussianNoise, CorrelatedNoise
 from tff_privacy_agg.errors import CompositionError, ConfigurationError

@@ -8,12 +8,9 @@ import numpy as np
 from tff_privacy_agg import _validate
 from tff_privacy_agg._wording import counted
 from tff_privacy_agg.accounting.accounts import GaussianAccount
+from tff_privacy_agg.accounting.correlated.column import BandedColumn
 from tff_privacy_agg.accounting.correlated.plan import CorrelatedPlan, reasons_for
-from tff_privacy_agg.accounting.correlated.strategy import (
-  BandedColumn,
-  BandedToeplitz,
-  most_participations,
-)
+from tff_privacy_agg.accounting.correlated.strategy import BandedToeplitz, most_participations
 from tff_privacy_agg.accounting.correlated.workload import optimal_column, root_mean_squared_error
 from tff_privacy_agg.accounting.planning.calibration import printed_noise_multiplier
 from tff_privacy_agg.accounting.planning.least_budget import budget_for

@@ -11,7 +11,7 @@ import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._wording import counted
-from tff_privacy_agg.accounting.correlated.strategy import BandedColumn
+from tff_privacy_agg.accounting.correlated.column import BandedColumn
 from tff_privacy_agg.errors import ConfigurationError
 
 _STEPS, _SMALLEST_GAIN = 60, 1e-7

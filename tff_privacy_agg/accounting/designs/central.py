@@ -10,7 +10,7 @@ from fractions import Fraction
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import CENTRAL, CORRELATED
 from tff_privacy_agg._wording import counted
-from tff_privacy_agg.accounting.correlated.strategy import BandedColumn
+from tff_privacy_agg.accounting.correlated.column import BandedColumn
 from tff_privacy_agg.accounting.designs.integer_design import IntegerDesign
 from tff_privacy_agg.accounting.designs.scales import LARGEST_BOUND, MAXIMUM_BITS
 from tff_privacy_agg.accounting.vectors import squared_norm

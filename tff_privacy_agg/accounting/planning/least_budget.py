@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 
-from tff_privacy_agg.accounting.accountant import conversion_offsets
 from tff_privacy_agg.accounting.accounts import Account, RenyiAccount, as_numbers
 from tff_privacy_agg.accounting.budget import (
   DISTANCE_SHARE,
@@ -13,6 +12,7 @@ from tff_privacy_agg.accounting.budget import (
   proportional_limits,
 )
 from tff_privacy_agg.accounting.composition import composed_epsilon
+from tff_privacy_agg.accounting.orders import conversion_offsets
 from tff_privacy_agg.accounting.price import UNIT
 
 

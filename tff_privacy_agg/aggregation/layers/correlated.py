@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from tff_privacy_agg import _validate, accounting
 from tff_privacy_agg._names import CORRELATED
-from tff_privacy_agg.accounting.correlated.strategy import FRACTION_BITS, ONE, BandedToeplitz
+from tff_privacy_agg.accounting.correlated.column import FRACTION_BITS, ONE
+from tff_privacy_agg.accounting.correlated.strategy import BandedToeplitz
 from tff_privacy_agg.aggregation.domains import Domain, RealVectors
 from tff_privacy_agg.aggregation.layers import _checks
 from tff_privacy_agg.aggregation.layers.base import Params, Slot, State
