@@ -8,9 +8,10 @@ import tff_privacy_agg
 from tff_privacy_agg._wording import counted
 
 PACKAGE = pathlib.Path(tff_privacy_agg.__file__).parent
-SEEN = ('cli', 'learning', 'ledger', 'accounting', 'analytics')
+SEEN = ('cli', 'learning', 'ledger', 'accounting', 'analytics', 'secagg', 'deployment')
 _SEVERAL = re.compile(
-  r' ((honest|charged) )?(rounds|clients|rows|days|lines|participations|questions)\b'
+  r' ((honest|charged) )?'
+  r'(rounds|clients|neighbours|rows|days|lines|participations|questions)\b'
 )
 # What is never one there, by the source of the number.
 NEVER_ONE = {
@@ -22,9 +23,12 @@ NEVER_ONE = {
   'honest',  # above the survivors
   'len(hashed)',  # below `planned_survivors`
   'len(self.state.digests)',
+  'minimum',  # of a session
   'min_separation',
   'most_survivors',
+  'parameters.clients',  # of a session
   'population',
+  'self._most',  # of a session
   "spent['questions']",
 }
 

@@ -323,3 +323,12 @@ def test_numbers_of_the_refused_are_kept():
     with pytest.raises(secagg.UnknownClient):
       session.server.receive(-1, b'')
   assert session.server.refused == {'UnknownClient': 3}
+
+
+@pytest.mark.parametrize(('came', 'text'), [(0, '0 clients'), (1, '1 client'), (2, '2 clients')])
+def test_too_few_clients_are_counted_in_words(came, text):
+  sent = ['sent keys', 'shared their secrets', 'sent a masked vector', 'signed the survivors']
+  for closed, what in enumerate(sent):
+    session = Session(5, mode='authenticated', dropout_fraction=0.2).steps(closed)
+    with pytest.raises(secagg.NotEnoughClients, match=rf': {text} {what}, [34] needed$'):
+      session.step(skip=range(came + 1, 6))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.secagg import InvalidMessage
 
 _LENGTH = struct.Struct('<I')
@@ -61,5 +62,7 @@ def decode(data: bytes | bytearray | memoryview) -> list[np.ndarray]:
   except (struct.error, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
     raise InvalidMessage(f'Arrays were expected, got something else: {error}.') from None
   if start != len(view):
-    raise InvalidMessage(f'Arrays were expected; {len(view) - start} bytes follow them.')
+    raise InvalidMessage(
+      f'Arrays were expected; {counted(len(view) - start, "byte follows", "bytes follow")} them.'
+    )
   return arrays

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import grpc
 
 from tff_privacy_agg import secagg
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.deployment import event_loop, framing, limits
 from tff_privacy_agg.deployment.events import Events
 from tff_privacy_agg.deployment.grpc_service import Service
@@ -103,8 +104,8 @@ class Coordinator:
     found = event_loop.call(self._service.gather(expected, among, seconds))
     if len(found) < minimum:
       raise secagg.RoundTimeout(
-        f'{minimum} clients were waited for {seconds:g} s; {len(found)} are there: '
-        f'{self._service.named(found)}. Start the others, or raise the deadline.',
+        f'{minimum} clients were waited for {seconds:g} s; {counted(len(found), "is", "are")} '
+        f'there: {self._service.named(found)}. Start the others, or raise the deadline.',
         clients=found,
       )
     return found

@@ -19,6 +19,7 @@ import grpc
 import grpc.aio
 
 from tff_privacy_agg import secagg
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.deployment import limits
 from tff_privacy_agg.secagg import InvalidMessage
 
@@ -154,8 +155,8 @@ class Assembly:
     # One size, so that a message takes no more turns than its bytes need.
     if not chunk or len(chunk) != expected:
       raise InvalidMessage(
-        f'A message of {self.size} bytes was announced; a chunk has {len(chunk)} bytes instead of '
-        f'{expected}.'
+        f'A message of {counted(self.size, "byte")} was announced; a chunk has '
+        f'{counted(len(chunk), "byte")} instead of {expected}.'
       )
     self._payload += chunk
 
@@ -167,7 +168,8 @@ class Assembly:
     """
     if not self.complete:
       raise InvalidMessage(
-        f'A message of {self.size} bytes was announced; it ended after {len(self._payload)}.'
+        f'A message of {counted(self.size, "byte")} was announced; it ended after '
+        f'{len(self._payload)}.'
       )
     return bytes(self._payload)
 

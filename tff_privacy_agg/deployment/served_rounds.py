@@ -9,6 +9,7 @@ import numpy as np
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg._tff import structures
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.deployment import arrays
 from tff_privacy_agg.deployment.coordinator import Coordinator
 from tff_privacy_agg.deployment.participant import Work
@@ -104,14 +105,16 @@ class ServedRounds:
     among = standing.asked(among, minimum)
     if len(among) < minimum:
       raise secagg.NotEnoughClients(
-        f'Round {round_number} needs {minimum} clients; {len(among)} are left that no session has '
-        'shown to lie. Look at the `strike` and `suspended` events, and correct these clients.'
+        f'Round {round_number} needs {minimum} clients; {counted(len(among), "is", "are")} left '
+        'that no session has shown to lie. Look at the `strike` and `suspended` events, and correct '
+        'these clients.'
       )
     found = self._within_reach(self.coordinator.gather(self.clients, minimum, among))
     if len(found) < minimum:
       raise secagg.NotEnoughClients(
-        f'Round {round_number} needs {minimum} clients; {len(found)} are within reach of its number. '
-        "Restore the server's `sessions.json`, or the `rounds.json` of clients that are left out."
+        f'Round {round_number} needs {minimum} clients; {counted(len(found), "is", "are")} within '
+        "reach of its number. Restore the server's `sessions.json`, or the `rounds.json` of clients "
+        'that are left out.'
       )
     if len(found) > self.clients:
       found = frozenset(random.SystemRandom().sample(sorted(found), self.clients))

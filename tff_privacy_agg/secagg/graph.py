@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.secagg.errors import GraphMismatch
 from tff_privacy_agg.secagg.primitives import keys, prg
 from tff_privacy_agg.secagg.rounds import Round
@@ -161,8 +162,8 @@ def check_neighbours(
   """
   if len(peers) != parameters.k or client_id in peers:
     raise GraphMismatch(
-      f'{len(peers)} neighbours were announced; {parameters.k} others are needed with '
-      f'{parameters.clients} clients.',
+      f'{counted(len(peers), "neighbour was", "neighbours were")} announced; {parameters.k} others '
+      f'are needed with {parameters.clients} clients.',
       round=Round.SHARES,
     )
   if not announced:

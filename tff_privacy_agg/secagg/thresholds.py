@@ -14,6 +14,7 @@ from math import comb, lgamma, log, perm
 import numpy as np
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.secagg.errors import UnsafeParameters
 from tff_privacy_agg.secagg.params import MODES, SessionParams, basis_points, check_bits
 from tff_privacy_agg.secagg.primitives import shamir
@@ -159,18 +160,18 @@ def _complete(n: int, colluding: int, dropouts: int, authenticated: bool) -> Gra
   withstands = 2 * t - k - 1 if authenticated else t - 1
   if authenticated and n > LARGEST_AUTHENTICATED:
     raise UnsafeParameters(
-      f'{n} clients in an authenticated session; at most {LARGEST_AUTHENTICATED} are supported. '
-      'Split the cohort.'
+      f'{counted(n, "client")} in an authenticated session; at most {LARGEST_AUTHENTICATED} are '
+      'supported. Split the cohort.'
     )
   if k >= shamir.PRIME:
     raise UnsafeParameters(
-      f'{n} clients on the complete graph; at most {shamir.PRIME} are supported, as each holder of '
-      "a share needs a point of its own. Split the cohort, or use graph='ring'."
+      f'{counted(n, "client")} on the complete graph; at most {shamir.PRIME} are supported, as each '
+      "holder of a share needs a point of its own. Split the cohort, or use graph='ring'."
     )
   if t < 2 or colluding > withstands:
     raise UnsafeParameters(
-      f'{n} clients of which {colluding} may collude and {dropouts} drop out: a threshold of {t} '
-      f'of {k} shares survives the drop-outs and withstands {max(0, withstands)} colluding '
+      f'{counted(n, "client")} of which {colluding} may collude and {dropouts} drop out: a threshold '
+      f'of {t} of {k} shares survives the drop-outs and withstands {max(0, withstands)} colluding '
       'clients. Admit more clients, or promise fewer drop-outs.'
     )
   return GraphParameters('complete', k, t, n, colluding, dropouts)
@@ -223,7 +224,7 @@ def find_parameters(
       return GraphParameters('ring', ring.k, ring.t_min, n, colluding, dropouts)
     if graph == 'ring':
       raise UnsafeParameters(
-        f'No ring of {n} clients withstands {colluding} colluding and {dropouts} dropping '
+        f'No ring of {counted(n, "client")} withstands {colluding} colluding and {dropouts} dropping '
         f"clients at sigma={sigma}, eta={eta}. Use graph='complete', or admit more clients."
       )
   return _complete(n, colluding, dropouts, authenticated)

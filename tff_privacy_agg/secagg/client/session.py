@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.secagg import inputs, verify, wire
 from tff_privacy_agg.secagg.client.custody import Custody
@@ -224,7 +225,8 @@ class Client:
     ):
       needed = max(parameters.t, params.minimum_clients - 1)
       raise NotEnoughClients(
-        f'{len(ciphertexts)} neighbours shared their secrets, {needed} needed.', round=Round.MASKED
+        f'{counted(len(ciphertexts), "neighbour")} shared their secrets, {needed} needed.',
+        round=Round.MASKED,
       )
     extras = self._custody.open(shared, ciphertexts, offers)
     if params.verify:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.secagg import graph, thresholds, verify, wire
 from tff_privacy_agg.secagg.errors import (
   CapacityError,
@@ -70,11 +71,11 @@ class View:
     params, n = self._params, message.number
     if n < params.minimum_clients:
       raise NotEnoughClients(
-        f'{n} clients advertised, {params.minimum_clients} needed.', round=Round.SHARES
+        f'{counted(n, "client")} advertised, {params.minimum_clients} needed.', round=Round.SHARES
       )
     if params.maximum_clients is not None and n > params.maximum_clients:
       raise CapacityError(
-        f'{n} clients advertised, {params.maximum_clients} allowed.', round=Round.SHARES
+        f'{counted(n, "client")} advertised, {params.maximum_clients} allowed.', round=Round.SHARES
       )
     parameters = thresholds.session_parameters(params, n)
     entries, ring = graph.split_notice(message.body, parameters, params.version)
@@ -127,7 +128,7 @@ class View:
         valid.add(client)
     if len(valid) <= self.parameters.t or self._id not in valid:
       raise InconsistentSurvivors(
-        f'{len(valid)} clients signed the survivors that the server showed, '
+        f'{counted(len(valid), "client")} signed the survivors that the server showed, '
         f'{self.parameters.t + 1} needed, this one among them. It has shown others different '
         'ones, or too few are left. Nothing is sent.',
         round=Round.UNMASK,
@@ -157,7 +158,8 @@ class View:
       needed = max(needed, self._params.minimum_clients - 1)
     if have < needed:
       raise error(
-        f'{have} neighbours survive, {needed} needed. Nothing is sent.',
+        f'{counted(have, "neighbour survives", "neighbours survive")}, {needed} needed. Nothing is '
+        'sent.',
         round=Round.CONSISTENCY if self._params.authenticated else Round.UNMASK,
       )
 
@@ -184,7 +186,7 @@ class View:
       same &= receipt.survivors_digest == self.survivors_digest()
     if not same:
       raise InconsistentSurvivors(
-        f'The server states a sum over {receipt.survivors} clients that are not those which it '
-        'showed before. Keep the receipt.',
+        f'The server states a sum over {counted(receipt.survivors, "client")}, not over those that '
+        'it showed before. Keep the receipt.',
         round=Round.RESULT,
       )

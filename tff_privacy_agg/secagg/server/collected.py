@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.secagg import graph, inputs, thresholds, verify, wire
 from tff_privacy_agg.secagg.errors import Dispute, InvalidMessage, NotEnoughClients
 from tff_privacy_agg.secagg.params import SessionParams
@@ -144,7 +145,9 @@ class Collected:
 
   def _need(self, clients: list[int], needed: int, what: str) -> None:
     if len(clients) < needed:
-      raise NotEnoughClients(f'{len(clients)} clients {what}, {needed} needed', clients=clients)
+      raise NotEnoughClients(
+        f'{counted(len(clients), "client")} {what}, {needed} needed', clients=clients
+      )
 
   def send_keys(self, heard: list[int]) -> dict[int, bytes]:
     """Closes round 0: draws the graph, and tells each client its neighbours' keys."""

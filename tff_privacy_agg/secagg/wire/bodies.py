@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.secagg.errors import InvalidMessage
 from tff_privacy_agg.secagg.layout import Layout
 from tff_privacy_agg.secagg.primitives import packing, shamir
@@ -129,7 +130,7 @@ def decode_share_download(
     (count, layout.contribution_bytes),
     (int(shared[:lower].sum()), layout.relayed_bytes),
   )
-  expect(body[split:], sum(n * size for n, size in parts), f'{count} encrypted shares')
+  expect(body[split:], sum(n * size for n, size in parts), counted(count, 'encrypted share'))
   found: list[list[bytes]] = []
   for n, size in parts:
     found.append([bytes(body[split + i * size : split + (i + 1) * size]) for i in range(n)])
@@ -196,7 +197,7 @@ def decode_answers(body: memoryview, neighbours: int) -> tuple[np.ndarray, np.nd
   split = bitmap_bytes(neighbours)
   answered = decode_bitmap(body[:split], neighbours)
   count = int(answered.sum())
-  expect(body[split:], count * shamir.SHARE_BYTES, f'{count} shares')
+  expect(body[split:], count * shamir.SHARE_BYTES, counted(count, 'share'))
   shares = np.frombuffer(body[split:], np.uint8).reshape(count, shamir.SHARE_BYTES)
   if (shamir.decode(shares) >= shamir.PRIME).any():
     raise InvalidMessage('A share holds a number that is no element of the field.')

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.secagg.errors import InvalidMessage
 from tff_privacy_agg.secagg.primitives.keys import SIGNATURE_BYTES
 
@@ -13,7 +14,9 @@ from tff_privacy_agg.secagg.primitives.keys import SIGNATURE_BYTES
 def expect(body: memoryview, size: int, what: str) -> None:
   """Raises InvalidMessage unless a body has exactly `size` bytes."""
   if len(body) != size:
-    raise InvalidMessage(f'{size} bytes were expected for {what}, got {len(body)}.')
+    raise InvalidMessage(
+      f'{counted(size, "byte was", "bytes were")} expected for {what}, got {len(body)}.'
+    )
 
 
 def split_signature(body: memoryview, signed: bool) -> tuple[memoryview, bytes]:
