@@ -21,8 +21,10 @@ from tff_privacy_agg.deployment import (
   framing,
   participant,
   served_session,
-  tls,
 )
+from tff_privacy_agg.deployment.keys import tls
+from tff_privacy_agg.deployment.keys.authority import make_keys
+from tff_privacy_agg.deployment.keys.roster import Roster
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 
 CLIENTS, DIMENSION, BITS, KILLED, DEADLINE = 16, 10**6, 20, 7, 5.0
@@ -43,7 +45,7 @@ class Killed(participant.Participant):
 
 
 def take_part(keys, address, index):
-  roster = tls.Roster.read(keys / 'roster.json')
+  roster = Roster.read(keys / 'roster.json')
   identity = tls.read_identity(str(keys / f'{NAMES[index]}.identity'))
   vector = np.random.default_rng(index).integers(0, 2**BITS, DIMENSION)
   client = (Killed if index == KILLED else participant.Participant)(
@@ -61,7 +63,7 @@ def take_part(keys, address, index):
 
 def session(keys, mode, number):
   """One session; returns its wall time beyond the deadline that was waited for."""
-  roster = tls.Roster.read(keys / 'roster.json')
+  roster = Roster.read(keys / 'roster.json')
   server = coordinator.Coordinator(
     address='127.0.0.1:0',
     credentials=tls.server_credentials(*files(keys, 'server')),
@@ -128,7 +130,7 @@ def floor(keys):
 
 def measure(repeat):
   with tempfile.TemporaryDirectory() as directory:
-    keys = tls.make_keys(pathlib.Path(directory) / 'keys', NAMES)
+    keys = make_keys(pathlib.Path(directory) / 'keys', NAMES)
     numbers = itertools.count(1)  # clients keep the last one that they served
     found = {
       'clients': CLIENTS,

@@ -21,7 +21,9 @@ import grpc.aio
 import numpy as np
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.deployment import arrays, coordinator, event_loop, framing, served_session, tls
+from tff_privacy_agg.deployment import arrays, coordinator, event_loop, framing, served_session
+from tff_privacy_agg.deployment.keys import tls
+from tff_privacy_agg.deployment.keys.roster import Roster
 
 TASK, SCHEMA, ELEMENTS, BITS = 'benchmark', 'vector', 10**4, 20
 BROADCAST = [np.zeros(1, np.float32)]
@@ -75,7 +77,7 @@ class Echo:
 
 
 def serve(keys, options):
-  roster = tls.Roster.read(keys / 'roster.json')
+  roster = Roster.read(keys / 'roster.json')
   credentials = tls.server_credentials(*files(keys, 'server'))
   mode, clients = options['mode'], options['clients']
   if mode == 'floor':
@@ -116,7 +118,7 @@ class Crowd:
 
   def __init__(self, keys, address, options):
     self.keys, self.address, self.options = keys, address, options
-    self.roster = tls.Roster.read(keys / 'roster.json')
+    self.roster = Roster.read(keys / 'roster.json')
     self.handshakes = asyncio.Semaphore(32)
     # Off the event loop, which answers the server's pings meanwhile.
     self.arithmetic = concurrent.futures.ThreadPoolExecutor(1)

@@ -22,7 +22,9 @@ import _served_party as party
 from _measure import environment, write_json
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.deployment import tls
+from tff_privacy_agg.deployment.keys import tls
+from tff_privacy_agg.deployment.keys.authority import make_keys
+from tff_privacy_agg.deployment.keys.roster import Roster
 
 HERE = pathlib.Path(__file__).parent
 MODE = 'authenticated'
@@ -87,7 +89,7 @@ def keys_of(clients):
   memory = pathlib.Path('/dev/shm')
   with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
     names = [f'client-{index}' for index in range(clients)]
-    yield tls.make_keys(pathlib.Path(directory) / 'keys', names)
+    yield make_keys(pathlib.Path(directory) / 'keys', names)
 
 
 def waiting(clients):
@@ -118,7 +120,7 @@ def waiting(clients):
 def protocol(clients, mode):
   """CPU seconds of a session of the protocol alone: (server, all parties)."""
   with keys_of(clients) as keys:
-    roster = tls.Roster.read(keys / 'roster.json')
+    roster = Roster.read(keys / 'roster.json')
     identities = {
       index: tls.read_identity(str(keys / f'client-{index}.identity')) for index in range(clients)
     }

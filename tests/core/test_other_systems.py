@@ -8,7 +8,8 @@ import types
 import pytest
 
 from tff_privacy_agg import accounting, cli
-from tff_privacy_agg.deployment import tls
+from tff_privacy_agg.deployment.keys import authority
+from tff_privacy_agg.deployment.keys.authority import make_keys
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import LedgerFacts, LedgerRecord, PrivacyLedger
 
@@ -45,6 +46,6 @@ def test_a_ledger_is_not_written_without_file_locks(ledger, tmp_path):
 
 def test_keys_are_not_made_without_file_modes(monkeypatch, tmp_path):
   directory = tmp_path / 'keys'
-  monkeypatch.setattr(tls, 'sys', types.SimpleNamespace(platform='win32'))
+  monkeypatch.setattr(authority, 'sys', types.SimpleNamespace(platform='win32'))
   with pytest.raises(ConfigurationError, match='Make them on Linux or macOS'):
-    tls.make_keys(directory, ['north', 'south'])
+    make_keys(directory, ['north', 'south'])

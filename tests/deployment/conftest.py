@@ -3,7 +3,7 @@
 import pytest
 from deployments import NAMES, Deployment
 
-from tff_privacy_agg.deployment import tls
+from tff_privacy_agg.deployment.keys.authority import make_keys
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +14,7 @@ def _default_context(default_context):
 @pytest.fixture(scope='module')
 def keys(tmp_path_factory):
   """Keys of the clients in `NAMES` and of a server."""
-  return tls.make_keys(tmp_path_factory.mktemp('pki') / 'keys', NAMES)
+  return make_keys(tmp_path_factory.mktemp('pki') / 'keys', NAMES)
 
 
 @pytest.fixture

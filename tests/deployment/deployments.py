@@ -7,8 +7,10 @@ import threading
 import numpy as np
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.deployment import arrays, coordinator, event_loop, participant, tls
+from tff_privacy_agg.deployment import arrays, coordinator, event_loop, participant
 from tff_privacy_agg.deployment.events import Events
+from tff_privacy_agg.deployment.keys import tls
+from tff_privacy_agg.deployment.keys.roster import Roster
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.deployment.served_session import Deadlines
 
@@ -50,7 +52,7 @@ class Deployment:
 
   def __init__(self, keys, state, *, mode='semi_honest', limits=None, address='127.0.0.1:0'):
     self.keys, self.state, self.mode = pathlib.Path(keys), pathlib.Path(state), mode
-    self.roster = tls.Roster.read(self.keys / 'roster.json')
+    self.roster = Roster.read(self.keys / 'roster.json')
     self.log = Log()
     self.book = RoundBook(self.state / 'server.json')
     self.coordinator = coordinator.Coordinator(

@@ -17,6 +17,7 @@ import numpy as np
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.deployment import arrays, limits, participant
+from tff_privacy_agg.deployment.keys.roster import Roster
 
 
 def kill_in(round_of_death):
@@ -81,7 +82,7 @@ def take_part(keys, state, address, options):
 
   deployment = Known()
   deployment.keys, deployment.state = pathlib.Path(keys), pathlib.Path(state)
-  deployment.roster = deployments.tls.Roster.read(deployment.keys / 'roster.json')
+  deployment.roster = Roster.read(deployment.keys / 'roster.json')
   deployment.coordinator = Known()
   deployment.coordinator.address = address
   deployment.files = lambda name: deployments.Deployment.files(deployment, name)

@@ -12,7 +12,8 @@ from deployments import Deployment, Running, client_of
 from small_facts import facts_of
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.deployment import arrays, participant, served_rounds, tls
+from tff_privacy_agg.deployment import arrays, participant, served_rounds
+from tff_privacy_agg.deployment.keys.authority import make_keys
 from tff_privacy_agg.deployment.served_session import LiveSession
 from tff_privacy_agg.deployment.standing import Standing
 from tff_privacy_agg.errors import ConfigurationError
@@ -30,7 +31,7 @@ PROCESS = types.SimpleNamespace(initialize=lambda: np.int32(0))
 
 @pytest.fixture(scope='module')
 def keys(tmp_path_factory):
-  return tls.make_keys(tmp_path_factory.mktemp('pki') / 'keys', NAMES)
+  return make_keys(tmp_path_factory.mktemp('pki') / 'keys', NAMES)
 
 
 class Rounds(served_rounds.ServedRounds):

@@ -10,7 +10,8 @@ from cryptography.x509.oid import NameOID
 from deployments import NAMES, Running, client_of, running
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.deployment import tls
+from tff_privacy_agg.deployment.keys import tls
+from tff_privacy_agg.deployment.keys.authority import make_keys
 from tff_privacy_agg.errors import RuntimeUnavailableError
 
 
@@ -28,7 +29,7 @@ def test_another_clients_message_is_refused(deploy):
 def test_certificates_are_asked_for(deploy, keys, tmp_path):
   deployment = deploy()
   ca = (keys / 'ca.pem').read_bytes()
-  stranger_keys = tls.make_keys(tmp_path / 'others', ['north', 'x', 'y'])
+  stranger_keys = make_keys(tmp_path / 'others', ['north', 'x', 'y'])
   without = grpc.ssl_channel_credentials(ca)
   foreign = tls.channel_credentials(
     str(keys / 'ca.pem'), *(str(stranger_keys / f'north.{kind}') for kind in ('pem', 'key'))
@@ -67,7 +68,7 @@ def test_a_certificate_with_two_names_is_nobodys(keys):
 
 def test_a_client_does_not_talk_to_a_server_of_another_authority(deploy, keys, tmp_path):
   deployment = deploy()
-  others = tls.make_keys(tmp_path / 'others', NAMES)
+  others = make_keys(tmp_path / 'others', NAMES)
   credentials = tls.channel_credentials(
     str(others / 'ca.pem'), *(str(keys / f'north.{kind}') for kind in ('pem', 'key'))
   )

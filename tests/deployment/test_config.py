@@ -14,8 +14,10 @@ import pytest
 import tff_privacy_agg
 from tff_privacy_agg import cli
 from tff_privacy_agg._entry_points import entry_point
-from tff_privacy_agg.deployment import config, tls
+from tff_privacy_agg.deployment import config
 from tff_privacy_agg.deployment.events import Events
+from tff_privacy_agg.deployment.keys.authority import make_keys
+from tff_privacy_agg.deployment.keys.roster import Roster
 from tff_privacy_agg.errors import ConfigurationError
 
 KEYS = """
@@ -217,7 +219,7 @@ def test_a_source_that_is_not_there_is_told_in_one_line(written, keys):
 def test_the_command_makes_keys_once(tmp_path, capsys):
   where = tmp_path / 'keys'
   assert cli.main(['keys', str(where), 'north', 'south', 'east']) == 0
-  roster = tls.Roster.read(where / 'roster.json')
+  roster = Roster.read(where / 'roster.json')
   assert roster.ids == {'north': 0, 'south': 1, 'east': 2}
   assert cli.main(['keys', str(where), 'north']) == 2
   assert 'not empty' in capsys.readouterr().err
@@ -230,7 +232,7 @@ def test_the_command_makes_keys_once(tmp_path, capsys):
 def test_rosters_that_are_none_are_refused(content, tmp_path):
   (tmp_path / 'roster.json').write_text(content)
   with pytest.raises(ConfigurationError, match='roster'):
-    tls.Roster.read(tmp_path / 'roster.json')
+    Roster.read(tmp_path / 'roster.json')
 
 
 def test_one_id_for_two_clients_is_refused(tmp_path):
@@ -238,12 +240,12 @@ def test_one_id_for_two_clients_is_refused(tmp_path):
   content = {'server': '00' * 32, 'clients': {'a': one, 'b': one}}
   (tmp_path / 'roster.json').write_text(json.dumps(content))
   with pytest.raises(ConfigurationError, match='one id to two'):
-    tls.Roster.read(tmp_path / 'roster.json')
+    Roster.read(tmp_path / 'roster.json')
 
 
 def test_a_client_s_own_files_must_be_its_own(keys, tmp_path):
   """It would take part in a session that fails and stays charged."""
-  roster, others = tls.Roster.read(keys / 'roster.json'), tls.make_keys(tmp_path / 'k', ['north'])
+  roster, others = Roster.read(keys / 'roster.json'), make_keys(tmp_path / 'k', ['north'])
   north = [str(keys / 'north.pem'), str(keys / 'north.identity')]
   roster.check_client('north', *north)
   for name, files, match in (

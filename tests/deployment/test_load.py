@@ -19,7 +19,9 @@ import pytest
 from deployments import NAMES, Deployment, Running, client_of, running
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.deployment import framing, limits, served_session, tls
+from tff_privacy_agg.deployment import framing, limits, served_session
+from tff_privacy_agg.deployment.keys import tls
+from tff_privacy_agg.deployment.keys.roster import Roster
 
 HERE = pathlib.Path(__file__).parent
 OTHERS = [name for name in NAMES if name != 'north']
@@ -77,7 +79,7 @@ class Elsewhere:
 
   def __init__(self, keys, state, address):
     self.keys, self.state = keys, state
-    self.roster = tls.Roster.read(keys / 'roster.json')
+    self.roster = Roster.read(keys / 'roster.json')
     self.coordinator = type('Known', (), {'address': address})
 
   def files(self, name):

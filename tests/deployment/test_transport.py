@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.deployment import arrays, framing, tls
+from tff_privacy_agg.deployment import arrays, framing
 from tff_privacy_agg.deployment.events import Events
+from tff_privacy_agg.deployment.keys import tls
+from tff_privacy_agg.deployment.keys.authority import make_keys
+from tff_privacy_agg.deployment.keys.roster import Roster
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.deployment.standing import Standing
 from tff_privacy_agg.errors import ConfigurationError
@@ -102,13 +105,13 @@ def test_arrays_come_back_from_bytes_as_they_were():
 
 
 def test_keys_are_kept_from_others(tmp_path):
-  keys = tls.make_keys(tmp_path / 'keys', deployments.NAMES)
+  keys = make_keys(tmp_path / 'keys', deployments.NAMES)
   for path in keys.iterdir():
     private = path.suffix in ('.key', '.identity')
     assert path.stat().st_mode & 0o777 == (0o600 if private else 0o644), path
   assert not (keys / 'ca.key').exists()
   with pytest.raises(ConfigurationError, match='never overwritten'):
-    tls.make_keys(keys, ['a'])
+    make_keys(keys, ['a'])
   copy = tmp_path / 'copy.identity'
   copy.write_bytes((keys / 'north.identity').read_bytes())
   os.chmod(copy, 0o644)
@@ -132,20 +135,20 @@ def test_keys_are_kept_from_others(tmp_path):
 )
 def test_days_and_hosts_are_checked_before_a_file_is_written(arguments, tmp_path):
   with pytest.raises(ConfigurationError, match=r'`(days|hosts)`'):
-    tls.make_keys(tmp_path / 'keys', ['a'], **arguments)
+    make_keys(tmp_path / 'keys', ['a'], **arguments)
   assert not (tmp_path / 'keys').exists()
 
 
 def test_names_and_addresses_are_hosts(tmp_path):
   hosts = ['localhost', '::1', '10.0.0.7', '*.example.org', 'xn--bcher-kva.example', 'a_b']
-  assert tls.make_keys(tmp_path / 'keys', ['a'], hosts=hosts).exists()
+  assert make_keys(tmp_path / 'keys', ['a'], hosts=hosts).exists()
 
 
 @pytest.mark.parametrize('credentials', [tls.server_credentials, tls.channel_credentials])
 @pytest.mark.parametrize('which', range(3))
 @pytest.mark.parametrize('content', [b'', b'garbage', None])
 def test_what_is_no_key_or_certificate_is_refused(credentials, which, content, tmp_path):
-  keys = tls.make_keys(tmp_path / 'keys', ['north', 'south'])
+  keys = make_keys(tmp_path / 'keys', ['north', 'south'])
   files = [keys / 'ca.pem', keys / 'north.pem', keys / 'north.key']
   credentials(*map(str, files))
   # The last is well formed: a private key for a certificate, or the certificate of another.
@@ -158,7 +161,7 @@ def test_what_is_no_key_or_certificate_is_refused(credentials, which, content, t
 @pytest.mark.parametrize('names', [[], ['a', 'a'], ['server'], ['a b'], ['../x'], ['é']])
 def test_names_of_clients_are_checked(names, tmp_path):
   with pytest.raises(ConfigurationError, match='clients'):
-    tls.make_keys(tmp_path / 'keys', names)
+    make_keys(tmp_path / 'keys', names)
   assert not (tmp_path / 'keys').exists()
 
 
@@ -183,7 +186,7 @@ def test_a_round_book_takes_numbers_of_rounds_only(number, tmp_path):
     RoundBook(file)
 
 
-@pytest.mark.parametrize('read', [RoundBook, lambda file: Standing(path=file), tls.Roster.read])
+@pytest.mark.parametrize('read', [RoundBook, lambda file: Standing(path=file), Roster.read])
 def test_files_that_nest_without_end_are_refused(read, tmp_path):
   file = tmp_path / 'deep.json'
   file.write_text('{"a":' * 100_000)
@@ -213,13 +216,13 @@ def test_a_roster_names_each_client_once_with_its_own_key(clients, tmp_path):
   file = tmp_path / 'roster.json'
   file.write_text(f'{{"server": "{SERVER}", "clients": {{{clients}}}}}')
   with pytest.raises(ConfigurationError, match='roster'):
-    tls.Roster.read(file)
+    Roster.read(file)
 
 
 def test_a_roster_is_read(tmp_path):
   file = tmp_path / 'roster.json'
   file.write_text(f'{{"server": "{SERVER}", "clients": {{"a": {{"id": 7, "key": "{KEY}"}}}}}}')
-  assert tls.Roster.read(file).ids == {'a': 7}
+  assert Roster.read(file).ids == {'a': 7}
 
 
 def test_no_line_of_a_log_is_anothers():

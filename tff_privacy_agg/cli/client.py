@@ -29,14 +29,16 @@ def add(commands: _flags.Commands) -> None:
 def _client(args: argparse.Namespace) -> int:
   from tff_privacy_agg._entry_points import entry_point
   from tff_privacy_agg._tff.quick_start import quick_start
-  from tff_privacy_agg.deployment import config, tls
+  from tff_privacy_agg.deployment import config
   from tff_privacy_agg.deployment.events import Events
+  from tff_privacy_agg.deployment.keys import tls
+  from tff_privacy_agg.deployment.keys.roster import Roster
 
   settings = config.read(args.config, config.ClientConfig)
   section, keys = settings.client, settings.keys
   # Refused at once, before TensorFlow is imported.
   own = keys.identity if settings.policy.authenticated else None
-  tls.Roster.read(keys.roster).check_client(section.name, keys.certificate, own)
+  Roster.read(keys.roster).check_client(section.name, keys.certificate, own)
   tls.channel_credentials(keys.ca, keys.certificate, keys.key)
   events = Events.to_terminal(section.name, as_json=args.json)
   events('building the process', process=settings.process.source)

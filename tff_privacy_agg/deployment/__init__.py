@@ -16,9 +16,10 @@ if TYPE_CHECKING:
   )
   from tff_privacy_agg.deployment.coordinator import Coordinator as Coordinator
   from tff_privacy_agg.deployment.events import Events as Events
+  from tff_privacy_agg.deployment.keys.authority import make_keys as make_keys
+  from tff_privacy_agg.deployment.keys.roster import Roster as Roster
   from tff_privacy_agg.deployment.participant import Member as Member, Participant as Participant
   from tff_privacy_agg.deployment.served_session import Deadlines as Deadlines
   from tff_privacy_agg.deployment.serving import serve as serve, take_part as take_part
-  from tff_privacy_agg.deployment.tls import Roster as Roster, make_keys as make_keys
 else:
   __all__, __getattr__, __dir__ = lazy_names(__name__)

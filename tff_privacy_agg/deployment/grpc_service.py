@@ -14,8 +14,9 @@ import grpc
 import grpc.aio
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.deployment import event_loop, framing, limits, tls
+from tff_privacy_agg.deployment import event_loop, framing, limits
 from tff_privacy_agg.deployment.events import Events
+from tff_privacy_agg.deployment.keys import tls
 from tff_privacy_agg.deployment.served_session import Deadlines, LiveSession
 from tff_privacy_agg.deployment.standing import Standing
 

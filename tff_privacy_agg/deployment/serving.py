@@ -13,10 +13,12 @@ import numpy as np
 from tff_privacy_agg import _validate
 from tff_privacy_agg._files import sole_user
 from tff_privacy_agg._tff import compat
-from tff_privacy_agg.deployment import served_rounds, tls
+from tff_privacy_agg.deployment import served_rounds
 from tff_privacy_agg.deployment.config import ClientPolicy, Keys, Session
 from tff_privacy_agg.deployment.coordinator import Coordinator
 from tff_privacy_agg.deployment.events import Events
+from tff_privacy_agg.deployment.keys import tls
+from tff_privacy_agg.deployment.keys.roster import Roster
 from tff_privacy_agg.deployment.metrics_port import MeasuredEvents, MetricsPort
 from tff_privacy_agg.deployment.participant import Member, Participant
 from tff_privacy_agg.deployment.round_numbers import RoundBook
@@ -92,7 +94,7 @@ def serve(
   _validate.at_least(0, strikes=strikes)
   session, deadlines = session or Session(), deadlines or Deadlines()
   events = events or Events.to_terminal('server', as_json=False)
-  roster = tls.Roster.read(keys.roster)
+  roster = Roster.read(keys.roster)
   credentials = tls.server_credentials(keys.ca, keys.certificate, keys.key)
   identity = tls.read_identity(keys.identity)
   clients = len(roster.ids) if clients_per_round is None else clients_per_round
@@ -212,7 +214,7 @@ def take_part(
       another client runs in the directory, or the server has another task or process.
     RoundTimeout: If the server was not there for `reconnect_seconds`.
   """
-  roster = tls.Roster.read(keys.roster)
+  roster = Roster.read(keys.roster)
   policy = policy or ClientPolicy()
   own = keys.identity if policy.authenticated else None
   roster.check_client(name, keys.certificate, own)

@@ -1,0 +1,1 @@
+"""Keys of a deployment: made for a group, read from files, listed in a roster."""

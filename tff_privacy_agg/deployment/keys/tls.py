@@ -1,0 +1,132 @@
+"""TLS of servers and clients from the files of their keys, each checked first."""
+
+import functools
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import grpc
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.oid import NameOID
+
+from tff_privacy_agg.errors import ConfigurationError
+
+
+def read_key_file(path: str | os.PathLike[str], *, secret: bool = False) -> bytes:
+  """What a file holds.
+
+  Raises:
+    ConfigurationError: If it cannot be read; if `secret`, if others can read it.
+  """
+  try:
+    file = pathlib.Path(path)
+    if secret and file.stat().st_mode & 0o077:
+      raise ConfigurationError(
+        f'{path} holds a private key that others on this machine can read. Run `chmod 600` on it.'
+      )
+    return file.read_bytes()
+  except OSError as error:
+    raise ConfigurationError(
+      f'Cannot read the key file {path}: {error.strerror}. Make keys with `tff-privacy-agg keys`, '
+      'or correct the path.'
+    ) from None
+
+
+def server_credentials(ca: str, certificate: str, key: str) -> grpc.ServerCredentials:
+  """TLS of a server that talks to clients of the authority only.
+
+  Raises:
+    ConfigurationError: If a file cannot be read, or a private key is readable by others.
+  """
+  authority, chain, private = _tls_files(ca, certificate, key)
+  return grpc.ssl_server_credentials([(private, chain)], authority, require_client_auth=True)
+
+
+def channel_credentials(ca: str, certificate: str, key: str) -> grpc.ChannelCredentials:
+  """TLS of a client that talks to a server of the authority only.
+
+  Raises:
+    ConfigurationError: If a file cannot be read, or the private key is readable by others.
+  """
+  authority, chain, private = _tls_files(ca, certificate, key)
+  return grpc.ssl_channel_credentials(authority, private, chain)
+
+
+def _tls_files(ca: str, certificate: str, key: str) -> tuple[bytes, bytes, bytes]:
+  """What these files hold, once it is what it must be.
+
+  gRPC says of a broken file that there is no server; over an empty one it ends the program.
+  """
+  private, chain, authority = (
+    read_key_file(key, secret=True),
+    read_key_file(certificate),
+    read_key_file(ca),
+  )
+  _certificate(ca, authority)
+  public = _certificate(certificate, chain).public_key()
+  if _private_key(key, private).public_key() != public:
+    raise ConfigurationError(
+      f'{key} is not the private key of the certificate {certificate}. Give both of one party.'
+    )
+  return authority, chain, private
+
+
+def _certificate(path: str, data: bytes) -> x509.Certificate:
+  try:
+    return x509.load_pem_x509_certificates(data)[0]
+  except ValueError:
+    raise ConfigurationError(
+      f'{path} is not a certificate in PEM. Make keys with `tff-privacy-agg keys`, or correct the '
+      'path.'
+    ) from None
+
+
+def _private_key(path: str, data: bytes) -> Any:
+  try:
+    return serialization.load_pem_private_key(data, None)
+  except (ValueError, TypeError, UnsupportedAlgorithm):
+    raise ConfigurationError(
+      f'{path} is not a private key in PEM without a password. Make keys with `tff-privacy-agg '
+      'keys`, or correct the path.'
+    ) from None
+
+
+def read_identity(path: str) -> bytes:
+  """The 32 raw bytes of an Ed25519 private key in PKCS8.
+
+  Raises:
+    ConfigurationError: If the file is none, or readable by others.
+  """
+  data = read_key_file(path, secret=True)
+  try:
+    key = serialization.load_pem_private_key(data, None)
+  except (ValueError, TypeError):
+    key = None
+  if not isinstance(key, Ed25519PrivateKey):
+    raise ConfigurationError(
+      f'{path} is not an Ed25519 private key in PKCS8. Make identities with `tff-privacy-agg keys`.'
+    )
+  return key.private_bytes_raw()
+
+
+def common_name(peer: Mapping[str, Sequence[bytes]]) -> str:
+  """The one name in a peer's certificate; empty if it has none, or several.
+
+  gRPC tells the first of several, and an authority may have checked another.
+  """
+  return name_in((*peer.get('x509_pem_cert', ()), b'')[0])
+
+
+@functools.lru_cache(2**10)
+def name_in(certificate: bytes) -> str:
+  """The one name in a certificate in PEM; empty if it has none, or several."""
+  try:
+    subject = x509.load_pem_x509_certificate(certificate).subject
+  except ValueError:
+    return ''
+  names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+  return str(names[0].value) if len(names) == 1 else ''
