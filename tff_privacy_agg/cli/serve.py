@@ -35,13 +35,14 @@ def _serve(args: argparse.Namespace) -> int:
   from tff_privacy_agg._entry_points import entry_point
   from tff_privacy_agg._tff.quick_start import quick_start
   from tff_privacy_agg.deployment import config
+  from tff_privacy_agg.deployment.config_sections import check_address
   from tff_privacy_agg.deployment.events import Events
   from tff_privacy_agg.deployment.keys import tls
   from tff_privacy_agg.deployment.keys.roster import Roster
 
   # Refused at once, before TensorFlow is imported.
   if args.metrics is not None:
-    config.check_address('--metrics', args.metrics)
+    check_address('--metrics', args.metrics)
   settings = config.read(args.config, config.ServerConfig)
   asked, keys = settings.run, settings.keys
   Roster.read(keys.roster)

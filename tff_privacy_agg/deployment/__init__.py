@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tff_privacy_agg._lazy import lazy_names
 
 if TYPE_CHECKING:
-  from tff_privacy_agg.deployment.config import (
+  from tff_privacy_agg.deployment.config_sections import (
     ClientPolicy as ClientPolicy,
     Keys as Keys,
     Session as Session,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tff_privacy_agg.deployment import event_loop
-from tff_privacy_agg.deployment.config import check_address
+from tff_privacy_agg.deployment.config_sections import check_address
 from tff_privacy_agg.deployment.coordinator import Coordinator
 from tff_privacy_agg.deployment.events import Events
 from tff_privacy_agg.errors import RuntimeUnavailableError

@@ -14,7 +14,7 @@ from tff_privacy_agg import _validate
 from tff_privacy_agg._files import sole_user
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.deployment import served_rounds
-from tff_privacy_agg.deployment.config import ClientPolicy, Keys, Session
+from tff_privacy_agg.deployment.config_sections import ClientPolicy, Keys, Session
 from tff_privacy_agg.deployment.coordinator import Coordinator
 from tff_privacy_agg.deployment.events import Events
 from tff_privacy_agg.deployment.keys import tls
