@@ -14,7 +14,7 @@ import pytest
 from deployments import BROADCAST, NAMES, Running, assert_sum, client_of, running, stop
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.deployment import arrays, framing, participant
+from tff_privacy_agg.deployment import arrays, connection, framing, participant
 from tff_privacy_agg.errors import ConfigurationError, RuntimeUnavailableError
 
 
@@ -75,7 +75,7 @@ def test_a_client_that_lost_its_connection_sends_again(deploy):
       if at == 2:
         # The message arrives; the connection breaks before the answer.
         head = {'session': offer.session, 'round': at, 'last': False}
-        call = self._exchange_call(framing.frames(head, message), timeout=10.0)
+        call = self._connection._exchange_call(framing.frames(head, message), timeout=10.0)
         time.sleep(0.5)
         call.cancel()
       return super()._exchange(offer, at, message, last=last)
@@ -126,7 +126,7 @@ def test_a_client_that_does_not_end_its_message_is_cut_off(deploy):
         released.wait(20)
         yield from framing.frames({'session': offer.session}, message)
 
-      call = self._exchange_call(half(), timeout=20)
+      call = self._connection._exchange_call(half(), timeout=20)
       with pytest.raises(grpc.RpcError):
         list(call)
       released.set()
@@ -252,7 +252,7 @@ def test_a_server_that_comes_back_goes_on_and_takes_nothing_old(deploy, keys, tm
 
 
 def test_a_server_that_answers_no_more_is_looked_for_anew(deploy, monkeypatch):
-  monkeypatch.setattr(participant, '_JOIN_SECONDS', 1.0)
+  monkeypatch.setattr(connection, '_JOIN_SECONDS', 1.0)
   frozen = deploy()
   callers = []
 
@@ -299,7 +299,7 @@ def test_patience_is_counted_from_the_loss(deploy):
       raise Lost
     return 'answer'
 
-  assert client._patiently(call, 0.3, 'to answer') == 'answer'
+  assert client._connection.patiently(call, 0.3, 'to answer') == 'answer'
   client.close()
 
 

@@ -22,6 +22,10 @@ class Breaks(participant.Participant):
   again = True
   broken = False
 
+  def __init__(self, **arguments):
+    super().__init__(**arguments)
+    self._send_whole, self._connection.send = self._connection.send, self._send
+
   def _send(self, head, message, seconds, limit):
     if len(message) > framing.CHUNK_BYTES and not self.broken:
       self.broken = True
@@ -34,12 +38,12 @@ class Breaks(participant.Participant):
             threading.Event().wait(20)
           yield frame
 
-      call = self._exchange_call(some(), timeout=20.0)
+      call = self._connection._exchange_call(some(), timeout=20.0)
       sent.wait(10)
       call.cancel()
       if not self.again:
         raise SystemExit
-    return super()._send(head, message, seconds, limit)
+    return self._send_whole(head, message, seconds, limit)
 
 
 def large(client_id):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,24 +10,14 @@ import numpy as np
 
 from tff_privacy_agg import _validate, secagg
 from tff_privacy_agg.deployment import arrays, framing
+from tff_privacy_agg.deployment.connection import REASON_CHARACTERS, Connection
 from tff_privacy_agg.deployment.events import Events, one_line
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.deployment.served_session import LONGEST_DEADLINE
-from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError, RuntimeUnavailableError
+from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
 
 _PATIENCE = 15.0
-_REASON_CHARACTERS = 300
-_JOIN_SECONDS = 60.0
 _PARAMETER_BYTES = 2**24
-# CANCELLED: the server has ended all calls at once. DEADLINE_EXCEEDED: it is frozen, or what
-# holds the connection is not the server any more. RESOURCE_EXHAUSTED: calls of lost connections
-# still count.
-_NO_SERVER = (
-  grpc.StatusCode.UNAVAILABLE,
-  grpc.StatusCode.CANCELLED,
-  grpc.StatusCode.DEADLINE_EXCEEDED,
-  grpc.StatusCode.RESOURCE_EXHAUSTED,
-)
 
 
 class WorkError(PrivacyAggError):
@@ -98,11 +87,11 @@ class Participant:
     events: Events | None = None,
   ):
     _validate.positive(reconnect_seconds=reconnect_seconds)
-    self._address, self._credentials, self._member = address, credentials, member
+    self._member = member
     self._task, self._schema, self._book = task, schema, book
     self._patience, self._limit = reconnect_seconds, largest_broadcast
     self._events = events or Events.silent()
-    self._connect()
+    self._connection = Connection(address, credentials, member.name, self._events)
 
   def serve(self, work: Work) -> int:
     """Takes part until the server says that the run has ended.
@@ -131,15 +120,7 @@ class Participant:
 
   def close(self) -> None:
     """Closes the connection."""
-    self._channel.close()
-
-  def _connect(self) -> None:
-    self._channel = grpc.secure_channel(self._address, self._credentials, framing.CLIENT_OPTIONS)
-    path = f'/{framing.SERVICE}/'
-    self._join_call = self._channel.unary_stream(path + framing.JOIN)
-    # The same call on the wire; a stream costs the client a thread.
-    self._exchange_one = self._channel.unary_stream(path + framing.EXCHANGE)
-    self._exchange_call = self._channel.stream_stream(path + framing.EXCHANGE)
+    self._connection.close()
 
   def _join(self) -> _Offer | None:
     """Waits for a session; None if there will be none."""
@@ -147,8 +128,8 @@ class Participant:
     request = next(framing.frames(hello))
     while True:
       limit = self._limit + _PARAMETER_BYTES
-      head, payload = self._patiently(
-        lambda: framing.gather(self._join_call(request, timeout=_JOIN_SECONDS), limit),  # noqa: B023
+      head, payload = self._connection.patiently(
+        lambda: self._connection.join(request, limit),  # noqa: B023
         self._patience,
         'to offer a session',
       )
@@ -227,9 +208,9 @@ class Participant:
 
   def _decline(self, offer: _Offer, error: Exception) -> None:
     """Tells the server that, and why, this client takes no part: nobody waits for it then."""
-    head = {'session': offer.session, 'declined': str(error)[:_REASON_CHARACTERS]}
-    self._patiently(
-      lambda: self._send(head, b'', _PATIENCE, _REASON_CHARACTERS),
+    head = {'session': offer.session, 'declined': str(error)[:REASON_CHARACTERS]}
+    self._connection.patiently(
+      lambda: self._connection.send(head, b'', _PATIENCE, REASON_CHARACTERS),
       min(_PATIENCE, self._patience),
       'to hear that it declines',
     )
@@ -252,8 +233,8 @@ class Participant:
     head = {'session': offer.session, 'round': at, 'last': last}
     limit = framing.largest_message(offer.params, offer.params.maximum_clients or 2**10)
     seconds = offer.deadlines[at] + offer.deadlines[min(at + 1, 5)] + _PATIENCE
-    answer, payload = self._patiently(
-      lambda: self._send(head, message, seconds, limit),
+    answer, payload = self._connection.patiently(
+      lambda: self._connection.send(head, message, seconds, limit),
       min(seconds, self._patience),
       f'to close round {at}',
     )
@@ -263,52 +244,7 @@ class Participant:
       raise secagg.SessionAborted('The session is over for this client.', round=at)
     return payload
 
-  def _send(
-    self, head: Mapping[str, Any], message: bytes, seconds: float, limit: int
-  ) -> tuple[dict[str, Any], bytes]:
-    frames = framing.frames(head, message)
-    if len(message) <= framing.CHUNK_BYTES:
-      return framing.gather(self._exchange_one(next(frames), timeout=seconds), limit)
-    return framing.gather(self._exchange_call(frames, timeout=seconds), limit)
 
-  def _patiently(self, call: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Repeats a call that finds no server, until `seconds` have passed since it was lost."""
-    lost = None
-    while True:
-      try:
-        return call()
-      except grpc.RpcError as error:
-        code, details = error.code(), one_line(str(error.details())[:_REASON_CHARACTERS])
-        if code is grpc.StatusCode.PERMISSION_DENIED:
-          raise RuntimeUnavailableError(
-            f'Client {self._member.name!r} asked {self._address} {what}; the server does not take '
-            f'its certificate: {details}. Use the certificate of a client in the roster.'
-          ) from None
-        now = time.monotonic()
-        waited = now - (lost or now)
-        if code not in _NO_SERVER or waited > seconds:
-          raise secagg.RoundTimeout(
-            f'Client {self._member.name!r} waited {waited:.0f} s for {self._address} {what}; '
-            f'it is not there, or does not take this certificate ({code.name}: {details}).'
-          ) from None
-        if lost is None:
-          lost = now
-          self._events('waiting', reason=f'no server at {self._address}')
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-          self._channel.close()
-          self._connect()
-      self._await_server(seconds - waited)
-
-  def _await_server(self, seconds: float) -> None:
-    """Waits for a connection; sleeping would not do, gRPC connects only while it is asked to."""
-    time.sleep(0.1)
-    ready = grpc.channel_ready_future(self._channel)
-    try:
-      ready.result(timeout=max(0.1, seconds))
-    except grpc.FutureTimeoutError:
-      ready.cancel()
-
-
-def _told(head: Mapping[str, Any], most: int = _REASON_CHARACTERS) -> str:
+def _told(head: Mapping[str, Any], most: int = REASON_CHARACTERS) -> str:
   """The reason that the server gives."""
   return one_line(str(head.get('reason'))[:most])
