@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
+import tff_privacy_agg
 from tff_privacy_agg import runtime
 from tff_privacy_agg.errors import RuntimeUnavailableError
-from tff_privacy_agg.runtime import doctor
+from tff_privacy_agg.runtime import doctor, requirements
 
 
 def status(name):
@@ -27,9 +28,9 @@ def no_runtime(monkeypatch):
 def versions(monkeypatch, no_runtime):
   """Pretends that other versions are installed."""
   pretended = {}
-  real = doctor._version
+  real = requirements.version
   monkeypatch.setattr(
-    doctor, '_version', lambda name: pretended[name] if name in pretended else real(name)
+    requirements, 'version', lambda name: pretended[name] if name in pretended else real(name)
   )
   return pretended
 
@@ -131,7 +132,7 @@ def test_a_runtime_that_does_not_start_is_a_failure(monkeypatch):
 
 def test_a_wrong_sum_is_a_failure(monkeypatch):
   monkeypatch.setattr(doctor, '_sum_of_three', lambda compat: 12)
-  assert status('secure sum') == ('failed', f'TFF sums wrongly. {doctor._REINSTALL}')
+  assert status('secure sum') == ('failed', f'TFF sums wrongly. {doctor.REINSTALL}')
 
 
 def test_a_tff_that_cannot_be_imported_is_a_failure(monkeypatch):
@@ -145,8 +146,9 @@ def test_a_tff_that_cannot_be_imported_is_a_failure(monkeypatch):
 def test_needs_nothing_but_the_standard_library(tmp_path):
   program = f"""
 import runpy, sys
+sys.path.insert(0, {str(pathlib.Path(tff_privacy_agg.__file__).parents[1])!r})
 sys.argv = ['doctor', '--json']
-runpy.run_path({str(pathlib.Path(doctor.__file__))!r}, run_name='__main__')
+runpy.run_module('tff_privacy_agg.runtime.doctor', run_name='__main__')
 """
   with (tmp_path / 'out').open('w') as out:
     code = subprocess.run(
