@@ -96,7 +96,7 @@ def serve(keys, options):
   number = itertools.count(1)
   for line in sys.stdin:
     if line.strip() == 'count':
-      came, waiting = len(server._service.known), len(server._service.waiting)
+      came, waiting = len(server._service.room.known), len(server._service.room.waiting)
       tell(came=came, waiting=waiting, bytes=status('VmRSS'), cpu=time.process_time())
     elif line.strip() == 'cpu':
       tell(cpu=time.process_time())

@@ -181,7 +181,7 @@ def test_another_task_or_schema_is_refused_in_a_sentence(what, deploy):
 
 def test_a_client_refuses_another_model_than_the_others_got(deploy):
   deployment = deploy()
-  original = deployment.coordinator._service._await_session
+  original = deployment.coordinator._service.room.wait
   other = arrays.encode([np.arange(3, dtype=np.float32) + 1])
 
   async def swap(client, served):
@@ -193,7 +193,7 @@ def test_a_client_refuses_another_model_than_the_others_got(deploy):
     copy.__dict__ = {**session.__dict__, 'offer': kept + other}
     return copy
 
-  deployment.coordinator._service._await_session = swap
+  deployment.coordinator._service.room.wait = swap
   # The other four cannot open the shares of the fifth.
   with running(deployment) as clients, pytest.raises(secagg.SecAggError):
     deployment.session(minimum_clients=5)

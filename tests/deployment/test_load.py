@@ -210,7 +210,7 @@ def test_what_a_client_left_behind_counts_and_is_heard(keys, tmp_path):
   session.receive = slow
 
   async def leave():
-    service.session = session
+    service.room.session = session
     frames = framing.frames({'session': session.id, 'round': 0}, bytes(200))
     context = Abroad((keys / 'north.pem').read_bytes(), frames)
     call = asyncio.ensure_future(service.exchange(None, context))
@@ -255,7 +255,7 @@ def test_a_flood_of_refusals_does_not_fill_the_log(keys, tmp_path):
 def test_a_closed_coordinator_leaves_no_thread(keys, tmp_path):
   before = set(threading.enumerate())
   deployment = Deployment(keys, tmp_path)
-  deployments.event_loop.call(deployment.coordinator._service._compute(int))
+  deployments.event_loop.call(deployment.coordinator._service._arithmetic.run(int))
   computing = {one for one in threading.enumerate() if one.name.startswith('protocol')} - before
   assert computing
   deployment.close()
@@ -272,8 +272,8 @@ def test_announced_messages_are_counted_while_they_come(keys, tmp_path):
 
   def announced():
     # All but its last frame, of the largest size.
-    head = {'session': service.session.id, 'round': 0, 'last': False}
-    frames = list(framing.frames(head, bytes(service.session.limit)))
+    head = {'session': service.room.session.id, 'round': 0, 'last': False}
+    frames = list(framing.frames(head, bytes(service.room.session.limit)))
     yield from frames[:-1]
     released.wait(30)
 
@@ -288,7 +288,7 @@ def test_announced_messages_are_counted_while_they_come(keys, tmp_path):
         call.add_done_callback(lambda call: codes.append(call.code()))
       _wait(lambda: len(codes) >= 3)
       assert codes[:3] == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
-      assert service.limits.held[0] == limits.MESSAGES * service.session.limit
+      assert service.limits.held[0] == limits.MESSAGES * service.room.session.limit
       released.set()
       session.join(20)
   assert deployment.log.of('result')[0]['survivors'] == 'south, east, west, centre'
@@ -334,7 +334,7 @@ def test_connections_without_a_handshake_leave_descriptors_and_end(keys, tmp_pat
 def test_arithmetic_does_not_hold_up_calls(keys, tmp_path):
   deployment = Deployment(keys, tmp_path)
   service, released = deployment.coordinator._service, threading.Event()
-  deployments.event_loop.call(_begin(service._compute(released.wait, 30)))
+  deployments.event_loop.call(_begin(service._arithmetic.run(released.wait, 30)))
   with connected(keys, deployment.coordinator.address, 1) as channels:
     calls = [call_of(channels[0], framing.JOIN)(iter([hello()])) for _ in range(2)]
     # Of two calls of a client the first is sent away, by the loop, while the thread computes.

@@ -101,7 +101,7 @@ class Coordinator:
     """
     seconds = self._deadlines.join
     expected = expected if among is None else min(expected, len(among))
-    found = event_loop.call(self._service.gather(expected, among, seconds))
+    found = event_loop.call(self._service.room.gather(expected, among, seconds))
     if len(found) < minimum:
       raise secagg.RoundTimeout(
         f'{minimum} clients were waited for {seconds:g} s; {counted(len(found), "is", "are")} '
@@ -112,7 +112,7 @@ class Coordinator:
 
   def served(self, clients: frozenset[int]) -> dict[int, int]:
     """{client: the greatest round number that it has served}, as these clients say."""
-    return {client: self._service.served.get(client, 0) for client in clients}
+    return {client: self._service.room.served.get(client, 0) for client in clients}
 
   @property
   def traffic(self) -> Mapping[str, int]:
@@ -122,7 +122,7 @@ class Coordinator:
   @property
   def waiting(self) -> int:
     """Clients that wait for a session."""
-    return len(self._service.waiting)
+    return len(self._service.room.waiting)
 
   def run(
     self, params: secagg.SessionParams, broadcast: bytes, cohort: frozenset[int]
@@ -177,7 +177,7 @@ class Coordinator:
     event_loop.call(self._close(reason))
 
   async def _close(self, reason: str) -> None:
-    if self._service.ended is not None:
+    if self._service.room.ended is not None:
       return
     try:
       await self._service.close(reason, _GOODBYE_SECONDS)
