@@ -16,7 +16,7 @@ from tff_privacy_agg.analytics import (
   Sum,
   private_statistic,
 )
-from tff_privacy_agg.analytics.queries import encode_categories
+from tff_privacy_agg.analytics.distributions import encode_categories
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger import PrivacyLedger
 

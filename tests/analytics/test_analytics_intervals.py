@@ -21,8 +21,8 @@ from tff_privacy_agg.analytics import (
   private_statistic,
   trees,
 )
+from tff_privacy_agg.analytics.distributions import encode_categories
 from tff_privacy_agg.analytics.error_law import ErrorLaw, noise_probabilities
-from tff_privacy_agg.analytics.queries import encode_categories
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics.randomness import RandomStream
 

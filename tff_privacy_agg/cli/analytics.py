@@ -257,7 +257,7 @@ def _query(
   args: argparse.Namespace, clients: list[list[_client_rows.Cell]]
 ) -> tuple[Any, list[Any]]:
   from tff_privacy_agg import analytics
-  from tff_privacy_agg.analytics.queries import encode_categories
+  from tff_privacy_agg.analytics.distributions import encode_categories
 
   if args.statistic in ('count', 'histogram'):
     held = [{cell.text for cell in cells} for cells in clients]

@@ -1,4 +1,4 @@
-"""Queries: counts, sums, means, histograms, quantiles."""
+"""Histograms and quantiles of what clients hold."""
 
 import dataclasses
 import math
@@ -11,149 +11,11 @@ import tensorflow as tf
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._tff import compat
-from tff_privacy_agg.aggregation.layers import Clipping, CoordinateClipping, Layer
-from tff_privacy_agg.analytics import trees
+from tff_privacy_agg.aggregation.layers import Clipping, Layer
+from tff_privacy_agg.analytics import bounds, trees
 from tff_privacy_agg.analytics.base import Query
 from tff_privacy_agg.analytics.error_law import ErrorLaw
 from tff_privacy_agg.errors import ConfigurationError
-
-
-@_validate.plain_numbers
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sum(Query):
-  """The sum of a number that every client holds.
-
-  Attributes:
-    maximum: Largest absolute value of one client's number; larger ones are cut to it, what
-      is not finite counts as 0. Positive.
-  """
-
-  maximum: float
-
-  def __post_init__(self) -> None:
-    _validate.positive(maximum=self.maximum)
-
-  @property
-  def value_type(self) -> compat.Type:
-    return compat.TensorType(np.float64)
-
-  @property
-  def size(self) -> int:
-    return 1
-
-  @property
-  def bound(self) -> Layer:
-    return CoordinateClipping(maximum=(self.maximum,))
-
-  @property
-  def unit(self) -> float:
-    return self.maximum
-
-  def encode(self, value: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(value, [1])
-
-  def decode(
-    self, sums: tf.Tensor, survivors: tf.Tensor, stddev: tf.Tensor
-  ) -> Mapping[str, tf.Tensor]:
-    return OrderedDict(sum=sums[0], stddev=stddev)
-
-  def precision(self, law: ErrorLaw, confidence: float) -> Mapping[str, float]:
-    return {'sum': law.half_width(confidence)}
-
-  def limits(self, survivors: Any) -> Mapping[str, tuple[Any, Any]]:
-    return {'sum': (-survivors * self.maximum, survivors * self.maximum)}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Count(Query):
-  """Number of clients that answer yes. The number of those who answered at all is public."""
-
-  @property
-  def value_type(self) -> compat.Type:
-    return compat.TensorType(np.bool_)
-
-  @property
-  def size(self) -> int:
-    return 1
-
-  @property
-  def bound(self) -> Layer:
-    return CoordinateClipping(maximum=(1.0,))
-
-  @property
-  def unit(self) -> float:
-    return 1.0
-
-  def encode(self, value: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(tf.cast(value, tf.float64), [1])
-
-  def decode(
-    self, sums: tf.Tensor, survivors: tf.Tensor, stddev: tf.Tensor
-  ) -> Mapping[str, tf.Tensor]:
-    return OrderedDict(count=sums[0], fraction=sums[0] / survivors, stddev=stddev)
-
-  def precision(self, law: ErrorLaw, confidence: float) -> Mapping[str, float]:
-    half = law.half_width(confidence)
-    return {'count': half, 'fraction': half / law.clients}
-
-  def limits(self, survivors: Any) -> Mapping[str, tuple[Any, Any]]:
-    return {'count': (0.0, survivors), 'fraction': (0.0, 1.0)}
-
-
-@_validate.plain_numbers
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Mean(Query):
-  """The mean of a number that every client holds.
-
-  Numbers are cut to [lower, upper] and summed as differences from the middle, which halves
-  the noise; what is not finite counts as the middle. Under zero-out adjacency the
-  denominator, the number of clients, is public.
-
-  Attributes:
-    lower: Least number.
-    upper: Largest number, above `lower`.
-  """
-
-  lower: float
-  upper: float
-
-  def __post_init__(self) -> None:
-    _range(self.lower, self.upper)
-
-  @property
-  def value_type(self) -> compat.Type:
-    return compat.TensorType(np.float64)
-
-  @property
-  def size(self) -> int:
-    return 1
-
-  @property
-  def bound(self) -> Layer:
-    return CoordinateClipping(maximum=(self.unit,))
-
-  @property
-  def unit(self) -> float:
-    return (self.upper - self.lower) / 2
-
-  def encode(self, value: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(value - self._middle, [1])
-
-  def decode(
-    self, sums: tf.Tensor, survivors: tf.Tensor, stddev: tf.Tensor
-  ) -> Mapping[str, tf.Tensor]:
-    return OrderedDict(mean=self._middle + sums[0] / survivors, stddev=stddev / survivors)
-
-  def precision(self, law: ErrorLaw, confidence: float) -> Mapping[str, float]:
-    # No ratio of two noised numbers: the number of survivors is exact.
-    return {'mean': law.half_width(confidence) / law.clients}
-
-  def limits(self, survivors: Any) -> Mapping[str, tuple[Any, Any]]:
-    return {'mean': (self.lower, self.upper)}
-
-  @property
-  def _middle(self) -> float:
-    return (self.lower + self.upper) / 2
 
 
 @_validate.plain_numbers
@@ -212,6 +74,11 @@ class Histogram(Query):
     return {'counts': (0.0, survivors)}
 
 
+def encode_categories(query: Histogram, held: Collection[str]) -> np.ndarray:
+  """One client's value for a histogram: whether it holds each category, bool `[size]`."""
+  return np.array([category in held for category in query.categories])
+
+
 @_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantiles(Query):
@@ -243,7 +110,7 @@ class Quantiles(Query):
     object.__setattr__(self, 'probabilities', tuple(self.probabilities))
     for position, one in enumerate(self.probabilities):
       _validate.fraction(**{f'probabilities[{position}]': one})
-    _range(self.lower, self.upper)
+    bounds.check_range(self.lower, self.upper)
     _validate.at_least(1, levels=self.levels)
     _not_empty(probabilities=self.probabilities)
     if self.levels > 12:
@@ -328,15 +195,3 @@ def _not_empty(**values: Any) -> None:
   ((name, value),) = values.items()
   if not value:
     raise ConfigurationError(f'`{name}` must name at least one, got none.')
-
-
-def _range(lower: float, upper: float) -> None:
-  if not (math.isfinite(upper - lower) and lower < upper):
-    raise ConfigurationError(
-      f'`lower` must be below `upper`, both finite, got {lower!r} and {upper!r}.'
-    )
-
-
-def encode_categories(query: Histogram, held: Collection[str]) -> np.ndarray:
-  """One client's value for a histogram: whether it holds each category, bool `[size]`."""
-  return np.array([category in held for category in query.categories])
