@@ -10,7 +10,11 @@ _LEAST, _MOST = 1e-100, 1e100
 
 
 def check_maximum(maximum: float) -> None:
-  """Refuses a bound of absolute values that is not positive, or too near an end of the floats."""
+  """Refuses a bound of absolute values that is not positive, or too near an end of the floats.
+
+  Args:
+    maximum: Largest absolute value of one client's number.
+  """
   _validate.positive(maximum=maximum)
   if not _LEAST <= maximum <= _MOST:
     raise ConfigurationError(

@@ -3,13 +3,10 @@
 import dataclasses
 import functools
 import typing
-import warnings
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_privacy_agg import _validate, accounting
@@ -18,20 +15,14 @@ from tff_privacy_agg._names import DISTRIBUTED
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.aggregation import binding
 from tff_privacy_agg.aggregation.domains import Cohort
-from tff_privacy_agg.aggregation.factories import ComposedFactory, compose
-from tff_privacy_agg.aggregation.layers import (
-  Quantization,
-  SecureModularSum,
-)
-from tff_privacy_agg.aggregation.layers.noise import NOISE_LAYERS
+from tff_privacy_agg.aggregation.factories import ComposedFactory
 from tff_privacy_agg.analytics.base import Query
 from tff_privacy_agg.analytics.client_values import client_values
 from tff_privacy_agg.analytics.error_law import ErrorLaw
+from tff_privacy_agg.analytics.statistic_round import round_of, stack_for, vector_type
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.preparation.session_limits import check_limits, running_limits
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
-
-_FEWEST_BITS, _MOST_BITS = 2, 62
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +45,7 @@ class Statistic:
   @functools.cached_property
   def binding(self) -> binding.Binding:
     """The constants of the release: its integer design, its curve."""
-    return self._factory.bind(self._vector_type)
+    return self._factory.bind(vector_type(self.query))
 
   def epsilon(self, delta: float, answers: int = 1) -> float:
     """Epsilon of one client, at `cohort.minimum` honest survivors, zero-out adjacency.
@@ -200,33 +191,7 @@ class Statistic:
     It runs in every context that can run secure sums: `runtime.simulation_context()`,
     `runtime.SecAggContext`, or between processes with `tff-privacy-agg serve`.
     """
-    process, query = self._process, self.query
-
-    @compat.tensorflow_computation(query.value_type)
-    def encode(value: tf.Tensor) -> tf.Tensor:
-      return tf.ensure_shape(tf.cast(query.encode(value), tf.float64), [query.size])
-
-    result_type = process.next.type_signature.result
-
-    @compat.tensorflow_computation(result_type.result.member, result_type.measurements.member)
-    def decode(sums: tf.Tensor, measurements: Mapping[str, Any]) -> Mapping[str, tf.Tensor]:
-      privacy = measurements['privacy']
-      survivors = tf.cast(privacy['survivors'], tf.float64)
-      stddev = tf.sqrt(survivors) * self._law(1).stddev
-      counts = {name: privacy[name] for name in ('survivors', 'honest', 'accepted')}
-      return OrderedDict(**query.cut(query.decode(sums, survivors, stddev), survivors), **counts)
-
-    @compat.federated_computation(
-      process.initialize.type_signature.result,
-      compat.FederatedType(query.value_type, compat.CLIENTS),
-    )
-    def next_round(state: compat.Value, values: compat.Value) -> tuple[compat.Value, compat.Value]:
-      vectors = compat.federated_map(encode, values)
-      output = process.next(state, vectors)
-      answer = compat.federated_map(decode, (output.result, output.measurements))
-      return output.state, answer
-
-    return next_round
+    return round_of(self._process, self.query, self._law(1).stddev)
 
   def _ask(self, values: Sequence[Any]) -> Mapping[str, Any]:
     """The answer to values of the query's type."""
@@ -244,42 +209,18 @@ class Statistic:
 
   @functools.cached_property
   def _process(self) -> tff.templates.AggregationProcess:
-    return self._factory.create(self._vector_type)
+    return self._factory.create(vector_type(self.query))
 
   @functools.cached_property
   def _factory(self) -> ComposedFactory:
-    return self._composed(self._fewest_bits() if self.bits is None else self.bits)
-
-  def _fewest_bits(self) -> int:
-    """The fewest bits with which the modulus does not make the steps coarser."""
-
-    def norm(bits: int) -> float:
-      try:
-        design = self._composed(bits).bind(self._vector_type).design
-      except ConfigurationError:  # too few to carry the noise at all
-        return 0.0
-      return typing.cast(accounting.IntegerDesign, design).scaled_norm
-
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')  # of designs that are not taken
-      wanted = norm(_MOST_BITS)
-      least, enough = (_FEWEST_BITS if wanted else _MOST_BITS), _MOST_BITS
-      while least < enough:
-        middle = (least + enough) // 2
-        least, enough = (least, middle) if norm(middle) == wanted else (middle + 1, enough)
-    return enough
-
-  def _composed(self, bits: int) -> ComposedFactory:
-    noise = NOISE_LAYERS[self.mechanism](noise_multiplier=self.noise_multiplier)
-    # Clients are at the bound as a rule (all that answer yes are), where conditional rounding
-    # would round all of them the same way: their errors would add up. Beta 0 rejects nothing.
-    rounding = Quantization(beta=0.0)
-    layers = [self.query.bound, rounding, noise, SecureModularSum(bits=bits)]
-    return compose(layers, cohort=self.cohort, randomness=self.randomness)
-
-  @property
-  def _vector_type(self) -> compat.Type:
-    return compat.TensorType(np.float64, [self.query.size])
+    return stack_for(
+      self.query,
+      self.cohort,
+      noise_multiplier=self.noise_multiplier,
+      mechanism=self.mechanism,
+      bits=self.bits,
+      randomness=self.randomness,
+    )
 
 
 @_validate.plain_numbers
