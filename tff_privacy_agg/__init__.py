@@ -65,9 +65,11 @@ if TYPE_CHECKING:
     WeightedMean as WeightedMean,
     Zeroing as Zeroing,
   )
-  from tff_privacy_agg.aggregation.recipes import (
+  from tff_privacy_agg.aggregation.recipes.private import (
     ddp_secure_aggregator as ddp_secure_aggregator,
     dp_aggregator as dp_aggregator,
+  )
+  from tff_privacy_agg.aggregation.recipes.without_noise import (
     robust_aggregator as robust_aggregator,
     secure_aggregator as secure_aggregator,
   )
