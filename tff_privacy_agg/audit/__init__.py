@@ -4,6 +4,7 @@ from tff_privacy_agg import _requires_tff as _requires_tff  # refuses where it i
 from tff_privacy_agg.audit.canaries import Canaries, mark_ordinary, with_canaries
 from tff_privacy_agg.audit.canary_run import CanaryAudit, CanaryResult, run_with_canaries
 from tff_privacy_agg.audit.exposure import Exposure, exposure, extrapolated_exposure
+from tff_privacy_agg.audit.gaussian_pair import gaussian_pair_epsilon
 from tff_privacy_agg.audit.intervals import (
   Interval,
   auc_interval,
@@ -29,7 +30,6 @@ from tff_privacy_agg.audit.one_shot import (
   combine_rounds,
   cosines,
   estimate_epsilon,
-  gaussian_pair_epsilon,
 )
 
 __all__ = [
