@@ -66,6 +66,11 @@ def test_the_rate_at_a_threshold_is_counted_with_ties():
   assert found.tpr_at[0.001] is None
 
 
+def test_a_rate_next_to_one_leaves_out_the_lowest_non_member():
+  found = audit.measure_attack(np.arange(20.0), np.arange(20.0), rates=[0.95, 1 - 1e-12])
+  assert [rate.value for rate in found.tpr_at.values()] == [0.95, 0.95]
+
+
 def test_margins_are_the_logit_of_the_probability():
   logits = np.array([[1.0, 2.0, -1.0], [0.0, 0.0, 0.0]])
   chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)

@@ -63,7 +63,8 @@ def measure_attack(
   found: dict[float, Interval | None] = {}
   for rate in rates:
     _validate.fraction(false_positive_rate=rate)
-    admitted = math.floor(rate * len(non_members) + 1e-9)
+    # A rate below 1 lets at least one non-member not pass, however near to 1 it is.
+    admitted = min(math.floor(rate * len(non_members) + 1e-9), len(non_members) - 1)
     found[rate] = None
     if admitted >= 1:
       # Strictly above the first non-member that must not pass.
