@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tff_privacy_agg import cli
-from tff_privacy_agg.audit import run_audit
+from tff_privacy_agg.audit import canary_training, run_audit
 from tff_privacy_agg.audit.attacks import GALLERY
 from tff_privacy_agg.cli import audit as command
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger, verify
@@ -76,7 +76,7 @@ def test_of_the_test_too_little_noise_fails(trained, capsys, monkeypatch):
   def faulty(task):
     return honest(run_audit.TrainingTask(**{**vars(task), 'noise_multiplier': 0.2}))
 
-  monkeypatch.setattr(run_audit._AuditedTask, 'aggregator', faulty)
+  monkeypatch.setattr(canary_training._AuditedTask, 'aggregator', faulty)
   assert cli.main(['audit', str(trained), *AUDIT, '--only=canaries', '--json']) == 1
   found = json.loads(capsys.readouterr().out)
   assert found['exceeded'] is True

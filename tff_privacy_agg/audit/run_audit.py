@@ -1,6 +1,5 @@
 """The audits of a training that lies in a run directory next to what its ledger promises."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -8,33 +7,28 @@ import json
 import math
 import os
 import pathlib
-import statistics
-import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_federated as tff
 
 import tff_privacy_agg
 from tff_privacy_agg import _validate
-from tff_privacy_agg._files import read_json, read_table, write_bytes, write_json
+from tff_privacy_agg._files import read_json, write_bytes, write_json
 from tff_privacy_agg.audit import digits_membership, memorization
 from tff_privacy_agg.audit.attacks import GALLERY
-from tff_privacy_agg.audit.canaries import Canaries, mark_ordinary, with_canaries
-from tff_privacy_agg.audit.canary_run import CanaryResult, run_with_canaries
+from tff_privacy_agg.audit.canaries import Canaries
+from tff_privacy_agg.audit.canary_run import CanaryResult
+from tff_privacy_agg.audit.canary_training import Progress, seconds_without, train_with_canaries
 from tff_privacy_agg.audit.pictures import png
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.learning import RunDirectory, UniformCohorts
+from tff_privacy_agg.learning import RunDirectory
 from tff_privacy_agg.learning.training_task import TrainingTask
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger
 from tff_privacy_agg.ledger.card import risk
 
 AUDITS = ('canaries', 'membership', 'memorization', 'gallery')
 _MEMORIZATION_ROUNDS, _MEMORIZATION_CANARIES = 12, 10
-# Called with what is going on, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,14 +44,6 @@ class RunAudit:
   claim: float
   exceeded: bool
   found: Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _AuditedTask(TrainingTask):
-  """The same training with canaries among its clients."""
-
-  def model_fn(self) -> Callable[[], tff.learning.models.VariableModel]:
-    return with_canaries(super().model_fn())
 
 
 def audit_run(
@@ -121,8 +107,8 @@ def audit_run(
     # The clients of FedSGD send gradients; no learning rate of theirs scales them.
     rate = 1.0 if task.algorithm == 'fed_sgd' else task.client_learning_rate
     added = Canaries(count=canaries, norm=norm, client_learning_rate=rate, seed=seed)
-    shown, costs = _with_canaries(task, config, record, added, confidence, progress)
-    found['canaries'] = {**_plain(shown), **costs, **_beside(path)}
+    shown, costs = train_with_canaries(task, config, record, added, confidence, progress)
+    found['canaries'] = {**_plain(shown), **costs, **seconds_without(path)}
   if 'membership' in audits:
     found['membership'] = _plain(_membership(path, task, confidence, seed, progress))
   if 'memorization' in audits:
@@ -182,69 +168,6 @@ def _view(record: LedgerRecord) -> str:
   gains for the release view is not tested.
   """
   return 'server' if math.isfinite(record.epsilon('server')) else 'release'
-
-
-def _with_canaries(
-  task: TrainingTask,
-  config: Mapping[str, Any],
-  record: LedgerRecord,
-  canaries: Canaries,
-  confidence: float,
-  progress: Progress,
-) -> tuple[CanaryResult, Mapping[str, Any]]:
-  """Trains once more with canaries; also what it cost and at which length they were clipped."""
-  audited = _AuditedTask(**{**config, 'target_epsilon': None, 'metrics': 'none'})
-  examples, spec = task.load(), audited.model_fn()().input_spec
-  held = {canary: canaries.dataset(canary, spec) for canary in canaries.ids}
-  for client in examples.train.client_ids:
-    batches = task.preprocess(examples.train.create_tf_dataset_for_client(client))
-    held[client] = mark_ordinary(batches, spec)
-  cohorts = UniformCohorts(client_ids=list(held), size=task.clients_per_round, seed=task.seed)
-  seen: Counter[str] = Counter()
-
-  def cohort_of(number: int) -> list[str]:
-    cap = record.facts.participation_cap
-    eligible = None if cap is None else [client for client in held if seen[client] < cap]
-    cohort = cohorts.cohort(number, eligible)
-    seen.update(cohort)
-    return cohort
-
-  # Questions that share the ledger are none of its training.
-  rounds = record.state.kinds[0].rounds
-  moments, at_full_length = [time.monotonic()], []
-
-  def observe(number: int, metrics: Mapping[str, Any]) -> None:
-    moments.append(time.monotonic())
-    told = metrics.get('aggregator') or {}
-    if 'clipping' in told and 'zeroing' in told:  # TFF drops them under Mime
-      clip, threshold = float(told['clipping']['norm']), float(told['zeroing']['threshold'])
-      at_full_length.append(clip <= canaries.norm <= threshold)
-    progress('training with canaries', number, rounds)
-
-  progress('training with canaries', 0, rounds)
-  collected = run_with_canaries(
-    audited.process(),
-    canaries,
-    dataset_of=held.__getitem__,
-    cohort_of=cohort_of,
-    rounds=rounds,
-    observe_round=observe,
-  )
-  shown = collected.result(delta=record.facts.delta, confidence=confidence)
-  costs = {
-    'norm': canaries.norm,
-    'rounds_at_full_length': sum(at_full_length) if at_full_length else None,
-    'seconds_a_round': statistics.median(np.diff(moments)),
-  }
-  return shown, costs
-
-
-def _beside(path: pathlib.Path) -> Mapping[str, float]:
-  """Seconds that a round of the run itself took, if its metrics say."""
-  rows = read_table(path / 'metrics.csv')
-  with contextlib.suppress(ValueError, KeyError, statistics.StatisticsError):
-    return {'seconds_a_round_without': statistics.median(float(row['seconds']) for row in rows)}
-  return {}
 
 
 def _membership(
