@@ -27,7 +27,7 @@ def main() -> None:
   bound = binding.bind(layers, tpa.Cohort(expected=100, maximum=128), 1000, tf.float32)
   limit = bound.limit(tpa.Budget(epsilon=50.0, delta=1e-6))
   stack = Stack(binding=bound, delta=1e-6, limit=limit)
-  account = tf.function(stack._account)
+  account = tf.function(stack.account.update)
   state, survivors = stack.init()['privacy'], tf.constant(100)
   seconds = []
   for _ in range(CALLS):

@@ -54,7 +54,19 @@ BESIDE = {
 }
 IMPORT_TFF = {'_tff', 'aggregation', 'runtime', 'learning', 'analytics', 'audit', 'deployment'}
 WITHOUT_TFF = {
-  pathlib.Path('aggregation') / name for name in ('layers', 'domains.py', 'binding.py', 'stack.py')
+  pathlib.Path('aggregation') / name
+  for name in (
+    'layers',
+    'domains.py',
+    'composition.py',
+    'integer_design.py',
+    'channel_plans.py',
+    'binding.py',
+    'noise_history.py',
+    'channel_sums.py',
+    'privacy_account.py',
+    'stack.py',
+  )
 }
 WITHOUT_TENSORFLOW = {
   '__init__',

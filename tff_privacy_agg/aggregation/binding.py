@@ -16,73 +16,13 @@ import tensorflow as tf
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg._names import CENTRAL, CORRELATED
-from tff_privacy_agg._wording import counted
-from tff_privacy_agg.aggregation import resolution
 from tff_privacy_agg.aggregation.channel_plans import ChannelPlan, channel_bits, plan_channel
-from tff_privacy_agg.aggregation.domains import Cohort, Domain, RealVectors
-from tff_privacy_agg.aggregation.layers import (
-  CentralDiscreteGaussianNoise,
-  CorrelatedNoise,
-  Layer,
-  Mechanism,
-  ModularTerminal,
-  Quantization,
-  Slot,
-  Terminal,
-)
-from tff_privacy_agg.errors import CompositionError, ConfigurationError
+from tff_privacy_agg.aggregation.composition import check
+from tff_privacy_agg.aggregation.domains import Cohort
+from tff_privacy_agg.aggregation.integer_design import solve_design, warn_if_coarse
+from tff_privacy_agg.aggregation.layers import CorrelatedNoise, Layer, Mechanism, Slot, Terminal
+from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.numerics import samplers
-
-# A scaled coordinate above this loses its fraction in float32.
-_LARGEST_FLOAT32_SCALE = 2**16
-_RESERVED_NAMES = ('privacy',)
-
-
-def check(layers: Sequence[Layer], dim: int | None = None) -> list[Domain]:
-  """The domains before each layer and after the last one.
-
-  Args:
-    layers: From the client's value to the sum.
-    dim: Dimension of the value; None while it is not known.
-
-  Raises:
-    CompositionError: If the layers do not form a stack.
-  """
-  if isinstance(layers, Layer) or not isinstance(layers, Sequence):
-    raise CompositionError(
-      f'A stack takes a sequence of layers; got {layers!r}. Pass a list that ends with a sum.'
-    )
-  if not layers:
-    raise CompositionError(
-      'A stack needs layers; got none. End it with `SecureModularSum` or another sum.'
-    )
-  for layer in layers:
-    if not isinstance(layer, Layer):
-      raise CompositionError(f'A stack takes layers; got {layer!r}. Pass instances of `tpa.Layer`.')
-  names = [layer.name for layer in layers]
-  for name in names:
-    if names.count(name) > 1:
-      raise CompositionError(
-        f'Layers need different names; {name!r} is used {counted(names.count(name), "time")}. '
-        'Remove one of them, or pass `name=`.'
-      )
-    if name in _RESERVED_NAMES:
-      raise CompositionError(f'A layer cannot be named {name!r}; the stack uses it. Rename it.')
-  for position, layer in enumerate(layers[:-1]):
-    if isinstance(layer, Terminal):
-      raise CompositionError(
-        f'Layer {layer.name!r} ends a stack; layer {layers[position + 1].name!r} stands after it. '
-        'Put the sum last.'
-      )
-  if not isinstance(layers[-1], Terminal):
-    raise CompositionError(
-      f'A stack ends with a sum; the last layer is {layers[-1].name!r}. '
-      'Add `SecureModularSum` (or `ForeignSum`, `PlainSum`).'
-    )
-  domains: list[Domain] = [RealVectors(dim=dim)]
-  for layer in layers:
-    domains.append(layer.output_domain(domains[-1]))
-  return domains
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -278,32 +218,9 @@ def bind(
   if mechanism is not None:
     parts = [channel.noise_multiplier(cohort.minimum) for channel in channels]
     vector_noise_multiplier = accounting.split_noise_multiplier(mechanism.noise_multiplier, parts)
-  design = None
-  terminal = layers[-1]
-  for layer, domain in zip(layers, domains, strict=False):
-    if layer is mechanism and isinstance(mechanism, CentralDiscreteGaussianNoise):
-      design = mechanism.integer_design(
-        noise_multiplier=vector_noise_multiplier,
-        cohort_maximum=cohort.maximum,
-        dimension=typing.cast(int, domain.dim),
-      )
-      dtype = tf.float64  # a float32 has no bits left behind the steps
-    if isinstance(layer, Quantization) and isinstance(terminal, ModularTerminal):
-      size, flat = typing.cast(int, domain.dim), typing.cast(RealVectors, domain).flat
-      design = accounting.solve(
-        noise_multiplier=vector_noise_multiplier,
-        cohort_maximum=cohort.maximum,
-        minimum_honest=cohort.minimum,
-        bits=terminal.width,
-        dimension=size,
-        modclip_prob=layer.modclip_prob,
-        rho=1.0 if flat else float(size),
-        beta=layer.beta,
-        mechanism=mechanism.mechanism if mechanism else None,
-      )
-      if design.scaled_norm > _LARGEST_FLOAT32_SCALE:
-        dtype = tf.float64
-      resolution.warn_if_coarse(layers, design)
+  design, dtype = solve_design(layers, domains, mechanism, cohort, vector_noise_multiplier, dtype)
+  if design is not None:
+    warn_if_coarse(layers, design)
   slots = OrderedDict(
     (
       layer.name,
@@ -324,7 +241,7 @@ def bind(
     mechanism=mechanism,
     design=design,
     channels=channels,
-    channel_bits=channel_bits(channels, cohort, terminal),
+    channel_bits=channel_bits(channels, cohort, layers[-1]),
     beside=_fitting(beside, mechanism, cohort),
   )
   if bound.strategy is not None and not bound.price.has_mu:

@@ -12,7 +12,7 @@ from tff_privacy_agg._tff import (
   worker_cleanup as worker_cleanup,  # its exit hook
 )
 from tff_privacy_agg.accounting import Budget
-from tff_privacy_agg.aggregation import binding, process, tff_values
+from tff_privacy_agg.aggregation import binding, composition, process, tff_values
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.layers import Layer
 from tff_privacy_agg.errors import CompositionError
@@ -32,7 +32,7 @@ class _ComposedFactory:
     budget: Budget | None = None,
     beside: Sequence[binding.Binding] = (),
   ):
-    binding.check(layers)
+    composition.check(layers)
     layers = tuple(layers)
     _validate.instance(Cohort, cohort=cohort)
     if budget is not None:

@@ -126,13 +126,13 @@ def test_after_the_halt_nothing_moves_and_the_noise_goes_on():
 
 
 def test_what_is_infinite_stays_infinite_and_halts():
-  stack = limited(3.0)
+  account = limited(3.0).account
   infinite = tf.constant([accounting.INFINITE] * 3, tf.int64)
-  twice = stack._add(stack._add(infinite, infinite), infinite)
+  twice = account._add(account._add(infinite, infinite), infinite)
   np.testing.assert_array_equal(twice, infinite)
   zero = tf.constant(0, tf.int64)
-  assert stack._account_state(twice, zero, zero)['halted']
-  assert np.isinf(stack._epsilon(twice, tf.constant(0.0, tf.float64)))
+  assert account._state(twice, zero, zero)['halted']
+  assert np.isinf(account._epsilon(twice, tf.constant(0.0, tf.float64)))
 
 
 def test_without_a_budget_nothing_is_said_of_one():

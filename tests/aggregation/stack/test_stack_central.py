@@ -161,7 +161,7 @@ def test_counts_of_channels_are_integers_with_noise_of_the_server():
   stack = stack_of(layers, 1, Cohort(expected=8, minimum=1))
   sums = added(messages(stack, stack.init(), [[0.5]] * 8))
   finish = tf.function(
-    lambda key: stack._decode_channels(
+    lambda key: stack.channels.decode(
       sums['channels'], randomness.RandomStream(kind='philox', key=key)
     )[1]
   )

@@ -69,7 +69,7 @@ def test_each_of_the_servers_channels_of_one_variance_has_noise():
   first, second = stack.binding.channels
   assert first.variance == second.variance > 0
   sums = added(messages(stack, stack.init(), [[0.5]] * 8))['channels']
-  found = [stack._decode_channels(sums, stream(seed))[1] for seed in range(40)]
+  found = [stack.channels.decode(sums, stream(seed))[1] for seed in range(40)]
   columns = np.array([(one['zeroing']['above'], one['clipping']['below']) for one in found])
   for column, plan in zip(columns.T, (first, second), strict=True):
     assert len({*column}) > 10
@@ -81,7 +81,7 @@ def test_no_two_uses_of_randomness_share_a_stream(law):
   """Rounding, the vector, and the channels of each variance, with what settles their ties."""
   first = [WeightedMean(maximum=5.0), Zeroing(threshold=QUANTILE)]
   stack = stack_of(layers_of(law, first), 3, COHORT)
-  of_channels = stack._channel_noise()
+  of_channels = stack.channels.noise()
   assert len(of_channels) == 2
   uses = [layer.random_words(slot) for layer, slot in stack._layers()]
   uses += [sampler.random_words(start, len(where)) for start, sampler, where in of_channels]
@@ -125,8 +125,8 @@ def test_the_distance_of_a_round_is_that_of_the_largest_cohort(law):
   near = dataclasses.replace(limit, most_distance=10 * bound.price.distance(1))
   zero = tf.constant(0, tf.int64)
   for found, halts in ((near, True), (limit, False)):
-    stack = Stack(binding=bound, delta=DELTA, limit=found)
-    assert stack._account_state(tf.zeros_like(stack._costs[0]), zero, zero)['halted'] == halts
+    account = Stack(binding=bound, delta=DELTA, limit=found).account
+    assert account._state(tf.zeros_like(account._costs[0]), zero, zero)['halted'] == halts
 
 
 class AnyFactory:

@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 from stack_runs import stack_of, stream
 
+from tff_privacy_agg.aggregation.channel_sums import ChannelSums
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.layers import (
   AdaptiveQuantile,
@@ -201,12 +202,16 @@ def test_less_noise_is_noticed(draws, monkeypatch):
 @laws
 @pytest.mark.parametrize('position', [1, 2, 3])
 def test_a_channel_without_noise_is_noticed(law, position):
-  class Faulty(Stack):
-    def _channel_noise(self):
+  class Faulty(ChannelSums):
+    def noise(self):
       found = [
-        (one, of, [at for at in where if at != position])
-        for one, of, where in super()._channel_noise()
+        (one, of, [at for at in where if at != position]) for one, of, where in super().noise()
       ]
       return [request for request in found if request[-1]]
 
-  assert noticed(drawn_from(private_stack(law, Faulty)), 100_000)
+  class FaultyStack(Stack):
+    @property
+    def channels(self):
+      return Faulty(binding=self.binding)
+
+  assert noticed(drawn_from(private_stack(law, FaultyStack)), 100_000)
