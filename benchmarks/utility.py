@@ -24,8 +24,8 @@ import numpy as np
 import tensorflow_federated as tff
 
 import tff_privacy_agg as tpa
-from tff_privacy_agg.learning import cohorts
 from tff_privacy_agg.learning.data.digits import NUM_CLASSES, NUM_PIXELS
+from tff_privacy_agg.learning.rounds import cohorts
 from tff_privacy_agg.learning.training_task import TrainingTask
 
 _LAST_ROUNDS = 5

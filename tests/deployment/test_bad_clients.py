@@ -17,8 +17,9 @@ from tff_privacy_agg.deployment.keys.authority import make_keys
 from tff_privacy_agg.deployment.served_session import LiveSession
 from tff_privacy_agg.deployment.standing import Standing
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.learning.rounds import RoundResult
-from tff_privacy_agg.learning.training_loop import ATTEMPTS, TrainingLoop
+from tff_privacy_agg.learning.rounds.attempts import ATTEMPTS
+from tff_privacy_agg.learning.rounds.source import RoundResult
+from tff_privacy_agg.learning.training_loop import TrainingLoop
 from tff_privacy_agg.ledger import PrivacyLedger
 from tff_privacy_agg.secagg import Blame, wire
 

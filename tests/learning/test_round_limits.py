@@ -11,7 +11,7 @@ from tff_privacy_agg import accounting
 from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.learning.preparation.session_limits import SessionLimits, check_limits
 from tff_privacy_agg.learning.private_process import check_facts
-from tff_privacy_agg.learning.rounds import round_result
+from tff_privacy_agg.learning.rounds.source import round_result
 from tff_privacy_agg.learning.training_loop import TrainingLoop
 from tff_privacy_agg.ledger import PrivacyLedger
 

@@ -11,7 +11,7 @@ from test_training import IDS, SIZE, cohorts, examples_of, model_fn, process_wit
 import tff_privacy_agg as tpa
 from tff_privacy_agg import secagg
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.learning.rounds import LocalRounds
+from tff_privacy_agg.learning.rounds.source import LocalRounds
 from tff_privacy_agg.ledger import LedgerRecord
 from tff_privacy_agg.runtime import RandomDrops, SecAggContext, use
 

@@ -16,7 +16,7 @@ from tff_privacy_agg.deployment.participant import Work
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.preparation.session_limits import SessionLimits
-from tff_privacy_agg.learning.rounds import RoundResult, round_result
+from tff_privacy_agg.learning.rounds.source import RoundResult, round_result
 from tff_privacy_agg.runtime.round_form import RoundForm
 
 

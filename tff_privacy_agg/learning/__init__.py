@@ -7,12 +7,6 @@ from tff_privacy_agg._lazy import lazy_names
 if TYPE_CHECKING:
   from tff_privacy_agg.learning import data as data
   from tff_privacy_agg.learning.accounting_plan import Accounting as Accounting
-  from tff_privacy_agg.learning.cohorts import (
-    Cohorts as Cohorts,
-    PoissonCohorts as PoissonCohorts,
-    SeparatedCohorts as SeparatedCohorts,
-    UniformCohorts as UniformCohorts,
-  )
   from tff_privacy_agg.learning.data_source import CohortDataSource as CohortDataSource
   from tff_privacy_agg.learning.example_level import ExampleLevel as ExampleLevel
   from tff_privacy_agg.learning.export.run_export import export_model as export_model
@@ -35,7 +29,13 @@ if TYPE_CHECKING:
   from tff_privacy_agg.learning.process_builder import (
     build_private_learning_process as build_private_learning_process,
   )
-  from tff_privacy_agg.learning.rounds import (
+  from tff_privacy_agg.learning.rounds.cohorts import (
+    Cohorts as Cohorts,
+    PoissonCohorts as PoissonCohorts,
+    UniformCohorts as UniformCohorts,
+  )
+  from tff_privacy_agg.learning.rounds.separated_cohorts import SeparatedCohorts as SeparatedCohorts
+  from tff_privacy_agg.learning.rounds.source import (
     LocalRounds as LocalRounds,
     RoundResult as RoundResult,
     Rounds as Rounds,

@@ -15,7 +15,6 @@ from tff_privacy_agg._tff import compat
 from tff_privacy_agg._tff.error_hints import last_line
 from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
-from tff_privacy_agg.learning.cohorts import Cohorts
 from tff_privacy_agg.learning.preparation.checks import (
   check_cohorts,
   check_element,
@@ -24,6 +23,7 @@ from tff_privacy_agg.learning.preparation.checks import (
 )
 from tff_privacy_agg.learning.preparation.session_limits import check_limits, running_limits
 from tff_privacy_agg.learning.private_process import check_facts
+from tff_privacy_agg.learning.rounds.cohorts import Cohorts
 from tff_privacy_agg.ledger import PrivacyLedger
 
 # Making a client's dataset costs milliseconds, keeping it a few kilobytes.

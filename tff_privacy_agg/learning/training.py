@@ -11,11 +11,11 @@ import tensorflow_federated as tff
 from tff_privacy_agg import _validate
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.learning.cohorts import Cohorts
 from tff_privacy_agg.learning.data_source import CohortDataSource
 from tff_privacy_agg.learning.preparation.checks import check_process
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess
-from tff_privacy_agg.learning.rounds import LocalRounds
+from tff_privacy_agg.learning.rounds.cohorts import Cohorts
+from tff_privacy_agg.learning.rounds.source import LocalRounds
 from tff_privacy_agg.learning.run_directory import RunDirectory
 from tff_privacy_agg.learning.training_loop import TrainingLoop, TrainingResult
 from tff_privacy_agg.ledger import PrivacyLedger

@@ -8,39 +8,25 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tff_privacy_agg import _validate, secagg
+from tff_privacy_agg import _validate
 from tff_privacy_agg._telling import announced
 from tff_privacy_agg._tff import compat
-from tff_privacy_agg._tff.error_hints import explained
 from tff_privacy_agg._wording import counted
-from tff_privacy_agg.accounting.printing import rounded_up
-from tff_privacy_agg.aggregation.noise_history import holds_noise
-from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
+from tff_privacy_agg.errors import BudgetExceededError, LedgerError
 from tff_privacy_agg.learning.flat_metrics import flatten
-from tff_privacy_agg.learning.ledger_release import account_of, settle
-from tff_privacy_agg.learning.preparation.checks import check_size
-from tff_privacy_agg.learning.preparation.session_limits import SessionLimits, check_limits
+from tff_privacy_agg.learning.ledger_release import account_of
+from tff_privacy_agg.learning.preparation.session_limits import check_limits
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess, check_facts
 from tff_privacy_agg.learning.progress import progress_line
-from tff_privacy_agg.learning.rounds import RoundResult, Rounds
+from tff_privacy_agg.learning.rounds.attempts import RoundAttempts
+from tff_privacy_agg.learning.rounds.noise_restart import NoiseRestart
+from tff_privacy_agg.learning.rounds.source import RoundResult, Rounds
 from tff_privacy_agg.learning.run_directory import RunDirectory
 from tff_privacy_agg.learning.run_identity import identity_of
 from tff_privacy_agg.learning.statement_release import StatementReleaseManager
 from tff_privacy_agg.ledger import PrivacyLedger
 
-ATTEMPTS = 3
-"""Sessions that one round may take, and one more for each client that may drop out."""
 BUDGET_SPENT = 'the privacy budget is spent'
-# Sessions that other drop-outs may let succeed. What no repetition fixes is raised at once.
-_RETRIED = (
-  secagg.NotEnoughClients,
-  secagg.NotEnoughShares,
-  secagg.BadShares,
-  secagg.InconsistentSurvivors,
-  secagg.VerificationFailed,
-  secagg.SessionAborted,
-  secagg.RoundTimeout,
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,6 +121,9 @@ class TrainingLoop:
     self.report('compiling, the first round takes some seconds longer')
     state, done = self._begin()
     metrics: Mapping[str, Any] = {} if self.directory is None else self.directory.last_metrics()
+    attempts = RoundAttempts(
+      source=self.source, ledger=self.ledger, report=self.report, noise=self._noise
+    )
     stopped, ran, first = None, 0, 0.0
     began = time.monotonic()
     for round_number in range(done + 1, self.rounds + 1):
@@ -147,7 +136,7 @@ class TrainingLoop:
           if ran
           else announced(self.report, 'the first round', closing=False)
         ):
-          result, cohort = self._round(round_number, state)
+          result, cohort = attempts.run(round_number, state)
         if account_of(result.metrics).get('halted', False):
           raise BudgetExceededError('The process has spent its budget.')
       except BudgetExceededError as error:
@@ -171,7 +160,7 @@ class TrainingLoop:
     """The state to go on from, and the rounds behind it."""
     initial = self.process.initialize()
     if self.directory is None:
-      return self._with_noise_of(initial, 0), 0
+      return self._noise.state_of(initial, 0), 0
     state, done = self.directory.latest(initial, self.report)
     if self.ledger is not None and self.ledger.state.rounds < done:
       raise LedgerError(
@@ -183,35 +172,14 @@ class TrainingLoop:
     for line in self.directory.begin(found, rounds=self.rounds, after=done):
       self.report(line)
     if state is None:
-      return self._with_noise_of(initial, 0), 0
+      return self._noise.state_of(initial, 0), 0
     cut = '; a round that was cut off runs again and stays charged' if done < self.rounds else ''
     self.report(f'resuming after round {done}{cut}')
-    return self._with_noise_of(state, done), done
+    return self._noise.state_of(state, done), done
 
-  def _with_noise_of(self, state: Any, done: int) -> Any:
-    """A state to go on from; its correlated noise begins anew if a round after it may have run."""
-    if not holds_noise(state):
-      return state
-    if self.ledger is None:
-      # Nobody knows whether a round ran after the checkpoint.
-      return state if done == 0 else self._restarted(state)
-    same = self.ledger.state.rounds == int(state.aggregator['privacy']['rounds'])
-    if same and not self.ledger.must_restart(done + 1):
-      return state
-    return self._restarted(state)
-
-  def _restarted(self, state: Any) -> Any:
-    """A state whose correlated noise begins anew: no noise is used with two sums."""
-    if not hasattr(self.process, 'restart_noise'):
-      raise ConfigurationError(
-        'A round was lost, and its noise may not be used again; this process cannot restart its '
-        'noise. Build it with `build_private_learning_process`.'
-      )
-    self.report('the noise begins anew: a round after the last state may have run')
-    if self.ledger is None:
-      return self.process.restart_noise(state)
-    self.ledger.restart_noise()
-    return self.process.restart_noise(state, self.ledger.state.rounds)
+  @property
+  def _noise(self) -> NoiseRestart:
+    return NoiseRestart(process=self.process, ledger=self.ledger, report=self.report)
 
   def _check_budget(self, round_number: int, state: Any) -> None:
     """Ends the training before clients are asked, if the budget is known to be spent."""
@@ -220,40 +188,6 @@ class TrainingLoop:
     if self.ledger is not None:
       # Whoever takes part: a cohort can only make it dearer.
       self.ledger.check_budget(round_number, most=self.ledger.state.most)
-
-  def _round(self, round_number: int, state: Any) -> tuple[RoundResult, Sequence[str]]:
-    """One round; if it has no sum it runs again, as a new session, work and noise included."""
-    ledger, source = self.ledger, self.source
-    attempt, attempts = 0, ATTEMPTS
-    while True:
-      attempt += 1
-      eligible = None if ledger is None else ledger.eligible(source.client_ids)
-      cohort = source.select(round_number, eligible)
-      if attempt == 1:
-        attempts += _drop_outs(source.limits, len(cohort))
-      charge = None if ledger is None else self._charge(ledger, round_number, cohort)
-      try:
-        with explained():
-          result = source.run(state, cohort)
-      except _RETRIED as error:
-        cost = '' if ledger is None or charge is None else _cost(ledger, charge, error)
-        self.report(
-          f'round {round_number} has no sum, attempt {attempt} of {attempts}: {error}{cost}'
-        )
-        if attempt == attempts:
-          raise
-        if holds_noise(state) and not error.unopened:
-          state = self._restarted(state)
-        continue
-      if ledger is not None and charge is not None:
-        _settle(ledger, charge, round_number, result, cohort)
-      return result, cohort
-
-  def _charge(self, ledger: PrivacyLedger, round_number: int, cohort: Sequence[str]) -> int:
-    check_size(len(cohort), ledger.facts, round_number)
-    return ledger.charge(
-      round_number, planned_survivors=len(cohort), cohort=cohort, drawn=self.source.sampling
-    )
 
   def _metrics(self, result: RoundResult, cohort: Sequence[str]) -> Mapping[str, Any]:
     metrics: OrderedDict[str, Any] = OrderedDict()
@@ -278,30 +212,3 @@ class TrainingLoop:
     # Last: a tracking server that fails does not cost the round, whose state is kept.
     for manager in self.managers:
       asyncio.run(manager.release(metrics, round_number))
-
-
-def _drop_outs(limits: SessionLimits | None, clients: int) -> int:
-  """Clients of a round that its sessions can lose."""
-  if limits is None:
-    return 0
-  return secagg.params.basis_points('dropout_fraction', limits.dropout_fraction) * clients // 10_000
-
-
-def _cost(ledger: PrivacyLedger, charge: int, error: secagg.SecAggError) -> str:
-  """Formats the cost of a session without a sum."""
-  if error.unopened and ledger.settle_unopened(charge, mode='semi_honest'):
-    return '; it showed nothing, and costs nothing'
-  total = ledger.epsilon('server')
-  return f'; it stays charged: epsilon {rounded_up(total, 4)} so far'
-
-
-def _settle(
-  ledger: PrivacyLedger, charge: int, round_number: int, result: RoundResult, cohort: Sequence[str]
-) -> None:
-  """Settles a round with what its metrics say, or else with what the runtime counted."""
-  if result.survivors is not None and not account_of(result.metrics):
-    ledger.settle(charge, survivors=result.survivors, counted_by='runtime')
-    return
-  # In a simulation all of the cohort survives.
-  counted = len(cohort) if result.survivors is None else result.survivors
-  settle(ledger, round_number, result.metrics, counted=counted)

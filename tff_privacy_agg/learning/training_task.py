@@ -32,7 +32,6 @@ from tff_privacy_agg.aggregation.layers import (
 from tff_privacy_agg.aggregation.layers.noise import NOISE_LAYERS
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.accounting_plan import Accounting
-from tff_privacy_agg.learning.cohorts import UniformCohorts
 from tff_privacy_agg.learning.data import FederatedExamples, named
 from tff_privacy_agg.learning.flat_metrics import no_metrics
 from tff_privacy_agg.learning.models import evaluate_softmax, held_out_evaluator, model_of
@@ -42,6 +41,7 @@ from tff_privacy_agg.learning.process_builder import (
   build_private_learning_process,
   reasons_of_tff,
 )
+from tff_privacy_agg.learning.rounds.cohorts import UniformCohorts
 
 _RARELY = 1e-4
 

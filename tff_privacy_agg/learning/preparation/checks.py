@@ -12,7 +12,7 @@ from tff_privacy_agg._wording import counted
 from tff_privacy_agg.aggregation import stack_mark
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.learning.cohorts import Cohorts
+from tff_privacy_agg.learning.rounds.cohorts import Cohorts
 from tff_privacy_agg.ledger import LedgerFacts
 
 _BUILDERS = '`tpa.build_private_learning_process` or a function of `tff.learning.algorithms`'
