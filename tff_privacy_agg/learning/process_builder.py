@@ -1,8 +1,6 @@
 """TFF's learning algorithms with every release in one account."""
 
-import contextlib
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -11,12 +9,10 @@ import tensorflow_federated as tff
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import ALGORITHMS
 from tff_privacy_agg._tff import compat
-from tff_privacy_agg._tff.error_hints import last_line
 from tff_privacy_agg.aggregation.binding import Binding
 from tff_privacy_agg.aggregation.factories import ComposedFactory, WeightedComposedFactory
-from tff_privacy_agg.aggregation.layers import Mean, WeightedMean
 from tff_privacy_agg.aggregation.process import stack_of
-from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
+from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.accounting_plan import Accounting
 from tff_privacy_agg.learning.example_level import ExampleLevel
 from tff_privacy_agg.learning.flat_metrics import no_metrics
@@ -26,14 +22,19 @@ from tff_privacy_agg.learning.metrics_factory import (
   unfinalized_type,
 )
 from tff_privacy_agg.learning.options import METRICS
-from tff_privacy_agg.learning.preparation.checks import without_mean
+from tff_privacy_agg.learning.preparation.builder_checks import (
+  check_account,
+  check_optimizers,
+  check_options,
+  private_binding,
+  reasons_of_tff,
+)
 from tff_privacy_agg.learning.private_process import PrivateLearningProcess
 
 # The default metrics then take a twentieth of what a round costs.
 _METRICS_NOISE_RATIO = 4.5
 # The same weights as with TFF's default, bit for bit, in less time: docs/performance.md.
 FAST_LOOP = tff.learning.LoopImplementation.DATASET_ITERATOR
-_OURS = ('model_aggregator', 'metrics_aggregator', 'full_gradient_aggregator')
 
 
 def build_private_learning_process(
@@ -106,16 +107,16 @@ def build_private_learning_process(
   build = getattr(tff.learning.algorithms, ALGORITHMS[algorithm][0])
   with reasons_of_tff(build.__name__):
     weights_type = weights_type_of(model_fn)
-  bound = {name: _private(name, stack, weights_type) for name, stack in stacks.items()}
+  bound = {name: private_binding(name, stack, weights_type) for name, stack in stacks.items()}
   for name, stack in stacks.items():
-    _check_account(name, stack, accounting)
+    check_account(name, stack, accounting)
   metrics_aggregator = _metrics_aggregator(metrics, aggregator, bound['aggregator'])
   beside = _beside(bound, metrics_aggregator, lambda: unfinalized_type(model_fn))
   accounted = aggregator.accounted(delta=accounting.delta, budget=accounting.budget, beside=beside)
   weighted = isinstance(aggregator, WeightedComposedFactory)
   build = getattr(tff.learning.algorithms, ALGORITHMS[algorithm][weighted])
-  _check_options(build, options)
-  _check_optimizers(options)
+  check_options(build, options)
+  check_optimizers(options)
   options.setdefault('loop_implementation', FAST_LOOP)
   if algorithm == 'mime_lite':
     options['full_gradient_aggregator'] = stacks['gradient_aggregator']
@@ -158,7 +159,7 @@ def round_of(
     weights_type: From `weights_type_of`.
     metrics_type: Gives TFF type of one client's unfinalized metrics.
   """
-  bound = {'aggregator': _private('aggregator', aggregator, weights_type)}
+  bound = {'aggregator': private_binding('aggregator', aggregator, weights_type)}
   if algorithm == 'mime_lite':
     bound['gradient_aggregator'] = bound['aggregator']
   metrics_aggregator = _metrics_aggregator(metrics, aggregator, bound['aggregator'])
@@ -205,72 +206,6 @@ def weights_type_of(
   )
 
 
-def _private(
-  name: str, stack: ComposedFactory | WeightedComposedFactory, weights_type: compat.Type
-) -> Binding:
-  if not isinstance(stack, ComposedFactory | WeightedComposedFactory):
-    raise ConfigurationError(
-      f'`{name}` must be a stack of this package, whose cost is known; got '
-      f'{type(stack).__name__}. Pass what `compose` or a recipe gives, not wrapped.'
-    )
-  bound = stack.bind(weights_type)
-  if bound.mechanism is None:
-    raise ConfigurationError(
-      f'`{name}` must be a stack with noise; this one has none, and its epsilon is infinite. '
-      "Add a noise layer, or use TFF's own builder."
-    )
-  return bound
-
-
-def _check_account(
-  name: str, stack: ComposedFactory | WeightedComposedFactory, accounting: Accounting
-) -> None:
-  """Refuses a stack that averages nothing, or was composed for another account."""
-  if not any(isinstance(layer, Mean | WeightedMean) for layer in stack.layers):
-    raise without_mean(f'`{name}`')
-  if stack.stated_delta not in (None, accounting.delta):
-    raise ConfigurationError(
-      f'`{name}` was composed with a delta of {stack.stated_delta:g}; `accounting` has '
-      f'{accounting.delta:g}. State delta once, in `Accounting(delta=...)`.'
-    )
-  if stack.budget not in (None, accounting.budget):
-    raise ConfigurationError(
-      f'`{name}` was composed with a budget that is not that of `accounting`. State the budget '
-      'once, in `Accounting(budget=...)`.'
-    )
-
-
-def _check_optimizers(options: Mapping[str, Any]) -> None:
-  for name, given in options.items():
-    known = isinstance(given, tff.learning.optimizers.Optimizer)
-    if name.endswith(('optimizer', 'optimizer_fn')) and not known:
-      raise ConfigurationError(
-        f"`{name}` must be one of TFF's optimizers, got {given!r}. TFF 0.87 trains with no other, "
-        "Keras's included: pass such as `tff.learning.optimizers.build_sgdm(0.1)`."
-      )
-
-
-@contextlib.contextmanager
-def reasons_of_tff(builder: str) -> Iterator[None]:
-  """Puts into one sentence why TFF does not build a process.
-
-  Args:
-    builder: Name of its builder.
-
-  Raises:
-    ConfigurationError: With TFF's reason.
-  """
-  try:
-    yield
-  except PrivacyAggError:
-    raise
-  except Exception as error:
-    raise ConfigurationError(
-      f'`tff.learning.algorithms.{builder}` refuses the model or an option: '
-      f'{last_line(error)} Change that argument.'
-    ) from error
-
-
 def _metrics_aggregator(
   metrics: str | PrivateMetrics,
   aggregator: ComposedFactory | WeightedComposedFactory,
@@ -294,13 +229,3 @@ def _metrics_aggregator(
     mechanism=bound.law,
     randomness=aggregator.randomness,
   )
-
-
-def _check_options(build: Callable[..., Any], options: Mapping[str, Any]) -> None:
-  known = [name for name in inspect.signature(build).parameters if name not in _OURS][1:]
-  unknown = sorted({*options} - {*known})
-  if unknown:
-    raise ConfigurationError(
-      f'`tff.learning.algorithms.{build.__name__}` takes {", ".join(known)}; got '
-      f'{", ".join(unknown)}. Aggregators are set by `aggregator` and `metrics`.'
-    )

@@ -36,11 +36,8 @@ from tff_privacy_agg.learning.data import FederatedExamples, named
 from tff_privacy_agg.learning.flat_metrics import no_metrics
 from tff_privacy_agg.learning.models import evaluate_softmax, held_out_evaluator, model_of
 from tff_privacy_agg.learning.options import FEWEST_IN_A_SUM, SECURE_SUMS, TrainingOptions
-from tff_privacy_agg.learning.process_builder import (
-  FAST_LOOP,
-  build_private_learning_process,
-  reasons_of_tff,
-)
+from tff_privacy_agg.learning.preparation.builder_checks import reasons_of_tff
+from tff_privacy_agg.learning.process_builder import FAST_LOOP, build_private_learning_process
 from tff_privacy_agg.learning.rounds.cohorts import UniformCohorts
 
 _RARELY = 1e-4

@@ -279,7 +279,8 @@ def _cautions(target: float, parameters: int, numbers: accounting.Plan) -> list[
 def _count(model: Any) -> int:
   """Trainable numbers of a model."""
   from tff_privacy_agg.aggregation import tff_values
-  from tff_privacy_agg.learning.process_builder import reasons_of_tff, weights_type_of
+  from tff_privacy_agg.learning.preparation.builder_checks import reasons_of_tff
+  from tff_privacy_agg.learning.process_builder import weights_type_of
 
   if isinstance(model, float | str | bool) or not (
     callable(model) or hasattr(model, 'initial_weights')
