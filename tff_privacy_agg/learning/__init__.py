@@ -18,11 +18,9 @@ if TYPE_CHECKING:
     PrivateMetrics as PrivateMetrics,
     private_metrics as private_metrics,
   )
+  from tff_privacy_agg.learning.preparation.planning import plan as plan
   from tff_privacy_agg.learning.preparation.session_limits import SessionLimits as SessionLimits
-  from tff_privacy_agg.learning.preparation.training_plan import (
-    TrainingPlan as TrainingPlan,
-    plan as plan,
-  )
+  from tff_privacy_agg.learning.preparation.training_plan import TrainingPlan as TrainingPlan
   from tff_privacy_agg.learning.private_process import (
     PrivateLearningProcess as PrivateLearningProcess,
   )
