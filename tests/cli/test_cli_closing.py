@@ -2,7 +2,7 @@
 
 import pytest
 
-from tff_privacy_agg.cli import _closing
+from tff_privacy_agg.cli._training import closing
 
 FOUND = {
   'accuracy': 0.9312,
@@ -35,7 +35,7 @@ FOUND = {
 def test_the_line_says_what_was_reached_at_what_price_and_where(tmp_path, changed, words):
   for name in ('metrics.csv', 'ledger.jsonl', 'other'):
     (tmp_path / name).touch()
-  line = _closing.last_words({**FOUND, **changed}, tmp_path)
+  line = closing.last_words({**FOUND, **changed}, tmp_path)
   assert words in line
   assert 'accuracy 93.1 % on held-out examples' in line
   assert line.endswith(f'; {tmp_path}: metrics.csv, ledger.jsonl')
@@ -52,4 +52,4 @@ def test_the_line_says_what_was_reached_at_what_price_and_where(tmp_path, change
   ],
 )
 def test_what_was_measured_is_named_whatever_it_is(measured, words):
-  assert _closing.utility({**FOUND, 'metrics': measured}) == words
+  assert closing.utility({**FOUND, 'metrics': measured}) == words

@@ -10,7 +10,8 @@ import pytest
 from command_parsers import commands
 
 from tff_privacy_agg import cli
-from tff_privacy_agg.cli import _progress, _run_config, train
+from tff_privacy_agg.cli import _progress, train
+from tff_privacy_agg.cli._training import run_config
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.training_task import TrainingTask
 
@@ -88,7 +89,7 @@ def parsed(*words):
 
 def one_key(name, value):
   """A file that says one thing, by the name of its option."""
-  section, key = _run_config._KEY_OF[name]
+  section, key = run_config._KEY_OF[name]
   return f'[{section}]\n{key} = {json.dumps(value)}\n'
 
 
@@ -97,7 +98,7 @@ def test_a_file_says_all_that_flags_do(tmp_path):
   parser = commands()['train']
   flags = {action.dest for action in parser._actions} - {'help', 'config'}
   fields = {field.name for field in dataclasses.fields(TrainingTask)}
-  assert flags == fields | {*_run_config._OF_THE_RUN} == {*_run_config._KEY_OF}
+  assert flags == fields | {*run_config._OF_THE_RUN} == {*run_config._KEY_OF}
   task = dataclasses.asdict(TrainingTask())
   for name in sorted(flags - {'no_privacy'}):
     value = {'json': True, 'run_dir': 'here', 'data_directory': 'there'}.get(
@@ -109,10 +110,10 @@ def test_a_file_says_all_that_flags_do(tmp_path):
     args = parsed('--config', str(tmp_path / 'one.toml'), *other)
     if other:
       with pytest.raises(ConfigurationError, match='would do nothing'):
-        _run_config.given(args)
+        run_config.given(args)
       (tmp_path / 'one.toml').write_text(one_key(name, value) + 'source = "mnist"\n')
-    found = _run_config.given(args)
-    if name in _run_config._OF_THE_RUN:
+    found = run_config.given(args)
+    if name in run_config._OF_THE_RUN:
       assert str(getattr(args, name)) == str(value)
     else:
       assert found[name] == value
@@ -120,14 +121,14 @@ def test_a_file_says_all_that_flags_do(tmp_path):
   for enabled in (True, False):
     (tmp_path / 'one.toml').write_text(one_key('no_privacy', enabled))
     args = parsed('--config', str(tmp_path / 'one.toml'))
-    _run_config.given(args)
+    run_config.given(args)
     assert args.no_privacy is not enabled
 
 
 def test_a_flag_wins_over_the_file(tmp_path):
   (tmp_path / 'one.toml').write_text('[run]\ndirectory = "a"\nrounds = 3\n')
   args = parsed('--config', str(tmp_path / 'one.toml'), '--run-dir', 'b', '--rounds', '4')
-  assert _run_config.given(args) == {'rounds': 4}
+  assert run_config.given(args) == {'rounds': 4}
   assert str(args.run_dir) == 'b'
 
 
@@ -137,7 +138,7 @@ def test_a_flag_wins_over_the_file(tmp_path):
 def test_a_file_with_another_type_is_refused(tmp_path, text):
   (tmp_path / 'one.toml').write_text(text)
   with pytest.raises(ConfigurationError, match='must be a'):
-    _run_config.given(parsed('--config', str(tmp_path / 'one.toml')))
+    run_config.given(parsed('--config', str(tmp_path / 'one.toml')))
 
 
 @pytest.mark.parametrize(
@@ -146,11 +147,11 @@ def test_a_file_with_another_type_is_refused(tmp_path, text):
 )
 def test_the_effective_configuration_is_a_file_that_says_the_same(tmp_path, options):
   task = TrainingTask(**options)
-  printed = _run_config.as_toml(dataclasses.asdict(task), tmp_path, as_json=False)
-  assert [*tomllib.loads(printed)] == [*_run_config.SECTIONS]
+  printed = run_config.as_toml(dataclasses.asdict(task), tmp_path, as_json=False)
+  assert [*tomllib.loads(printed)] == [*run_config.SECTIONS]
   (tmp_path / 'printed.toml').write_text(printed, encoding='utf-8')
   args = parsed('--config', str(tmp_path / 'printed.toml'))
-  assert TrainingTask(**_run_config.given(args)) == task
+  assert TrainingTask(**run_config.given(args)) == task
   assert args.run_dir == tmp_path
 
 

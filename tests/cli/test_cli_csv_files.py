@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tff_privacy_agg.cli import _client_rows
+from tff_privacy_agg.cli._analytics import client_rows
 from tff_privacy_agg.errors import ConfigurationError
 
 GOOD = 'minutes,who\n3.5,a\n4,b\n-1e2,a\n'
@@ -43,7 +43,7 @@ MALFORMED = {
 
 
 def values(path):
-  return _client_rows.numbers(_client_rows.by_client(str(path), 'minutes', 'who'), 'mean', 'mean')
+  return client_rows.numbers(client_rows.by_client(str(path), 'minutes', 'who'), 'mean', 'mean')
 
 
 @pytest.mark.parametrize(('content', 'sentence'), MALFORMED.values(), ids=MALFORMED.keys())

@@ -10,7 +10,8 @@ import pytest
 
 import tff_privacy_agg as tpa
 from tff_privacy_agg import cli
-from tff_privacy_agg.cli import _analytics_ledger, _run_config
+from tff_privacy_agg.cli._analytics import question_ledger
+from tff_privacy_agg.cli._training import run_config
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning.options import TrainingOptions
 from tff_privacy_agg.ledger import LedgerRecord
@@ -162,33 +163,33 @@ def test_a_file_may_set_what_the_training_does_not_use_to_its_default(tmp_path):
   path = tmp_path / 'run.toml'
   arguments = ['train', '--config', str(path)]
   path.write_text('[training]\nproximal_strength = 0.1\n')
-  assert _run_config.given(cli.parser().parse_args(arguments)) == {'proximal_strength': 0.1}
+  assert run_config.given(cli.parser().parse_args(arguments)) == {'proximal_strength': 0.1}
   path.write_text('[training]\nproximal_strength = 0.2\n')
   with pytest.raises(ConfigurationError, match='`proximal_strength` is'):
-    _run_config.given(cli.parser().parse_args(arguments))
+    run_config.given(cli.parser().parse_args(arguments))
   # The algorithm that counts is that of the command line; the file's own strength fits the file.
   path.write_text('[training]\nproximal_strength = 0.2\nalgorithm = "fed_prox"\n')
   args = cli.parser().parse_args([*arguments, '--algorithm', 'fed_avg'])
-  assert _run_config.given(args)['algorithm'] == 'fed_avg'
+  assert run_config.given(args)['algorithm'] == 'fed_avg'
 
 
 @pytest.mark.parametrize('no_privacy', [False, True])
 @pytest.mark.parametrize('algorithm', ['fed_avg', 'fed_prox', 'fed_sgd'])
 def test_the_printed_file_sets_nothing_that_is_not_used(tmp_path, no_privacy, algorithm):
   task = TrainingOptions(algorithm=algorithm, **({'noise_multiplier': None} if no_privacy else {}))
-  text = _run_config.as_toml(dataclasses.asdict(task), tmp_path / 'run', as_json=False)
+  text = run_config.as_toml(dataclasses.asdict(task), tmp_path / 'run', as_json=False)
   assert ('proximal_strength = 0.1' in text) is (algorithm == 'fed_prox')
   assert ('# proximal_strength is not used' in text) is (algorithm != 'fed_prox')
   assert ('delta = 0.0005' in text) is not no_privacy
   (tmp_path / 'run.toml').write_text(text)
   args = cli.parser().parse_args(['train', '--config', str(tmp_path / 'run.toml')])
-  assert TrainingOptions(**_run_config.given(args)) == task
+  assert TrainingOptions(**run_config.given(args)) == task
 
 
 def test_no_privacy_on_the_command_line_wins_over_the_noise_of_a_file(tmp_path):
   (tmp_path / 'run.toml').write_text('[privacy]\nnoise_multiplier = 3.0\ntarget_epsilon = 2.0\n')
   args = cli.parser().parse_args(['train', '--config', str(tmp_path / 'run.toml'), '--no-privacy'])
-  given = _run_config.given(args)
+  given = run_config.given(args)
   assert given['noise_multiplier'] is given['target_epsilon'] is None
 
 
@@ -286,4 +287,4 @@ def test_plans_and_statistics_of_a_handful_ask_for_a_delta_too(tmp_path, capsys)
   assert cli.main(plan.split()) == 2
   assert 'no default for fewer than 10 clients, got 5' in capsys.readouterr().err
   with pytest.raises(ConfigurationError, match='no default for fewer than 10 clients, got 4'):
-    _analytics_ledger.delta_of(argparse.Namespace(delta=None), None, 4)
+    question_ledger.delta_of(argparse.Namespace(delta=None), None, 4)

