@@ -30,7 +30,7 @@ def check_range(lower: float, upper: float) -> None:
     lower: Least number.
     upper: Largest number.
   """
-  if not (math.isfinite(lower) and math.isfinite(upper) and lower < upper):
+  if not lower < upper or math.inf in (-lower, upper):
     raise ConfigurationError(
       f'`lower` must be below `upper`, both finite, got {lower!r} and {upper!r}.'
     )
