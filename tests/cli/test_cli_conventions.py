@@ -58,7 +58,8 @@ def test_a_usage_error_is_a_refusal():
 def test_a_place_that_cannot_be_written_is_a_refusal(tmp_path, capsys):
   (tmp_path / 'file').touch()
   assert cli.main(['keys', str(tmp_path / 'file' / 'keys'), 'north']) == 2
-  assert capsys.readouterr().err == f'tff-privacy-agg: {tmp_path}/file/keys: Not a directory\n'
+  expected = f'tff-privacy-agg: {tmp_path}/file/keys: Not a directory. Correct the path.\n'
+  assert capsys.readouterr().err == expected
 
 
 def test_an_error_of_the_network_is_shown_whole(monkeypatch):
