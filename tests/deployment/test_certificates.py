@@ -1,5 +1,8 @@
 """Who may speak for whom: certificates of clients, of servers and of other authorities."""
 
+import datetime
+import types
+
 import deployments
 import grpc
 import pytest
@@ -10,9 +13,8 @@ from cryptography.x509.oid import NameOID
 from deployments import NAMES, Running, client_of, running
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.deployment.keys import tls
-from tff_privacy_agg.deployment.keys.authority import make_keys
-from tff_privacy_agg.errors import RuntimeUnavailableError
+from tff_privacy_agg.deployment.keys import authority, tls
+from tff_privacy_agg.errors import ConfigurationError, RuntimeUnavailableError
 
 
 def test_another_clients_message_is_refused(deploy):
@@ -29,7 +31,7 @@ def test_another_clients_message_is_refused(deploy):
 def test_certificates_are_asked_for(deploy, keys, tmp_path):
   deployment = deploy()
   ca = (keys / 'ca.pem').read_bytes()
-  stranger_keys = make_keys(tmp_path / 'others', ['north', 'x', 'y'])
+  stranger_keys = authority.make_keys(tmp_path / 'others', ['north', 'x', 'y'])
   without = grpc.ssl_channel_credentials(ca)
   foreign = tls.channel_credentials(
     str(keys / 'ca.pem'), *(str(stranger_keys / f'north.{kind}') for kind in ('pem', 'key'))
@@ -68,7 +70,7 @@ def test_a_certificate_with_two_names_is_nobodys(keys):
 
 def test_a_client_does_not_talk_to_a_server_of_another_authority(deploy, keys, tmp_path):
   deployment = deploy()
-  others = make_keys(tmp_path / 'others', NAMES)
+  others = authority.make_keys(tmp_path / 'others', NAMES)
   credentials = tls.channel_credentials(
     str(others / 'ca.pem'), *(str(keys / f'north.{kind}') for kind in ('pem', 'key'))
   )
@@ -76,3 +78,49 @@ def test_a_client_does_not_talk_to_a_server_of_another_authority(deploy, keys, t
   with pytest.raises(secagg.RoundTimeout):
     client.serve(None)
   client.close()
+
+
+def at(monkeypatch, module, days):
+  """Moves a module's clock."""
+
+  class Clock(datetime.datetime):
+    @classmethod
+    def now(cls, zone=None):
+      return datetime.datetime.now(zone) + datetime.timedelta(days=days)
+
+  clock = types.SimpleNamespace(datetime=Clock, timedelta=datetime.timedelta, UTC=datetime.UTC)
+  monkeypatch.setattr(module, 'datetime', clock)
+
+
+@pytest.mark.parametrize('days', [-1, 91])
+@pytest.mark.parametrize('make', [tls.server_credentials, tls.channel_credentials])
+def test_a_party_whose_certificate_is_not_valid_now_does_not_start(keys, monkeypatch, make, days):
+  files = [str(keys / one) for one in ('ca.pem', 'north.pem', 'north.key')]
+  make(*files)
+  at(monkeypatch, tls, days)
+  with pytest.raises(ConfigurationError, match=r'north\.pem is valid from .* UTC, .* clock says'):
+    make(*files)
+
+
+def test_of_several_authorities_one_must_be_valid_now(keys, monkeypatch, tmp_path):
+  at(monkeypatch, authority, days=-200)
+  former = authority.make_keys(tmp_path / 'former', ['north']) / 'ca.pem'
+  own = [str(keys / one) for one in ('north.pem', 'north.key')]
+  with pytest.raises(ConfigurationError, match=r'former/ca\.pem is valid from'):
+    tls.channel_credentials(str(former), *own)
+  both = tmp_path / 'both.pem'
+  both.write_bytes(former.read_bytes() + (keys / 'ca.pem').read_bytes())
+  tls.channel_credentials(str(both), *own)
+
+
+def test_a_client_says_that_the_servers_certificate_has_expired(monkeypatch, tmp_path):
+  for module in (authority, tls):
+    at(monkeypatch, module, days=-200)
+  deployment = deployments.Deployment(authority.make_keys(tmp_path / 'keys', NAMES), tmp_path)
+  log = deployments.Log()
+  client = client_of(deployment, 'north', reconnect_seconds=0.5, events=log)
+  with pytest.raises(secagg.RoundTimeout, match='certificate has expired'):
+    client.serve(None)
+  assert 'certificate has expired' in log.of('waiting')[0]['reason']
+  client.close()
+  deployment.close()

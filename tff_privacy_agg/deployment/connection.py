@@ -86,7 +86,7 @@ class Connection:
           ) from None
         if lost is None:
           lost = now
-          self._events('waiting', reason=f'no server at {self._address}')
+          self._events('waiting', reason=f'no server at {self._address}: {details}')
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
           self._channel.close()
           self._connect()

@@ -1,5 +1,6 @@
 """TLS of servers and clients from the files of their keys, each checked first."""
 
+import datetime
 import functools
 import os
 import pathlib
@@ -40,7 +41,8 @@ def server_credentials(ca: str, certificate: str, key: str) -> grpc.ServerCreden
   """TLS of a server that talks to clients of the authority only.
 
   Raises:
-    ConfigurationError: If a file cannot be read, or a private key is readable by others.
+    ConfigurationError: If a file cannot be read, a private key is readable by others, or a certificate
+      is not valid at this time.
   """
   authority, chain, private = _tls_files(ca, certificate, key)
   return grpc.ssl_server_credentials([(private, chain)], authority, require_client_auth=True)
@@ -50,7 +52,8 @@ def channel_credentials(ca: str, certificate: str, key: str) -> grpc.ChannelCred
   """TLS of a client that talks to a server of the authority only.
 
   Raises:
-    ConfigurationError: If a file cannot be read, or the private key is readable by others.
+    ConfigurationError: If a file cannot be read, the private key is readable by others, or a certificate
+      is not valid at this time.
   """
   authority, chain, private = _tls_files(ca, certificate, key)
   return grpc.ssl_channel_credentials(authority, private, chain)
@@ -66,23 +69,39 @@ def _tls_files(ca: str, certificate: str, key: str) -> tuple[bytes, bytes, bytes
     read_key_file(certificate),
     read_key_file(ca),
   )
-  _certificate(ca, authority)
-  public = _certificate(certificate, chain).public_key()
-  if _private_key(key, private).public_key() != public:
+  authorities, own = _certificates(ca, authority), _certificates(certificate, chain)[0]
+  if _private_key(key, private).public_key() != own.public_key():
     raise ConfigurationError(
       f'{key} is not the private key of the certificate {certificate}. Give both of one party.'
     )
+  now = datetime.datetime.now(datetime.UTC)
+  _check_dates(certificate, [own], now)
+  _check_dates(ca, authorities, now)
   return authority, chain, private
 
 
-def _certificate(path: str, data: bytes) -> x509.Certificate:
+def _certificates(path: str, data: bytes) -> list[x509.Certificate]:
   try:
-    return x509.load_pem_x509_certificates(data)[0]
+    return x509.load_pem_x509_certificates(data)
   except ValueError:
     raise ConfigurationError(
       f'{path} is not a certificate in PEM. Make keys with `tff-privacy-agg keys`, or correct the '
       'path.'
     ) from None
+
+
+def _check_dates(
+  path: str, certificates: Sequence[x509.Certificate], now: datetime.datetime
+) -> None:
+  """Raises unless one of a file's certificates is valid now; gRPC would say that nobody is there."""
+  if any(one.not_valid_before_utc <= now <= one.not_valid_after_utc for one in certificates):
+    return
+  last = max(certificates, key=lambda one: one.not_valid_after_utc)
+  start, end = last.not_valid_before_utc, last.not_valid_after_utc
+  raise ConfigurationError(
+    f"{path} is valid from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, and this machine's "
+    f'clock says {now:%Y-%m-%d %H:%M}. Get a new certificate, or set the clock.'
+  )
 
 
 def _private_key(path: str, data: bytes) -> Any:

@@ -126,6 +126,6 @@ def _example_level(record: LedgerAccount) -> list[Field]:
       ACCOUNTING,
       'Unit',
       f'one example, zero-out: epsilon {rounded_up(spent, 4)} at delta {rounded_up(record.facts.delta, 6)} against all who '
-      f"see a client's update; noise from a generator for simulations",
+      "see a client's update, and not its metrics; noise from a generator for simulations",
     )
   ]
