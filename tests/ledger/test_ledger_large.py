@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import tff_privacy_agg as tpa
 from tff_privacy_agg.aggregation import binding
-from tff_privacy_agg.aggregation.stack import Stack
+from tff_privacy_agg.aggregation.privacy_account import PrivacyAccount
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
 from tff_privacy_agg.ledger.card import risk
 
@@ -53,10 +53,10 @@ def test_ledger_and_process_state_one_epsilon_after_nineteen_rounds(tmp_path):
     for number in range(19):
       ledger.settle(ledger.charge(number), survivors=100, counted_by='runtime')
     stated = ledger.epsilon('server')
-  account = tf.function(Stack(binding=stack, delta=5e-4)._account)
-  state = Stack(binding=stack, delta=5e-4).init()['privacy']
+  account = PrivacyAccount(binding=stack, delta=5e-4, limit=None)
+  update, state = tf.function(account.update), account.init()
   for _ in range(19):
-    state, measured = account(
+    state, measured = update(
       state, tf.constant(100), tf.constant(100), tf.constant(True), tf.constant(False)
     )
   assert stated < 31.1
