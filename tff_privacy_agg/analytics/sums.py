@@ -16,20 +16,8 @@ from tff_privacy_agg.analytics.base import Query
 from tff_privacy_agg.analytics.error_law import ErrorLaw
 
 
-@_validate.plain_numbers
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sum(Query):
-  """The sum of a number that every client holds.
-
-  Attributes:
-    maximum: Largest absolute value of one client's number; larger ones are cut to it, what
-      is not finite counts as 0. Positive.
-  """
-
-  maximum: float
-
-  def __post_init__(self) -> None:
-    bounds.check_maximum(self.maximum)
+class _OneNumber(Query):
+  """A question about one number of each client."""
 
   @property
   def value_type(self) -> compat.Type:
@@ -41,7 +29,23 @@ class Sum(Query):
 
   @property
   def bound(self) -> Layer:
-    return CoordinateClipping(maximum=(self.maximum,))
+    return CoordinateClipping(maximum=(self.unit,))
+
+
+@_validate.plain_numbers
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sum(_OneNumber):
+  """The sum of a number that every client holds.
+
+  Attributes:
+    maximum: Largest absolute value of one client's number; larger ones are cut to it, what
+      is not finite counts as 0. Positive.
+  """
+
+  maximum: float
+
+  def __post_init__(self) -> None:
+    bounds.check_maximum(self.maximum)
 
   @property
   def unit(self) -> float:
@@ -63,20 +67,12 @@ class Sum(Query):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Count(Query):
+class Count(_OneNumber):
   """Number of clients that answer yes. The number of those who answered at all is public."""
 
   @property
   def value_type(self) -> compat.Type:
     return compat.TensorType(np.bool_)
-
-  @property
-  def size(self) -> int:
-    return 1
-
-  @property
-  def bound(self) -> Layer:
-    return CoordinateClipping(maximum=(1.0,))
 
   @property
   def unit(self) -> float:
@@ -100,7 +96,7 @@ class Count(Query):
 
 @_validate.plain_numbers
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mean(Query):
+class Mean(_OneNumber):
   """The mean of a number that every client holds.
 
   Numbers are cut to [lower, upper] and summed as differences from the middle, which halves
@@ -117,18 +113,6 @@ class Mean(Query):
 
   def __post_init__(self) -> None:
     bounds.check_range(self.lower, self.upper)
-
-  @property
-  def value_type(self) -> compat.Type:
-    return compat.TensorType(np.float64)
-
-  @property
-  def size(self) -> int:
-    return 1
-
-  @property
-  def bound(self) -> Layer:
-    return CoordinateClipping(maximum=(self.unit,))
 
   @property
   def unit(self) -> float:
