@@ -27,7 +27,7 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 
   Those may read it whom the umask lets: a reviewer does, for whom `tempfile` would shut it.
   """
-  temporary = path.with_name(f'{_prefix(path)}{secrets.token_hex(8)}')
+  temporary = unused_name(path)
   try:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     with os.fdopen(descriptor, 'wb') as file:
@@ -51,7 +51,7 @@ def new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
     path: Not there yet; its parents are made.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
-  made = path.with_name(f'{_prefix(path)}{secrets.token_hex(8)}')
+  made = unused_name(path)
   made.mkdir()
   try:
     yield made
@@ -186,6 +186,11 @@ def remove_leftovers(path: pathlib.Path) -> None:
   for left in path.parent.glob(f'{_prefix(path)}*'):
     with contextlib.suppress(FileNotFoundError):
       left.unlink()
+
+
+def unused_name(path: pathlib.Path) -> pathlib.Path:
+  """A name next to a path, for what is to become it; `remove_leftovers` knows such names."""
+  return path.with_name(f'{_prefix(path)}{secrets.token_hex(8)}')
 
 
 def _prefix(path: pathlib.Path) -> str:

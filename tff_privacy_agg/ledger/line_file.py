@@ -3,11 +3,10 @@
 import errno
 import os
 import pathlib
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from tff_privacy_agg._files import try_lock
+from tff_privacy_agg._files import try_lock, unused_name
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger.line_format import GENESIS, head_path, seal, sha256, unreadable
 from tff_privacy_agg.ledger.line_reader import LineReader
@@ -35,7 +34,7 @@ class LineWriter:
   def create(cls, path: pathlib.Path, header: Mapping[str, Any]) -> 'LineWriter':
     """Makes the file with its first line; the name appears once that is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}')
+    temporary = unused_name(path)
     # Those may read it whom the umask lets, as the files next to it.
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
     try:
