@@ -13,7 +13,7 @@ def tell(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
   """Prints an answer for people.
 
   Args:
-    args: What was asked.
+    args: The options of the command.
     answer: The answer, as JSON values.
   """
   from tff_privacy_agg.accounting.printing import rounded_up

@@ -61,7 +61,7 @@ def query_of(
   """The query, and the value of each client.
 
   Args:
-    args: What was asked.
+    args: The options of the command.
     clients: The cells of each client.
   """
   from tff_privacy_agg import analytics

@@ -41,8 +41,8 @@ def server_credentials(ca: str, certificate: str, key: str) -> grpc.ServerCreden
   """TLS of a server that talks to clients of the authority only.
 
   Raises:
-    ConfigurationError: If a file cannot be read, a private key is readable by others, or a certificate
-      is not valid at this time.
+    ConfigurationError: If a file cannot be read, a private key is readable by others, or a
+      certificate is not valid at this time.
   """
   authority, chain, private = _tls_files(ca, certificate, key)
   return grpc.ssl_server_credentials([(private, chain)], authority, require_client_auth=True)
@@ -52,8 +52,8 @@ def channel_credentials(ca: str, certificate: str, key: str) -> grpc.ChannelCred
   """TLS of a client that talks to a server of the authority only.
 
   Raises:
-    ConfigurationError: If a file cannot be read, the private key is readable by others, or a certificate
-      is not valid at this time.
+    ConfigurationError: If a file cannot be read, the private key is readable by others, or a
+      certificate is not valid at this time.
   """
   authority, chain, private = _tls_files(ca, certificate, key)
   return grpc.ssl_channel_credentials(authority, private, chain)

@@ -1,6 +1,7 @@
 """Limits that every secure sum keeps, next to what a ledger counts on."""
 
 import dataclasses
+import math
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg._tff import compat
@@ -76,7 +77,7 @@ def check_limits(facts: LedgerFacts, limits: SessionLimits | None) -> None:
   # Of fewer survivors only one is honest for sure; of more, the ledger counts on no more colluders.
   survivors = min(max(fewest, colluders + 1), clients)
   if facts.honest(survivors) > max(survivors - colluders, 1):
-    needed = -(-_STEPS * min(colluders / survivors, 0.9999) // 1) / _STEPS
+    needed = math.ceil(_STEPS * min(colluders / survivors, 0.9999)) / _STEPS
     raise ConfigurationError(
       f'A session assumes that {colluders} of {clients} clients collude, all of whom may be in a '
       f'sum of {survivors} when others drop out; the ledger counts {facts.honest(survivors)} '
