@@ -9,8 +9,6 @@ from jupyter_client.manager import KernelManager
 from notebook_runs import ROOT, manager_of
 from process_ends import are_gone
 
-from tff_privacy_agg.notebook.remote_kernel import RemoteKernel
-
 pytestmark = pytest.mark.integration
 
 _SECONDS = 120
@@ -156,35 +154,6 @@ def test_the_other_kernel_ends_with_the_host(host, end):
   else:
     os.kill(host.pid, signal.SIGKILL)
   assert are_gone([other], _SECONDS)
-
-
-def test_a_request_that_a_kernel_leaves_lying_is_not_waited_for(monkeypatch):
-  """It lies there until the next one comes, as a kernel that has just started may let it."""
-  kernel = RemoteKernel(sys.executable, ROOT)
-  send, receive, held, silences = kernel._session.send, kernel._receive, [], []
-
-  def send_late(socket, kind, *content):
-    if kind == 'execute_request':
-      held.append(kernel._session.msg(kind, *content))
-      return held[0]
-    if held:
-      send(socket, held.pop())
-    return send(socket, kind, *content)
-
-  def receive_or_fail(socket):
-    message = receive(socket)
-    silences.extend([1] * (message is None))
-    assert len(silences) < 50, 'the cell never began'
-    return message
-
-  monkeypatch.setattr(kernel._session, 'send', send_late)
-  monkeypatch.setattr(kernel, '_receive', receive_or_fail)
-  published = []
-  try:
-    assert kernel.run('print(6 * 7)', lambda kind, content: published.append(content)) is None
-  finally:
-    kernel.stop()
-  assert [one['text'] for one in published] == ['42\n']
 
 
 def test_a_kernel_that_does_not_start_is_a_sentence(tmp_path):

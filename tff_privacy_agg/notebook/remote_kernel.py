@@ -110,20 +110,16 @@ class RemoteKernel:
         'stop_on_error': False,  # no cell waits behind this one
       },
     )
-    error, heard = None, False
+    error = None
     with self._interrupted_with_this_process():
       while True:
         message = self._receive(self._iopub)
         if message is None:
           if self._process.poll() is not None:
             raise RemoteKernelEnded
-          if not heard:
-            # A kernel may leave a request where it is until the next one comes.
-            self._session.send(self._shell, 'kernel_info_request')
           continue
         kind, content = message['msg_type'], message['content']
         ours = message['parent_header'].get('msg_id') == request['header']['msg_id']
-        heard = heard or ours
         if kind in _RELAYED:
           publish(kind, content)
         elif kind == 'error' and ours:
