@@ -14,7 +14,7 @@ from scipy import stats
 
 from tff_privacy_agg._names import DISTRIBUTED, RANDOMNESS
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.numerics import probabilities, samplers
+from tff_privacy_agg.numerics import alias_draws, probabilities
 from tff_privacy_agg.numerics.randomness import MODEL_NOISE, RandomStream
 from tff_privacy_agg.numerics.samplers import noise_sampler
 
@@ -229,8 +229,8 @@ def test_draws_of_equal_shape_are_independent_and_never_equal(kind):
 
 def test_the_two_tables_of_a_draw_are_independent(monkeypatch):
   """Recorded before they are added: false alarm 6e-7."""
-  inner, drawn = samplers._draw, []
-  monkeypatch.setattr(samplers, '_draw', lambda *given: drawn.append(inner(*given)) or drawn[-1])
+  inner, drawn = alias_draws.draw, []
+  monkeypatch.setattr(alias_draws, 'draw', lambda *given: drawn.append(inner(*given)) or drawn[-1])
   draw('discrete_gaussian', 1e4**2)
   first, second = drawn
   assert abs(np.corrcoef(first, second)[0, 1]) * math.sqrt(DRAWS) < SIGMAS
@@ -287,7 +287,7 @@ def test_every_random_bit_serves_one_draw_only(count, sigma):
   """Turning one bit of one word changes one number at most, and all bits but the last word's do."""
   (table,) = noise_sampler('discrete_gaussian', sigma**2).tables
   words = np.random.default_rng(7).integers(-(2**31), 2**31, table.words(count)).astype(np.int32)
-  before = samplers._numbers(table, tf.constant(words), count).numpy()
+  before = alias_draws.uniform_numbers(table, tf.constant(words), count).numpy()
   assert before.shape == (count,)
   assert before.min() >= 0
   assert before.max() < 2**table.draw_bits
@@ -296,7 +296,7 @@ def test_every_random_bit_serves_one_draw_only(count, sigma):
     for bit in range(32):
       changed = words.copy()
       changed[word] ^= np.int32(np.uint32(1 << bit).view(np.int32))
-      after = samplers._numbers(table, tf.constant(changed), count).numpy()
+      after = alias_draws.uniform_numbers(table, tf.constant(changed), count).numpy()
       differing = np.flatnonzero(after != before)
       assert len(differing) <= 1
       turned += len(differing)

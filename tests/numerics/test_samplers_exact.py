@@ -18,7 +18,7 @@ import tff_privacy_agg as tpa
 from tff_privacy_agg import accounting
 from tff_privacy_agg._names import RANDOMNESS
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.numerics import alias, probabilities, randomness, samplers
+from tff_privacy_agg.numerics import alias, alias_draws, probabilities, randomness, samplers
 from tff_privacy_agg.numerics.randomness import MODEL_NOISE
 from tff_privacy_agg.numerics.samplers import noise_sampler
 
@@ -228,7 +228,7 @@ def test_the_remainder_of_a_true_stream(kind):
 
   @tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.int32)])
   def draw(count):
-    return samplers._remainder(table, stream, number, count)
+    return alias_draws.remainder(table, stream, number, count)
 
   words = stream.words(number, 4000).numpy().view(np.uint64).tolist()
   bits = [high << 64 | low for high, low in zip(words[::2], words[1::2], strict=True)]
