@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tff_privacy_agg import cli
-from tff_privacy_agg.audit import canary_training, run_audit
+from tff_privacy_agg.audit import canary_training, run_audit, run_results
 from tff_privacy_agg.audit.attacks import GALLERY
 from tff_privacy_agg.cli import audit as command
 from tff_privacy_agg.ledger import LedgerRecord, PrivacyLedger, verify
@@ -88,7 +88,7 @@ def test_the_audits_of_command_and_library_are_the_same():
 
 
 def test_infinite_numbers_are_words():
-  assert run_audit._plain({'a': math.inf, 'b': [1, 2.5]}) == {'a': 'inf', 'b': [1, 2.5]}
+  assert run_results.plain({'a': math.inf, 'b': [1, 2.5]}) == {'a': 'inf', 'b': [1, 2.5]}
 
 
 def refused(capsys, *arguments):

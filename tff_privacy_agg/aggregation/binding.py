@@ -20,9 +20,9 @@ from tff_privacy_agg.aggregation.channel_plans import ChannelPlan, channel_bits,
 from tff_privacy_agg.aggregation.composition import check
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.integer_design import solve_design, warn_if_coarse
-from tff_privacy_agg.aggregation.layers import CorrelatedNoise, Layer, Mechanism, Slot, Terminal
+from tff_privacy_agg.aggregation.layers import Layer, Mechanism, Slot, Terminal
+from tff_privacy_agg.aggregation.round_prices import round_price, strategy_of
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.numerics import samplers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,44 +80,18 @@ class Binding:
   @property
   def strategy(self) -> accounting.BandedToeplitz | None:
     """How the noise of rounds is correlated; None where it is not."""
-    return self.mechanism.strategy if isinstance(self.mechanism, CorrelatedNoise) else None
+    return strategy_of(self.mechanism)
 
   @functools.cached_property
   def price(self) -> accounting.RoundPrice:
     """The releases of one round and their price, other stacks of the cohort included."""
-    cohort, mechanism = self.cohort, self.mechanism
-    vectors: tuple[accounting.NoisyVector, ...] = ()
-    strategy = self.strategy
-    if mechanism is not None and self.design is not None:
-      of_design = (self.design.dimension, self.design.l2_bound, self.design.l1_bound)
-      sizes = [('update', *of_design, self.design.local_variance)]
-      for channel in self.channels:
-        bound = channel.resolution
-        name = f'{channel.layer}.{channel.name}'
-        sizes.append((name, 1, bound, bound, channel.variance))
-      vectors = tuple(
-        accounting.noisy_vector(
-          name=name,
-          mechanism=self.law,
-          dimension=dimension,
-          l2_bound=l2,
-          l1_bound=l1,
-          local_variance=variance,
-          fewest=cohort.minimum if mechanism.distributed else 1,
-          most=cohort.maximum if mechanism.distributed else 1,
-          draw_distance=samplers.noise_sampler(mechanism.law, variance).distance,
-          column=strategy.column if strategy and name == 'update' else None,
-        )
-        for name, dimension, l2, l1, variance in sizes
-      )
-    own = accounting.RoundPrice(
-      mechanism=self.law,
+    own = round_price(
+      self.mechanism,
+      self.cohort,
+      self.design,
+      self.channels,
+      law=self.law,
       holds_against_server=self.holds_against_server,
-      minimum=cohort.minimum,
-      maximum=cohort.maximum,
-      vectors=vectors,
-      separation=strategy.separation if strategy else None,
-      participations=strategy.participations if strategy else None,
     )
     return own.beside([other.price for other in self.beside])
 

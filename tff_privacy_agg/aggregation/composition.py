@@ -55,3 +55,18 @@ def check(layers: Sequence[Layer], dim: int | None = None) -> list[Domain]:
   for layer in layers:
     domains.append(layer.output_domain(domains[-1]))
   return domains
+
+
+def check_weights(layers: Sequence[Layer], weighted: bool) -> None:
+  """Raises unless a stack uses the clients' weights if and only if it is given some."""
+  using = [layer.name for layer in layers if layer.uses_weight]
+  if using and not weighted:
+    raise CompositionError(
+      f"`compose` takes layers without weights; layer {using[0]!r} uses the clients' "
+      'weights. Use `compose_weighted`, or `Mean` in its place.'
+    )
+  if weighted and not using:
+    raise CompositionError(
+      "`compose_weighted` takes a layer that uses the clients' weights; none of "
+      f'{[layer.name for layer in layers]} does. Use `compose`, or add `WeightedMean`.'
+    )

@@ -15,7 +15,6 @@ from tff_privacy_agg.accounting import Budget
 from tff_privacy_agg.aggregation import binding, composition, process, tff_values
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.layers import Layer
-from tff_privacy_agg.errors import CompositionError
 
 _DEFAULT_DELTA = 1e-6
 
@@ -42,17 +41,7 @@ class _ComposedFactory:
       delta = _DEFAULT_DELTA if budget is None else budget.delta
     _validate.fraction(delta=delta)
     _validate.one_of(tuple(RANDOMNESS), randomness=randomness)
-    weighted = [layer.name for layer in layers if layer.uses_weight]
-    if weighted and not isinstance(self, tff.aggregators.WeightedAggregationFactory):
-      raise CompositionError(
-        f"`compose` takes layers without weights; layer {weighted[0]!r} uses the clients' "
-        'weights. Use `compose_weighted`, or `Mean` in its place.'
-      )
-    if not weighted and isinstance(self, tff.aggregators.WeightedAggregationFactory):
-      raise CompositionError(
-        "`compose_weighted` takes a layer that uses the clients' weights; none of "
-        f'{[layer.name for layer in layers]} does. Use `compose`, or add `WeightedMean`.'
-      )
+    composition.check_weights(layers, isinstance(self, tff.aggregators.WeightedAggregationFactory))
     self._layers = layers
     self._cohort = cohort
     self._delta = float(delta)
@@ -91,11 +80,7 @@ class _ComposedFactory:
     return self._budget
 
   def accounted(
-    self,
-    *,
-    delta: float,
-    budget: Budget | None,
-    beside: Sequence[binding.Binding] = (),
+    self, *, delta: float, budget: Budget | None, beside: Sequence[binding.Binding] = ()
   ) -> Self:
     """The same stack under another account.
 

@@ -17,11 +17,10 @@ from tff_privacy_agg.aggregation import binding
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.factories import ComposedFactory
 from tff_privacy_agg.analytics.base import Query
+from tff_privacy_agg.analytics.charged import charged, facts_in
 from tff_privacy_agg.analytics.client_values import client_values
 from tff_privacy_agg.analytics.error_law import ErrorLaw
 from tff_privacy_agg.analytics.statistic_round import round_of, stack_for, vector_type
-from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.learning.preparation.session_limits import check_limits, running_limits
 from tff_privacy_agg.ledger import LedgerFacts, PrivacyLedger
 
 
@@ -113,32 +112,9 @@ class Statistic:
     """
     if ledger is None:
       return self._ask(client_values(values, self.query.value_type))
-    task = repr(self.query) if facts is None else facts.task
-    own = dataclasses.replace(
-      facts or ledger.facts, stack=self.binding.facts(), randomness=self.randomness, task=task
-    )
-    changed = [] if facts is None else facts.differences(own)
-    if changed:
-      raise ConfigurationError(
-        f'These facts belong to another question; they differ in: {", ".join(changed)}. Take them '
-        'from `facts` of this statistic, or leave them out.'
-      )
+    own = facts_in(ledger, facts, self.binding.facts(), self.randomness, repr(self.query))
     values = client_values(values, self.query.value_type)
-    check_limits(own, running_limits(len(values)))
-    charge = ledger.charge(ledger.state.rounds + 1, planned_survivors=len(values), facts=own)
-    found = self._ask(values)
-    # A client that sends the sum more than one for itself does not make them more.
-    counted = compat.protocol_survivors()
-    survivors = min(int(found['survivors']), len(values) if counted is None else counted)
-    if survivors > 0:
-      ledger.settle(
-        charge,
-        survivors=survivors,
-        counted_by='runtime',
-        honest=int(found['honest']),
-        accepted=bool(found['accepted']),
-      )
-    return found
+    return charged(ledger, own, len(values), lambda: self._ask(values))
 
   def precision(
     self, confidence: float = 0.95, *, survivors: int | None = None

@@ -2,12 +2,10 @@
 
 import dataclasses
 import functools
-import hashlib
-import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +16,9 @@ from tff_privacy_agg._files import read_json, write_bytes, write_json
 from tff_privacy_agg.audit import digits_membership, memorization
 from tff_privacy_agg.audit.attacks import GALLERY
 from tff_privacy_agg.audit.canaries import Canaries
-from tff_privacy_agg.audit.canary_run import CanaryResult
 from tff_privacy_agg.audit.canary_training import Progress, seconds_without, train_with_canaries
 from tff_privacy_agg.audit.pictures import png
+from tff_privacy_agg.audit.run_results import RunAudit, ledger_note, plain
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.learning import RunDirectory
 from tff_privacy_agg.learning.training_task import TrainingTask
@@ -29,21 +27,6 @@ from tff_privacy_agg.ledger.card import risk
 
 AUDITS = ('canaries', 'membership', 'memorization', 'gallery')
 _MEMORIZATION_ROUNDS, _MEMORIZATION_CANARIES = 12, 10
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunAudit:
-  """Results of the audits of a run.
-
-  Attributes:
-    claim: The ledger's epsilon at its delta, of the view that the audit tests.
-    exceeded: Whether a lower bound is above the claim, at the stated confidence.
-    found: All results by audit, as JSON values; what is in `audit.json`.
-  """
-
-  claim: float
-  exceeded: bool
-  found: Mapping[str, Any]
 
 
 def audit_run(
@@ -108,9 +91,9 @@ def audit_run(
     rate = 1.0 if task.algorithm == 'fed_sgd' else task.client_learning_rate
     added = Canaries(count=canaries, norm=norm, client_learning_rate=rate, seed=seed)
     shown, costs = train_with_canaries(task, config, record, added, confidence, progress)
-    found['canaries'] = {**_plain(shown), **costs, **seconds_without(path)}
+    found['canaries'] = {**plain(shown), **costs, **seconds_without(path)}
   if 'membership' in audits:
-    found['membership'] = _plain(_membership(path, task, confidence, seed, progress))
+    found['membership'] = plain(_membership(path, task, confidence, seed, progress))
   if 'memorization' in audits:
     found['memorization'] = _memorization(task, seed, progress)
   if 'gallery' in audits:
@@ -121,17 +104,17 @@ def audit_run(
       pictures.update(reports[-1].pictures)
     progress('attacks', len(GALLERY), len(GALLERY))
     found['gallery'] = [
-      {key: value for key, value in _plain(report).items() if key != 'pictures'}
+      {key: value for key, value in plain(report).items() if key != 'pictures'}
       for report in reports
     ]
   exceeded = shown is not None and shown.exceeds(claim)
   found['exceeded'] = exceeded
   for name, image in pictures.items():
     write_bytes(path / f'audit_{name}.png', png(image))
-  found = _plain(found)
+  found = plain(found)
   write_json(path / 'audit.json', found)
   with PrivacyLedger(path / 'ledger.jsonl') as ledger:
-    ledger.note('empirical_audit', _entry(found, shown, sorted(audits)))
+    ledger.note('empirical_audit', ledger_note(found, shown, sorted(audits)))
   return RunAudit(claim=claim, exceeded=exceeded, found=found)
 
 
@@ -202,7 +185,7 @@ def _memorization(task: TrainingTask, seed: int, progress: Progress) -> list[dic
     row: dict[str, Any] = {'model': held.name, 'rounds': rounds}
     for kind, aggregator in (('clear', None), ('private', task.aggregator())):
       counted = functools.partial(_count, progress, f'memorization of {held.name}, {kind}', rounds)
-      row[kind] = _plain(
+      row[kind] = plain(
         memorization.memorized(
           held,
           aggregator=aggregator,
@@ -218,43 +201,3 @@ def _memorization(task: TrainingTask, seed: int, progress: Progress) -> list[dic
 
 def _count(progress: Progress, what: str, rounds: int, number: int, metrics: Any) -> None:
   progress(what, number, rounds)
-
-
-def _entry(
-  found: Mapping[str, Any], shown: CanaryResult | None, audits: list[str]
-) -> Mapping[str, Any]:
-  """The note in the ledger: the numbers of the report's field, and the file's hash."""
-  text = json.dumps(found, sort_keys=True, separators=(',', ':'))
-  entry: dict[str, Any] = {
-    'audits': audits,
-    'exceeded': found['exceeded'],
-    'claim': found['claim']['epsilon'],
-    'confidence': found['confidence'],
-    'results_sha256': hashlib.sha256(text.encode()).hexdigest(),
-  }
-  if shown is not None:
-    entry |= {
-      'method': 'random canary directions, one-shot and one-run',
-      'canaries': shown.one_run.canaries,
-      'lower_bound': shown.lower,
-      'estimate': shown.all_iterates.epsilon,
-      'estimate_final_model': shown.final_model.epsilon,
-      'delta': shown.delta,
-    }
-  return _plain(entry)
-
-
-def _plain(value: Any) -> Any:
-  """JSON values; an infinite number is the word inf, as in the ledger."""
-  if dataclasses.is_dataclass(value) and not isinstance(value, type):
-    fields = dataclasses.fields(value)
-    return {field.name: _plain(getattr(value, field.name)) for field in fields}
-  if isinstance(value, Mapping):
-    return {str(key): _plain(one) for key, one in value.items()}
-  if isinstance(value, list | tuple):
-    return [_plain(one) for one in value]
-  if isinstance(value, float | np.floating):
-    return float(value) if math.isfinite(value) else 'inf'
-  if isinstance(value, np.integer):
-    return int(value)
-  return bool(value) if isinstance(value, np.bool_) else value

@@ -12,7 +12,7 @@ from tff_privacy_agg._wording import counted
 from tff_privacy_agg.cli import _flags
 
 if TYPE_CHECKING:
-  from tff_privacy_agg.audit.run_audit import RunAudit
+  from tff_privacy_agg.audit.run_results import RunAudit
 
 # What only some audits use, with its default.
 _USED_BY = {

@@ -13,23 +13,21 @@ checkpoints/    the process's state after each of the last rounds, and the diges
 
 import asyncio
 import contextlib
-import datetime
 import functools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow_federated as tff
 
-import tff_privacy_agg
 from tff_privacy_agg._files import read_json, read_table, remove_leftovers, sole_user, write_json
 from tff_privacy_agg._tff import compat
 from tff_privacy_agg._tff.checkpoints import Checkpoints
-from tff_privacy_agg._wording import counted
 from tff_privacy_agg.aggregation.noise_history import holds_noise
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.learning.run_history import record_start, refuse_differences
 from tff_privacy_agg.ledger import LedgerFacts
 
 _CHECKPOINTS_KEPT = 3
@@ -67,7 +65,7 @@ def check_directory(path: pathlib.Path, config: Mapping[str, Any]) -> None:
   found = read_json(file)
   asked = json.loads(json.dumps(dict(config)))
   # Version 0.1 wrote 0 and '' for unset, and fewer keys for a server.
-  _refuse(
+  refuse_differences(
     path,
     (
       key
@@ -75,34 +73,6 @@ def check_directory(path: pathlib.Path, config: Mapping[str, Any]) -> None:
       if key not in _MAY_DIFFER and (found[key] or None) != (asked.get(key) or None)
     ),
   )
-
-
-def _refuse(path: pathlib.Path, differing: Iterable[str]) -> None:
-  changed = sorted(differing)
-  if changed:
-    raise ConfigurationError(
-      f'A training resumes with the arguments it began with; in {path} these differ: '
-      f'{", ".join(changed)}. Pass the old values, or another directory.'
-    )
-
-
-def _last_start(file: pathlib.Path) -> tuple[Mapping[str, Any] | None, str]:
-  """The last start that a history records, and what ends a line that a crash cut off."""
-  if not file.exists():
-    return None, ''
-  lines = file.read_bytes().split(b'\n')
-  cut = '\n' if lines.pop() else ''
-  for line in reversed(lines):
-    with contextlib.suppress(ValueError, RecursionError):
-      found = json.loads(line)
-      if isinstance(found, dict) and isinstance(found.get('identity'), dict) and 'rounds' in found:
-        return found, cut
-  if any(lines):
-    raise ConfigurationError(
-      f'{file} records no start of a training that can be read. Restore the file, or remove it: then '
-      'nobody compares this training with the one before.'
-    )
-  return None, cut
 
 
 class RunDirectory:
@@ -157,33 +127,7 @@ class RunDirectory:
     Raises:
       ConfigurationError: If the model, its hyperparameters or the clients are others.
     """
-    file = self.path / 'history.jsonl'
-    told = []
-    last, cut = _last_start(file)
-    if last is not None:
-      found = last['identity']
-      _refuse(
-        self.path,
-        (
-          key
-          for key in found
-          if key != 'computation' and key in identity and found[key] != identity[key]
-        ),
-      )
-      if found.get('computation') != identity.get('computation'):
-        told.append('the process computes something else than before; history.jsonl records it')
-      if last['rounds'] != rounds:
-        told.append(f'{counted(rounds, "round")} in all, {last["rounds"]} before')
-    line = {
-      'utc': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-      'version': tff_privacy_agg.__version__,
-      'after': after,
-      'rounds': rounds,
-      'identity': dict(identity),
-    }
-    with file.open('a', encoding='utf-8') as lines:
-      lines.write(cut + json.dumps(line, sort_keys=True) + '\n')
-    return told
+    return record_start(self.path, identity, rounds=rounds, after=after)
 
   def write_privacy(self, facts: LedgerFacts | None) -> None:
     """Writes the facts that the epsilon rests on; None for a training without a ledger."""

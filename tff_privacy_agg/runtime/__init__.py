@@ -26,10 +26,10 @@ if TYPE_CHECKING:
   from tff_privacy_agg.runtime.cluster import Cluster as Cluster
   from tff_privacy_agg.runtime.drops import RandomDrops as RandomDrops
   from tff_privacy_agg.runtime.executors import Executor as Executor
-  from tff_privacy_agg.runtime.in_process import InProcessContext as InProcessContext
+  from tff_privacy_agg.runtime.in_process import InProcessContext as InProcessContext, use as use
   from tff_privacy_agg.runtime.pool import WorkerPool as WorkerPool
   from tff_privacy_agg.runtime.round_report import RoundReport as RoundReport
-  from tff_privacy_agg.runtime.secagg_context import SecAggContext as SecAggContext, use as use
+  from tff_privacy_agg.runtime.secagg_context import SecAggContext as SecAggContext
   from tff_privacy_agg.runtime.simulation import (
     SimulationContext as SimulationContext,
     simulation_context as simulation_context,

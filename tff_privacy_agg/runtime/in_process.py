@@ -4,7 +4,8 @@ import concurrent.futures
 import contextlib
 import os
 import threading
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import tensorflow_federated as tff
 
@@ -104,3 +105,30 @@ class InProcessContext(compat.SyncContext):
       if self._worker is None:
         self._worker = simulation_context(install=False, concurrency=self._concurrency)
       return self._worker
+
+
+_Context = TypeVar('_Context')
+
+
+@contextlib.contextmanager
+def use(context: _Context) -> Iterator[_Context]:
+  """Runs the block's computations in `context`, then puts the former context back.
+
+      context = tpa.runtime.SecAggContext()
+      with tpa.runtime.use(context):
+        output = process.next(state, data)
+      context.last_round.survivors
+
+  The context stays open, to be used again; `context.close()` ends its processes, as does the
+  end of the program.
+
+  Args:
+    context: A `tff.framework.SyncContext`.
+
+  Examples:
+    >>> with tpa.runtime.use(tpa.runtime.InProcessContext(worker=False)):
+    ...   print(tff.tensorflow.computation(lambda: tf.constant(7))())
+    7
+  """
+  with compat.get_context_stack().install(context):
+    yield context

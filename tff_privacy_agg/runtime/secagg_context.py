@@ -5,17 +5,16 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from tff_privacy_agg import _validate, secagg
-from tff_privacy_agg._tff import compat
+from tff_privacy_agg._tff import compat, program_contexts
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.runtime.drops import Drops, plan_of
 from tff_privacy_agg.runtime.executors import LocalExecutor
-from tff_privacy_agg.runtime.in_process import InProcessContext
+from tff_privacy_agg.runtime.in_process import InProcessContext, use
 from tff_privacy_agg.runtime.round_form import RoundForm, secure_intrinsics
 from tff_privacy_agg.runtime.round_report import RoundReport
-from tff_privacy_agg.runtime.simulation import as_awaitable
 from tff_privacy_agg.secagg.local.processes import PartyProcesses
 from tff_privacy_agg.secagg.local.session import LocalSession
 
@@ -133,7 +132,7 @@ class SecAggContext(compat.SyncContext):
           '`federated_select`, which tells the server the keys, or broadcast all.'
         )
       if found:
-        with _installed(self._inner):
+        with use(self._inner):
           form = RoundForm(
             computation, maximum_clients=self._maximum_clients, allow_clear=self._allow_clear
           )
@@ -155,7 +154,7 @@ class SecAggContext(compat.SyncContext):
 
   def program_context(self) -> Any:
     """A `tff.program.NativeFederatedContext` on this context; see `SimulationContext`."""
-    return as_awaitable(self)
+    return program_contexts.as_awaitable(self)
 
   def close(self) -> None:
     """Ends what the context started. The context refuses to run anything then."""
@@ -173,7 +172,7 @@ class SecAggContext(compat.SyncContext):
       )
     drops = plan_of(self._drops, session, len(data))
     start = time.perf_counter()
-    with _installed(self._inner):
+    with use(self._inner):
       broadcast = form.prepare(state)
     seconds_server = time.perf_counter() - start
     params = secagg.SessionParams(
@@ -204,7 +203,7 @@ class SecAggContext(compat.SyncContext):
     with contextlib.ExitStack() as work:
       result = LocalSession(params, clients, drops, identities, self._processes.parties).run(inputs)
     start = time.perf_counter()
-    with _installed(self._inner):
+    with use(self._inner):
       kept = [clear[client] for client in result.survivors if form.clear]
       joined = form.join(result.words, kept)
       result = dataclasses.replace(result, words={})  # `update` works on its own copy
@@ -223,36 +222,3 @@ class SecAggContext(compat.SyncContext):
     missing = [client for client in range(clients) if client not in self._identities]
     self._identities.update(secagg.generate_identities(missing))
     return {client: self._identities[client] for client in range(clients)}
-
-
-@contextlib.contextmanager
-def _installed(context: Any) -> Iterator[None]:
-  with compat.get_context_stack().install(context):
-    yield
-
-
-_Context = TypeVar('_Context')
-
-
-@contextlib.contextmanager
-def use(context: _Context) -> Iterator[_Context]:
-  """Runs the block's computations in `context`, then puts the former context back.
-
-      context = tpa.runtime.SecAggContext()
-      with tpa.runtime.use(context):
-        output = process.next(state, data)
-      context.last_round.survivors
-
-  The context stays open, to be used again; `context.close()` ends its processes, as does the
-  end of the program.
-
-  Args:
-    context: A `tff.framework.SyncContext`.
-
-  Examples:
-    >>> with tpa.runtime.use(tpa.runtime.InProcessContext(worker=False)):
-    ...   print(tff.tensorflow.computation(lambda: tf.constant(7))())
-    7
-  """
-  with _installed(context):
-    yield context

@@ -1,6 +1,5 @@
 """A TFF execution context in which secure sums run as their plain simulation."""
 
-import asyncio
 import atexit
 import os
 import time
@@ -16,6 +15,7 @@ from tff_privacy_agg._tff import (
   compat,
   compilation,
   error_hints,
+  program_contexts,
   worker_cleanup as worker_cleanup,  # its exit hook
 )
 from tff_privacy_agg.errors import RuntimeUnavailableError
@@ -157,7 +157,7 @@ class SimulationContext(compat.SyncContext):
     There a call of a computation gives references, to be awaited inside an event
     loop. It keeps this context alive, and ends with it.
     """
-    return as_awaitable(self)
+    return program_contexts.as_awaitable(self)
 
   def close(self) -> None:
     """Ends the worker. The context stays installed, and refuses to run anything."""
@@ -177,30 +177,6 @@ class SimulationContext(compat.SyncContext):
     """Makes this the calling thread's default context; `with` puts the old one back."""
     self._previous = compat.get_context_stack().current
     compat.set_default_context(self)
-
-
-class _Awaitable:
-  """A context whose calls are awaited, in the place of TFF's `AsyncExecutionContext`."""
-
-  def __init__(self, context: Any):
-    self._context = context
-
-  async def invoke(self, comp: Any, arg: Any) -> Any:
-    """Runs `comp` on `arg` without blocking the event loop."""
-    return await asyncio.to_thread(self._context.invoke, comp, arg)
-
-
-class _ProgramContext(compat.NativeFederatedContext):
-  """A context of TFF programs that says which context of this package is behind it."""
-
-  def __init__(self, context: Any):
-    super().__init__(_Awaitable(context))
-    self.behind = context
-
-
-def as_awaitable(context: Any) -> Any:
-  """A `tff.program.NativeFederatedContext` that runs on the given context of this package."""
-  return _ProgramContext(context)
 
 
 _open_contexts: weakref.WeakSet[SimulationContext] = weakref.WeakSet()
