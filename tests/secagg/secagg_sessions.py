@@ -5,7 +5,7 @@ import pytest
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.secagg import wire
-from tff_privacy_agg.secagg.client.session import State
+from tff_privacy_agg.secagg.client.states import State
 
 MODES = ('semi_honest', 'authenticated')
 LEAF = secagg.Leaf('v', (70,), bits=20)

@@ -7,8 +7,8 @@ import pytest
 from secagg_sessions import MODES, Session, body_of, client_refuses, params, rewrap
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.secagg import verify, wire
-from tff_privacy_agg.secagg.client.session import State
+from tff_privacy_agg.secagg import receipts, wire
+from tff_privacy_agg.secagg.client.states import State
 from tff_privacy_agg.secagg.primitives import keys
 
 
@@ -276,8 +276,8 @@ def test_signatures_confirm_one_roll():
   salt, ids = bytes(32), [1, 2, 3]
   adverts = {c: wire.Advertisement(bytes([c]) * 32, bytes([c + 9]) * 32, bytes(16)) for c in ids}
   more = adverts | {4: wire.Advertisement(b'x' * 32, b'y' * 32, bytes(16))}
-  first = verify.survivors_digest(salt, verify.roll_digest(salt, adverts), ids)
-  second = verify.survivors_digest(salt, verify.roll_digest(salt, more), ids)
+  first = receipts.survivors_digest(salt, receipts.roll_digest(salt, adverts), ids)
+  second = receipts.survivors_digest(salt, receipts.roll_digest(salt, more), ids)
   assert first != second
 
 

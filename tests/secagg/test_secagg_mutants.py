@@ -5,9 +5,10 @@ import pytest
 from secagg_sessions import Session, body_of, params, rewrap
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.secagg import verify, wire
+from tff_privacy_agg.secagg import receipts, tags, wire
 from tff_privacy_agg.secagg.client.custody import Custody
-from tff_privacy_agg.secagg.client.session import Client, State
+from tff_privacy_agg.secagg.client.session import Client
+from tff_privacy_agg.secagg.client.states import State
 from tff_privacy_agg.secagg.client.view import View
 from tff_privacy_agg.secagg.primitives import keys, packing, prg, shamir
 from tff_privacy_agg.secagg.server import unmask
@@ -87,14 +88,14 @@ def test_two_models_pass_where_the_context_is_not_in_the_keys(monkeypatch):
 
 def test_a_tampered_sum_passes_where_tags_are_not_compared(monkeypatch):
   session = Session(5, verify='mac', dropout_fraction=0.2).finish()
-  packed = verify.pack_leaves(session.params, session.server._collected._sum)
+  packed = tags.pack_leaves(session.params, session.server._collected._sum)
   forged = bytearray(packed)
   forged[0] ^= 1
   body = body_of(session.incoming[1])
-  body[36:68] = verify.sum_digest(session.params.salt(), forged)
+  body[36:68] = receipts.sum_digest(session.params.salt(), forged)
   body[-len(packed) :] = forged
   tag = session.server._collected._sum[1] & np.uint32(2**20 - 1)
-  monkeypatch.setattr(verify, 'tags', lambda *_: [tag])
+  monkeypatch.setattr(tags, 'tags', lambda *_: [tag])
   assert session.clients[1].receive(rewrap(session.incoming[1], body)) is not None
 
 

@@ -6,7 +6,7 @@ import pytest
 from secagg_sessions import Session, body_of, client_refuses, rewrap, server_refuses
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.secagg.client.session import State
+from tff_privacy_agg.secagg.client.states import State
 from tff_privacy_agg.secagg.layout import Layout
 
 LAYOUT = Layout(2, None)

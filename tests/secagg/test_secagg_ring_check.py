@@ -8,7 +8,7 @@ from secagg_sessions import Session, body_of, rewrap
 
 from tff_privacy_agg import secagg
 from tff_privacy_agg.secagg import graph
-from tff_privacy_agg.secagg.client.session import State
+from tff_privacy_agg.secagg.client.states import State
 
 N = 60
 TAIL = 32 + 4 * N

@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 from secagg_sessions import MODES, Session
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.secagg.client.session import State
+from tff_privacy_agg.secagg.client.states import State
 
 CHANGES = ('cut', 'grow', 'flip', 'noise', 'type', 'header', 'bits')
 

@@ -5,8 +5,8 @@ import pytest
 from secagg_sessions import MODES, Session, body_of, params, random_inputs, rewrap
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg.secagg import verify, wire
-from tff_privacy_agg.secagg.client.session import State
+from tff_privacy_agg.secagg import receipts, tags, wire
+from tff_privacy_agg.secagg.client.states import State
 from tff_privacy_agg.secagg.params import session_salt
 from tff_privacy_agg.secagg.primitives import keys, packing, prg
 
@@ -25,7 +25,7 @@ def test_tag_is_the_product_with_binary_rows(bits, size):
   key = bytes(range(32))
   values = np.random.default_rng(bits).integers(0, 2**bits, size, dtype=np.int64)
   words = packing.pad(values, bits)[:size]
-  found = verify.tag(key, 3, words, bits)
+  found = tags.tag(key, 3, words, bits)
   rows = np.zeros(40, np.uint64)
   for block, start in enumerate(range(0, size, prg.SEGMENT)):
     piece = values[start : start + prg.SEGMENT].astype(np.uint64)
@@ -39,8 +39,8 @@ def test_tag_is_the_product_with_binary_rows(bits, size):
 def test_tags_are_linear_with_wrap_around():
   key, bits = bytes(32), 20
   a, b = np.random.default_rng(0).integers(0, 2**bits, (2, 500))
-  both = verify.tag(key, 0, packing.pad((a + b) % 2**bits, bits)[:500], bits)
-  each = [verify.tag(key, 0, packing.pad(x, bits)[:500], bits) for x in (a, b)]
+  both = tags.tag(key, 0, packing.pad((a + b) % 2**bits, bits)[:500], bits)
+  each = [tags.tag(key, 0, packing.pad(x, bits)[:500], bits) for x in (a, b)]
   np.testing.assert_array_equal(both, (each[0] + each[1]) % 2**bits)
 
 
@@ -58,11 +58,11 @@ def test_clients_accept_the_right_sum(mode):
 def tamper(session, change):
   """A server that changes the sum after unmasking, and states the changed one."""
   change(session.server._collected._sum)
-  packed = verify.pack_leaves(session.params, session.server._collected._sum)
+  packed = tags.pack_leaves(session.params, session.server._collected._sum)
   messages = {}
   for client, message in session.incoming.items():
     body = body_of(message)
-    body[36:68] = verify.sum_digest(session.params.salt(), packed)
+    body[36:68] = receipts.sum_digest(session.params.salt(), packed)
     body[-len(packed) :] = packed
     messages[client] = rewrap(message, body)
   return messages
@@ -269,8 +269,8 @@ def split_views(n=6):
   )
   secrets.open(shared, ciphertexts, offers)
   session.step(down=hide, skip=(n,))
-  with_spy = verify.tag_key(salt, list(parts.values()))
-  without = verify.tag_key(salt, [parts[c] for c in range(1, n)])
+  with_spy = tags.tag_key(salt, list(parts.values()))
+  without = tags.tag_key(salt, [parts[c] for c in range(1, n)])
   return session, secrets, (with_spy, without)
 
 
@@ -283,17 +283,17 @@ def what_the_server_learns(session, spy, tag_keys):
   # The spy knows the mask that it shares with client 1, under any binding.
   one = custody._pairs[1].data
   commitments = {
-    c: verify.contribution_commitment(salt, member._custody._contribution.data)
+    c: tags.contribution_commitment(salt, member._custody._contribution.data)
     for c, member in session.clients.items()
   }
-  one = verify.bound_key(one, verify.binding(salt, commitments), 1, n)
+  one = tags.bound_key(one, tags.binding(salt, commitments), 1, n)
   vectors = [vector.copy() for vector in session.server._collected._sum]
   prg.add_masks(vectors, [], [*minus, one])
   leaf, bits = session.params.leaves[1], 50
   total = vectors[1][:1] & np.uint64(2**bits - 1)
-  seen = vectors[3][:40] - verify.tag(tag_keys[1], 1, total, bits)
+  seen = vectors[3][:40] - tags.tag(tag_keys[1], 1, total, bits)
   own = packing.pad(np.asarray(session.inputs[1][leaf.name]), bits)[:1]
-  real = verify.tag(tag_keys[0], 1, own, bits) - verify.tag(tag_keys[1], 1, own, bits)
+  real = tags.tag(tag_keys[0], 1, own, bits) - tags.tag(tag_keys[1], 1, own, bits)
   keep = np.uint64(2**bits - 1)
   return seen & keep, real & keep
 
@@ -306,7 +306,7 @@ def test_tags_under_two_keys_tell_nothing():
 
 def test_tags_under_two_keys_would_tell_an_input(monkeypatch):
   """Where the mask keys are not bound to the contributions, the attack reads client 1's count."""
-  monkeypatch.setattr(verify, 'bound_key', lambda pair, *_: bytes(pair))
+  monkeypatch.setattr(tags, 'bound_key', lambda pair, *_: bytes(pair))
   session, spy, tag_keys = split_views()
   seen, real = what_the_server_learns(session, spy, tag_keys)
   np.testing.assert_array_equal(seen, real)

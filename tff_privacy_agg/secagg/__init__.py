@@ -44,11 +44,11 @@ from tff_privacy_agg.secagg.leaves import (
 )
 from tff_privacy_agg.secagg.local.session import generate_identities, roster_of, run_in_memory
 from tff_privacy_agg.secagg.params import SessionParams, context_digest
+from tff_privacy_agg.secagg.receipts import Receipt, is_equivocation
 from tff_privacy_agg.secagg.results import Aggregate, SessionResult
 from tff_privacy_agg.secagg.rounds import Round
 from tff_privacy_agg.secagg.server.session import Server
 from tff_privacy_agg.secagg.thresholds import GraphParameters, find_parameters
-from tff_privacy_agg.secagg.verify import Receipt, is_equivocation
 
 __all__ = [
   'Aggregate',

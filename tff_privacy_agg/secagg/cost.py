@@ -3,7 +3,7 @@
 import dataclasses
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg.secagg import thresholds, verify, wire
+from tff_privacy_agg.secagg import tags, thresholds, wire
 from tff_privacy_agg.secagg.layout import VERSIONS, Layout
 from tff_privacy_agg.secagg.params import MODES
 from tff_privacy_agg.secagg.primitives import keys, shamir
@@ -96,7 +96,7 @@ def communication_cost(
   contribution, sealed = layout.contribution_bytes, layout.sealed_bytes
   if greater is None:
     greater = k // 2
-  leaves = [(dimension, bits)] + [(verify.ROWS, bits)] * bool(verify_mode)
+  leaves = [(dimension, bits)] + [(tags.ROWS, bits)] * bool(verify_mode)
   bitmap = wire.bitmap_bytes(k)
   up = (
     _HEADER + layout.advertisement_bytes + signature,

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from tff_privacy_agg.secagg import layout, verify, wire
+from tff_privacy_agg.secagg import layout, tags, wire
 from tff_privacy_agg.secagg.errors import BadShares, ContextMismatch
 from tff_privacy_agg.secagg.primitives import keys, shamir
 from tff_privacy_agg.secagg.primitives.keys import Secret
@@ -85,7 +85,7 @@ class Custody:
     shares[:] = 0
     commitments = keys.digest('commit', self._self_mask.data)
     if verified:
-      commitments += verify.contribution_commitment(self._salt, self._contribution.data)
+      commitments += tags.contribution_commitment(self._salt, self._contribution.data)
     return b''.join([commitments, *sealed, *offers])
 
   def open(
@@ -157,7 +157,7 @@ class Custody:
     for column, part, commitment in zip(
       np.flatnonzero(self.shared), extras, commitments, strict=True
     ):
-      if part is None or verify.contribution_commitment(self._salt, part) != commitment:
+      if part is None or tags.contribution_commitment(self._salt, part) != commitment:
         raise BadShares(
           f"Client {ids[column]}'s part of the tag key does not open. The sum could not be checked.",
           round=Round.MASKED,
@@ -165,16 +165,16 @@ class Custody:
         )
       parts.append(part)
     self._bind(commitments)
-    return Secret(verify.tag_key(self._salt, parts))
+    return Secret(tags.tag_key(self._salt, parts))
 
   def _bind(self, commitments: list[bytes]) -> None:
-    """Ties the mask keys to the contributions, see `verify.binding`."""
+    """Ties the mask keys to the contributions, see `tags.binding`."""
     peers = [peer for peer, shared in zip(self._peers, self.shared, strict=True) if shared]
-    own = verify.contribution_commitment(self._salt, self._contribution.data)
+    own = tags.contribution_commitment(self._salt, self._contribution.data)
     everyone = {**dict(zip(peers, commitments, strict=True)), self._id: own}
-    bound_to = verify.binding(self._salt, everyone)
+    bound_to = tags.binding(self._salt, everyone)
     for peer, secret in self._pairs.items():
-      secret.data[:] = verify.bound_key(secret.data, bound_to, self._id, peer)
+      secret.data[:] = tags.bound_key(secret.data, bound_to, self._id, peer)
 
   def mask_keys(self) -> tuple[list[keys.Key], list[keys.Key]]:
     """Keys of the masks to add to the input, and of those to subtract.

@@ -5,25 +5,22 @@ References: Bonawitz et al., CCS 2017, figure 4 (rounds and masks); Bell et al.,
 """
 
 import bisect
-import enum
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import ConfigurationError
-from tff_privacy_agg.secagg import inputs, verify, wire
+from tff_privacy_agg.secagg import inputs, receipts, tags, wire
 from tff_privacy_agg.secagg.client.custody import Custody
 from tff_privacy_agg.secagg.client.policy import Policy
+from tff_privacy_agg.secagg.client.states import State, check_turn
 from tff_privacy_agg.secagg.client.view import View
 from tff_privacy_agg.secagg.errors import (
   InvalidMessage,
-  NotEnoughClients,
   SecAggError,
   SessionAborted,
-  UnsafeUnmaskRequest,
   WrongRound,
 )
 from tff_privacy_agg.secagg.params import SessionParams
@@ -31,19 +28,6 @@ from tff_privacy_agg.secagg.primitives import keys, prg
 from tff_privacy_agg.secagg.primitives.keys import Secret
 from tff_privacy_agg.secagg.rounds import Round
 from tff_privacy_agg.secagg.wire import Kind
-
-
-class State(enum.Enum):
-  """The last message that a client has sent."""
-
-  NEW = 'nothing'
-  ADVERTISED = 'its keys'
-  SHARED = 'its shares'
-  MASKED = 'its masked vector'
-  CONFIRMED = 'its signature on the survivors'
-  ANSWERED = 'its answer to the unmask request'
-  DONE = 'its verdict'
-  ABORTED = 'an abort'
 
 
 class Client:
@@ -93,7 +77,7 @@ class Client:
     self.params = params
     self.client_id = int(client_id)
     self.state = State.NEW
-    self.receipt: verify.Receipt | None = None
+    self.receipt: receipts.Receipt | None = None
     self._view = View(params, self.client_id, roster or {}, server_key)
     self._salt = params.salt()
     self._custody = Custody(self.client_id, self._salt, params.version)
@@ -137,8 +121,7 @@ class Client:
     if self.state is State.ABORTED:
       raise SessionAborted('This client has left the session.')
     try:
-      message = wire.decode(data, self.params.session_id, self.params.version)
-      return self._dispatch(message)
+      return self._dispatch(wire.decode(data, self.params.session_id, self.params.version))
     except (InvalidMessage, WrongRound):
       raise
     except SecAggError:
@@ -151,33 +134,22 @@ class Client:
     self._leave(State.ABORTED)
     return wire.encode_abort(self.params.session_id, self.client_id, error, self.params.version)
 
-  def _dispatch(self, message: wire.Message) -> bytes | None:
+  def _dispatch(self, message: wire.Message) -> bytes:
     if message.kind is Kind.ABORT:
       abort = wire.decode_abort(message.body, self.params.version)
       self._leave(State.ABORTED)
       raise SessionAborted(f'The server ended the session. It says: {abort.text}')
-    unmask = (Kind.UNMASK_REQUEST, self._unmask)
-    steps: dict[State, tuple[Kind, Callable[[wire.Message], bytes | None]]] = {
-      State.ADVERTISED: (Kind.KEYS, self._share),
-      State.SHARED: (Kind.SHARES, self._send_masked),
-      State.MASKED: (Kind.SURVIVORS, self._confirm) if self.params.authenticated else unmask,
-      State.CONFIRMED: unmask,
-      State.ANSWERED: (Kind.RESULT, self._check_result),
-    }
-    expected, step = steps.get(self.state, (None, None))
-    if step is None or message.kind is not expected:
-      if message.kind is Kind.UNMASK_REQUEST and self.state in (State.ANSWERED, State.DONE):
-        raise UnsafeUnmaskRequest(
-          'The server asked for shares a second time; a client answers once.', round=Round.UNMASK
-        )
-      raise WrongRound(
-        f'A message of type {message.kind.name} came when this client had sent '
-        f'{self.state.value}. It is ignored.',
-        round=message.kind.round,
-      )
+    check_turn(message.kind, self.state, self.params.authenticated)
     if self._view.parameters.clients and message.number != self._view.parameters.clients:
       raise InvalidMessage('The number of clients that advertised has changed.')
-    return step(message)
+    steps: dict[Kind, Callable[[wire.Message], bytes]] = {
+      Kind.KEYS: self._share,
+      Kind.SHARES: self._send_masked,
+      Kind.SURVIVORS: self._confirm,
+      Kind.UNMASK_REQUEST: self._unmask,
+      Kind.RESULT: self._check_result,
+    }
+    return steps[message.kind](message)
 
   def _signed(self, kind: Kind, *body: keys.Buffer) -> bytes:
     """A message of rounds 0 to 2, which a signature closes in the authenticated mode."""
@@ -220,32 +192,24 @@ class Client:
     shared, ciphertexts, commitments, offers = wire.decode_share_download(
       message.body, params.layout, parameters.k, lower
     )
-    if len(ciphertexts) < parameters.t or (
-      parameters.graph == 'complete' and len(ciphertexts) + 1 < params.minimum_clients
-    ):
-      needed = max(parameters.t, params.minimum_clients - 1)
-      raise NotEnoughClients(
-        f'{counted(len(ciphertexts), "neighbour")} shared their secrets, {needed} needed.',
-        round=Round.MASKED,
-      )
+    self._view.check_shares(len(ciphertexts))
     extras = self._custody.open(shared, ciphertexts, offers)
     if params.verify:
       self._tag_key = self._custody.tag_key(extras, commitments)
     plus, minus = self._custody.mask_keys()
     vectors, self._values = self._values, None
     if self._tag_key is not None:
-      vectors += verify.tags(self._tag_key.data, params, vectors)
+      vectors += tags.tags(self._tag_key.data, params, vectors)
     # From here on no second vector can leave, whatever happens.
     self.state = State.MASKED
     prg.add_masks(vectors, plus, minus)
-    body = wire.encode_masked(verify.wire_leaves(params), vectors, self._custody.complaints)
+    body = wire.encode_masked(tags.wire_leaves(params), vectors, self._custody.complaints)
     del vectors  # before the message is put together: a large one is a copy
     return self._signed(Kind.MASKED, *body)
 
   def _confirm(self, message: wire.Message) -> bytes:
     """Round 3: signs the set of survivors."""
-    parameters = self._view.parameters
-    survivors = wire.decode_bitmap(message.body, parameters.clients)
+    survivors = wire.decode_bitmap(message.body, self._view.parameters.clients)
     own = bisect.bisect(self._view.neighbours, self.client_id)
     alive = np.delete(survivors, own)
     self._view.check_survivors(bool(survivors[own]), alive, self._custody.shared)
@@ -270,17 +234,17 @@ class Client:
 
   def _check_result(self, message: wire.Message) -> bytes:
     """Round 5: compares the server's statement, and the sum if there are tags."""
-    params, parameters = self.params, self._view.parameters
+    params = self.params
     statement, signature, survivors, packed = wire.decode_result(
-      message, parameters.k, verify.wire_leaves(params) if params.verify else []
+      message, self._view.parameters.k, tags.wire_leaves(params) if params.verify else []
     )
-    self.receipt = verify.Receipt(
+    self.receipt = receipts.Receipt(
       params.session_id, params.digest(), params.context, *statement, signature
     )
     try:
       self._view.check_receipt(self.receipt, survivors)
       if self._tag_key is not None:
-        self.result = verify.checked_sum(params, self._salt, self._tag_key.data, statement, packed)
+        self.result = tags.checked_sum(params, self._salt, self._tag_key.data, statement, packed)
     finally:
       self._leave(State.DONE)
     return self._message(Kind.VERDICT, b'\x01')

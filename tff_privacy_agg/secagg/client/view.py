@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tff_privacy_agg._wording import counted
-from tff_privacy_agg.secagg import graph, thresholds, verify, wire
+from tff_privacy_agg.secagg import graph, receipts, thresholds, wire
 from tff_privacy_agg.secagg.errors import (
   CapacityError,
   InconsistentSurvivors,
@@ -52,7 +52,7 @@ class View:
       self._server_key = keys.verifying_keys({wire.SERVER: server_key})[wire.SERVER]
     self._salt = params.salt()
     self.neighbours: list[int] = []
-    self._roll = verify.NO_ROLL
+    self._roll = receipts.NO_ROLL
     self.survivors = np.zeros(0, bool)
     self.parameters = thresholds.GraphParameters('none', 0, 0, 0, 0, 0)
 
@@ -91,7 +91,7 @@ class View:
     adverts = {client: advert for client, (advert, _) in peers.items()}
     if params.authenticated:
       everyone = {**adverts, self._id: own}
-      self._roll = verify.roll_digest(self._salt, everyone)
+      self._roll = receipts.roll_digest(self._salt, everyone)
     return parameters, adverts
 
   def _check_keys(self, own: wire.Advertisement, peers: Mapping[int, wire.Advertisement]) -> None:
@@ -106,6 +106,15 @@ class View:
           )
         owners[key] = client
 
+  def check_shares(self, have: int) -> None:
+    """Round 2: refuses to mask a vector with fewer neighbours than can hide and open it."""
+    parameters, fewest = self.parameters, self._params.minimum_clients
+    if have < parameters.t or (parameters.graph == 'complete' and have + 1 < fewest):
+      raise NotEnoughClients(
+        f'{counted(have, "neighbour")} shared their secrets, {max(parameters.t, fewest - 1)} needed.',
+        round=Round.MASKED,
+      )
+
   def members(self) -> list[int]:
     """Ids of the survivors that this client sees, its own included."""
     peers = [self.neighbours[column] for column in np.flatnonzero(self.survivors)]
@@ -113,7 +122,7 @@ class View:
 
   def survivors_digest(self) -> bytes:
     """What clients sign of the survivors that they were shown."""
-    return verify.survivors_digest(self._salt, self._roll, self.members())
+    return receipts.survivors_digest(self._salt, self._roll, self.members())
 
   def check_confirmations(self, signatures: Mapping[int, bytes]) -> None:
     """Round 4: refuses unless more than t clients signed the same survivors, this one among them."""
@@ -163,7 +172,7 @@ class View:
         round=Round.CONSISTENCY if self._params.authenticated else Round.UNMASK,
       )
 
-  def check_receipt(self, receipt: verify.Receipt, survivors: np.ndarray) -> None:
+  def check_receipt(self, receipt: receipts.Receipt, survivors: np.ndarray) -> None:
     """Round 5: refuses a statement about others than the survivors that were shown before.
 
     Args:

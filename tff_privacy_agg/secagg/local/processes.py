@@ -15,7 +15,7 @@ from typing import Any
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import RuntimeUnavailableError
-from tff_privacy_agg.secagg import thresholds, verify, wire
+from tff_privacy_agg.secagg import tags, thresholds, wire
 from tff_privacy_agg.secagg.errors import SecAggError
 from tff_privacy_agg.secagg.local.parties import Answer, Group, LocalParties, Parties, Task
 from tff_privacy_agg.secagg.primitives import parallel
@@ -76,7 +76,7 @@ class PartyProcesses:
 
 def _gains(group: Group) -> bool:
   params, clients = group.params, len(group.clients)
-  if parallel.cores() == 1 or wire.masked_bytes(verify.wire_leaves(params)) > _MOST_BYTES:
+  if parallel.cores() == 1 or wire.masked_bytes(tags.wire_leaves(params)) > _MOST_BYTES:
     return False
   try:
     neighbours = thresholds.session_parameters(params, clients).k

@@ -6,7 +6,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from tff_privacy_agg._wording import counted
-from tff_privacy_agg.secagg import graph, inputs, thresholds, verify, wire
+from tff_privacy_agg.secagg import graph, inputs, receipts, tags, thresholds, wire
 from tff_privacy_agg.secagg.errors import Dispute, InvalidMessage, NotEnoughClients
 from tff_privacy_agg.secagg.params import SessionParams
 from tff_privacy_agg.secagg.primitives import keys, prg
@@ -45,7 +45,7 @@ class Collected:
   ):
     self._params, self._roster, self._identity = params, roster, identity
     self._salt = params.salt()
-    self._leaves = verify.wire_leaves(params)
+    self._leaves = tags.wire_leaves(params)
     self._enrolment = Enrolment(params.maximum_clients, params.layout.hybrid)
     self._mailbox: Mailbox | None = None
     self._shared: list[int] = []
@@ -55,7 +55,7 @@ class Collected:
     self._survivors: list[int] = []
     self._signatures: dict[int, bytes] = {}
     self._answers: unmask.Answers | None = None
-    self._roll = verify.NO_ROLL
+    self._roll = receipts.NO_ROLL
 
   def forget(self) -> None:
     """Forgets vectors, shares, signatures and complaints."""
@@ -117,7 +117,7 @@ class Collected:
     """Round 3: keeps a signature on the survivors."""
     body = message.body
     wire.expect(body, keys.SIGNATURE_BYTES, 'a signature')
-    digest = verify.survivors_digest(self._salt, self._roll, self._survivors)
+    digest = receipts.survivors_digest(self._salt, self._roll, self._survivors)
     keys.verify(
       self._roster[client_id], bytes(body), self._salt, Round.CONSISTENCY, client_id, digest
     )
@@ -157,7 +157,7 @@ class Collected:
     tail = graph.notice(self._parameters, heard, transcript, self._params.version)
     self._graph = graph.build(self._parameters, heard, self._salt, transcript)
     if self._params.authenticated:
-      self._roll = verify.roll_digest(self._salt, self._enrolment.adverts)
+      self._roll = receipts.roll_digest(self._salt, self._enrolment.adverts)
     keys_of = self._enrolment.keys_message
     bodies = {client: keys_of(heard, self._graph.row(client)) + tail for client in heard}
     return {client: self._message(Kind.KEYS, body) for client, body in bodies.items()}
@@ -208,7 +208,7 @@ class Collected:
       contributors = {
         client: letters.contributions[self._graph.position(client)] for client in self._shared
       }
-      bound_to = verify.binding(self._salt, contributors)
+      bound_to = tags.binding(self._salt, contributors)
     unmasker = unmask.Unmasker(
       self._graph, self._params, self._parameters, self._open_answers(), letters, bound_to
     )
@@ -221,8 +221,8 @@ class Collected:
     return receipts, Aggregate(inputs.restore(self._params, self._sum), members, unmasker.blamed)
 
   def _receipts(self, heard: list[int]) -> dict[int, bytes]:
-    packed = verify.pack_leaves(self._params, self._sum)
-    statement, flags = verify.signed_statement(
+    packed = tags.pack_leaves(self._params, self._sum)
+    statement, flags = receipts.signed_statement(
       self._salt, self._roll, self._survivors, packed, self._identity
     )
     alive = self._graph.flags(self._survivors)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tff_privacy_agg.secagg import verify
+from tff_privacy_agg.secagg import tags
 from tff_privacy_agg.secagg.errors import BadShares, Blame
 from tff_privacy_agg.secagg.graph import Graph
 from tff_privacy_agg.secagg.params import SessionParams
@@ -68,7 +68,7 @@ class Unmasker:
       they shared false secrets.
     answers: The shares of round 4.
     letters: Commitments and offers of round 1.
-    bound_to: `verify.binding` in a session with tags, else None.
+    bound_to: `tags.binding` in a session with tags, else None.
 
   Attributes:
     blamed: {owner: holders whose share of its secret was wrong}; one of the two lied.
@@ -226,5 +226,5 @@ class Unmasker:
       self._false_offers[lower] = greater
       return None
     if self._bound_to is not None:
-      key = verify.bound_key(key, self._bound_to, ids[position], ids[neighbour])
+      key = tags.bound_key(key, self._bound_to, ids[position], ids[neighbour])
     return key
