@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._wording import counted
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.ledger.notes import check_text
 from tff_privacy_agg.ledger.sampling_claims import Sampling
@@ -45,3 +46,21 @@ def printable(**texts: str) -> None:
         f'`{name}` is printed in reports and must not promise what the ledger cannot show, got '
         f'the word {found.group()!r}. Say it without that word.'
       )
+
+
+def participation_promise(facts: Any) -> str:
+  """How often clients are said to take part, in words; empty if nothing is said."""
+  parts = [] if facts.cap is None else [f'at most {counted(facts.cap, "round")} a client']
+  if facts.separation is not None:
+    parts.append(f'rounds of one client at least {facts.separation} apart')
+  return ' and '.join(parts)
+
+
+def release_promise(facts: Any) -> str:
+  """Conditions of the release view on every round, in words; empty if there are none."""
+  parts = []
+  if facts.top_up is not None:
+    parts.append(f'noise topped up to {counted(facts.top_up, "share")}')
+  if facts.sampling.cohort is not None:
+    parts.append(f'cohorts of {counted(facts.sampling.cohort, "client")} who all survive')
+  return ' and '.join(parts)

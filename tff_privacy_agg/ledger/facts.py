@@ -17,9 +17,8 @@ from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger import line_format as ledger_lines
 from tff_privacy_agg.ledger.claims import check_claims, printable
 from tff_privacy_agg.ledger.costs.rounds import PlainCosts, price_of
-from tff_privacy_agg.ledger.costs.views import ReleaseCosts
 from tff_privacy_agg.ledger.recomputed import check_stack
-from tff_privacy_agg.ledger.sampling_claims import Sampling, check_proved, hides_count
+from tff_privacy_agg.ledger.sampling_claims import Sampling, check_proved
 from tff_privacy_agg.ledger.stack_facts import differing_facts, kept_facts
 
 # Facts that were called otherwise before schema 3.
@@ -154,24 +153,6 @@ class LedgerFacts:
       )
 
   @property
-  def participation_promise(self) -> str:
-    """How often clients are said to take part, in words; empty if nothing is said."""
-    parts = [] if self.cap is None else [f'at most {counted(self.cap, "round")} a client']
-    if self.separation is not None:
-      parts.append(f'rounds of one client at least {self.separation} apart')
-    return ' and '.join(parts)
-
-  @property
-  def release_promise(self) -> str:
-    """Conditions of the release view on every round, in words; empty if there are none."""
-    parts = []
-    if self.top_up is not None:
-      parts.append(f'noise topped up to {counted(self.top_up, "share")}')
-    if self.sampling.cohort is not None:
-      parts.append(f'cohorts of {counted(self.sampling.cohort, "client")} who all survive')
-    return ' and '.join(parts)
-
-  @property
   def entropy_bits(self) -> int:
     """Bits of entropy in one client's key."""
     return RANDOMNESS[self.randomness]
@@ -199,28 +180,6 @@ class LedgerFacts:
     """Cost of one round in an account, by default that of the server view."""
     account = account or self.account('server')
     return PlainCosts(self.price, account, worst_honest=self.honest(self.worst_survivors))
-
-  def release_costs(self, account: Account) -> PlainCosts | ReleaseCosts:
-    """Cost of one round in the release view."""
-    claim, total, costs = self.sampling, self.top_up, self.costs(account)
-    if total is None and not claim.claims:
-      return costs
-    unclaimed = costs
-    if claim.claims:
-      # Neighbours that replace a client move the sum twice as far, sampled or not.
-      price = dataclasses.replace(self.price, adjacency=claim.adjacency(self.price))
-      worst = self.honest(self.worst_survivors)
-      unclaimed = PlainCosts(price, account, worst_honest=worst)
-    fixed = total is not None or not self.price.distributed
-    return ReleaseCosts(
-      costs,
-      unclaimed,
-      claim,
-      fewest=None if total is None else total - self.maximum + self.honest(self.maximum),
-      most=total,
-      dropouts=claim.claims and fixed and hides_count(self.stack),
-      maximum=self.maximum,
-    )
 
   def as_dict(self) -> dict[str, Any]:
     """The facts as JSON values."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from tff_privacy_agg import _wording
 from tff_privacy_agg.errors import LedgerError
+from tff_privacy_agg.ledger.claims import release_promise
 from tff_privacy_agg.ledger.costs.kinds import Kind
 from tff_privacy_agg.ledger.replay import LedgerState
 
@@ -52,7 +53,7 @@ def broken_promise(state: LedgerState, kind: Kind, line: Mapping[str, Any], prom
   survivors, counted, top_up = line['survivors'], line['honest'], line['top_up']
   if not state.meets_claim(survivors, top_up, line['survivors_counted_by']):
     return (
-      f'The release view counts on {state.facts.release_promise}; round {line["round"]} had '
+      f'The release view counts on {release_promise(state.facts)}; round {line["round"]} had '
       f'{survivors} survivors and {top_up} shares from the server. It is settled, and the claim '
       'is dropped for all rounds. Fix the runtime, or begin a ledger without the claim.'
     )

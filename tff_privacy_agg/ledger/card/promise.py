@@ -19,6 +19,7 @@ from tff_privacy_agg.ledger.card.field import (
   spread,
   spread_text,
 )
+from tff_privacy_agg.ledger.claims import participation_promise
 
 _CONVERSION = 'RDP to epsilon: arXiv:2004.00010, Proposition 12'
 _REFERENCES = {
@@ -148,7 +149,7 @@ def _separation(record: LedgerAccount) -> list[Field]:
       '"restarted"; docs/proofs/correlated.md',
       DEFINITION,
       'Unit of privacy',
-      f'claimed: {facts.participation_promise}; checked before each round against the register of '
+      f'claimed: {participation_promise(facts)}; checked before each round against the register of '
       f'participants, and by `verify` where it is kept; epsilon counts {record.state.exposures}, '
       'the most rounds that any client took part in; the noise was restarted '
       f'{counted(chain.restarts, "time")}',

@@ -1,5 +1,6 @@
 """Rounds of one ledger that are not all alike: what each kind rests on, and costs."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any, cast
@@ -9,8 +10,9 @@ import numpy as np
 from tff_privacy_agg.accounting.accounts import Account
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger.costs.rounds import Costs, PlainCosts
-from tff_privacy_agg.ledger.costs.views import View
+from tff_privacy_agg.ledger.costs.views import ReleaseCosts, View
 from tff_privacy_agg.ledger.facts import LedgerFacts, current_names
+from tff_privacy_agg.ledger.sampling_claims import hides_count
 
 # Orders at which every settled line states what its round cost.
 STATED_ORDERS = (2, 4, 8, 16, 32, 64)
@@ -91,8 +93,31 @@ class Kind:
   def _costs_in(self, accounts: Mapping[str, Account]) -> dict[str, Costs]:
     return {
       'server': self.facts.costs(accounts['server']),
-      'release': self.facts.release_costs(accounts['release']),
+      'release': _release_costs(self.facts, accounts['release']),
     }
+
+
+def _release_costs(facts: LedgerFacts, account: Account) -> PlainCosts | ReleaseCosts:
+  """Cost of one round of these facts in the release view."""
+  claim, total, costs = facts.sampling, facts.top_up, facts.costs(account)
+  if total is None and not claim.claims:
+    return costs
+  unclaimed = costs
+  if claim.claims:
+    # Neighbours that replace a client move the sum twice as far, sampled or not.
+    price = dataclasses.replace(facts.price, adjacency=claim.adjacency(facts.price))
+    worst = facts.honest(facts.worst_survivors)
+    unclaimed = PlainCosts(price, account, worst_honest=worst)
+  fixed = total is not None or not facts.price.distributed
+  return ReleaseCosts(
+    costs,
+    unclaimed,
+    claim,
+    fewest=None if total is None else total - facts.maximum + facts.honest(facts.maximum),
+    most=total,
+    dropouts=claim.claims and fixed and hides_count(facts.stack),
+    maximum=facts.maximum,
+  )
 
 
 def own_facts(facts: LedgerFacts) -> dict[str, Any]:

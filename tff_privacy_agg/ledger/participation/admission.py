@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg.errors import ConfigurationError
+from tff_privacy_agg.ledger.claims import participation_promise
 from tff_privacy_agg.ledger.participation.register import Participants
 from tff_privacy_agg.ledger.replay import LedgerState
 from tff_privacy_agg.ledger.sampling_claims import Sampling
@@ -55,7 +56,7 @@ def admitted(
     )
   if facts.needs_cohorts:
     raise ConfigurationError(
-      f'The ledger counts on {facts.participation_promise}; a round cannot be charged without '
+      f'The ledger counts on {participation_promise(facts)}; a round cannot be charged without '
       'its cohort. Pass `cohort=`, the identities of its clients.'
     )
   return None, None
