@@ -53,3 +53,16 @@ def check_note(name: Any, value: Any) -> None:
     raise ConfigurationError(f'`local_epochs` must be a count, got {epochs!r}.')
   if not isinstance(multiplier, int | float) or not 0 < multiplier < 2**31:
     raise ConfigurationError(f'`noise_multiplier` must be positive, got {multiplier!r}.')
+
+
+def whole(line: Mapping[str, Any], name: str, least: int, *, or_none: bool = False) -> Any:
+  """An integer that a line states.
+
+  Raises:
+    KeyError: If it states none.
+    ValueError: If it is not one of at least `least`, or None where that is allowed.
+  """
+  value = line[name]
+  if (type(value) is int and value >= least) or (value is None and or_none):
+    return value
+  raise ValueError(f'`{name}` is {value!r}')

@@ -185,3 +185,11 @@ def _contradiction(name: str, stated: Any, computed: Any) -> ConfigurationError:
     f'The facts of a stack contradict one another: `{name}` is {stated!r}, and the other facts '
     f'give {computed!r}. Pass `factory.bind(type).facts()` as it is.'
   )
+
+
+def alike(computed: Mapping[str, Any] | None, stated: Any) -> bool:
+  """Whether numbers by view are the computed ones."""
+  if computed is None or computed == stated:
+    return computed is stated or computed is not None
+  keys_alike = isinstance(stated, dict) and stated.keys() == computed.keys()
+  return keys_alike and all(same(computed[view], stated[view]) for view in computed)

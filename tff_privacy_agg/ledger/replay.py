@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 from tff_privacy_agg.accounting.budget import VIEWS
 from tff_privacy_agg.errors import LedgerError
-from tff_privacy_agg.ledger.costs.kinds import Kind, with_own
+from tff_privacy_agg.ledger.costs.kinds import Kind, joint_accounts, with_own
 from tff_privacy_agg.ledger.costs.views import ReleaseCosts
 from tff_privacy_agg.ledger.line_format import COUNTED_BY, EVENTS
-from tff_privacy_agg.ledger.notes import check_note, check_text
+from tff_privacy_agg.ledger.notes import check_note, check_text, whole
 from tff_privacy_agg.ledger.totals import LedgerTotals
 
 
@@ -200,7 +200,7 @@ class LedgerState(LedgerTotals):
 
   def _declare(self, line: Mapping[str, Any]) -> None:
     facts = with_own(self.facts, line['facts'], earlier=self.earlier)
-    kind, joint = self.new_kind(facts), self._joint_accounts(facts)
+    kind, joint = self.new_kind(facts), joint_accounts(self.accounts, facts, self.earlier)
     if any(joint[view] is not self.accounts[view] for view in VIEWS):
       self.accounts = joint
       for one in self.kinds.values():
@@ -236,16 +236,3 @@ class LedgerState(LedgerTotals):
     'unaccounted': _leave_out,
     'note': _note,
   }
-
-
-def whole(line: Mapping[str, Any], name: str, least: int, *, or_none: bool = False) -> Any:
-  """An integer that a line states.
-
-  Raises:
-    KeyError: If it states none.
-    ValueError: If it is not one of at least `least`, or None where that is allowed.
-  """
-  value = line[name]
-  if (type(value) is int and value >= least) or (value is None and or_none):
-    return value
-  raise ValueError(f'`{name}` is {value!r}')

@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tff_privacy_agg.accounting.accounts import Account, RenyiAccount
 from tff_privacy_agg.accounting.budget import VIEWS, Budget, Filter
-from tff_privacy_agg.accounting.orders import table_orders
-from tff_privacy_agg.accounting.sampling.moments import SAMPLED_ORDERS
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger import line_format
-from tff_privacy_agg.ledger.costs.kinds import Kind, check_kind
+from tff_privacy_agg.ledger.costs.kinds import Kind, account_in, check_kind, joint_accounts
 from tff_privacy_agg.ledger.costs.rounds import PlainCosts
 from tff_privacy_agg.ledger.facts import LedgerFacts
 from tff_privacy_agg.ledger.round_lists import Chain, Digests, SettledRounds
@@ -61,7 +58,7 @@ class LedgerTotals:
     line_format.check_versions(header)
     self.earlier = header['schema'] < _GAUSSIAN_SINCE
     self.facts = LedgerFacts.from_dict(header.get('facts', {}), earlier=self.earlier)
-    self.accounts = {view: self._account(self.facts, view) for view in VIEWS}
+    self.accounts = {view: account_in(self.facts, view, self.earlier) for view in VIEWS}
     first = Kind(self.facts, self.accounts)
     self.kinds: dict[int, Kind] = {0: first}
     self.views = first.views
@@ -221,24 +218,6 @@ class LedgerTotals:
     cost = self.cost(view, more=1, most=most, kind=kind)
     return fixed.admits(cost, self.distance(view, more=1, most=most, kind=kind))
 
-  def _account(self, facts: LedgerFacts, view: str) -> Account:
-    account = facts.account(view)
-    if not self.earlier:
-      return account
-    orders = account.orders if isinstance(account, RenyiAccount) else table_orders(False)
-    if view == 'release' and facts.sampling.claims:
-      orders = SAMPLED_ORDERS
-    return RenyiAccount(orders, by_reserve=True)
-
-  def _joint_accounts(self, facts: LedgerFacts) -> dict[str, Account]:
-    """The accounts if rounds of these facts are added; those of mu give way to Renyi's."""
-    joint = dict(self.accounts)
-    for view, kept in self.accounts.items():
-      own = self._account(facts, view)
-      if isinstance(own, RenyiAccount) and not isinstance(kept, RenyiAccount):
-        joint[view] = own
-    return joint
-
   def new_kind(self, facts: LedgerFacts) -> Kind:
     """Rounds that would rest on other facts, in the accounts that all rounds then have.
 
@@ -247,7 +226,7 @@ class LedgerTotals:
         they do not have.
     """
     check_kind(self.facts, facts)
-    joint = self._joint_accounts(facts)
+    joint = joint_accounts(self.accounts, facts, self.earlier)
     kept = None if self.filter is None else self.filter.budget.view
     if kept is not None and joint[kept] is not self.accounts[kept]:
       raise LedgerError(

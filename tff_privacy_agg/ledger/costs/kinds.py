@@ -7,7 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from tff_privacy_agg.accounting.accounts import Account
+from tff_privacy_agg.accounting.accounts import Account, RenyiAccount
+from tff_privacy_agg.accounting.orders import table_orders
+from tff_privacy_agg.accounting.sampling.moments import SAMPLED_ORDERS
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger.costs.rounds import Costs, PlainCosts
 from tff_privacy_agg.ledger.costs.views import ReleaseCosts, View
@@ -118,6 +120,35 @@ def _release_costs(facts: LedgerFacts, account: Account) -> PlainCosts | Release
     dropouts=claim.claims and fixed and hides_count(facts.stack),
     maximum=facts.maximum,
   )
+
+
+def account_in(facts: LedgerFacts, view: str, earlier: bool) -> Account:
+  """The account that rounds of these facts take in a view.
+
+  Args:
+    facts: The facts.
+    view: 'server' or 'release'.
+    earlier: Whether the ledger is of a schema that prices rounds by Renyi divergence alone.
+  """
+  account = facts.account(view)
+  if not earlier:
+    return account
+  orders = account.orders if isinstance(account, RenyiAccount) else table_orders(False)
+  if view == 'release' and facts.sampling.claims:
+    orders = SAMPLED_ORDERS
+  return RenyiAccount(orders, by_reserve=True)
+
+
+def joint_accounts(
+  accounts: Mapping[str, Account], facts: LedgerFacts, earlier: bool
+) -> dict[str, Account]:
+  """The accounts if rounds of these facts are added; those of mu give way to Renyi's."""
+  joint = dict(accounts)
+  for view, kept in accounts.items():
+    own = account_in(facts, view, earlier)
+    if isinstance(own, RenyiAccount) and not isinstance(kept, RenyiAccount):
+      joint[view] = own
+  return joint
 
 
 def own_facts(facts: LedgerFacts) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tff_privacy_agg.errors import ConfigurationError, LedgerError
 from tff_privacy_agg.ledger.costs.kinds import Kind
 from tff_privacy_agg.ledger.notes import check_text
 from tff_privacy_agg.ledger.participation.register import Participants
-from tff_privacy_agg.ledger.recomputed import same
+from tff_privacy_agg.ledger.recomputed import alike, same
 from tff_privacy_agg.ledger.replay import LedgerState
 from tff_privacy_agg.ledger.sampling_claims import Sampling
 from tff_privacy_agg.ledger.verification.stated_totals import StatedTotals
@@ -204,7 +204,7 @@ class Recount:
     computed = None
     if line.get('survivors_counted_by', 'runtime') == 'runtime':
       computed = kind.divergences(honest, line.get('top_up', 0), claims)
-    if not _alike(computed, line.get('rdp', 'missing')):
+    if not alike(computed, line.get('rdp', 'missing')):
       self._differs(line, 'its `rdp` is not that of a round with so many honest survivors')
 
   def _check_words(self, line: Mapping[str, Any]) -> None:
@@ -227,8 +227,8 @@ class Recount:
       self.problems.append('Line 1 states other accounts than its facts give.')
     given = {} if fixed is None else fixed.as_dict()
     stated = header.get('limits') or {}
-    alike = isinstance(stated, dict) and given.keys() == stated.keys()
-    if not alike or not all(same(given[name], stated[name]) for name in given):
+    keys_alike = isinstance(stated, dict) and given.keys() == stated.keys()
+    if not keys_alike or not all(same(given[name], stated[name]) for name in given):
       self.problems.append('Line 1 states other limits for its budget than its facts give.')
 
   def _differs(self, line: Mapping[str, Any], what: str) -> None:
@@ -237,14 +237,6 @@ class Recount:
 
 def _is_int(line: Mapping[str, Any], name: str) -> bool:
   return type(line.get(name)) is int
-
-
-def _alike(computed: Mapping[str, Any] | None, stated: Any) -> bool:
-  """Whether numbers by view are the computed ones."""
-  if computed is None or computed == stated:
-    return computed is stated or computed is not None
-  keys_alike = isinstance(stated, dict) and stated.keys() == computed.keys()
-  return keys_alike and all(same(computed[view], stated[view]) for view in computed)
 
 
 def _time(text: Any) -> None:
