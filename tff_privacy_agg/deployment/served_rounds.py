@@ -1,6 +1,7 @@
-"""Rounds of a TFF process over real parties: what server and client compute."""
+"""Rounds of a TFF process over real parties: what server and client compute, and what is told."""
 
 import dataclasses
+import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from tff_privacy_agg import secagg
-from tff_privacy_agg._tff import structures
+from tff_privacy_agg._tff import compat, structures
 from tff_privacy_agg._wording import counted
 from tff_privacy_agg.deployment import arrays
 from tff_privacy_agg.deployment.coordinator import Coordinator
+from tff_privacy_agg.deployment.events import Events
+from tff_privacy_agg.deployment.metrics_port import MeasuredEvents
 from tff_privacy_agg.deployment.participant import Work
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.errors import ConfigurationError
@@ -209,3 +212,25 @@ def _fits(value: np.ndarray, below: Any) -> bool:
 def _as_sent(value: np.ndarray, below: Any) -> Any:
   dtype = np.dtype(getattr(below.dtype, 'as_numpy_dtype', below.dtype))
   return value.astype(dtype) if dtype.kind not in 'SUO' else value
+
+
+class MeasuredRounds(compat.ReleaseManager):
+  """Tells the metrics' port of each round."""
+
+  def __init__(self, measured: MeasuredEvents):
+    self._measured = measured
+
+  async def release(self, value: Mapping[str, Any], key: int) -> None:
+    self._measured.trained(key, float(value['survivors']))
+
+
+class RoundEvents(compat.ReleaseManager):
+  """Tells each round's metrics as an event, for machines."""
+
+  def __init__(self, events: Events, rounds: int):
+    self._events, self._rounds = events, rounds
+
+  async def release(self, value: Mapping[str, Any], key: int) -> None:
+    numbers = {name: float(one) for name, one in value.items() if np.shape(one) == ()}
+    told = {name: one if math.isfinite(one) else None for name, one in numbers.items()}
+    self._events('trained', round=f'{key}/{self._rounds}', **told)

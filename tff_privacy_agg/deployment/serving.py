@@ -2,13 +2,10 @@
 
 import contextlib
 import dataclasses
-import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from tff_privacy_agg import _validate
 from tff_privacy_agg._files import sole_user
@@ -129,9 +126,9 @@ def serve(
       port = MetricsPort(metrics, measured)
       stack.callback(port.close)
       events('metrics', address=port.address)
-      managers.append(_Measured(measured))
+      managers.append(served_rounds.MeasuredRounds(measured))
     if events.as_json:
-      managers.append(_RoundEvents(events, rounds))
+      managers.append(served_rounds.RoundEvents(events, rounds))
     coordinator = Coordinator(
       address=address,
       credentials=credentials,
@@ -244,25 +241,3 @@ def take_part(
     )
     with contextlib.closing(client):
       return client.serve(served_rounds.client_work(form, data))
-
-
-class _Measured(compat.ReleaseManager):
-  """Tells the metrics' port of each round."""
-
-  def __init__(self, measured: MeasuredEvents):
-    self._measured = measured
-
-  async def release(self, value: Mapping[str, Any], key: int) -> None:
-    self._measured.trained(key, float(value['survivors']))
-
-
-class _RoundEvents(compat.ReleaseManager):
-  """Tells each round's metrics as an event, for machines."""
-
-  def __init__(self, events: Events, rounds: int):
-    self._events, self._rounds = events, rounds
-
-  async def release(self, value: Mapping[str, Any], key: int) -> None:
-    numbers = {name: float(one) for name, one in value.items() if np.shape(one) == ()}
-    told = {name: one if math.isfinite(one) else None for name, one in numbers.items()}
-    self._events('trained', round=f'{key}/{self._rounds}', **told)
