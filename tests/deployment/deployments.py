@@ -65,6 +65,7 @@ class Deployment:
       roster=self.roster.keys if mode == 'authenticated' else None,
       identity=tls.read_identity(self.keys / 'server.identity'),
       events=self.log,
+      expiry=tls.Expiry(*self.files('server')[:2]),
     )
 
   def files(self, name):

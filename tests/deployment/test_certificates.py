@@ -1,10 +1,13 @@
 """Who may speak for whom: certificates of clients, of servers and of other authorities."""
 
+import contextlib
 import datetime
+import pathlib
 import types
 
 import deployments
 import grpc
+import process_ends
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -124,3 +127,77 @@ def test_a_client_says_that_the_servers_certificate_has_expired(monkeypatch, tmp
   assert 'certificate has expired' in log.of('waiting')[0]['reason']
   client.close()
   deployment.close()
+
+
+def test_the_first_end_of_ones_files_counts(keys, monkeypatch, tmp_path):
+  at(monkeypatch, authority, days=-30)
+  former = authority.make_keys(tmp_path / 'former', ['north'])
+  own, others = str(keys / 'north.pem'), str(former / 'north.pem')
+  for ca, certificate, first in (
+    (keys / 'ca.pem', own, own),
+    (keys / 'ca.pem', others, others),
+    (former / 'ca.pem', own, str(former / 'ca.pem')),
+  ):
+    expiry = tls.Expiry(str(ca), certificate)
+    assert expiry.path == first
+    ends = x509.load_pem_x509_certificate(pathlib.Path(first).read_bytes()).not_valid_after_utc
+    assert expiry.at == datetime.datetime.fromisoformat(str(expiry)) == ends
+
+
+@pytest.fixture
+def short_lived(monkeypatch, tmp_path):
+  """Makes keys in which the certificate of one party ends after some seconds."""
+
+  def make(name, seconds):
+    certify = authority._Authority.certify
+
+    def certifies(self, party, *rest):
+      whole = self._until
+      if party == name:
+        self._until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
+      try:
+        return certify(self, party, *rest)
+      finally:
+        self._until = whole
+
+    monkeypatch.setattr(authority._Authority, 'certify', certifies)
+    return authority.make_keys(tmp_path / 'short', NAMES)
+
+  return make
+
+
+@pytest.mark.parametrize('name', ['north', 'server'])
+def test_a_certificate_that_ends_ends_no_connection_and_is_told(name, short_lived, tmp_path):
+  keys = short_lived(name, 3)
+  deployment = deployments.Deployment(
+    keys, tmp_path, limits=deployments.deadlines(join=2.0, work=2.0, round=2.0)
+  )
+  expiry = tls.Expiry(*deployment.files(name)[:2])
+  with contextlib.ExitStack() as stack:
+    clients = {}
+    for one in NAMES:
+      own = tls.Expiry(*deployment.files(one)[:2])
+      client = client_of(deployment, one, expiry=own, reconnect_seconds=0.5)
+      clients[one] = Running(client)
+    stack.callback(deployment.close)
+    deployments.assert_sum(deployment.session(), range(5))
+    joined = {fields['name']: fields for fields in deployment.log.of('joined')}
+    assert name == 'server' or joined[name]['certificate_expires'] == str(expiry)
+    assert process_ends.wait_for(lambda: expiry.passed, 10)
+    # Connections that are there go on.
+    deployments.assert_sum(deployment.session(), range(5))
+    # New ones fail: one client has lost its own.
+    connection = clients['north'].client._connection
+    connection._channel.close()
+    connection._connect()
+    deployments.assert_sum(deployment.session(minimum_clients=3), range(1, 5))
+    error = clients['north'].join()
+    assert isinstance(error, secagg.RoundTimeout)
+    if name == 'north':
+      log, said = clients['north'].client._events, f'{expiry.path} expired at {expiry}'
+    else:
+      log, said = deployment.log, "the server's certificate has expired"
+    assert said in str(error)
+    (told,) = log.of('certificate expired')
+    assert (told['file'], told['at']) == (expiry.path, str(expiry))
+  assert [clients[one].join() for one in NAMES[1:]] == [3] * 4

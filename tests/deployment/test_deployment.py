@@ -184,8 +184,8 @@ def test_a_client_refuses_another_model_than_the_others_got(deploy):
   original = deployment.coordinator._service.room.wait
   other = arrays.encode([np.arange(3, dtype=np.float32) + 1])
 
-  async def swap(client, served):
-    session = await original(client, served)
+  async def swap(client, *told):
+    session = await original(client, *told)
     if session is None or client != 4:
       return session
     kept = session.offer[: len(session.offer) - len(arrays.encode(BROADCAST))]

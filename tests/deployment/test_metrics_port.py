@@ -3,6 +3,7 @@
 `make test-prometheus` runs these; without prometheus_client all but the first are skipped.
 """
 
+import datetime
 import os
 import socket
 import sys
@@ -169,6 +170,9 @@ def test_a_training_tells_what_its_ledger_says_and_opens_two_ports(simulation, l
     )
   assert result.rounds_done == 2
   assert log.of('metrics') == [{'address': metrics}]
+  (told,) = log.of('listening')
+  ends = datetime.datetime.fromisoformat(told['certificate_expires']).timestamp()
+  assert pages[1]['certificate_expiry_timestamp_seconds',] == ends
   wanted = {f'0100007F:{int(one.rpartition(":")[2]):04X}' for one in (address, metrics)}
   assert opened == [wanted, wanted]
   # While round 2 is measured, round 1 has ended and both are charged.

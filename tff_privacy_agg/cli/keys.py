@@ -35,15 +35,18 @@ def add(commands: _flags.Commands) -> None:
 
 def _keys(args: argparse.Namespace) -> int:
   from tff_privacy_agg.deployment import make_keys
+  from tff_privacy_agg.deployment.keys.tls import Expiry
 
   hosts = args.hosts or ('localhost', '127.0.0.1')
   where = make_keys(args.directory, args.clients, hosts=hosts, days=args.days)
+  expires = str(Expiry(str(where / 'ca.pem'), str(where / 'server.pem')))
   if args.json:
-    print(json.dumps({'keys': str(where), 'clients': args.clients, 'days': args.days}))
+    made = {'clients': args.clients, 'days': args.days, 'certificates_expire': expires}
+    print(json.dumps({'keys': str(where), **made}))
     return 0
   print(
     f'{where}: keys of a server and {counted(len(args.clients), "client")}, valid for '
-    f'{counted(args.days, "day")}'
+    f'{counted(args.days, "day")}, until {expires}'
   )
   print('Whoever made them can act as anyone: for tests, or a group that trusts the maker.')
   return 0

@@ -9,6 +9,7 @@ import grpc
 from tff_privacy_agg import secagg
 from tff_privacy_agg.deployment import framing
 from tff_privacy_agg.deployment.events import Events, one_line
+from tff_privacy_agg.deployment.keys.tls import Expiry
 from tff_privacy_agg.errors import RuntimeUnavailableError
 
 REASON_CHARACTERS = 300
@@ -32,11 +33,19 @@ class Connection:
     credentials: Mutual TLS.
     name: The client's.
     events: Takes what happens.
+    expiry: When the client's certificate ends, if that is known.
   """
 
-  def __init__(self, address: str, credentials: grpc.ChannelCredentials, name: str, events: Events):
+  def __init__(
+    self,
+    address: str,
+    credentials: grpc.ChannelCredentials,
+    name: str,
+    events: Events,
+    expiry: Expiry | None = None,
+  ):
     self._address, self._credentials = address, credentials
-    self._name, self._events = name, events
+    self._name, self._events, self._expiry = name, events, expiry
     self._connect()
 
   def close(self) -> None:
@@ -53,6 +62,8 @@ class Connection:
 
   def join(self, request: bytes, limit: int) -> tuple[dict[str, Any], bytes]:
     """The server's answer to a client that joins, of at most so many bytes."""
+    if self._expiry is not None:
+      self._expiry.tell(self._events)
     return framing.gather(self._join_call(request, timeout=_JOIN_SECONDS), limit)
 
   def send(
@@ -80,17 +91,25 @@ class Connection:
         now = time.monotonic()
         waited = now - (lost or now)
         if code not in _NO_SERVER or waited > seconds:
+          reason = self._expired(details) or 'it is not there, or does not take this certificate'
           raise secagg.RoundTimeout(
-            f'Client {self._name!r} waited {waited:.0f} s for {self._address} {what}; '
-            f'it is not there, or does not take this certificate ({code.name}: {details}).'
+            f'Client {self._name!r} waited {waited:.0f} s for {self._address} {what}; {reason} '
+            f'({code.name}: {details}).'
           ) from None
         if lost is None:
           lost = now
-          self._events('waiting', reason=f'no server at {self._address}: {details}')
+          reason = self._expired(details) or f'no server at {self._address}'
+          self._events('waiting', reason=f'{reason}: {details}')
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
           self._channel.close()
           self._connect()
       self._await_server(seconds - waited)
+
+  def _expired(self, details: str) -> str:
+    """Whose certificate has expired, if one has; of the client's own, gRPC says `Socket closed`."""
+    if self._expiry is not None and self._expiry.passed:
+      return f'{self._expiry.path} expired at {self._expiry}; get a new certificate'
+    return "the server's certificate has expired" if 'certificate has expired' in details else ''
 
   def _await_server(self, seconds: float) -> None:
     """Waits for a connection; sleeping would not do, gRPC connects only while it is asked to."""

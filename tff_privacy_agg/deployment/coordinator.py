@@ -16,6 +16,7 @@ from tff_privacy_agg._wording import counted
 from tff_privacy_agg.deployment import event_loop, framing, limits
 from tff_privacy_agg.deployment.events import Events
 from tff_privacy_agg.deployment.grpc_service import Service
+from tff_privacy_agg.deployment.keys.tls import Expiry
 from tff_privacy_agg.deployment.served_session import Deadlines, LiveSession
 from tff_privacy_agg.deployment.standing import Standing
 from tff_privacy_agg.errors import RuntimeUnavailableError
@@ -37,11 +38,13 @@ class Coordinator:
     identity: Ed25519 private key that signs the receipts, or None.
     events: Takes what happens.
     standing: What sessions have shown of the clients; a new one keeps it in memory.
+    expiry: When the server's certificate ends, if that is to be told.
 
   Attributes:
     standing: What sessions have shown of the clients.
     events: Takes what happens.
     address: Where it listens, with the port that was taken.
+    expiry: When the server's certificate ends, if that is known.
 
   Raises:
     RuntimeUnavailableError: If the address cannot be listened on.
@@ -60,9 +63,10 @@ class Coordinator:
     identity: bytes | None = None,
     events: Events | None = None,
     standing: Standing | None = None,
+    expiry: Expiry | None = None,
   ):
     self._deadlines, self._roster, self._identity = deadlines, roster, identity
-    self.events = events or Events.silent()
+    self.events, self.expiry = events or Events.silent(), expiry
     names = {client: name for name, client in clients.items()}
     self.standing = standing or Standing(names, events=self.events)
     self._service = Service(clients, task, schema, deadlines, self.events, self.standing)
@@ -70,7 +74,11 @@ class Coordinator:
     self.port: int = event_loop.call(self._listen(credentials))
     self.address = f'{address.rpartition(":")[0]}:{self.port}'
     self.events(
-      'listening', address=self.address, clients=len(clients), connections=self._connections
+      'listening',
+      address=self.address,
+      clients=len(clients),
+      connections=self._connections,
+      certificate_expires=str(expiry or ''),
     )
 
   async def _listen(self, credentials: grpc.ServerCredentials) -> int:
@@ -99,16 +107,22 @@ class Coordinator:
     Raises:
       RoundTimeout: If fewer are there when the deadline passes.
     """
+    self._tell_expiry()
     seconds = self._deadlines.join
     expected = expected if among is None else min(expected, len(among))
     found = event_loop.call(self._service.room.gather(expected, among, seconds))
     if len(found) < minimum:
+      self._tell_expiry()
       raise secagg.RoundTimeout(
         f'{minimum} clients were waited for {seconds:g} s; {counted(len(found), "is", "are")} '
         f'there: {self._service.named(found)}. Start the others, or raise the deadline.',
         clients=found,
       )
     return found
+
+  def _tell_expiry(self) -> None:
+    if self.expiry is not None:
+      self.expiry.tell(self.events)
 
   def served(self, clients: frozenset[int]) -> dict[int, int]:
     """{client: the greatest round number that it has served}, as these clients say."""

@@ -156,7 +156,8 @@ class Service:
       await self._frames.write(context, {'state': 'refused', 'what': differs[0], 'reason': reason})
       return
     out = self._standing.is_out(client)
-    session = None if out else await self.room.wait(client, served)
+    expires = tls.expiry_of_peer(context.auth_context())
+    session = None if out else await self.room.wait(client, served, expires)
     if self._standing.is_out(client):
       self.room.known.discard(client)
       reason = 'this client sent what no honest client sends too often; the operator can forgive it'

@@ -113,6 +113,10 @@ class MeasuredEvents(Events):
     yield self._counter('sessions', 'Sessions of the protocol that have ended.', self._outcomes)
     yield self._counter('exclusions', 'Times that a client was left out.', self._exclusions)
     if self.coordinator is not None:
+      if (expiry := self.coordinator.expiry) is not None:
+        text = "When the server's certificate ends, in seconds since 1970."
+        name = 'certificate_expiry_timestamp_seconds'
+        yield self._gauge(name, text, expiry.at.timestamp())
       text = 'Bytes of messages, without those of TLS and HTTP/2.'
       yield self._counter('bytes', text, self.coordinator.traffic)
       waiting = self.coordinator.waiting

@@ -12,6 +12,7 @@ from tff_privacy_agg import _validate, secagg
 from tff_privacy_agg.deployment import arrays, framing
 from tff_privacy_agg.deployment.connection import REASON_CHARACTERS, Connection
 from tff_privacy_agg.deployment.events import Events, one_line
+from tff_privacy_agg.deployment.keys.tls import Expiry
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.deployment.served_session import LONGEST_DEADLINE
 from tff_privacy_agg.errors import ConfigurationError, PrivacyAggError
@@ -71,6 +72,7 @@ class Participant:
     reconnect_seconds: How long to look for a server that was lost or is not there.
     largest_broadcast: Most bytes that a session's broadcast may have.
     events: Takes what happens.
+    expiry: When this client's certificate ends, if that is to be told.
   """
 
   def __init__(
@@ -85,13 +87,15 @@ class Participant:
     reconnect_seconds: float = 60.0,
     largest_broadcast: int = 2**30,
     events: Events | None = None,
+    expiry: Expiry | None = None,
   ):
     _validate.positive(reconnect_seconds=reconnect_seconds)
     self._member = member
     self._task, self._schema, self._book = task, schema, book
     self._patience, self._limit = reconnect_seconds, largest_broadcast
     self._events = events or Events.silent()
-    self._connection = Connection(address, credentials, member.name, self._events)
+    self._connection = Connection(address, credentials, member.name, self._events, expiry)
+    self._events('joining', server=address, certificate_expires=str(expiry or ''))
 
   def serve(self, work: Work) -> int:
     """Takes part until the server says that the run has ended.

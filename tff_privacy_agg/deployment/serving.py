@@ -145,6 +145,7 @@ def serve(
         directory.path / 'strikes.json',
         events,
       ),
+      expiry=tls.Expiry(keys.ca, keys.certificate),
     )
     if metrics is not None:
       measured.coordinator = coordinator
@@ -238,6 +239,7 @@ def take_part(
       book=RoundBook(where / 'rounds.json'),
       reconnect_seconds=reconnect_seconds,
       events=events or Events.to_terminal(name, as_json=False),
+      expiry=tls.Expiry(keys.ca, keys.certificate),
     )
     with contextlib.closing(client):
       return client.serve(served_rounds.client_work(form, data))

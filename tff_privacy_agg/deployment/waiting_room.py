@@ -61,17 +61,18 @@ class WaitingRoom:
       _release(future)
     await event_loop.until(lambda: not self.known, lambda: self._came_or_left, seconds)
 
-  async def wait(self, client: int, served: int) -> LiveSession | None:
+  async def wait(self, client: int, served: int, expires: str = '') -> LiveSession | None:
     """Has a client wait; returns the session that is open to it, or None: it shall ask again.
 
     Args:
       client: The client.
       served: The greatest round number that it has served, as it says.
+      expires: When its certificate ends, for the events.
     """
     self.served[client] = served
     if client not in self.known:
       self.known.add(client)
-      self._events('joined', name=self._names[client])
+      self._events('joined', name=self._names[client], certificate_expires=expires)
     if client in self.waiting:
       # It has come back by another connection; or runs twice, and the two take turns.
       _release(self.waiting[client])

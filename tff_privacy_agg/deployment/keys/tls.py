@@ -4,7 +4,7 @@ import datetime
 import functools
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -57,6 +57,44 @@ def channel_credentials(ca: str, certificate: str, key: str) -> grpc.ChannelCred
   """
   authority, chain, private = _tls_files(ca, certificate, key)
   return grpc.ssl_channel_credentials(authority, private, chain)
+
+
+class Expiry:
+  """When a party's certificate ends, or its authority's if that comes first.
+
+  Args:
+    ca: File of the authorities.
+    certificate: The party's file.
+
+  Attributes:
+    path: The file of the certificate that ends first.
+    at: When, in UTC.
+
+  Raises:
+    ConfigurationError: If a file cannot be read.
+  """
+
+  def __init__(self, ca: str, certificate: str):
+    authorities = _certificates(ca, read_key_file(ca))
+    own = _certificates(certificate, read_key_file(certificate))[0].not_valid_after_utc
+    last = max(one.not_valid_after_utc for one in authorities)
+    self.path, self.at = (certificate, own) if own <= last else (ca, last)
+    self._told = False
+
+  def __str__(self) -> str:
+    return _written(self.at)
+
+  @property
+  def passed(self) -> bool:
+    """Whether the time has come."""
+    return datetime.datetime.now(datetime.UTC) > self.at
+
+  def tell(self, events: Callable[..., None]) -> None:
+    """Writes an event once the time has come: connections that are open stay, new ones fail."""
+    if self.passed and not self._told:
+      self._told = True
+      effect = 'no new connection; get a new certificate, and start this party again'
+      events('certificate expired', file=self.path, at=str(self), effect=effect)
 
 
 def _tls_files(ca: str, certificate: str, key: str) -> tuple[bytes, bytes, bytes]:
@@ -138,6 +176,15 @@ def common_name(peer: Mapping[str, Sequence[bytes]]) -> str:
   gRPC tells the first of several, and an authority may have checked another.
   """
   return name_in((*peer.get('x509_pem_cert', ()), b'')[0])
+
+
+def expiry_of_peer(peer: Mapping[str, Sequence[bytes]]) -> str:
+  """When a peer's certificate ends; TLS has read it before."""
+  return _written(x509.load_pem_x509_certificate(peer['x509_pem_cert'][0]).not_valid_after_utc)
+
+
+def _written(time: datetime.datetime) -> str:
+  return f'{time:%Y-%m-%dT%H:%M:%SZ}'
 
 
 @functools.lru_cache(2**10)
