@@ -46,7 +46,7 @@ BESIDE = {
   '_validate': {'errors'},
   '_entry_points': {'errors'},
   '_requires_tff': {'errors'},
-  '_config_file': {'errors'},
+  '_config_file': {'errors', '_files'},
   '_files': {'errors'},
   '_tff': {'errors', '_files'},
   # Real parties run the training loop of `learning`.

@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 
 from tff_privacy_agg import _files
+from tff_privacy_agg.analytics import csv_file
+from tff_privacy_agg.deployment import config, round_numbers, standing
+from tff_privacy_agg.deployment.keys import roster, tls
+from tff_privacy_agg.errors import ConfigurationError
 
 
 @pytest.mark.parametrize(('umask', 'mode'), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
@@ -29,6 +33,29 @@ def test_what_cannot_be_written_leaves_the_old_file_alone(tmp_path, monkeypatch)
     _files.write_json(path, {'rounds': 2})
   assert _files.read_json(path) == {'rounds': 1}
   assert os.listdir(tmp_path) == ['summary.json']
+
+
+@pytest.mark.parametrize(
+  'read',
+  [
+    lambda path: config.read(path, config.ClientConfig),
+    roster.Roster.read,
+    tls.read_key_file,
+    csv_file.rows,
+    _files.read_json,
+    _files.read_table,
+    round_numbers.RoundBook,
+    lambda path: standing.Standing({}, path=path),
+  ],
+  ids=['config', 'roster', 'key', 'csv', 'json', 'table', 'rounds', 'strikes'],
+)
+def test_no_file_is_read_without_end(read, tmp_path, monkeypatch):
+  for module in (_files, csv_file):
+    monkeypatch.setattr(module, '_LARGEST', 2**20)
+  endless = tmp_path / 'endless'
+  endless.symlink_to('/dev/zero')
+  with pytest.raises((OSError, ConfigurationError), match=r'it has more than \d+ bytes'):
+    read(endless)
 
 
 def test_what_was_measured_of_the_model_is_told_from_the_rest_of_a_round():

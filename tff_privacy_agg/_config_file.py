@@ -6,12 +6,14 @@ earlier dialect is refused with the one that has taken its place.
 
 import difflib
 import os
-import pathlib
 import tomllib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from tff_privacy_agg._files import read_bounded
 from tff_privacy_agg.errors import ConfigurationError
+
+_LARGEST = 2**20
 
 
 def read_sections(
@@ -33,7 +35,7 @@ def read_sections(
     ConfigurationError: If the file cannot be read, or has another section or key.
   """
   try:
-    content = tomllib.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+    content = tomllib.loads(read_bounded(path, _LARGEST).decode('utf-8'))
   except OSError as error:
     raise ConfigurationError(
       f'Cannot read the configuration {path}: {error.strerror}. Pass the path of a TOML file.'

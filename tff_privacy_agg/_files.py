@@ -19,6 +19,7 @@ from tff_privacy_agg.errors import ConfigurationError
 
 # Columns of `metrics.csv` that are of the round; those of a layer, an account or the ledger have a slash.
 _OF_THE_ROUND = {'round', 'seconds', 'survivors'}
+_LARGEST = 2**30
 _FIRST = {'loss': 0, 'accuracy': 1}
 
 
@@ -63,6 +64,19 @@ def new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
     raise
 
 
+def read_bounded(path: str | os.PathLike[str], most: int) -> bytes:
+  """What a file holds, if that is at most so many bytes: `/dev/zero` does not end.
+
+  Raises:
+    OSError: If it cannot be read, or holds more.
+  """
+  with open(path, 'rb') as file:
+    content = file.read(most + 1)
+  if len(content) > most:
+    raise OSError(errno.EFBIG, f'it has more than {most} bytes', str(path))
+  return content
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes a value as JSON, by `write_bytes`."""
   write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + '\n').encode('utf-8'))
@@ -79,7 +93,8 @@ def read_json(path: pathlib.Path, missing: Mapping[str, Any] | None = None) -> d
     ConfigurationError: If the file holds no JSON object, or text or numbers that nothing could show.
   """
   try:
-    found = json.loads(path.read_text(encoding='utf-8'), parse_int=_integer)
+    text = read_bounded(path, _LARGEST).decode('utf-8')
+    found = json.loads(text, parse_int=_integer)
     json.dumps(found, ensure_ascii=False).encode('utf-8')
   except FileNotFoundError:
     if missing is not None:
@@ -110,7 +125,7 @@ def read_table(path: pathlib.Path) -> list[dict[str, str]]:
     ConfigurationError: If it is no text, or a row has more or fewer fields than there are names.
   """
   try:
-    text = path.read_bytes().decode('utf-8')
+    text = read_bounded(path, _LARGEST).decode('utf-8')
     lines = io.StringIO(text[: text.rfind('\n') + 1], newline='')
     names, *rows = [*csv.reader(lines, strict=True)] or [[]]
     found = [dict(zip(names, row, strict=True)) for row in rows]

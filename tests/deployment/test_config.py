@@ -287,7 +287,7 @@ def test_events_for_people_and_machines():
 
 def test_every_event_is_documented():
   root = pathlib.Path(tff_privacy_agg.__file__).parents[1]
-  sources = [*(root / 'tff_privacy_agg/deployment').glob('*.py')]
+  sources = [*(root / 'tff_privacy_agg/deployment').rglob('*.py')]
   sources += [root / f'tff_privacy_agg/cli/{name}.py' for name in ('serve', 'client')]
   told = set()
   for file in sources:

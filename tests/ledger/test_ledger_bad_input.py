@@ -11,6 +11,8 @@ from ledger_stacks import facts
 
 from tff_privacy_agg.accounting.budget import Budget
 from tff_privacy_agg.errors import BudgetExceededError, ConfigurationError, LedgerError
+from tff_privacy_agg.ledger import line_format, line_reader
+from tff_privacy_agg.ledger.participation import register
 from tff_privacy_agg.ledger.participation.register import register_path
 from tff_privacy_agg.ledger.reader import LedgerRecord, verify
 from tff_privacy_agg.ledger.sampling_claims import Sampling
@@ -173,3 +175,65 @@ def test_another_claim_than_the_ledger_s_is_refused(path):
   claim = Sampling(kind='without_replacement', population=200, cohort=100)
   with pytest.raises(LedgerError, match='differ: sampling'):
     PrivacyLedger(path, facts(sampling=claim), budget=Budget(epsilon=30.0, delta=5e-4))
+
+
+@pytest.mark.parametrize('use', [LedgerRecord.read, verify])
+def test_what_never_ends_is_no_ledger(use):
+  with pytest.raises(LedgerError, match='/dev/zero is not a ledger'):
+    use('/dev/zero')
+
+
+@pytest.mark.parametrize('line', [b'x', b'x\n'], ids=['one line', 'lines'])
+def test_a_ledger_is_read_no_further_than_its_lines(line, path, monkeypatch):
+  monkeypatch.setattr(line_reader, 'LONGEST_LINE', 2**13)
+  assert verify(path).ok
+  with path.open('ab') as file:
+    file.write(line * 2**20)
+  found = verify(path)
+  assert not found.ok
+  assert 'too many bytes that are no line' in found.problems[0]
+  reader = line_reader.LineReader(path)
+  assert sum(1 for _ in reader) == 8
+  assert reader.size < 2**17
+  with pytest.raises(LedgerError, match='From line 9 on'):
+    LedgerRecord.read(path)
+
+
+def test_the_longest_line_is_written_and_read_and_a_longer_one_not(path, monkeypatch):
+  for module in (line_format, line_reader):
+    monkeypatch.setattr(module, 'LONGEST_LINE', 2**13)
+  before = path.read_bytes()
+  with PrivacyLedger(path) as ledger:
+    state = ledger.state.rounds, ledger.epsilon('server'), [*ledger.state.kinds]
+    for write in (
+      lambda: ledger.note('empirical_audit', {'audits': ['x' * 2**12]}),
+      lambda: ledger.mark_unaccounted('x' * 2**12),
+      lambda: ledger.charge(3, facts=facts(z=3.0, task='x' * 2**12)),
+    ):
+      with pytest.raises(LedgerError, match='A line of a ledger has at most 4096 bytes'):
+        write()
+    assert path.read_bytes() == before
+    assert state == (ledger.state.rounds, ledger.epsilon('server'), [*ledger.state.kinds])
+    ledger.mark_unaccounted('x' * 3_900)
+    ledger.charge(3, facts=facts(z=3.0))
+  assert verify(path).ok
+  with pytest.raises(LedgerError, match='A line of a ledger'):
+    PrivacyLedger(path.with_name('other.jsonl'), facts(task='x' * 2**12))
+  assert not path.with_name('other.jsonl').exists()
+
+
+def test_a_cohort_that_is_too_long_is_not_charged(path, monkeypatch):
+  with PrivacyLedger(path) as ledger:
+    rounds = ledger.state.rounds
+    with monkeypatch.context() as patch:
+      patch.setattr(register, '_LONGEST_LINE', 2**11)
+      with pytest.raises(LedgerError, match='Draw smaller cohorts; the round was not charged'):
+        ledger.charge(3, cohort=[f'client {number}' for number in range(90)])
+    assert ledger.state.rounds == rounds
+    ledger.charge(3, cohort=['client 1'])
+  assert verify(path).ok
+
+
+def test_a_device_is_not_written():
+  with pytest.raises(LedgerError, match='it is no regular file'):
+    PrivacyLedger('/dev/zero')

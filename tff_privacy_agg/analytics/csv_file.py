@@ -9,7 +9,10 @@ import pathlib
 from collections import Counter
 from collections.abc import Mapping
 
+from tff_privacy_agg._files import read_bounded
 from tff_privacy_agg.errors import ConfigurationError
+
+_LARGEST = 2**30
 
 _OTHER_SEPARATORS = {';': 'semicolons', '\t': 'tabs', '|': 'vertical bars'}
 _BYTE_ORDER_MARKS = {b'\xff\xfe': 'UTF-16', b'\xfe\xff': 'UTF-16'}
@@ -41,13 +44,13 @@ def rows(path: pathlib.Path) -> list[tuple[str, Mapping[str, str]]]:
 
 def _lines(path: pathlib.Path) -> list[tuple[str, list[str]]]:
   try:
-    content = path.read_bytes()
+    content = read_bounded(path, _LARGEST)
     mark = _BYTE_ORDER_MARKS.get(content[:2])
     if mark is not None:
       raise _refused(path, f'it is in {mark}', 'Save it in UTF-8')
     text = content.decode('utf-8-sig')
   except OSError as error:
-    raise _refused(path, str(error), 'Name a file with a header, or `digits`') from error
+    raise _refused(path, error.strerror, 'Name a file with a header, or `digits`') from error
   except UnicodeDecodeError as error:
     raise _refused(path, f'it is not in UTF-8: {error}', 'Save it in UTF-8') from error
   if '\0' in text:

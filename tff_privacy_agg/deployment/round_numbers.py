@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 
-from tff_privacy_agg._files import remove_leftovers, write_json
+from tff_privacy_agg._files import read_bounded, remove_leftovers, write_json
 from tff_privacy_agg.errors import ConfigurationError
 
 
@@ -27,7 +27,7 @@ class RoundBook:
     remove_leftovers(self._path)
     if self._path.exists():
       try:
-        self._rounds = json.loads(self._path.read_text(encoding='utf-8'))
+        self._rounds = json.loads(read_bounded(self._path, 2**28))
         for number in self._rounds.values():
           if type(number) is not int or not 0 <= number < 2**64:
             raise ValueError(f'{number!r:.40} is no number of a round')

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 
 from tff_privacy_agg import _validate
-from tff_privacy_agg._files import remove_leftovers, write_json
+from tff_privacy_agg._files import read_bounded, remove_leftovers, write_json
 from tff_privacy_agg.deployment.events import Events
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.secagg import Blame
@@ -103,7 +103,7 @@ def _read(path: pathlib.Path) -> dict[str, int]:
   if not path.exists():
     return {}
   try:
-    found = json.loads(path.read_text(encoding='utf-8'))
+    found = json.loads(read_bounded(path, 2**28))
     if not all(type(count) is int and count >= 0 for count in found.values()):
       raise ValueError('a count is no number')
   except (ValueError, AttributeError, RecursionError) as error:

@@ -3,12 +3,20 @@
 import errno
 import os
 import pathlib
+import stat
 from collections.abc import Mapping
 from typing import Any
 
 from tff_privacy_agg._files import try_lock, unused_name
 from tff_privacy_agg.errors import LedgerError
-from tff_privacy_agg.ledger.line_format import GENESIS, head_path, seal, sha256, unreadable
+from tff_privacy_agg.ledger.line_format import (
+  GENESIS,
+  head_path,
+  not_a_ledger,
+  seal,
+  sha256,
+  unreadable,
+)
 from tff_privacy_agg.ledger.line_reader import LineReader
 
 # What `link` fails with where a file system has no hard links.
@@ -76,6 +84,8 @@ class LineWriter:
     except OSError as error:
       raise unreadable(path, error) from error
     try:
+      if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise not_a_ledger(path, 'it is no regular file')
       _lock(descriptor, path)
     except BaseException:
       os.close(descriptor)

@@ -39,6 +39,11 @@ COUNTED_BY = ('runtime', 'clients')
 GENESIS = '0' * 64
 SEAL = b',"sha256":"'
 SEAL_SIZE = len(SEAL) + 64 + len(b'"}')
+# Without its newline; writer and reader keep to it. The longest lines repeat a stack's layers, of
+# which one may name a bound for each of a million coordinates: 20 MB.
+LONGEST_LINE = 2**26
+# What a writer adds to a record: its links, hash and totals.
+_ADDED = 2**12
 HEADER = re.compile(rb'"event"\s*:\s*"header"')
 
 
@@ -52,6 +57,16 @@ def seal(record: Mapping[str, Any]) -> bytes:
   """A record as the bytes of its line, its own hash last, without a newline."""
   body = canonical(record)
   return body[:-1] + SEAL + sha256(body).encode('ascii') + b'"}'
+
+
+def check_length(record: Mapping[str, Any]) -> None:
+  """Raises if no line could take a record, before anything is counted or written."""
+  size = len(canonical(record))
+  if size > LONGEST_LINE - _ADDED:
+    raise LedgerError(
+      f'A line of a ledger has at most {LONGEST_LINE - _ADDED} bytes; the {record.get("event")!r} to write has '
+      f'{size}. Shorten its words, or the names and bounds of its layers.'
+    )
 
 
 def sha256(data: bytes) -> str:

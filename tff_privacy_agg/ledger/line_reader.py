@@ -6,9 +6,11 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from tff_privacy_agg._files import read_bounded
 from tff_privacy_agg.ledger.line_format import (
   GENESIS,
   HEADER,
+  LONGEST_LINE,
   SEAL,
   SEAL_SIZE,
   head_path,
@@ -17,13 +19,14 @@ from tff_privacy_agg.ledger.line_format import (
   unreadable,
 )
 
+_LARGEST_HEAD = 2**12
 _RECOVERED = b'{"event":"recovered"'
 
 
 class LineReader:
   """The lines of a file, in order; iterate it once, to its end.
 
-  It holds no more than one line. A line that contradicts the chain is handed out all the same, after
+  It holds no more than one line, and what a crash may have cut off. A line that contradicts the chain is handed out all the same, after
   its problem was added to `problems`.
 
   Attributes:
@@ -63,13 +66,19 @@ class LineReader:
       LedgerError: If the file is missing or unreadable, or no ledger: no line of it is one of a
         ledger, the first resembles no header, and no head is next to it.
     """
-    first, tail = b'', b''
+    first, tail, unread = b'', b'', 0
     try:
       with self._path.open('rb') as file:
-        for raw in file:
+        for raw in iter(lambda: file.readline(LONGEST_LINE + 1), b''):
           first = first or raw
           self.size += len(raw)
           line = raw[:-1] if raw.endswith(b'\n') else raw
+          # What was cut off is one line, and beginnings of recoveries.
+          if len(line) > LONGEST_LINE or unread > 2 * LONGEST_LINE:
+            since = self._first_unread if self._unread else self._number + 1
+            self.problems.append(f'From line {since} on, it has too many bytes that are no line.')
+            self._unread = []
+            break
           record = unseal(line)
           if record is None and line is raw:
             tail = line
@@ -77,7 +86,9 @@ class LineReader:
             self._number += 1
             self._first_unread = self._first_unread if self._unread else self._number
             self._unread.append(line)
+            unread += len(raw)
           else:
+            unread = 0
             self.terminated = line is not raw  # only its newline was cut off
             self._number += 1
             self._link(record, line)
@@ -179,7 +190,7 @@ def _head(path: pathlib.Path) -> tuple[int, str, str]:
   """Number and hash of the last line as the head knows it, and what is wrong with the head."""
   head = head_path(path)
   try:
-    text = head.read_text(encoding='ascii')
+    text = read_bounded(head, _LARGEST_HEAD).decode('ascii')
     if not text:  # a crash stopped it from being written for the first time
       return -1, '', ''
     number, digest = text.split()

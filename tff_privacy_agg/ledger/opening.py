@@ -80,6 +80,7 @@ class OpenedLedger(LedgerRecord):
     header['order'] = None if state.filter is None else state.filter.order
     header['accounts'] = {view: account.name for view, account in state.accounts.items()}
     header['limits'] = None if state.filter is None else state.filter.as_dict()
+    ledger_lines.check_length(header)
     self._writer = ledger_file.LineWriter.create(self.path, header)
     super().__init__(header, state, self._writer.hash)
 
@@ -130,6 +131,7 @@ class OpenedLedger(LedgerRecord):
     """Counts a line and writes it; if writing fails it stays counted."""
     record['utc'] = ledger_lines.now()
     record['seq'] = self._writer.next_seq
+    ledger_lines.check_length(record)
     self.state.apply(record)
     if record['event'] in ('charge', 'settle', 'unopened', 'recovered'):
       record['total'] = self.state.totals()

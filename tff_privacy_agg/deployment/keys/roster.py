@@ -3,15 +3,17 @@
 import dataclasses
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tff_privacy_agg._files import read_bounded
 from tff_privacy_agg.deployment.keys.tls import name_in, read_identity, read_key_file
 from tff_privacy_agg.errors import ConfigurationError
 from tff_privacy_agg.secagg.primitives.keys import KEY_BYTES
+
+_LARGEST = 2**28  # a million clients with names of 60 letters
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class Roster:
     """
     try:
       content = json.loads(
-        pathlib.Path(path).read_text(encoding='utf-8'), object_pairs_hook=_different_names
+        read_bounded(path, _LARGEST).decode('utf-8'), object_pairs_hook=_different_names
       )
       ids = {name: _client_id(one['id']) for name, one in content['clients'].items()}
       keys = {one['id']: _public_key(one['key']) for one in content['clients'].values()}

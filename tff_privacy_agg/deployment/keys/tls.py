@@ -14,7 +14,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
+from tff_privacy_agg._files import read_bounded
 from tff_privacy_agg.errors import ConfigurationError
+
+_LARGEST = 2**20
 
 
 def read_key_file(path: str | os.PathLike[str], *, secret: bool = False) -> bytes:
@@ -29,7 +32,7 @@ def read_key_file(path: str | os.PathLike[str], *, secret: bool = False) -> byte
       raise ConfigurationError(
         f'{path} holds a private key that others on this machine can read. Run `chmod 600` on it.'
       )
-    return file.read_bytes()
+    return read_bounded(file, _LARGEST)
   except OSError as error:
     raise ConfigurationError(
       f'Cannot read the key file {path}: {error.strerror}. Make keys with `tff-privacy-agg keys`, '

@@ -25,6 +25,8 @@ from tff_privacy_agg.ledger.line_format import companion
 from tff_privacy_agg.ledger.participation.counts import EligibleClients, ParticipationCounts
 from tff_privacy_agg.ledger.round_lists import Digests
 
+# Of a line: a cohort of 39 million clients.
+_LONGEST_LINE = 2**30
 _HASH_SIZE = 24  # hexadecimal digits: 96 bits, no two of a million clients meet
 # From format 2 on the digests, which the ledger holds too, are of the salt as well: with another one
 # all clients would have new hashes, and could take part as often again.
@@ -139,6 +141,11 @@ class Participants:
       ledger_file.sync_directory(self._path.parent)
 
   def _append(self, line: bytes) -> None:
+    if len(line) > _LONGEST_LINE:
+      raise LedgerError(
+        f'A cohort of {self._path} has at most {_LONGEST_LINE} bytes; this one has {len(line)}. Draw '
+        'smaller cohorts; the round was not charged and must not run.'
+      )
     try:
       if os.write(self._descriptor, line) != len(line):
         raise OSError(errno.ENOSPC, 'the disk is full')
@@ -159,7 +166,9 @@ class Participants:
     """
     try:
       with self._path.open('rb') as file:
-        for number, line in enumerate(file):
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b'')):
+          if len(line) > _LONGEST_LINE:
+            raise ValueError(f'line {number + 1} has more than {_LONGEST_LINE} bytes')
           if not line.endswith(b'\n'):
             return  # a crash cut it off, and its round never began
           record = json.loads(line)
