@@ -221,6 +221,7 @@ class MeasuredRounds(compat.ReleaseManager):
     self._measured = measured
 
   async def release(self, value: Mapping[str, Any], key: int) -> None:
+    """Counts the survivors of round `key`."""
     self._measured.trained(key, float(value['survivors']))
 
 
@@ -231,6 +232,7 @@ class RoundEvents(compat.ReleaseManager):
     self._events, self._rounds = events, rounds
 
   async def release(self, value: Mapping[str, Any], key: int) -> None:
+    """Tells the numbers of round `key`; one that is not finite is null."""
     numbers = {name: float(one) for name, one in value.items() if np.shape(one) == ()}
     told = {name: one if math.isfinite(one) else None for name, one in numbers.items()}
     self._events('trained', round=f'{key}/{self._rounds}', **told)
