@@ -24,6 +24,7 @@ from tff_privacy_agg.deployment import (
 )
 from tff_privacy_agg.deployment.keys import tls
 from tff_privacy_agg.deployment.keys.authority import make_keys
+from tff_privacy_agg.deployment.keys.member import Member
 from tff_privacy_agg.deployment.keys.roster import Roster
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 
@@ -51,9 +52,7 @@ def take_part(keys, address, index):
   client = (Killed if index == KILLED else participant.Participant)(
     address=address,
     credentials=tls.channel_credentials(*files(keys, NAMES[index])),
-    member=participant.Member(
-      name=NAMES[index], client_id=index, identity=identity, roster=roster.keys
-    ),
+    member=Member(name=NAMES[index], client_id=index, identity=identity, roster=roster.keys),
     task='benchmark',
     schema='vector',
     book=RoundBook(keys.parent / f'{NAMES[index]}.json'),

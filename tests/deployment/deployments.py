@@ -10,6 +10,7 @@ from tff_privacy_agg import secagg
 from tff_privacy_agg.deployment import arrays, coordinator, event_loop, participant
 from tff_privacy_agg.deployment.events import Events
 from tff_privacy_agg.deployment.keys import tls
+from tff_privacy_agg.deployment.keys.member import Member
 from tff_privacy_agg.deployment.keys.roster import Roster
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.deployment.served_session import Deadlines
@@ -99,7 +100,7 @@ def stop(server):
 def client_of(deployment, name, kind=participant.Participant, certificate=None, **changed):
   """A participant that is not yet serving."""
   roster = deployment.roster
-  member = participant.Member(
+  member = Member(
     name=name,
     client_id=roster.ids[name],
     identity=tls.read_identity(deployment.keys / f'{name}.identity'),

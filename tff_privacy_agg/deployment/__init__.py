@@ -17,8 +17,9 @@ if TYPE_CHECKING:
   from tff_privacy_agg.deployment.coordinator import Coordinator as Coordinator
   from tff_privacy_agg.deployment.events import Events as Events
   from tff_privacy_agg.deployment.keys.authority import make_keys as make_keys
+  from tff_privacy_agg.deployment.keys.member import Member as Member
   from tff_privacy_agg.deployment.keys.roster import Roster as Roster
-  from tff_privacy_agg.deployment.participant import Member as Member, Participant as Participant
+  from tff_privacy_agg.deployment.participant import Participant as Participant
   from tff_privacy_agg.deployment.served_session import Deadlines as Deadlines
   from tff_privacy_agg.deployment.serving import serve as serve, take_part as take_part
 else:

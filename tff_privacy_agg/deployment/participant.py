@@ -12,6 +12,7 @@ from tff_privacy_agg import _validate, secagg
 from tff_privacy_agg.deployment import arrays, framing
 from tff_privacy_agg.deployment.connection import REASON_CHARACTERS, Connection
 from tff_privacy_agg.deployment.events import Events, one_line
+from tff_privacy_agg.deployment.keys.member import Member
 from tff_privacy_agg.deployment.keys.tls import Expiry
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.deployment.served_session import LONGEST_DEADLINE
@@ -27,28 +28,6 @@ class WorkError(PrivacyAggError):
 
 Work = Callable[[Sequence[np.ndarray], Sequence[secagg.Leaf]], Mapping[str, Any]]
 """From the arrays of the broadcast, and the session's leaves, to this client's input."""
-
-
-@_validate.plain_numbers
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Member:
-  """A client's identity, and its policy.
-
-  Args:
-    name: Name in its certificate.
-    client_id: Id in the roster.
-    identity: Ed25519 private key, for the authenticated mode.
-    roster: {client id: Ed25519 public key}, not from the server.
-    server_key: Ed25519 public key that must sign the receipts, or None.
-    policy: Least parameters that it accepts.
-  """
-
-  name: str
-  client_id: int
-  identity: bytes | None = None
-  roster: Mapping[int, bytes] | None = None
-  server_key: bytes | None = None
-  policy: secagg.Policy = dataclasses.field(default_factory=secagg.Policy)
 
 
 @dataclasses.dataclass(frozen=True)

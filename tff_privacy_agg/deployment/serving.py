@@ -15,9 +15,10 @@ from tff_privacy_agg.deployment.config_sections import ClientPolicy, Keys, Sessi
 from tff_privacy_agg.deployment.coordinator import Coordinator
 from tff_privacy_agg.deployment.events import Events
 from tff_privacy_agg.deployment.keys import tls
+from tff_privacy_agg.deployment.keys.member import Member
 from tff_privacy_agg.deployment.keys.roster import Roster
 from tff_privacy_agg.deployment.metrics_port import MeasuredEvents, MetricsPort
-from tff_privacy_agg.deployment.participant import Member, Participant
+from tff_privacy_agg.deployment.participant import Participant
 from tff_privacy_agg.deployment.round_numbers import RoundBook
 from tff_privacy_agg.deployment.served_session import Deadlines
 from tff_privacy_agg.deployment.standing import STRIKES, Standing

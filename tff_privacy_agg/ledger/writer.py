@@ -1,6 +1,5 @@
 """The privacy ledger: what every round of a training may have revealed, on disk."""
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,7 +10,6 @@ from tff_privacy_agg.ledger import line_format as ledger_lines
 from tff_privacy_agg.ledger.claims import printable
 from tff_privacy_agg.ledger.costs.kinds import own_facts
 from tff_privacy_agg.ledger.facts import LedgerFacts
-from tff_privacy_agg.ledger.notes import check_note
 from tff_privacy_agg.ledger.opening import OpenedLedger
 from tff_privacy_agg.ledger.participation.admission import admitted
 from tff_privacy_agg.ledger.sampling_claims import Sampling
@@ -238,62 +236,3 @@ class PrivacyLedger(OpenedLedger):
       }
     )
     return True
-
-  def must_restart(self, round_number: int) -> bool:
-    """Whether the noise must be restarted before a round is charged.
-
-    Where noise is correlated over rounds, no round may be drawn from noise that may have been
-    released without it: after a round that did not settle, or when a round runs again.
-
-    Args:
-      round_number: The round.
-    """
-    chain = self.state.chain
-    return chain is not None and chain.must_restart(round_number, self.state.open)
-
-  def restart_noise(self) -> None:
-    """Records that noise that is correlated over rounds begins anew with the next round.
-
-    Rounds before and after share no noise, so no separation is asked between them; all of them
-    count as participations. Restart the process too: `PrivateLearningProcess.restart_noise`.
-
-    Raises:
-      LedgerError: If the noise of this ledger's rounds is not correlated.
-    """
-    if self.state.chain is None:
-      raise LedgerError(
-        'Only noise that is correlated over rounds restarts; that of the rounds of this ledger is '
-        'independent. Leave the restart out.'
-      )
-    self._append({'event': 'restarted', 'version': tff_privacy_agg.__version__})
-
-  def mark_unaccounted(self, what: str) -> None:
-    """Records that something left the clients outside this sum: the ledger is not complete.
-
-    Args:
-      what: Its name, such as 'training metrics in the clear'.
-    """
-    printable(what=what)
-    if what not in self.state.unaccounted:
-      self._append({'event': 'unaccounted', 'what': what})
-
-  def note(self, name: str, value: Any) -> None:
-    """Records a finding for the report; the last one of a name counts.
-
-    Args:
-      name: 'empirical_audit', 'example_level' (the noise of DP-SGD on the clients, whose unit
-        is the example) or 'tuning_runs'.
-      value: JSON values.
-    """
-    printable(value=json.dumps(value))
-    check_note(name, value)
-    self._append({'event': 'note', 'name': name, 'value': value})
-
-  def eligible(self, clients: Iterable[str]) -> list[str]:
-    """Those of `clients` whom participation cap and separation let take part in the next round."""
-    return self._register.eligible(clients, self._next_position())
-
-  def _next_position(self) -> int | None:
-    """Position of the next round among those that share noise, if they do."""
-    chain = self.state.chain
-    return None if chain is None else chain.position + 1
