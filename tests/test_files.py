@@ -1,12 +1,15 @@
 """Files of a run: whole or as before, and readable by whom the umask lets."""
 
+import contextlib
+import errno
 import math
 import os
 
 import numpy as np
 import pytest
+import small_facts
 
-from tff_privacy_agg import _files
+from tff_privacy_agg import _files, ledger
 from tff_privacy_agg.analytics import csv_file
 from tff_privacy_agg.deployment import config, round_numbers, standing
 from tff_privacy_agg.deployment.keys import roster, tls
@@ -33,6 +36,24 @@ def test_what_cannot_be_written_leaves_the_old_file_alone(tmp_path, monkeypatch)
     _files.write_json(path, {'rounds': 2})
   assert _files.read_json(path) == {'rounds': 1}
   assert os.listdir(tmp_path) == ['summary.json']
+
+
+def test_a_place_that_cannot_be_written_is_named_as_it_was_given(tmp_path, monkeypatch):
+  def refuses(path, *rest):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+  monkeypatch.setattr(os, 'open', refuses)
+  monkeypatch.setattr(os, 'mkdir', refuses)
+  path = tmp_path / 'wanted'
+  facts = small_facts.facts_of(clients=5, minimum=3, threshold=3)
+  for write in (
+    lambda: _files.write_json(path, {}),
+    lambda: ledger.PrivacyLedger(path, facts),
+    lambda: contextlib.ExitStack().enter_context(_files.new_directory(path)),
+  ):
+    with pytest.raises(OSError) as raised:
+      write()
+    assert raised.value.filename == str(path)
 
 
 @pytest.mark.parametrize(

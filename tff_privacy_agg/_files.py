@@ -53,12 +53,12 @@ def new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """
   path.parent.mkdir(parents=True, exist_ok=True)
   made = unused_name(path)
-  made.mkdir()
   try:
+    made.mkdir()
     yield made
     made.rename(path)
   except BaseException as error:
-    if isinstance(error, OSError) and error.filename is None:
+    if isinstance(error, OSError) and error.filename in (None, made, str(made)):
       error.filename = str(path)
     shutil.rmtree(made, ignore_errors=True)
     raise

@@ -10,10 +10,13 @@ from typing import Any
 
 from tff_privacy_agg.errors import RuntimeUnavailableError
 
+# What Python's `tempfile` says where it finds none; importing TFF asks it.
+NO_TEMPORARY = 'No usable temporary directory found'
+
 
 @contextlib.contextmanager
 def tff_named() -> Iterator[None]:
-  """Says how to get TFF, where a module could not be imported for want of it.
+  """Says how to get TFF, or a directory for its temporary files, where an import fails for want of it.
 
   Raises:
     RuntimeUnavailableError: If that is so.
@@ -26,6 +29,13 @@ def tff_named() -> Iterator[None]:
     except RuntimeUnavailableError as refused:
       raise refused from None
     raise
+  except FileNotFoundError as error:
+    if NO_TEMPORARY not in str(error):
+      raise
+    raise RuntimeUnavailableError(
+      f'TensorFlow needs a directory for temporary files: {error.strerror}. Set TMPDIR to one that '
+      'can be written.'
+    ) from None
 
 
 def lazy_names(

@@ -3,10 +3,11 @@
 import errno
 import os
 import pathlib
+import tempfile
 
 import pytest
 
-from tff_privacy_agg import cli
+from tff_privacy_agg import _lazy, cli
 
 
 @pytest.fixture
@@ -86,3 +87,20 @@ def test_an_output_that_cannot_be_written_is_told(number, tmp_path, capsys, monk
   monkeypatch.setattr('builtins.print', raises)
   assert cli.main(['keys', str(tmp_path / 'keys'), 'north', 'south']) == 2
   assert capsys.readouterr().err.startswith(f'tff-privacy-agg: {os.strerror(number)}. ')
+
+
+def test_a_directory_for_temporary_files_is_asked_for(monkeypatch, capsys):
+  def finds_none(arguments):
+    raise FileNotFoundError(errno.ENOENT, f"{_lazy.NO_TEMPORARY} in ['/tmp', '/']")
+
+  monkeypatch.setattr(cli.doctor, '_doctor', finds_none)
+  assert cli.main(['doctor']) == 2
+  said = capsys.readouterr().err
+  assert "found in ['/tmp', '/']. Set TMPDIR to one that can be written." in said
+
+
+def test_python_says_so_itself(monkeypatch):
+  monkeypatch.setattr(tempfile, '_candidate_tempdir_list', lambda: ['/proc/none'])
+  monkeypatch.setattr(tempfile, 'tempdir', None)
+  with pytest.raises(FileNotFoundError, match=_lazy.NO_TEMPORARY):
+    tempfile.gettempdir()

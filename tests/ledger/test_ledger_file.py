@@ -1,6 +1,7 @@
 """The file: what is changed is found, what is cut off is kept."""
 
 import dataclasses
+import datetime
 import json
 import os
 import pathlib
@@ -255,3 +256,18 @@ def test_a_missing_ledger_is_named(tmp_path):
   for use in (LedgerRecord.read, verify, PrivacyLedger):
     with pytest.raises(LedgerError, match=r'none\.jsonl'):
       use(missing)
+
+
+@pytest.mark.parametrize('hours', [-9, 9])
+def test_a_clock_that_jumps_changes_no_charge(path, monkeypatch, hours):
+  before = LedgerRecord.read(path)
+  now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=hours)
+  with PrivacyLedger(path) as ledger:
+    ledger.charge(4)
+    monkeypatch.setattr(ledger_lines, 'now', lambda: now.isoformat(timespec='milliseconds'))
+    charge = ledger.charge(5)
+    ledger.settle(charge, survivors=90, counted_by='runtime')
+    spent = ledger.epsilon('server')
+  found = verify(path)
+  assert found.ok, found.problems
+  assert LedgerRecord.read(path).epsilon('server') == spent > before.epsilon('server')

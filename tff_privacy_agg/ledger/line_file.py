@@ -44,7 +44,11 @@ class LineWriter:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = unused_name(path)
     # Those may read it whom the umask lets, as the files next to it.
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+      descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    except OSError as error:
+      error.filename = str(path)  # its own name, not that of a file that nobody has asked for
+      raise
     try:
       _lock(descriptor, path)
       line = seal({**header, 'seq': 0, 'previous': GENESIS})
