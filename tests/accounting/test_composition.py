@@ -63,6 +63,15 @@ def test_tiny_and_huge_mu_keep_their_digits(mu, delta, c):
     assert exact(plain) <= delta * (1 + 1e-9)
 
 
+@pytest.mark.parametrize('mu', [1e-320, 1e-160, 1e-100, 1e-40])
+@pytest.mark.parametrize('delta', [1e-300, 1e-30])
+def test_a_mu_near_the_least_float_is_one(mu, delta):
+  assert accounting.gaussian_delta(mu, 1.0) == 0
+  found = accounting.composed_epsilon(mu, delta)
+  assert found <= 38 * mu
+  assert accounting.composed_delta(mu, found) <= delta
+
+
 def test_epsilon_is_infinite_at_the_delta_that_was_asked_where_the_samplers_leave_nothing():
   """Noise 0.3: epsilon was printed while delta had become 1."""
   mu = 1 / 0.3 * math.sqrt(6)

@@ -88,6 +88,21 @@ def test_one_round_is_never_below_its_exact_epsilon(mu, rate, delta):
     assert max(one_round_delta(mu, rate, lower, gained=gained) for gained in (False, True)) > delta
 
 
+@pytest.mark.parametrize(
+  ('mu', 'rate', 'delta'),
+  [(0.0767, 0.01, 1e-290), (0.05, 1e-9, 1e-300), (0.1, 0.1, 1e-240), (1.0, 0.01, 1e-305)],
+)
+def test_a_delta_near_the_least_float_is_kept(mu, rate, delta):
+  """The errors of a transform were lost where their squares left float64."""
+  found = accounting.poisson_epsilon([(mu, 1)], rate, delta)
+  assert 0 < one_round_delta(mu, rate, found, gained=False) <= delta
+
+
+def test_no_delta_is_too_small():
+  plain = accounting.composed_epsilon(1.0, 5e-324)
+  assert 30 < accounting.poisson_epsilon([(1.0, 1)], 0.5, 5e-324) <= plain
+
+
 def test_a_loss_beyond_the_numbers_of_exp_is_still_counted():
   """At mu 40 the loss passes 709, beyond which e^loss is no number."""
   found = accounting.poisson_epsilon([(40.0, 1)], 0.9, 1e-3)

@@ -54,7 +54,7 @@ def composed_epsilon(
     return 0.0
   high = least_delta_at(mu, c1, c2, distance)
   if math.isinf(high):  # beyond the tail bound delta(e) <= exp(-(e/mu - mu/2)^2 / 2)
-    high = c1 + c2 + mu * (mu / 2 + math.sqrt(2 * max(c1 - target, 0.0))) + 1.0
+    high = c1 + c2 + mu * (mu / 2 + math.sqrt(2 * max(c1 - target, 0.0)) + 1.0)
   if not 0 < high < math.inf or excess(high) > 0:
     return math.inf
   found = optimize.brentq(excess, 0.0, high, xtol=1e-300, rtol=1e-14, maxiter=500)

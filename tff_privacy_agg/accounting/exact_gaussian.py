@@ -104,7 +104,8 @@ def log_gaussian_delta(mu: float, epsilon: float) -> float:
     near, far = np.minimum(s, _FAR), np.maximum(s, _FAR) ** -2
     slope = 1 - math.sqrt(math.pi / 2) * near * special.erfcx(near / math.sqrt(2))
     slope = np.where(s < _FAR, slope, far * (1 - far * (3 - far * (15 - 105 * far))))
-    return math.log(mu / 2 * float(_WEIGHTS @ slope) / math.sqrt(2 * math.pi)) - u * u / 2
+    rise = mu / 2 * float(_WEIGHTS @ slope) / math.sqrt(2 * math.pi)
+    return math.log(rise) - u * u / 2 if rise > 0 else _NOTHING
   first = float(special.log_ndtr(-u))
   second = epsilon + float(special.log_ndtr(-mu / 2 - epsilon / mu))
   shrink = -math.expm1(min(second - first, 0.0))

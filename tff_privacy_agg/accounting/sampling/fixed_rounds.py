@@ -26,8 +26,9 @@ from tff_privacy_agg.accounting.sampling.privacy_loss import CUT_OFF, LIMIT, com
 
 # Renyi orders that are tried next to the privacy loss, which is nearly always better.
 _ORDERS = POISSON_ORDERS[POISSON_ORDERS <= 256][::6]
-# The square of a larger mu, over many rounds, is no number; the loss of more rounds needs more cells.
-_LARGEST_MU, _MOST_ROUNDS = 1e100, 10**9
+# The square of a larger mu, over many rounds, is no number; the loss of more rounds needs more cells;
+# of a smaller delta, the parts that are cut off are no numbers.
+_LARGEST_MU, _MOST_ROUNDS, _SMALLEST_DELTA = 1e100, 10**9, 1e-300
 
 
 @_validate.plain_numbers
@@ -87,10 +88,12 @@ def poisson_epsilon(
     slack < LIMIT and chosen * math.exp(c1) + (1 + math.exp(slack)) * distance <= delta * SAFE
   )
   known = min(plain, by_renyi, slack if rarely else math.inf)
+  if rarely or known == 0 or delta < _SMALLEST_DELTA:
+    return known
   # No loss beyond this shows in delta.
   total = sum(count for _, count in rounds)
   largest = float(np.min(rdp - (math.log(CUT_OFF * delta) - math.log(total)) / (orders - 1)))
-  if rarely or known == 0 or max(largest, slack) > LIMIT or total > _MOST_ROUNDS:
+  if max(largest, slack) > LIMIT or total > _MOST_ROUNDS:
     return known
   by_loss = (
     composed_loss(rounds, rate, delta, largest, gained).epsilon(delta, c1, c2, distance)

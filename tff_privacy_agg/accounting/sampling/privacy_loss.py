@@ -141,8 +141,10 @@ def composed_loss(
   kept = losses >= 0
   losses = losses[kept]
   weights = np.exp(np.minimum(log_scale - tilt * losses, LIMIT)) * (1 + rounds * _STAGE)
-  with np.errstate(over='ignore'):
-    unknown = error * np.sqrt(_from_above(weights**2))
+  # The root of the sum of the squared weights from each loss on: theirs alone leave float64.
+  fall = 2 * tilt * step
+  terms = np.expm1(-fall * np.arange(len(losses), 0, -1)) / math.expm1(-fall)
+  unknown = error * np.sqrt(terms) * weights
   p = np.maximum(composed[kept], 0.0) * weights
   return _Loss(
     losses=losses,
