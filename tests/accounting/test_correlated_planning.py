@@ -102,8 +102,9 @@ def test_momentum_and_learning_rates_change_the_coefficients():
     ({'separation': 5, 'delta': 1e-6, 'bands': 6}, '`bands` must be at most 5'),
     ({**COHORT, 'delta': 0.01}, 'delta'),
     ({**COHORT, 'momentum': 1.0}, '`momentum` must be at least 0 and below 1, got 1.0.'),
+    ({'separation': 5, 'delta': 1e-6, 'rounds': 10**20}, '`rounds` must be at most 100000 where'),
   ],
 )
 def test_patterns_that_cannot_be_are_refused(given, words):
   with pytest.raises(ConfigurationError, match=words):
-    plan_correlated(rounds=200, target_epsilon=4.0, **given)
+    plan_correlated(**{'rounds': 200, 'target_epsilon': 4.0, **given})

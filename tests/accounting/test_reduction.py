@@ -8,6 +8,7 @@ import pytest
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.accounting import reduction
+from tff_privacy_agg.accounting.mechanisms import distributed
 
 
 def price(l2_bound, variance, shares, dimension=1, **more):
@@ -120,6 +121,17 @@ def test_the_sum_of_shares_is_within_its_slack_of_one_discrete_gaussian():
     seen = law > 1e-9
     ratio = np.abs(np.log(law[seen] * whole.sum() / whole[seen]))
     assert ratio.max() <= reduction.sum_slack(variance, shares) + 1e-7
+
+
+@pytest.mark.parametrize('variance', [1.0, 4.5])
+def test_shares_beyond_counting_cost_no_less_than_one_by_one(monkeypatch, variance):
+  exact = reduction.sum_slack(variance, 200_000), accounting.tau(variance, 200_000)
+  for module in (reduction, distributed):
+    monkeypatch.setattr(module, 'MOST_TERMS', 2**10)
+  found = reduction.sum_slack(variance, 200_000), accounting.tau(variance, 200_000)
+  assert all(one <= bound <= 1.1 * one for one, bound in zip(exact, found, strict=True))
+  assert reduction.sum_slack(variance, 10**18) < math.inf
+  assert accounting.tau(variance, 10**18) > 0
 
 
 def test_the_renyi_curve_has_the_whole_variance():

@@ -106,6 +106,10 @@ def test_a_client_in_more_categories_counts_for_less_in_each():
   np.testing.assert_allclose(found['counts'], [0.5] * 4, atol=0.02)
 
 
+def test_no_client_is_in_more_categories_than_there_are():
+  assert Histogram(categories=tuple('abcd'), contributions=10**30).unit == 2
+
+
 def test_no_epsilon_is_stated_where_the_distance_of_the_noise_is_above_delta():
   """At an epsilon of 129, e^epsilon times the distance of the samplers is above delta."""
   loud = private_statistic(Count(), Cohort(expected=1000), noise_multiplier=0.08, bits=40)

@@ -22,6 +22,8 @@ _GRID, _LARGEST = 64, 4.0
 _WORTH = 2.0
 # Floating-point sums of at most 10^6 terms are within this of the exact ones.
 _ROUNDING = 1 + 1e-9
+# Shares whose terms are added one by one. Terms fall: of more shares, all count as the first.
+MOST_TERMS = 2**18
 
 
 def lattice_gap(variance: float) -> float:
@@ -53,8 +55,12 @@ def sum_slack(local_variance: float, shares: int) -> float:
   """
   _validate.positive(local_variance=local_variance)
   _validate.at_least(1, shares=shares)
-  block = 1 << max(shares - 1, 1).bit_length()
-  return float(_sum_slacks(float(local_variance), block)[shares - 1])
+  added = min(shares, MOST_TERMS)
+  block = 1 << max(added - 1, 1).bit_length()
+  slack = float(_sum_slacks(float(local_variance), block)[added - 1])
+  if shares == added:
+    return slack
+  return slack + (shares - added) * float(_terms(local_variance, np.array([added]))[0])
 
 
 def coordinate_slack(
@@ -141,11 +147,15 @@ def choose_t_squared(
 @functools.lru_cache(maxsize=64)
 def _sum_slacks(local_variance: float, most: int) -> np.ndarray:
   """`[most]`: the slack of 1 to `most` shares."""
-  k = np.arange(1, most, dtype=np.float64)
+  terms = _terms(local_variance, np.arange(1, most, dtype=np.float64))
+  return np.concatenate([[0.0], np.cumsum(terms)])
+
+
+def _terms(local_variance: float, k: np.ndarray) -> np.ndarray:
+  """What the share after `k` others adds, less than the one before it."""
   gaps = _gaps(local_variance * k / (k + 1))
   with np.errstate(divide='ignore', invalid='ignore'):
-    terms = np.where(gaps < 1, np.log1p(gaps) - np.log1p(-np.minimum(gaps, 1)), np.inf)
-  return np.concatenate([[0.0], np.cumsum(terms)])
+    return np.where(gaps < 1, np.log1p(gaps) - np.log1p(-np.minimum(gaps, 1)), np.inf)
 
 
 def _gaps(variances: np.ndarray) -> np.ndarray:

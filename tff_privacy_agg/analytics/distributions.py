@@ -57,7 +57,8 @@ class Histogram(Query):
 
   @property
   def unit(self) -> float:
-    return math.sqrt(self.contributions)
+    # No client is in more categories than there are.
+    return math.sqrt(min(self.contributions, self.size))
 
   def encode(self, value: tf.Tensor) -> tf.Tensor:
     return tf.cast(value, tf.float64)

@@ -25,6 +25,8 @@ _WORTHWHILE_ERROR = 1.02
 _MOST_STATE, _COORDINATE = 2**28, 8
 # More lower the error by a few per cent at most.
 _MOST_BANDS = 512
+# The time to find coefficients grows with the square of the rounds: minutes for so many.
+_MOST_ROUNDS = 100_000
 
 
 @_validate.plain_numbers
@@ -49,7 +51,7 @@ def plan_correlated(
   those who see the released models: the server sees every sum.
 
   Args:
-    rounds: Rounds of the training.
+    rounds: Rounds of the training, at most 100,000.
     target_epsilon: Largest epsilon at the end, positive.
     participations: Most rounds of one client; None for those of `SeparatedCohorts`, or as many as
       the separation allows. One or two more leave room for rounds that run again.
@@ -76,6 +78,11 @@ def plan_correlated(
     (10, 20, 3.2)
   """
   _validate.at_least(1, rounds=rounds)
+  if rounds > _MOST_ROUNDS:
+    raise ConfigurationError(
+      f'`rounds` must be at most {_MOST_ROUNDS} where noise is correlated over rounds, got {rounds}: '
+      'its coefficients would take too long to find. Plan fewer rounds.'
+    )
   _validate.positive(target_epsilon=target_epsilon)
   separation, participations = _pattern(
     rounds, participations, separation, clients_per_round, population

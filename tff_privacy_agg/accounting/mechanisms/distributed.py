@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from tff_privacy_agg import _validate
 from tff_privacy_agg._names import DISTRIBUTED
 from tff_privacy_agg.accounting.curves import RdpCurve, infinite, sensitivity_factor
+from tff_privacy_agg.accounting.reduction import MOST_TERMS
 from tff_privacy_agg.errors import ConfigurationError
 
 
@@ -35,8 +36,10 @@ def tau(local_variance: float, honest: int) -> float:
   _validate.at_least(1, honest=honest)
   if math.pi**2 * local_variance > 750.0:  # the largest term underflows to zero
     return 0.0
-  j = np.arange(1, honest, dtype=np.float64)
-  return 10.0 * float(np.sum(np.exp(-2.0 * math.pi**2 * local_variance * j / (j + 1.0))))
+  added = min(honest, MOST_TERMS)
+  j = np.arange(1, added + 1, dtype=np.float64)
+  terms = np.exp(-2.0 * math.pi**2 * local_variance * j / (j + 1.0))
+  return 10.0 * float(np.sum(terms[:-1]) + (honest - added) * terms[-1])
 
 
 @_validate.plain_numbers
