@@ -81,6 +81,13 @@ def non_negative(**values: Any) -> None:
       raise ConfigurationError(f'`{name}` must be finite and not negative, got {_shown(value)}.')
 
 
+def non_negative_or_infinite(**values: Any) -> None:
+  """Raises unless every value is a number of at least zero; infinity is one."""
+  for name, value in values.items():
+    if value != math.inf:
+      non_negative(**{name: value})
+
+
 def at_least(lowest: int, **values: Any) -> None:
   """Raises unless every value is an integer of at least `lowest`."""
   for name, value in values.items():

@@ -11,6 +11,7 @@ from scipy import special
 
 from tff_privacy_agg import accounting
 from tff_privacy_agg.accounting import composition
+from tff_privacy_agg.errors import ConfigurationError
 
 
 @settings(max_examples=200, deadline=None)
@@ -72,6 +73,21 @@ def test_a_mu_near_the_least_float_is_one(mu, delta):
   assert accounting.composed_delta(mu, found) <= delta
 
 
+@pytest.mark.parametrize('bad', [math.nan, -1e-3, '1'])
+@pytest.mark.parametrize('name', ['mu', 'c1', 'c2', 'distance'])
+def test_what_is_no_number_of_at_least_zero_has_no_epsilon(name, bad):
+  """A NaN compared as a mu of zero, and had an epsilon of 0."""
+  numbers = {'mu': 1.0, 'c1': 0.0, 'c2': 0.0, 'distance': 0.0, name: bad}
+  for found in (
+    lambda: accounting.composed_epsilon(delta=1e-5, **numbers),
+    lambda: accounting.composed_delta(epsilon=1.0, **numbers),
+    lambda: accounting.attack_power(0.01, **numbers),
+    lambda: accounting.poisson_epsilon([(numbers.pop('mu'), 1)], 0.1, 1e-5, **numbers),
+  ):
+    with pytest.raises(ConfigurationError, match=f'`{name}` must be'):
+      found()
+
+
 def test_epsilon_is_infinite_at_the_delta_that_was_asked_where_the_samplers_leave_nothing():
   """Noise 0.3: epsilon was printed while delta had become 1."""
   mu = 1 / 0.3 * math.sqrt(6)
@@ -123,6 +139,10 @@ def test_the_window_of_a_renyi_curve_is_found_too(mechanism):
       left = 1e-5 - distance * (1 + math.exp(found))
       assert left > 0
       assert accounting.epsilon_at_orders(rdp, orders, left, 0.0)[0] <= found * (1 + 1e-9)
+
+
+def test_a_mu_near_the_largest_float_has_no_epsilon():
+  assert math.isinf(accounting.gaussian_epsilon(1e200, 1e-5))
 
 
 def test_no_attacker_is_better_than_the_bound():

@@ -20,6 +20,7 @@ from tff_privacy_agg import _validate
 from tff_privacy_agg.accounting.curves import RdpCurve
 from tff_privacy_agg.accounting.exact_gaussian import NEARLY
 from tff_privacy_agg.accounting.orders import INTEGER_ORDERS, conversion_offsets
+from tff_privacy_agg.errors import ConfigurationError
 
 # Reserving part of delta for the distance of the noise: tries before epsilon is called infinite.
 _RESERVES = 200
@@ -56,6 +57,7 @@ def epsilon(
     (4.728, 5.432)
   """
 
+  _validate.instance(RdpCurve, curve=curve)
   _validate.fraction(delta=delta)
   _validate.non_negative(distance=distance)
 
@@ -97,6 +99,8 @@ def epsilon_at_orders(
     >>> round(epsilon, 3), order
     (4.753, 5.0)
   """
+  _validate.fraction(delta=delta)
+  _validate.non_negative(distance=distance)
   bounds = rdp + conversion_offsets(orders, delta * NEARLY)
   best = int(np.argmin(bounds))
   least = max(float(bounds[best]), 0.0)
@@ -203,6 +207,7 @@ def delta(curve: RdpCurve, epsilon: float, orders: ArrayLike | None = None) -> f
     >>> f'{tpa.accounting.delta(tpa.accounting.gaussian(1.0), epsilon=4.0):.1e}'
     '2.0e-04'
   """
+  _validate.instance(RdpCurve, curve=curve)
   _validate.non_negative(epsilon=epsilon)
 
   def objective(a: np.ndarray) -> np.ndarray:
@@ -222,6 +227,10 @@ def _minimise(
   else:
     grid = INTEGER_ORDERS if orders is None else np.asarray(orders, dtype=np.float64)
   grid = grid[grid <= curve.maximum_order]
+  if not grid.size:
+    raise ConfigurationError(
+      f'`orders` must hold an order of at most {curve.maximum_order:g}, got {orders!r}.'
+    )
   values = objective(grid)
   best = int(np.argmin(values))
   value, order = float(values[best]), float(grid[best])

@@ -43,6 +43,7 @@ def composed_epsilon(
     4.887
   """
   _validate.fraction(delta=delta)
+  _validate.non_negative_or_infinite(mu=mu, c1=c1, c2=c2, distance=distance)
   if math.isinf(mu) or math.isinf(c1 + c2) or math.isinf(distance):
     return math.inf
   target = math.log(delta * SAFE)
@@ -82,6 +83,7 @@ def composed_delta(
     '4.71e-05'
   """
   _validate.non_negative(epsilon=epsilon)
+  _validate.non_negative_or_infinite(mu=mu, c1=c1, c2=c2, distance=distance)
   if math.isinf(mu) or math.isinf(c1 + c2) or math.isinf(distance):
     return 1.0
   at = min(epsilon, max(least_delta_at(mu, c1, c2, distance), 0.0))
@@ -168,6 +170,7 @@ def attack_power(
     0.092
   """
   _validate.fraction(false_positive_rate=false_positive_rate)
+  _validate.non_negative_or_infinite(mu=mu, c1=c1, c2=c2, distance=distance)
   alarm = false_positive_rate + distance
   if alarm >= 1 or math.isinf(mu) or math.isinf(c1 + c2):
     return 1.0

@@ -58,6 +58,8 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
   low, high = 0.0, 1.0
   while gaussian_delta(mu, high) > delta:
     low, high = high, 2 * high
+    if high == math.inf:
+      return math.inf
   for _ in range(100):
     middle = 0.5 * (low + high)
     if gaussian_delta(mu, middle) > delta:

@@ -49,6 +49,8 @@ class BandedColumn:
   @classmethod
   def from_floats(cls, column: Sequence[float]) -> 'BandedColumn':
     """Rounds coefficients, of which the first is 1, to the nearest multiples of `2^-24`."""
+    if not all(map(math.isfinite, column)):
+      raise ConfigurationError(f'The coefficients of a column must be finite, got {list(column)}.')
     return cls(tuple(round(Fraction(c) * ONE) for c in column))
 
   @property

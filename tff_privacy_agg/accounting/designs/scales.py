@@ -96,6 +96,9 @@ def fits_modulus(
     ... )
     True
   """
+  _validate.non_negative(scaled_norm=scaled_norm, local_variance=local_variance)
+  _validate.at_least(1, clients=clients, bits=bits, dimension=dimension)
+  _validate.positive(rho=rho)
   k = clip_stddevs(modclip_prob)
   signal = rho * (scaled_norm * clients) ** 2 / dimension
   return 4 * k**2 * (signal + clients * (0.25 + local_variance)) <= 4.0**bits

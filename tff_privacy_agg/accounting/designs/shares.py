@@ -99,6 +99,9 @@ def xnoise_remaining_variance(components: list[float], *, sampled: int, dropouts
     90.0
   """
   _validate.at_least(0, dropouts=dropouts)
+  _validate.at_least(dropouts, sampled=sampled)
+  for component in components:
+    _validate.positive(components=component)
   if dropouts >= len(components):
     raise ConfigurationError(
       f'{counted(dropouts, "client")} dropped out; the components tolerate {len(components) - 1}. '
@@ -124,6 +127,8 @@ def default_channel_stddev(noise_multiplier: float, expected: int, minimum_hones
     >>> tpa.accounting.default_channel_stddev(1.0, expected=100, minimum_honest=80)
     10.0
   """
+  _validate.positive(noise_multiplier=noise_multiplier)
+  _validate.at_least(1, expected=expected, minimum_honest=minimum_honest)
   worst = math.sqrt(expected / minimum_honest)
   return max(expected / 10, 4 * noise_multiplier * worst)
 
@@ -147,6 +152,8 @@ def channel_resolution(
     >>> tpa.accounting.channel_resolution(64, stddev=10.0, expected=100)
     64
   """
+  _validate.positive(stddev=stddev)
+  _validate.at_least(1, resolution=resolution, expected=expected)
   per_step = stddev / math.sqrt(expected)
   finest = math.floor(min(_ROUNDED_UP * widest_share / per_step, 2.0**62))
   return max(1, min(max(resolution, math.ceil(math.sqrt(_WIDE) / per_step)), finest))
@@ -167,6 +174,8 @@ def central_channel_resolution(resolution: int, stddev: float) -> int:
     >>> tpa.accounting.central_channel_resolution(64, stddev=10.0)
     64
   """
+  _validate.positive(stddev=stddev)
+  _validate.at_least(1, resolution=resolution)
   wanted = max(resolution, math.ceil(_SERVERS_STDDEV / stddev))
   return max(1, min(wanted, math.floor(_WIDEST_STDDEV / stddev)))
 
@@ -187,6 +196,8 @@ def channel_share_variance(resolution: int, stddev: float, expected: int) -> flo
     >>> tpa.accounting.channel_share_variance(64, stddev=10.0, expected=100)
     4096.0
   """
+  _validate.positive(stddev=stddev)
+  _validate.at_least(1, resolution=resolution, expected=expected)
   variance = (resolution * stddev) ** 2 / expected
   return max(1.0, math.ceil(16 * variance) / 16)
 

@@ -63,12 +63,13 @@ def poisson_epsilon(
     >>> round(tpa.accounting.poisson_epsilon([(1.0, 1000)], 0.01, 1e-6), 4)
     2.1245
   """
-  for mu, count in rounds:
-    _validate.at_least(1, rounds=count)
+  _check_counts([count for _, count in rounds])
+  for mu, _ in rounds:
     if mu != math.inf:
       _validate.positive(mu=mu)
   check_rate(rate)
   _validate.fraction(delta=delta)
+  _validate.non_negative_or_infinite(c1=c1, c2=c2, distance=distance)
   if not all(map(math.isfinite, [c1, c2, distance, *(mu for mu, _ in rounds)])):
     return math.inf
   largest_mu = max(mu for mu, _ in rounds)
@@ -100,6 +101,13 @@ def poisson_epsilon(
     for gained in (False, True)
   )
   return min(known, max(by_loss))
+
+
+def _check_counts(counts: Sequence[int]) -> None:
+  """Raises unless there are rounds, each kind of them at least once."""
+  _validate.at_least(1, rounds=len(counts))
+  for count in counts:
+    _validate.at_least(1, rounds=count)
 
 
 def _without_coins(
@@ -146,6 +154,8 @@ def fixed_rounds_epsilon(
     ... )
     1.84
   """
+  _check_counts(list(honest.values()))
+  _validate.non_negative_or_infinite(distance=distance)
   poisson_round(price, 1, rate)  # refuses what is not proved
   if price.has_mu:
     merged: collections.Counter[int] = collections.Counter()
