@@ -13,7 +13,7 @@ import pathlib
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 from tff_privacy_agg.errors import ConfigurationError
 
@@ -75,6 +75,11 @@ def read_bounded(path: str | os.PathLike[str], most: int) -> bytes:
   if len(content) > most:
     raise OSError(errno.EFBIG, f'it has more than {most} bytes', str(path))
   return content
+
+
+def bounded_lines(file: IO[bytes], most: int) -> Iterator[bytes]:
+  """The lines of a file; of one with more than so many bytes, pieces of one byte more than that."""
+  return iter(lambda: file.readline(most + 1), b'')
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

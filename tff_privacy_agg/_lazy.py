@@ -12,6 +12,7 @@ from tff_privacy_agg.errors import RuntimeUnavailableError
 
 # What Python's `tempfile` says where it finds none; importing TFF asks it.
 NO_TEMPORARY = 'No usable temporary directory found'
+SET_TMPDIR = 'Set TMPDIR to one that can be written.'
 
 
 @contextlib.contextmanager
@@ -33,8 +34,7 @@ def tff_named() -> Iterator[None]:
     if NO_TEMPORARY not in str(error):
       raise
     raise RuntimeUnavailableError(
-      f'TensorFlow needs a directory for temporary files: {error.strerror}. Set TMPDIR to one that '
-      'can be written.'
+      f'TensorFlow needs a directory for temporary files: {error.strerror}. {SET_TMPDIR}'
     ) from None
 
 

@@ -21,7 +21,7 @@ from tff_privacy_agg.aggregation.composition import check
 from tff_privacy_agg.aggregation.domains import Cohort
 from tff_privacy_agg.aggregation.integer_design import solve_design, warn_if_coarse
 from tff_privacy_agg.aggregation.layers import Layer, Mechanism, Slot, Terminal
-from tff_privacy_agg.aggregation.round_prices import round_price, strategy_of
+from tff_privacy_agg.aggregation.round_prices import law_of, round_price, strategy_of
 from tff_privacy_agg.errors import ConfigurationError
 
 
@@ -58,7 +58,7 @@ class Binding:
   @property
   def law(self) -> str:
     """Name of the mechanism, or 'none'."""
-    return self.mechanism.mechanism if self.mechanism else 'none'
+    return law_of(self.mechanism)
 
   @property
   def holds_against_server(self) -> bool:
@@ -90,7 +90,6 @@ class Binding:
       self.cohort,
       self.design,
       self.channels,
-      law=self.law,
       holds_against_server=self.holds_against_server,
     )
     return own.beside([other.price for other in self.beside])

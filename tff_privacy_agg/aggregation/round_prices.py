@@ -9,6 +9,11 @@ from tff_privacy_agg.aggregation.layers import CorrelatedNoise, Mechanism
 from tff_privacy_agg.numerics import samplers
 
 
+def law_of(mechanism: Mechanism | None) -> str:
+  """Name of a mechanism, or 'none'."""
+  return mechanism.mechanism if mechanism else 'none'
+
+
 def strategy_of(mechanism: Mechanism | None) -> accounting.BandedToeplitz | None:
   """How a mechanism's noise is correlated over rounds; None where it is not."""
   return mechanism.strategy if isinstance(mechanism, CorrelatedNoise) else None
@@ -20,12 +25,11 @@ def round_price(
   design: accounting.IntegerDesign | None,
   channels: Sequence[ChannelPlan],
   *,
-  law: str,
   holds_against_server: bool,
 ) -> accounting.RoundPrice:
   """The releases of one round of a stack and their price, other stacks of the cohort apart."""
   vectors: tuple[accounting.NoisyVector, ...] = ()
-  strategy = strategy_of(mechanism)
+  law, strategy = law_of(mechanism), strategy_of(mechanism)
   if mechanism is not None and design is not None:
     of_design = (design.dimension, design.l2_bound, design.l1_bound)
     sizes = [('update', *of_design, design.local_variance)]

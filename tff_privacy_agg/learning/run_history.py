@@ -13,7 +13,7 @@ from tff_privacy_agg.errors import ConfigurationError
 
 
 def refuse_differences(path: pathlib.Path, differing: Iterable[str]) -> None:
-  """Raises if a resumed training was asked for otherwise."""
+  """Raises if any arguments of a resumed training differ from those it began with."""
   changed = sorted(differing)
   if changed:
     raise ConfigurationError(

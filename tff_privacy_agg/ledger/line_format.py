@@ -64,8 +64,8 @@ def check_length(record: Mapping[str, Any]) -> None:
   size = len(canonical(record))
   if size > LONGEST_LINE - _ADDED:
     raise LedgerError(
-      f'A line of a ledger has at most {LONGEST_LINE - _ADDED} bytes; the {record.get("event")!r} to write has '
-      f'{size}. Shorten its words, or the names and bounds of its layers.'
+      f'A line of a ledger has at most {LONGEST_LINE - _ADDED} bytes; the '
+      f'{record.get("event")!r} to write has {size}. Shorten its words, or the names and bounds of its layers.'
     )
 
 

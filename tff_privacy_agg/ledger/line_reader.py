@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from tff_privacy_agg._files import read_bounded
+from tff_privacy_agg._files import bounded_lines, read_bounded
 from tff_privacy_agg.ledger.line_format import (
   GENESIS,
   HEADER,
@@ -26,8 +26,8 @@ _RECOVERED = b'{"event":"recovered"'
 class LineReader:
   """The lines of a file, in order; iterate it once, to its end.
 
-  It holds no more than one line, and what a crash may have cut off. A line that contradicts the chain is handed out all the same, after
-  its problem was added to `problems`.
+  It holds no more than one line, and what a crash may have cut off. A line that contradicts the
+  chain is handed out all the same, after its problem was added to `problems`.
 
   Attributes:
     problems: What contradicts the chain so far, in sentences; complete after the last line.
@@ -69,7 +69,7 @@ class LineReader:
     first, tail, unread = b'', b'', 0
     try:
       with self._path.open('rb') as file:
-        for raw in iter(lambda: file.readline(LONGEST_LINE + 1), b''):
+        for raw in bounded_lines(file, LONGEST_LINE):
           first = first or raw
           self.size += len(raw)
           line = raw[:-1] if raw.endswith(b'\n') else raw

@@ -16,7 +16,7 @@ import time
 import types
 from collections.abc import Callable
 
-from tff_privacy_agg._lazy import NO_TEMPORARY
+from tff_privacy_agg._lazy import NO_TEMPORARY, SET_TMPDIR
 from tff_privacy_agg.runtime import requirements
 from tff_privacy_agg.runtime.requirements import REINSTALL, Check, Status
 
@@ -137,7 +137,7 @@ def _check_runtime(progress: Callable[[int, int], None]) -> list[Check]:
     done.append(Check(name=name, status=status, found=found, fix=fix))
   except Exception as error:
     found = f'{type(error).__name__}: {error}'
-    fix = 'Set TMPDIR to one that can be written.' if NO_TEMPORARY in found else REINSTALL
+    fix = SET_TMPDIR if NO_TEMPORARY in found else REINSTALL
     done.append(Check(name=name, status='failed', found=found, fix=fix))
   return done
 

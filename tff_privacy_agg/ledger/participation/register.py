@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tff_privacy_agg import _validate
+from tff_privacy_agg._files import bounded_lines
 from tff_privacy_agg.errors import LedgerError
 from tff_privacy_agg.ledger import line_file as ledger_file
 from tff_privacy_agg.ledger.facts import LedgerFacts
@@ -166,7 +167,7 @@ class Participants:
     """
     try:
       with self._path.open('rb') as file:
-        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b'')):
+        for number, line in enumerate(bounded_lines(file, _LONGEST_LINE)):
           if len(line) > _LONGEST_LINE:
             raise ValueError(f'line {number + 1} has more than {_LONGEST_LINE} bytes')
           if not line.endswith(b'\n'):
